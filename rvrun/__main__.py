@@ -1,0 +1,22 @@
+"""`rvrun`, also as `python -m rvrun`: the worker's call goes its own short way."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run what the command line says and exit."""
+    if sys.argv[1:2] == ["run_command"]:
+        from rvrun.run_command import main as run_command
+
+        code = run_command(sys.argv[2:])
+        if code is not None:
+            sys.exit(code)
+    from rvrun.cli.app import main as cli
+
+    sys.exit(cli(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

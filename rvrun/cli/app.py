@@ -1,0 +1,96 @@
+"""The command line: `rvrun VERB …`. Its modules are the only door to typer."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from rvrun import __version__
+from rvrun.cli import verbs
+from rvrun.cli.common import Common, join_args
+from rvrun.cli.output import console
+from rvrun.errors import BUG, INTERRUPTED, RvrunError, UserCodeError
+from rvrun.run_command import print_traceback
+
+app = typer.Typer(
+    name="rvrun",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def print_version(wanted: bool) -> None:
+    """The `--version` option."""
+    if wanted:
+        print(f"rvrun {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    context: typer.Context,
+    profile: Annotated[
+        str | None,
+        typer.Option("-p", "--profile", metavar="NAME", help="The settings profile of yours to use."),
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="No progress; only what went wrong.")
+    ] = False,
+    version: Annotated[bool, typer.Option(
+            "--version", callback=print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Compile pipelines of commands into a plan, render it as a Makefile, and run it."""
+    context.obj = Common(profile=profile, quiet=quiet)
+
+
+app.command("run")(verbs.run)
+app.command("render")(verbs.render)
+app.command("plan")(verbs.plan)
+app.command("graph")(verbs.graph)
+app.command("config")(verbs.config)
+app.command("run_command")(verbs.run_command)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do what `argv` says; the exit code."""
+    try:
+        app(args=join_args(argv), prog_name="rvrun")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except RvrunError as error:
+        return report(error)
+    except Exception:
+        return report_bug(argv)
+    return 0
+
+
+def report(error: RvrunError) -> int:
+    """Print one sentence, after the user's own traceback where their code raised."""
+    if isinstance(error, UserCodeError) and error.__cause__ is not None:
+        print_traceback(error.__cause__)
+    console(err=True).print(f"rvrun: {error}")
+    return error.exit_code
+
+
+def report_bug(argv: Sequence[str]) -> int:
+    """Keep the traceback of a bug of rvrun in a file, and say where."""
+    with tempfile.NamedTemporaryFile("w", prefix="rvrun-bug-", suffix=".log", delete=False) as log:
+        log.write(f"rvrun {__version__}, Python {sys.version}, {os.uname()}\n{list(argv)}\n\n")
+        traceback.print_exc(file=log)
+    console(err=True).print(
+        f"rvrun: this is a bug in rvrun: {sys.exc_info()[1]!r}; please report it with {log.name}"
+    )
+    return BUG

@@ -1,0 +1,187 @@
+"""What verbs share: options, and the way from words typed to a run."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import attrs
+import typer
+
+from rvrun.artifacts import render_common
+from rvrun.cli.output import warn
+from rvrun.compile import compile_plan, idle_splits
+from rvrun.errors import RvrunError
+from rvrun.load import load
+from rvrun.runners import Run, Runner, find_runner
+from rvrun.settings import load_settings
+from rvrun.splits import parse_splits
+from rvrun.status import StageStatus, plan_status
+
+#: Stands between KEY and VALUE where `-a KEY VALUE` was made one word; see `join_args`.
+SEPARATOR = "="
+
+Config = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONFIG",
+        help="A `.py` file or an importable module with a function `get_config` or "
+        "`get_configs`, or a saved config (`.json`).",
+        show_default=False,
+    ),
+]
+Commands = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[COMMANDS]...", help="The commands to run; all, if none is named.", show_default=False
+    ),
+]
+RunnerName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUNNER", help="`local` (make on this machine) or `inprocess`.", show_default=False
+    ),
+]
+Splits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-s",
+        "--splits",
+        metavar="N | COMMAND=N | PIPELINE/COMMAND=N",
+        help="Into how many parts to split: all split commands, one, or one of one pipeline. "
+        "Can be given several times; the most precise counts.",
+        show_default="1",
+    ),
+]
+Args = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-a",
+        "--arg",
+        metavar="KEY VALUE",
+        help="An argument for `get_config(s)`. Can be given several times.",
+    ),
+]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "--out", metavar="DIR", help="The run directory.", show_default="runs/ and the name of CONFIG"
+    ),
+]
+Templates = Annotated[
+    str | None,
+    typer.Option(
+        "--templates", metavar="DIR", help="Templates that replace rvrun's own of the same name."
+    ),
+]
+AlwaysMake = Annotated[
+    bool, typer.Option("-B", "--always-make", help="Run all, also what is up to date.")
+]
+
+
+class BadOption(RvrunError):
+    """An option's value that says nothing usable."""
+
+
+@attrs.frozen(kw_only=True)
+class Common:
+    """The options before the verb."""
+
+    profile: str | None = None
+    quiet: bool = False
+    verbose: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class Prepared:
+    """A run compiled and rendered, and what there is to do; nothing is written yet."""
+
+    run: Run
+    runner: Runner
+    files: Mapping[str, str]
+    statuses: Sequence[StageStatus]
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """What was typed after a verb that compiles."""
+
+    config: str
+    commands: Sequence[str]
+    splits: Sequence[str]
+    args: Sequence[str]
+    out: str | None = None
+    flags: Mapping[str, object] = attrs.field(factory=dict)
+    keep_going: bool = False
+    force: bool = False
+    debug: bool = False
+
+
+def prepare(runner_name: str, request: Request, common: Common) -> Prepared:
+    """Load, compile and render what `request` asks for."""
+    runner = find_runner(runner_name)
+    settings = load_settings(request.flags, common.profile)
+    splits = parse_splits(request.splits)
+    pipelines = load(request.config, runner_name, parse_args(request.args))
+    declared = [pipeline.declared for pipeline in pipelines]
+    plan = compile_plan(declared, request.commands, splits)
+    for warning in idle_splits(declared, plan):
+        warn(warning)
+    run = Run(
+        plan=plan,
+        pipelines=tuple(pipelines),
+        out=run_dir_of(request.config, request.out),
+        settings=settings,
+        keep_going=request.keep_going,
+        force=request.force,
+        debug=request.debug,
+    )
+    files = {**render_common(plan, pipelines), **runner.render(run)}
+    statuses = plan_status(plan, run.run_dir, files, force=request.force)
+    return Prepared(run=run, runner=runner, files=files, statuses=statuses)
+
+
+def run_dir_of(config: str, out: str | None) -> str:
+    """The run directory, relative to the current one: `out`, else `runs/` and CONFIG's name.
+
+    For a config saved in a run directory, that one.
+    """
+    if out is None:
+        path = pathlib.PurePath(config)
+        if path.suffix == ".json" and path.parent.name == "config":
+            out = str(path.parent.parent)
+        else:
+            is_file = path.suffix in (".py", ".json")
+            out = f"runs/{path.stem if is_file else config.rpartition('.')[2]}"
+    if not out:
+        raise BadOption("--out is empty; name a directory")
+    relative = os.path.relpath(os.path.realpath(out)) if os.path.isabs(out) else os.path.normpath(out)
+    return f"./{relative}" if relative.startswith("-") else relative
+
+
+def parse_args(words: Sequence[str]) -> dict[str, str]:
+    """`-a` options, joined by `join_args`, as keys and values."""
+    values: dict[str, str] = {}
+    for word in words:
+        key, separator, value = word.partition(SEPARATOR)
+        if not separator or not key.isidentifier():
+            raise BadOption(f"-a {word}: write -a KEY VALUE")
+        if values.setdefault(key, value) != value:
+            raise BadOption(f"-a {key} is given twice, as {values[key]} and as {value}; keep one")
+    return values
+
+
+def join_args(argv: Sequence[str]) -> list[str]:
+    """`-a KEY VALUE` made `-a KEY=VALUE`, since the command-line library takes one word only."""
+    words: list[str] = []
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        words.append(word)
+        if word == "--":
+            return words + rest
+        if word in ("-a", "--arg") and len(rest) >= 2 and rest[0].isidentifier():
+            words.append(f"{rest.pop(0)}{SEPARATOR}{rest.pop(0)}")
+    return words

@@ -1,0 +1,141 @@
+"""What people read: tables on stdout, chatter on stderr. With `progress.py` the door to rich."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rvrun.makefile import count, title
+from rvrun.model import NeedKind, Plan, Stage
+from rvrun.outcome import Failure, Outcome, tail
+from rvrun.settings import Option
+from rvrun.status import StageStatus
+
+LOG_LINES = 20
+
+
+def console(*, err: bool = False) -> Console:
+    """A console that never breaks a line of text that is piped on, and marks nothing up by itself."""
+    stream = sys.stderr if err else sys.stdout
+    width = None if stream.isatty() else 10_000
+    return Console(stderr=err, highlight=False, markup=False, width=width, soft_wrap=not stream.isatty())
+
+
+def warn(text: str) -> None:
+    """A line of chatter that the user should see."""
+    console(err=True).print(Text.assemble(("warning: ", "yellow"), text))
+
+
+def print_plan(plan: Plan, statuses: Sequence[StageStatus]) -> None:
+    """The table of stages, and what would run of each."""
+    table = _table("stage", "splits", "needs", "on", "would run", "why")
+    table.columns[1].justify = "right"
+    for status in statuses:
+        stage = status.stage
+        table.add_row(
+            status.name,
+            "" if stage.num_splits is None else f"{stage.num_splits:,}",
+            _needs(stage),
+            "gpu" if stage.gpu else "cpu",
+            *_todo(status),
+        )
+    out = console()
+    out.print(table)
+    todo = sum(len(status.todo) for status in statuses)
+    would = f"{todo:,} would run" if todo else "all up to date"
+    out.print(f"{title(plan)}; {would}")
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _needs(stage: Stage) -> str:
+    return ", ".join(
+        need.command + (" (aligned)" if need.kind is NeedKind.ALIGNED else "")
+        for need in stage.needs
+    )
+
+
+def _todo(status: StageStatus) -> tuple[str, str]:
+    if not status.todo:
+        return "up to date", ""
+    if status.stage.num_splits is None:
+        return "run", status.reason
+    return f"{len(status.todo):,} of {status.stage.num_splits:,}", status.reason
+
+
+def print_options(options: Iterable[Option]) -> None:
+    """Each setting with its value and where that comes from."""
+    table = _table("setting", "value", "from", "environment variable", "what")
+    for option in options:
+        value = ",".join(option.value) if isinstance(option.value, tuple) else option.value
+        shown = "" if value is None else str(value)
+        table.add_row(option.key, shown, option.origin, option.variable, option.help)
+    console().print(table)
+
+
+def print_outcome(outcome: Outcome, again: str) -> None:
+    """The closing summary: the first failure with the end of its log, counts, what to do next."""
+    err = console(err=True)
+    if outcome.failures:
+        _print_failure(err, outcome.failures[0])
+        for failure in outcome.failures[1:10]:
+            err.print(Text.assemble(("also failed: ", "red"), f"{failure.target} ({failure.log})"))
+        if len(outcome.failures) > 10:
+            err.print(f"… and {len(outcome.failures) - 10:,} more")
+    elif outcome.trouble:
+        err.print(outcome.trouble)
+    err.print(_counts(outcome))
+    if outcome.failures or outcome.interrupted or outcome.trouble:
+        err.print(f"to go on from here:  {again}")
+
+
+def _print_failure(err: Console, failure: Failure) -> None:
+    how = "was killed" if failure.exit_code is None else f"failed (exit {failure.exit_code})"
+    after = "" if failure.seconds is None else f" after {duration(failure.seconds)}"
+    err.print(Text(f"{failure.target} {how}{after}", "bold red"))
+    lines = tail(failure.log, LOG_LINES)
+    if lines:
+        err.print(f"the end of {failure.log}:")
+    for line in lines:
+        err.print(f"  | {line}")
+    err.print(f"to run it alone:     {failure.rerun}")
+
+
+def _counts(outcome: Outcome) -> Text:
+    good = not (outcome.failures or outcome.interrupted or outcome.trouble)
+    parts = [
+        f"{count(outcome.ran, 'target')} ran",
+        *_part(outcome.up_to_date, "up to date"),
+        *_part(len(outcome.failures), "failed"),
+        *_part(outcome.stopped, "stopped"),
+        *_part(outcome.not_started, "not started"),
+    ]
+    word = "done" if good else "interrupted" if outcome.interrupted else "failed"
+    return Text.assemble(
+        (word, "bold green" if good else "bold red"),
+        f" in {duration(outcome.seconds)}: {', '.join(parts)}",
+    )
+
+
+def _part(number: int, what: str) -> list[str]:
+    return [f"{number:,} {what}"] if number else []
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"

@@ -1,0 +1,221 @@
+"""The verbs. Each reads its words, has the work done elsewhere, and ends with an exit code."""
+
+from __future__ import annotations
+
+import enum
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from rvrun import rundir, settings
+from rvrun import run_command as worker
+from rvrun.cli import common
+from rvrun.cli.common import Common, Prepared, Request, prepare
+from rvrun.cli.output import console, print_options, print_outcome, print_plan
+from rvrun.cli.progress import Bars, Headings, Lines, Silent
+from rvrun.errors import DONE, FAILED, INTERRUPTED, check_known
+from rvrun.graph import to_dot, to_mermaid
+from rvrun.outcome import Outcome
+from rvrun.runners import Reporter, runner_names
+
+
+def run(
+    context: typer.Context,
+    runner: common.RunnerName,
+    config: common.Config,
+    commands: common.Commands = None,
+    splits: common.Splits = None,
+    args: common.Args = None,
+    out: common.Out = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "-j", "--jobs", metavar="N", help="Targets that run at once.", show_default="one a CPU"
+        ),
+    ] = None,
+    keep_going: Annotated[
+        bool,
+        typer.Option("-k", "--keep-going", help="Go on with what does not need a failed target."),
+    ] = False,
+    always_make: common.AlwaysMake = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would run; write and run nothing.")
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option("--pdb", help="With `inprocess`: stop in the debugger where a command raises."),
+    ] = False,
+    gpu_slots: Annotated[
+        int | None,
+        typer.Option(
+            "--gpu-slots",
+            metavar="N",
+            help="GPU targets that run at once, on all GPUs.",
+            show_default="one a GPU",
+        ),
+    ] = None,
+    templates: common.Templates = None,
+) -> None:
+    """Run pipelines: what is missing or out of date, in parallel.
+
+    - `rvrun run local my_config.py --splits 8 -j4`
+    - `rvrun run local my_config.py predict eval --splits predict=16 -a root_uri out/run1`
+    - `rvrun run inprocess my_config.py --pdb`
+    """
+    if debug and runner != "inprocess":
+        raise common.BadOption(f"--pdb needs all in one process: rvrun run inprocess, not {runner}")
+    request = Request(
+        config=config,
+        commands=commands or (),
+        splits=splits or (),
+        args=args or (),
+        out=out,
+        flags={"local.jobs": jobs, "local.gpu_slots": gpu_slots, "templates": templates},
+        keep_going=keep_going,
+        force=always_make,
+        debug=debug,
+    )
+    prepared = prepare(runner, request, context.obj)
+    if dry_run:
+        print_plan(prepared.run.plan, prepared.statuses)
+        raise typer.Exit(DONE)
+    outcome = _carry_out(prepared, _reporter(runner, context.obj))
+    if not context.obj.quiet or _exit_code(outcome) != DONE:
+        print_outcome(outcome, again=shlex.join(["rvrun", *sys.argv[1:]]))
+    raise typer.Exit(_exit_code(outcome))
+
+
+def _carry_out(prepared: Prepared, reporter: Reporter) -> Outcome:
+    run_dir = prepared.run.run_dir
+    with rundir.locked(run_dir):
+        rundir.write(run_dir, prepared.files)
+        return prepared.runner.run(prepared.run, prepared.statuses, reporter)
+
+
+def _reporter(runner: str, said: Common) -> Reporter:
+    err = console(err=True)
+    if said.quiet:
+        return Silent()
+    if runner == "inprocess":
+        return Headings(err)
+    return Bars(err) if err.is_terminal else Lines(err)
+
+
+def _exit_code(outcome: Outcome) -> int:
+    if outcome.interrupted:
+        return INTERRUPTED
+    return FAILED if outcome.failures or outcome.trouble else DONE
+
+
+def render(
+    context: typer.Context,
+    runner: common.RunnerName,
+    config: common.Config,
+    commands: common.Commands = None,
+    splits: common.Splits = None,
+    args: common.Args = None,
+    out: common.Out = None,
+    templates: common.Templates = None,
+) -> None:
+    """Write what a runner runs, without running it: the Makefile, the plan, the configs.
+
+    - `rvrun render local my_config.py --splits 8 --out runs/big && make -j8 -C runs/big`
+    """
+    request = Request(
+        config=config,
+        commands=commands or (),
+        splits=splits or (),
+        args=args or (),
+        out=out,
+        flags={"templates": templates},
+    )
+    prepared = prepare(runner, request, context.obj)
+    run_dir = prepared.run.run_dir
+    with rundir.locked(run_dir):
+        changed = set(rundir.write(run_dir, prepared.files))
+    if not context.obj.quiet:
+        for path in prepared.files:
+            state = "written" if path in changed else "unchanged"
+            console(err=True).print(f"{state:9}  {prepared.run.out}/{path}")
+
+
+def plan(
+    context: typer.Context,
+    config: common.Config,
+    commands: common.Commands = None,
+    splits: common.Splits = None,
+    args: common.Args = None,
+    out: common.Out = None,
+    always_make: common.AlwaysMake = False,
+) -> None:
+    """Show the stages, their splits and needs, and what would run in the run directory and why.
+
+    - `rvrun plan my_config.py --splits 8`
+    """
+    request = Request(
+        config=config,
+        commands=commands or (),
+        splits=splits or (),
+        args=args or (),
+        out=out,
+        force=always_make,
+    )
+    prepared = prepare("local", request, context.obj)
+    print_plan(prepared.run.plan, prepared.statuses)
+
+
+class GraphFormat(enum.StrEnum):
+    """What `rvrun graph` can write."""
+
+    MERMAID = "mermaid"
+    DOT = "dot"
+
+
+def graph(
+    context: typer.Context,
+    config: common.Config,
+    commands: common.Commands = None,
+    splits: common.Splits = None,
+    args: common.Args = None,
+    form: Annotated[
+        GraphFormat, typer.Option("-f", "--format", help="Mermaid, or DOT for graphviz.")
+    ] = GraphFormat.MERMAID,
+) -> None:
+    """Draw the plan as text; a split command is one node with its count.
+
+    - `rvrun graph my_config.py --splits 8`
+    - `rvrun graph my_config.py -f dot | dot -Tsvg > plan.svg`
+    """
+    request = Request(
+        config=config, commands=commands or (), splits=splits or (), args=args or ()
+    )
+    drawn = to_mermaid if form is GraphFormat.MERMAID else to_dot
+    print(drawn(prepare("local", request, context.obj).run.plan), end="")
+
+
+def config(context: typer.Context) -> None:
+    """Show each setting, its value and where that comes from."""
+    print_options(settings.options(profile=context.obj.profile))
+
+
+def run_command(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A saved config (`.json`).")],
+    command: Annotated[str, typer.Argument(metavar="COMMAND", help="The command to run.")],
+    split_ind: Annotated[
+        int | None, typer.Option("--split-ind", metavar="I", help="Which split, from 0.")
+    ] = None,
+    num_splits: Annotated[
+        int | None, typer.Option("--num-splits", metavar="N", help="Of how many splits.")
+    ] = None,
+    runner: Annotated[
+        str, typer.Option("--runner", metavar="NAME", help="The runner that started this.")
+    ] = "local",
+) -> None:
+    """Run one target in this process: a command of a saved config, or one split of it.
+
+    - `rvrun run_command runs/tiny/config/tiny.json count --split-ind 3 --num-splits 4`
+    """
+    check_known("runner", runner, runner_names())
+    raise typer.Exit(worker.run_command(worker.Call(config, command, split_ind, num_splits)))

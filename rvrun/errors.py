@@ -1,0 +1,52 @@
+"""What can be wrong with a user's input: one class a kind, facts as fields, one sentence of text.
+
+Light on purpose: the worker of every target imports this module.
+"""
+
+from __future__ import annotations
+
+DONE = 0
+FAILED = 1
+INVALID = 2
+BUG = 3
+INTERRUPTED = 130
+
+
+class RvrunError(Exception):
+    """An error of the user's input; `str(error)` is one sentence naming value, place and mend."""
+
+    exit_code = INVALID
+
+
+class UserCodeError(RvrunError):
+    """The user's own code raised (while a config was loaded or built).
+
+    The user's exception is `__cause__`; its traceback is theirs to see.
+    """
+
+
+class UnknownName(RvrunError):
+    """A name that is not one of those known in its place."""
+
+    def __init__(self, kind: str, name: str, known: tuple[str, ...], place: str = "") -> None:
+        self.kind = kind
+        self.name = name
+        self.known = known
+        self.place = place
+
+    def __str__(self) -> str:
+        where = f" in {self.place}" if self.place else ""
+        known = ", ".join(f"`{name}`" for name in self.known) or "none"
+        return f"unknown {self.kind} `{self.name}`{where}{self._suggestion()}; known: {known}"
+
+    def _suggestion(self) -> str:
+        import difflib
+
+        near = difflib.get_close_matches(self.name, self.known, n=1)
+        return f", did you mean `{near[0]}`?" if near else ""
+
+
+def check_known(kind: str, name: str, known: tuple[str, ...], place: str = "") -> None:
+    """Raise `UnknownName` unless `name` is one of `known`."""
+    if name not in known:
+        raise UnknownName(kind, name, known, place)

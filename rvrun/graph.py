@@ -1,0 +1,67 @@
+"""A plan drawn: Mermaid, and DOT for graphviz. A split stage is one node with its count."""
+
+from __future__ import annotations
+
+import json
+
+from rvrun.model import Need, NeedKind, Plan, Stage
+
+
+def to_mermaid(plan: Plan) -> str:
+    """A Mermaid flowchart, as GitHub shows it in a ```mermaid block; a box for each pipeline."""
+    lines = ["flowchart LR"]
+    for number, pipeline in enumerate(plan.pipelines):
+        lines.append(f'  subgraph p{number}["{pipeline.name}"]')
+        nodes = {stage.command: f"p{number}s{i}" for i, stage in enumerate(pipeline.stages)}
+        for stage in pipeline.stages:
+            lines.append(f"    {nodes[stage.command]}{_mermaid_shape(stage)}")
+        for stage in pipeline.stages:
+            for need in stage.needs:
+                arrow = _mermaid_arrow(need)
+                lines.append(f"    {nodes[need.command]} {arrow} {nodes[stage.command]}")
+        lines.append("  end")
+    return "\n".join(lines) + "\n"
+
+
+def _mermaid_shape(stage: Stage) -> str:
+    label = f'"{_label(stage, "<br/>")}"'
+    return f"[{label}]" if stage.num_splits is None else f"[[{label}]]"
+
+
+def _mermaid_arrow(need: Need) -> str:
+    return "-.->|aligned|" if need.kind is NeedKind.ALIGNED else "-->"
+
+
+def to_dot(plan: Plan) -> str:
+    """A DOT digraph, as `dot -Tsvg` takes it; a cluster for each pipeline."""
+    lines = ["digraph plan {", "  rankdir=LR", "  node [shape=box]"]
+    for number, pipeline in enumerate(plan.pipelines):
+        lines.append(f"  subgraph cluster_{number} {{")
+        lines.append(f"    label={_quoted(pipeline.name)}")
+        for stage in pipeline.stages:
+            several = "" if stage.num_splits is None else ", peripheries=2"
+            name = _quoted(f"{pipeline.name}/{stage.command}")
+            lines.append(f"    {name} [label={_quoted(_label(stage, chr(10)))}{several}]")
+        for stage in pipeline.stages:
+            for need in stage.needs:
+                lines.append(f"    {_dot_edge(pipeline.name, stage, need)}")
+        lines.append("  }")
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _dot_edge(pipeline: str, stage: Stage, need: Need) -> str:
+    ends = (f"{pipeline}/{need.command}", f"{pipeline}/{stage.command}")
+    aligned = " [style=dashed, label=aligned]" if need.kind is NeedKind.ALIGNED else ""
+    return " -> ".join(_quoted(end) for end in ends) + aligned
+
+
+def _label(stage: Stage, line_break: str) -> str:
+    facts = [
+        *([] if stage.num_splits is None else [f"{stage.num_splits:,} splits"]),
+        *(["GPU"] if stage.gpu else []),
+    ]
+    return line_break.join([stage.command, *([", ".join(facts)] if facts else [])])
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

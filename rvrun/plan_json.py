@@ -1,0 +1,94 @@
+"""Plan ⇄ plan.json: sorted by nothing but the plan's own order, so the same bytes each time."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import attrs
+import cattrs
+
+from rvrun.errors import RvrunError
+from rvrun.model import Need, NeedKind, Plan, PlannedPipeline, Resources, Stage
+
+#: The version of the format that this rvrun writes.
+VERSION = 1
+
+
+class NotAPlan(RvrunError):
+    """A text that is no plan, or one of a version this rvrun does not know."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        self.place = place
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.place} is no plan that this rvrun can read: {self.problem}"
+
+
+def plan_to_json(plan: Plan) -> str:
+    """`plan` as the text of a plan.json. Holds nothing of the machine, the time or the user."""
+    document = {
+        "rvrun_plan": VERSION,
+        "pipelines": [_pipeline_to_dict(pipeline) for pipeline in plan.pipelines],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _pipeline_to_dict(pipeline: PlannedPipeline) -> dict[str, Any]:
+    return {
+        "name": pipeline.name,
+        "config": f"config/{pipeline.name}.json",
+        "config_digest": pipeline.config_digest,
+        "stages": [_stage_to_dict(stage) for stage in pipeline.stages],
+    }
+
+
+def _stage_to_dict(stage: Stage) -> dict[str, Any]:
+    return {
+        "command": stage.command,
+        "splits": stage.num_splits,
+        "gpu": stage.gpu,
+        "needs": [{"command": need.command, "kind": need.kind.value} for need in stage.needs],
+        "config_keys": None if stage.config_keys is None else list(stage.config_keys),
+        "resources": attrs.asdict(stage.resources, filter=lambda _, value: value is not None),
+        "argv": list(stage.argv),
+    }
+
+
+def plan_from_json(text: str, place: str = "the text") -> Plan:
+    """The plan that `plan_to_json` wrote. Raises `NotAPlan`, naming `place`."""
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise NotAPlan(place, f"it is not JSON ({error})") from None
+    if not isinstance(document, dict) or "rvrun_plan" not in document:
+        raise NotAPlan(place, "it has no `rvrun_plan` version")
+    if document["rvrun_plan"] != VERSION:
+        raise NotAPlan(
+            place, f"it is of version {document['rvrun_plan']}, this rvrun reads {VERSION}"
+        )
+    try:
+        return Plan(tuple(_pipeline_from_dict(item) for item in document["pipelines"]))
+    except (KeyError, TypeError, ValueError, cattrs.BaseValidationError) as error:
+        raise NotAPlan(place, f"{type(error).__name__}: {error}") from None
+
+
+def _pipeline_from_dict(item: dict[str, Any]) -> PlannedPipeline:
+    return PlannedPipeline(
+        name=item["name"],
+        config_digest=item["config_digest"],
+        stages=tuple(_stage_from_dict(stage) for stage in item["stages"]),
+    )
+
+
+def _stage_from_dict(item: dict[str, Any]) -> Stage:
+    keys = item["config_keys"]
+    return Stage(
+        command=item["command"],
+        num_splits=item["splits"],
+        gpu=item["gpu"],
+        needs=tuple(Need(need["command"], NeedKind(need["kind"])) for need in item["needs"]),
+        config_keys=None if keys is None else tuple(keys),
+        resources=Resources(**item["resources"]),
+    )

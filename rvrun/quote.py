@@ -1,0 +1,34 @@
+"""Escaping for the shell and for make, in that order."""
+
+from __future__ import annotations
+
+import shlex
+
+from rvrun.errors import RvrunError
+
+
+class Unquotable(RvrunError):
+    """A text that cannot stand in a Makefile's recipe at all."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.text!r} holds a line break, which no Makefile recipe can; rename it"
+
+
+def for_shell(text: str) -> str:
+    """`text` as one word of a POSIX shell, quoted only where it must be."""
+    return shlex.quote(text)
+
+
+def for_make(text: str) -> str:
+    """`text` as make reads it in a recipe; quote for the shell first. Raises `Unquotable`."""
+    if "\n" in text or "\r" in text:
+        raise Unquotable(text)
+    return text.replace("$", "$$")
+
+
+def for_recipe(text: str) -> str:
+    """`text` as one shell word of a recipe. Raises `Unquotable`."""
+    return for_make(for_shell(text))

@@ -1,0 +1,301 @@
+"""The worker: one target, in a process of its own.
+
+    rvrun run_command CONFIG COMMAND [--split-ind I --num-splits N] [--runner NAME]
+
+On the hot path of every target, so it imports next to nothing; what is rare is imported where it
+is needed. What it was told in the environment, by the Makefile or by `rvrun run local`:
+
+    RVRUN_RUN_DIR   the run directory, where its record goes; unset: no record
+    RVRUN_LOGS      set: what it prints goes to its log in the run directory
+    RVRUN_EVENTS    the descriptor of a pipe on which it tells when it starts and ends
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import stat
+import sys
+
+from rvrun import paths, resolve
+from rvrun.errors import FAILED, INTERRUPTED, INVALID, RvrunError, UserCodeError, check_known
+from rvrun.pipeline import Pipeline, PipelineConfig
+from rvrun.record import Recorder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+    from typing import Any, NoReturn
+
+RUN_DIR = "RVRUN_RUN_DIR"
+LOGS = "RVRUN_LOGS"
+EVENTS = "RVRUN_EVENTS"
+#: Environment variables of rvrun that are no settings.
+INTERNAL = (RUN_DIR, LOGS, EVENTS)
+
+
+class BadCall(RvrunError):
+    """A call of `run_command` that names no target."""
+
+
+class Call:
+    """One call of `run_command`: which target of which config."""
+
+    def __init__(
+        self, config: str, command: str, split_ind: int | None, num_splits: int | None
+    ) -> None:
+        _check_split(command, split_ind, num_splits)
+        self.config = config
+        self.command = command
+        self.split_ind = split_ind
+        self.num_splits = num_splits
+
+    @property
+    def is_split(self) -> bool:
+        return self.split_ind is not None
+
+    def target(self, pipeline: str) -> str:
+        """Its target's path below `records/` and `logs/`."""
+        return paths.target(pipeline, self.command, self.split_ind, self.num_splits)
+
+    def name(self, pipeline: str) -> str:
+        """Its target's name."""
+        split = f"/{self.split_ind}" if self.is_split else ""
+        return f"{pipeline}/{self.command}{split}"
+
+
+def _check_split(command: str, split_ind: int | None, num_splits: int | None) -> None:
+    place = f"run_command {command}"
+    if split_ind is None and num_splits is None:
+        return
+    if split_ind is None:
+        raise BadCall(f"{place}: --num-splits without --split-ind; give both")
+    if num_splits is None:
+        raise BadCall(f"{place}: --split-ind without --num-splits; give both")
+    if num_splits < 1 or not 0 <= split_ind < num_splits:
+        raise BadCall(
+            f"{place}: --split-ind {split_ind} is not one of --num-splits {num_splits}"
+            + (f" (0 to {num_splits - 1})" if num_splits > 0 else "; N is at least 1")
+        )
+
+
+def run_command(call: Call) -> int:
+    """Run one target and return its exit code.
+
+    1: the user's command raised; its traceback, from its own first frame on, was printed.
+    2: there is no such target. 130: interrupted. A `SystemExit` of the user's keeps its code.
+    """
+    environment = {name: os.environ.pop(name, "") for name in INTERNAL}
+    document = _read_document(call.config)
+    pipeline = document["config"].get("name", "")
+    run_dir = environment[RUN_DIR]
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGHUP, _end)
+    if run_dir and environment[LOGS]:
+        _print_to(os.path.join(run_dir, paths.log(call.target(pipeline))))
+    recorder = Recorder(run_dir, call.target(pipeline)) if run_dir else None
+    tell = _Teller(environment[EVENTS])
+    if recorder:
+        recorder.start()
+    tell(f"start {call.name(pipeline)}")
+    code = _outcome(call, document, recorder)
+    if recorder:
+        recorder.end(code)
+    tell(f"end {call.name(pipeline)} {code}")
+    return code
+
+
+def _outcome(call: Call, document: dict[str, Any], recorder: Recorder | None) -> int:
+    try:
+        _work(call, document, recorder)
+    except RvrunError as error:
+        _print_error(error)
+        return error.exit_code
+    except SystemExit as error:
+        return exit_code_of(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BaseException as error:
+        print_traceback(error)
+        return FAILED
+    return 0
+
+
+def _work(call: Call, document: dict[str, Any], recorder: Recorder | None) -> None:
+    pipeline = _config(document, call.config).build()
+    check_runs(pipeline, call)
+    method = getattr(pipeline, call.command)
+    with contextlib.ExitStack() as stack:
+        if call.command in pipeline.gpu_commands:
+            device = stack.enter_context(gpu_slot())
+            if recorder:
+                recorder.note("gpu", device=device)
+        if call.is_split:
+            method(split_ind=call.split_ind, num_splits=call.num_splits)
+        else:
+            method()
+
+
+def _read_document(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+    except OSError as error:
+        raise BadCall(f"cannot read config {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise BadCall(f"config {path} is not JSON ({error})") from None
+    if not isinstance(document, dict) or not isinstance(document.get("config"), dict):
+        raise BadCall(f"{path} is no saved config of one pipeline")
+    return document
+
+
+def _config(document: dict[str, Any], path: str) -> PipelineConfig:
+    """The config in `document`; its source file, if it has one, is imported for that."""
+    if document.get("source"):
+        resolve.import_source(document["source"])
+    saved = document["config"]
+    config = resolve.plain_config(
+        resolve.config_class(saved.get(resolve.TYPE), PipelineConfig), saved
+    )
+    if config is None:
+        from rvrun.load import check_document
+        from rvrun.serialize import config_from_json
+
+        check_document(document, path)
+        config = config_from_json(saved)
+    assert isinstance(config, PipelineConfig)
+    return config
+
+
+def check_runs(pipeline: Pipeline, call: Call) -> None:
+    """Raise `RvrunError` unless `call` names a command of `pipeline`, split if that is."""
+    name = type(pipeline).__name__
+    check_known("command", call.command, tuple(pipeline.commands), f"pipeline `{name}`")
+    is_split = call.command in pipeline.split_commands
+    if is_split and not call.is_split:
+        raise BadCall(f"run_command {call.command}: give --split-ind and --num-splits")
+    if call.is_split and not is_split:
+        raise BadCall(
+            f"run_command {call.command}: not one of the `split_commands` of `{name}`, so "
+            "--split-ind and --num-splits cannot be given"
+        )
+
+
+@contextlib.contextmanager
+def gpu_slot() -> Iterator[str | None]:
+    """Hold one of the machine's GPU slots; gives its device and shows it to CUDA alone."""
+    from rvrun.gpu import find_gpus, slot
+    from rvrun.settings import load_settings
+
+    local = load_settings().local
+    with slot(local.gpus or find_gpus(), local.gpu_slots, local.gpu_locks) as device:
+        if device is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = device
+        yield device
+
+
+def _end(signum: int, frame: object) -> NoReturn:
+    """A signal handler: end as if by `sys.exit`, so that the user's `finally` blocks run."""
+    from rvrun.processes import end_children
+
+    signal.signal(signum, signal.SIG_IGN)
+    end_children()
+    raise SystemExit(128 + signum)
+
+
+def exit_code_of(error: SystemExit) -> int:
+    """The exit code that Python would end with; it prints what is no code."""
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code
+    print(error.code, file=sys.stderr)
+    return FAILED
+
+
+def _print_to(path: str) -> None:
+    """Let all that this process and its children print be added to the file at `path`."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+class _Teller:
+    """Tells on a pipe of `rvrun run local`, where there is one, what this target does."""
+
+    def __init__(self, descriptor: str) -> None:
+        self._descriptor: int | None = None
+        with contextlib.suppress(ValueError, OSError):
+            number = int(descriptor)
+            if stat.S_ISFIFO(os.fstat(number).st_mode):
+                os.set_inheritable(number, False)
+                self._descriptor = number
+
+    def __call__(self, line: str) -> None:
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._descriptor, f"{line}\n".encode())
+
+
+def _print_error(error: RvrunError) -> None:
+    if isinstance(error, UserCodeError) and error.__cause__ is not None:
+        print_traceback(error.__cause__)
+    print(f"rvrun: {error}", file=sys.stderr)
+
+
+def print_traceback(error: BaseException) -> None:
+    """Print `error`'s traceback to stderr, without the frames of rvrun that led to it."""
+    import traceback
+
+    frames = user_frames(error.__traceback__)
+    traceback.print_exception(type(error), error, frames or error.__traceback__)
+
+
+def user_frames(frames: TracebackType | None) -> TracebackType | None:
+    """`frames` from the first on that is not rvrun's, nor Python's import of the user's file."""
+    own = os.path.dirname(__file__)
+    while frames is not None:
+        file = frames.tb_frame.f_code.co_filename
+        if not file.startswith((own, "<frozen importlib")) and "importlib" not in file:
+            return frames
+        frames = frames.tb_next
+    return None
+
+
+def parse(argv: Sequence[str]) -> Call | None:
+    """The call that `argv` (what follows `run_command`) spells in the usual way.
+
+    None for all else: that is for the command line's own parser to read, or to refuse.
+    """
+    words = list(argv)
+    options: dict[str, str] = {}
+    while len(words) > 2:
+        value, name = words.pop(), words.pop()
+        if name not in ("--split-ind", "--num-splits", "--runner") or name in options:
+            return None
+        options[name] = value
+    if len(words) != 2 or any(word.startswith("-") for word in words):
+        return None
+    if options.pop("--runner", "local") != "local":
+        return None
+    if not all(value.isascii() and value.isdigit() for value in options.values()):
+        return None
+    numbers = {name: int(value) for name, value in options.items()}
+    return Call(*words, numbers.get("--split-ind"), numbers.get("--num-splits"))
+
+
+def main(argv: Sequence[str]) -> int | None:
+    """`rvrun run_command`, without a command-line library; None where that is needed."""
+    try:
+        call = parse(argv)
+        return None if call is None else run_command(call)
+    except RvrunError as error:
+        print(f"rvrun: {error}", file=sys.stderr)
+        return INVALID

@@ -1,0 +1,82 @@
+"""The run directory on disk: rendered files written when they change, one run at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator, Mapping
+
+from rvrun import paths
+from rvrun.errors import RvrunError
+
+
+class CannotUse(RvrunError):
+    """A directory that cannot be the run directory."""
+
+    def __init__(self, path: pathlib.Path, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"run directory {self.path} cannot be used: {self.problem}"
+
+
+def write(folder: pathlib.Path, files: Mapping[str, str]) -> list[str]:
+    """Write those of `files` whose text is new, each at once and whole; gives their paths.
+
+    An unchanged file keeps its time, so make has nothing to do for it. A Makefile that rvrun did
+    not write is refused, not replaced.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise CannotUse(folder, "it is a file")
+    if (folder / paths.MAKEFILE).exists() and not (folder / paths.PLAN).exists():
+        raise CannotUse(folder, "its Makefile was not written by rvrun; name another with --out")
+    try:
+        return [path for path, text in files.items() if _write(folder / path, text)]
+    except OSError as error:
+        raise CannotUse(folder, f"{error.strerror}: {error.filename}") from None
+
+
+def is_current(folder: pathlib.Path, path: str, text: str) -> bool:
+    """Whether the file at `path` in `folder` holds `text`."""
+    try:
+        return (folder / path).read_bytes() == text.encode()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _write(path: pathlib.Path, text: str) -> bool:
+    if is_current(path.parent, path.name, text):
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as new:
+        new.write(text.encode())
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(new.name, 0o666 & ~umask)
+    os.replace(new.name, path)
+    return True
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Hold the run directory; `CannotUse` where another run of rvrun holds it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / paths.LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise CannotUse(folder, f"{error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise CannotUse(folder, f"another rvrun (process {holder}) is running in it") from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
