@@ -1,6 +1,6 @@
 """A pipeline without dependencies: it counts the words of a few lines, in parts.
 
-    rvrun run local examples/tiny.py --splits 4
+rvrun run local examples/tiny.py --splits 4
 """
 
 from __future__ import annotations

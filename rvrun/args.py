@@ -24,9 +24,7 @@ class BadArgument(RvrunError):
         return f"{self.problem}; {self.function}"
 
 
-def bind(
-    function: Callable[..., Any], texts: Mapping[str, str], place: str
-) -> dict[str, Any]:
+def bind(function: Callable[..., Any], texts: Mapping[str, str], place: str) -> dict[str, Any]:
     """The keyword arguments that `texts` mean to `function(runner, **args)`.
 
     Raises `UnknownName` or `BadArgument`, naming the function and its parameters, for a key it
@@ -117,7 +115,7 @@ def _truth(text: str) -> bool:
     return _TRUTH[text.lower()]
 
 
-def _number(kind: type[int] | type[float], what: str) -> Callable[[str], Any]:
+def _number(kind: type[int | float], what: str) -> Callable[[str], Any]:
     def convert(text: str) -> Any:
         try:
             return kind(text)

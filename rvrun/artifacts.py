@@ -11,9 +11,9 @@ from rvrun.load import LoadedPipeline, select_config
 from rvrun.model import Plan
 from rvrun.plan_json import plan_to_json
 
-GITIGNORE = "".join(
-    f"/{name}/\n" for name in (paths.DONE, paths.RECORDS, paths.LOGS)
-) + f"/{paths.LOCK}\n"
+GITIGNORE = (
+    "".join(f"/{name}/\n" for name in (paths.DONE, paths.RECORDS, paths.LOGS)) + f"/{paths.LOCK}\n"
+)
 
 
 def render_common(plan: Plan, pipelines: Sequence[LoadedPipeline]) -> dict[str, str]:

@@ -219,8 +219,11 @@ def select_from(graph: Graph, select: Sequence[str]) -> Graph:
         reached = merge_needs(
             Need(far.command, far.kind if near.kind is NeedKind.ALIGNED else NeedKind.ALL)
             for near in needs
-            for far in ([Need(near.command, near.kind)] if near.command in selected
-                        else through[near.command])
+            for far in (
+                [Need(near.command, near.kind)]
+                if near.command in selected
+                else through[near.command]
+            )
         )
         if name in select:
             selected[name] = reached

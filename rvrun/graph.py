@@ -13,8 +13,7 @@ def to_mermaid(plan: Plan) -> str:
     for number, pipeline in enumerate(plan.pipelines):
         lines.append(f'  subgraph p{number}["{pipeline.name}"]')
         nodes = {stage.command: f"p{number}s{i}" for i, stage in enumerate(pipeline.stages)}
-        for stage in pipeline.stages:
-            lines.append(f"    {nodes[stage.command]}{_mermaid_shape(stage)}")
+        lines += [f"    {nodes[s.command]}{_mermaid_shape(s)}" for s in pipeline.stages]
         for stage in pipeline.stages:
             for need in stage.needs:
                 arrow = _mermaid_arrow(need)
@@ -42,9 +41,11 @@ def to_dot(plan: Plan) -> str:
             several = "" if stage.num_splits is None else ", peripheries=2"
             name = _quoted(f"{pipeline.name}/{stage.command}")
             lines.append(f"    {name} [label={_quoted(_label(stage, chr(10)))}{several}]")
-        for stage in pipeline.stages:
-            for need in stage.needs:
-                lines.append(f"    {_dot_edge(pipeline.name, stage, need)}")
+        lines += [
+            f"    {_dot_edge(pipeline.name, stage, need)}"
+            for stage in pipeline.stages
+            for need in stage.needs
+        ]
         lines.append("  }")
     return "\n".join([*lines, "}"]) + "\n"
 

@@ -1,9 +1,9 @@
 """What the user wrote, loaded: a `.py` file, a module or a saved `.json` → pipelines.
 
-    import        the file or module; its `get_config(s)(runner, **args)` is called
-    save          each config becomes JSON values and must be the same after reading them
-    build         the pipeline of each config
-    declare       what it says of its commands, checked
+import        the file or module; its `get_config(s)(runner, **args)` is called
+save          each config becomes JSON values and must be the same after reading them
+build         the pipeline of each config
+declare       what it says of its commands, checked
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def load(source: str, runner: str, args: Mapping[str, str]) -> list[LoadedPipeli
     if source.endswith(".json"):
         if args:
             raise CannotLoad(source, "a saved config takes no arguments (-a)")
-        return [_load_saved(source, document) for document in read_documents(source)]
+        return [_load_saved(document) for document in read_documents(source)]
     is_file = source.endswith(".py") or os.sep in source
     module = import_source(source) if is_file else _import_named(source)
     path = os.path.relpath(source).replace(os.sep, "/") if is_file else None
@@ -143,7 +143,7 @@ def call_user_code(what: str, function: Callable[..., T], *args: object, **kwarg
         raise UserCodeError(f"{what} raised {type(error).__name__}: {error}") from error
 
 
-def _load_saved(path: str, document: dict[str, Any]) -> LoadedPipeline:
+def _load_saved(document: dict[str, Any]) -> LoadedPipeline:
     source = document.get("source")
     if source:
         import_source(source)
@@ -153,7 +153,7 @@ def _load_saved(path: str, document: dict[str, Any]) -> LoadedPipeline:
 
 
 def _load(config: PipelineConfig, source: str | None) -> LoadedPipeline:
-    config = config if config.name else attrs.evolve(config, name=default_name(type(config)))
+    config = config if config.name else _named(config)
     check_pipeline_name(config.name, _location(type(config)))
     values = serialize.check_round_trip(config)
     pipeline = call_user_code(f"building pipeline `{config.name}`", config.build)
@@ -166,6 +166,11 @@ def _load(config: PipelineConfig, source: str | None) -> LoadedPipeline:
         pipeline=pipeline,
         declared=declare(pipeline, config.name, values),
     )
+
+
+def _named(config: PipelineConfig) -> PipelineConfig:
+    name = default_name(type(config))
+    return attrs.evolve(config, name=name)  # type: ignore[misc] # an attrs class, by its base
 
 
 def default_name(cls: type[PipelineConfig]) -> str:
@@ -258,14 +263,16 @@ def _wrong(pipeline: Pipeline, attribute: str, problem: str) -> CannotLoad:
 
 
 def _check_method(pipeline: Pipeline, command: str, place: str) -> None:
-    check_command_name(command)
+    check_command_name(command, place)
     if not callable(getattr(pipeline, command, None)) or hasattr(Pipeline, command):
         methods = tuple(
             name
             for name, value in inspect.getmembers(type(pipeline), inspect.isfunction)
             if not name.startswith("_") and not hasattr(Pipeline, name)
         )
-        check_known("command", command, methods, f"{place}: `{type(pipeline).__name__}` has methods")
+        check_known(
+            "command", command, methods, f"{place}: `{type(pipeline).__name__}` has methods"
+        )
         raise CannotLoad(place, f"`{type(pipeline).__name__}.{command}` is no method")
 
 
@@ -277,7 +284,9 @@ def _check_parameters(pipeline: Pipeline, command: str, is_split: bool, place: s
     except TypeError as error:
         wanted = "(self, split_ind, num_splits)" if is_split else "(self)"
         name = f"`{type(pipeline).__name__}.{command}{signature}`"
-        raise CannotLoad(place, f"{name} is not to be called as {command}{wanted}: {error}") from None
+        raise CannotLoad(
+            place, f"{name} is not to be called as {command}{wanted}: {error}"
+        ) from None
 
 
 def _declare_command(

@@ -134,7 +134,9 @@ def help_lines(sections: tuple[Section, ...]) -> list[str]:
         ("make clean", "forget what was done, and its records and logs"),
     ]
     goals = [(f"make {s.name}", "a pipeline") for s in sections]
-    stages = [(f"make {rule.goal}", "a stage and what it needs") for s in sections for rule in s.rules]
+    stages = [
+        (f"make {rule.goal}", "a stage and what it needs") for s in sections for rule in s.rules
+    ]
     split = [rule for s in sections for rule in s.rules if rule.num_splits]
     one = [(f"make {rule.goal}/0", f"split 0 of {rule.num_splits}") for rule in split[:1]]
     rows = [*lines, ("", ""), *goals, *stages, *one]

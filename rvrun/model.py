@@ -215,4 +215,5 @@ def check_pipeline_name(name: str, location: str = "") -> None:
 def check_command_name(name: str, location: str = "") -> None:
     """Raise `BadName` unless `name` is an ASCII identifier."""
     if not _COMMAND_NAME.fullmatch(name):
-        raise BadName("command", name, "use letters a-z, digits and `_`, as in a method's name")
+        allowed = "use letters a-z, digits and `_`, as in a method's name"
+        raise BadName("command", name, allowed, location)

@@ -90,16 +90,14 @@ def read_outcome(
         up_to_date=sum(status.stage.num_targets for status in statuses) - todo,
         not_started=todo - len(tries),
         stopped=len(stopped),
-        failures=tuple(_failure(each, run_dir, out) for each in failed),
+        failures=tuple(_failure(each, out) for each in failed),
         seconds=until - since,
         interrupted=interrupted,
         trouble=trouble,
     )
 
 
-def _tries(
-    run_dir: pathlib.Path, statuses: Sequence[StageStatus], since: float
-) -> Iterable[_Try]:
+def _tries(run_dir: pathlib.Path, statuses: Sequence[StageStatus], since: float) -> Iterable[_Try]:
     for status in statuses:
         for target in status.targets():
             found = _last_try(record.read(str(run_dir / paths.record(target.path))), since)
@@ -122,12 +120,12 @@ def _last_try(
     return start, end
 
 
-def _failure(bad: _Try, run_dir: pathlib.Path, out: str) -> Failure:
+def _failure(bad: _Try, out: str) -> Failure:
     return Failure(
         target=bad.target.name,
         exit_code=bad.exit_code,
         seconds=bad.end["time"] - bad.start["time"] if bad.end else None,
-        log=run_dir / paths.log(bad.target.path),
+        log=pathlib.Path(out, paths.log(bad.target.path)),
         rerun=rerun_line(bad.status.stage, bad.target, out),
     )
 

@@ -1,12 +1,12 @@
 """Where things of a run are, relative to its run directory. Names only; nothing is touched.
 
-    plan.json  Makefile         what was rendered
-    config/tiny.json            the config of pipeline `tiny`
-    config/tiny/chip.json       the part of it that `chip` depends on, where that is narrower
-    done/tiny/train             touched when `train` was done
-    done/tiny/chip.4/0          … and split 0 of 4 of `chip`;  done/tiny/chip.all  all of them
-    records/tiny/chip.4/0.jsonl when that target started and ended, each try
-    logs/tiny/chip.4/0.log      what it printed
+plan.json  Makefile         what was rendered
+config/tiny.json            the config of pipeline `tiny`
+config/tiny/chip.json       the part of it that `chip` depends on, where that is narrower
+done/tiny/train             touched when `train` was done
+done/tiny/chip.4/0          … and split 0 of 4 of `chip`;  done/tiny/chip.all  all of them
+records/tiny/chip.4/0.jsonl when that target started and ended, each try
+logs/tiny/chip.4/0.log      what it printed
 """
 
 from __future__ import annotations

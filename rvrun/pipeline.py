@@ -9,7 +9,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any, Self, TypeVar, dataclass_transform
+    from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
     import attrs
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
 else:
 
-    def config_class(cls):
+    def config_class(cls):  # noqa: ANN001, ANN201
         return cls
 
 
@@ -62,7 +62,8 @@ def _check_types(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.At
         validators = [_check_type, *([field.validator] if field.validator else [])]
         return field.evolve(validator=attrs.validators.and_(*validators))
 
-    return [field if field.inherited else checked(field) for field in fields]
+    # Inherited fields have their check already.
+    return [checked(field) if field.name in cls.__annotations__ else field for field in fields]
 
 
 def _check_type(config: Config, field: attrs.Attribute[Any], value: object) -> None:
@@ -97,12 +98,15 @@ class Config:
     #: The version of this class's fields; saved with them.
     config_version = 1
 
-    __attrs_attrs__ = ()
+    if TYPE_CHECKING:
+        __attrs_attrs__: ClassVar[tuple[attrs.Attribute[Any], ...]]
+    else:
+        __attrs_attrs__ = ()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "__attrs_attrs__" not in cls.__dict__:
-            cls.__attrs_attrs__ = _AttrsOnDemand()
+            cls.__attrs_attrs__ = _AttrsOnDemand()  # type: ignore[assignment]
 
     def __new__(cls, *args: object, **fields: object) -> Self:
         cls.__attrs_attrs__  # noqa: B018 - makes the class an attrs class, which writes __init__
@@ -155,14 +159,14 @@ class PipelineConfig(Config):
 class Pipeline:
     """Commands that run in order, each a method of that name. Class attributes or properties.
 
-        class Tiny(rvrun.Pipeline):
-            commands = ("chip", "train", "predict")
-            split_commands = ("chip", "predict")
-            gpu_commands = ("train", "predict")
+    class Tiny(rvrun.Pipeline):
+        commands = ("chip", "train", "predict")
+        split_commands = ("chip", "predict")
+        gpu_commands = ("train", "predict")
 
-            def chip(self, split_ind=0, num_splits=1): ...
-            def train(self): ...
-            def predict(self, split_ind=0, num_splits=1): ...
+        def chip(self, split_ind=0, num_splits=1): ...
+        def train(self): ...
+        def predict(self, split_ind=0, num_splits=1): ...
     """
 
     #: All commands, in the order in which they run.

@@ -1,4 +1,4 @@
-"""Ending processes with all that they started."""
+"""Ending processes with all that they started. The only door to psutil."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import psutil
 
 #: How long processes have to end by themselves before they are killed, in seconds.
 GRACE_SECONDS = 5.0
+#: How long to go on killing what is started meanwhile, in seconds.
+KILL_SECONDS = 5.0
 
 
 def end_children(grace: float = GRACE_SECONDS) -> None:
     """End every process that this one started, and those that they started.
 
-    Each gets SIGTERM and `grace` seconds to end, then SIGKILL.
+    Each gets SIGTERM and `grace` seconds to end, then SIGKILL. They are all found before the
+    first is told, for those that outlive their parent can no longer be found by it.
     """
     children = _descendants()
     _signal(children, "terminate")
     _, alive = psutil.wait_procs(children, timeout=grace)
-    deadline = time.monotonic() + grace
+    deadline = time.monotonic() + KILL_SECONDS
     while alive and time.monotonic() < deadline:
         late = {*alive, *_descendants()}
         _signal(late, "kill")

@@ -46,8 +46,7 @@ class NoConfigClass(RvrunError):
 
 def add_import_paths(*folders: str) -> None:
     """Let `folders` be searched for imports, the first one first, before all others."""
-    for folder in reversed(folders):
-        folder = os.path.abspath(folder)
+    for folder in map(os.path.abspath, reversed(folders)):
         if folder not in sys.path:
             sys.path.insert(0, folder)
 
@@ -133,7 +132,12 @@ def _imported_class(type_name: str) -> object:
     return found
 
 
-_PLAIN = {"str": str, "int": int, "float": float, "bool": bool}
+#: Annotations that need no conversion, as they are and as `from __future__` leaves them.
+_PLAIN: tuple[tuple[object, type], ...] = tuple(
+    (annotation, type_)
+    for type_ in (str, int, float, bool)
+    for annotation in (type_, type_.__name__)
+)
 
 
 def plain_config(cls: type[Config], saved: dict[str, Any]) -> Config | None:
@@ -162,9 +166,9 @@ def _plain_types(cls: type[Config]) -> dict[str, type] | None:
             continue
         if "__attrs_post_init__" in base.__dict__ or "__init__" in base.__dict__:
             return None
-        for name, annotation in base.__dict__.get("__annotations__", {}).items():
-            text = annotation if isinstance(annotation, str) else annotation.__name__
-            if text not in _PLAIN or (text is not annotation and annotation is not _PLAIN[text]):
+        for name, annotation in base.__annotations__.items():
+            plain = next((type_ for known, type_ in _PLAIN if known == annotation), None)
+            if plain is None:
                 return None
-            types[name] = _PLAIN[text]
+            types[name] = plain
     return types

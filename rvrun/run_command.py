@@ -36,6 +36,9 @@ EVENTS = "RVRUN_EVENTS"
 #: Environment variables of rvrun that are no settings.
 INTERNAL = (RUN_DIR, LOGS, EVENTS)
 
+#: Signals that ask a target to end.
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+
 
 class BadCall(RvrunError):
     """A call of `run_command` that names no target."""
@@ -92,8 +95,8 @@ def run_command(call: Call) -> int:
     document = _read_document(call.config)
     pipeline = document["config"].get("name", "")
     run_dir = environment[RUN_DIR]
-    signal.signal(signal.SIGTERM, _end)
-    signal.signal(signal.SIGHUP, _end)
+    for each in ENDING:
+        signal.signal(each, _end)
     if run_dir and environment[LOGS]:
         _print_to(os.path.join(run_dir, paths.log(call.target(pipeline))))
     recorder = Recorder(run_dir, call.target(pipeline)) if run_dir else None
@@ -114,11 +117,16 @@ def _outcome(call: Call, document: dict[str, Any], recorder: Recorder | None) ->
     except RvrunError as error:
         _print_error(error)
         return error.exit_code
+    except _Ended as error:
+        from rvrun.processes import end_children
+
+        end_children()
+        return exit_code_of(error)
     except SystemExit as error:
         return exit_code_of(error)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
         print_traceback(error)
         return FAILED
     return 0
@@ -197,13 +205,19 @@ def gpu_slot() -> Iterator[str | None]:
         yield device
 
 
+class _Ended(SystemExit):
+    """A signal asked this target to end."""
+
+
 def _end(signum: int, frame: object) -> NoReturn:
     """A signal handler: end as if by `sys.exit`, so that the user's `finally` blocks run."""
-    from rvrun.processes import end_children
+    for each in ENDING:
+        signal.signal(each, _ignore)
+    raise _Ended(128 + signum)
 
-    signal.signal(signum, signal.SIG_IGN)
-    end_children()
-    raise SystemExit(128 + signum)
+
+def _ignore(signum: int, frame: object) -> None:
+    """A signal handler for what was asked already: make and `rvrun run local` both ask."""
 
 
 def exit_code_of(error: SystemExit) -> int:
@@ -288,7 +302,8 @@ def parse(argv: Sequence[str]) -> Call | None:
     if not all(value.isascii() and value.isdigit() for value in options.values()):
         return None
     numbers = {name: int(value) for name, value in options.items()}
-    return Call(*words, numbers.get("--split-ind"), numbers.get("--num-splits"))
+    config, command = words
+    return Call(config, command, numbers.get("--split-ind"), numbers.get("--num-splits"))
 
 
 def main(argv: Sequence[str]) -> int | None:

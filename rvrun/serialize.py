@@ -1,6 +1,6 @@
 """Configs ⇄ JSON values: a type reference, a version, upgraders. The only door to cattrs here.
 
-    {"$type": "landcover:Landcover", "$version": 2, "root_uri": "out", "model": {"$type": …}}
+{"$type": "landcover:Landcover", "$version": 2, "root_uri": "out", "model": {"$type": …}}
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def config_from_json(values: object, base: type[Config] = PipelineConfig) -> Con
     no such class.
     """
     try:
-        return cast(Config, _converter.structure(values, base))
+        return _converter.structure(values, base)
     except cattrs.BaseValidationError as error:
         raise BadConfig(f"saved config {_named_type(values)}", _problems(error)) from error
 
@@ -118,24 +118,22 @@ def _unstructure_config(config: Config) -> dict[str, Any]:
 
 def _structure_config(values: object, base: type[Config]) -> Config:
     if not isinstance(values, dict):
-        raise ValueError(f"{values!r} is no {base.__name__}")
+        raise ValueError(f"{values!r} is no {base.__name__}")  # noqa: TRY004 - cattrs gathers it
     cls = config_class(values.get(TYPE, type_name(base)), base)
     fields = _upgraded(cls, values)
     attrs.resolve_types(cls)
     structure = cattrs.gen.make_dict_structure_fn(
         cls, _converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True
     )
-    return cast(Config, structure(fields, cls))
+    return structure(fields, cls)
 
 
 def _upgraded(cls: type[Config], values: dict[str, Any]) -> dict[str, Any]:
     fields = {name: value for name, value in values.items() if name not in (TYPE, VERSION)}
     saved = values.get(VERSION, cls.config_version)
     if not isinstance(saved, int) or not 1 <= saved <= cls.config_version:
-        raise BadConfig(
-            f"saved config of type `{type_name(cls)}`",
-            [f"version {saved!r} is not one that `{cls.__name__}` knows (1 to {cls.config_version})"],
-        )
+        known = f"`{cls.__name__}` knows 1 to {cls.config_version}"
+        raise BadConfig(f"saved config of type `{type_name(cls)}`", [f"version {saved!r}; {known}"])
     for version in range(saved, cls.config_version):
         try:
             fields = cls.upgrade(fields, version)

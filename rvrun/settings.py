@@ -232,7 +232,9 @@ def _file_layer(path: pathlib.Path, content: Mapping[str, Any], section: str = "
     known = _keys()
     for key in values:
         if key not in known:
-            raise UnknownName("setting", key, known, f"{path}{f' [{section[:-1]}]' if section else ''}")
+            raise UnknownName(
+                "setting", key, known, f"{path}{f' [{section[:-1]}]' if section else ''}"
+            )
     return Layer(_shown(path), values)
 
 

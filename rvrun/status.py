@@ -102,9 +102,7 @@ def _stage_status(
     return status, _stage_times(pipeline, stage, run_dir, stamps)
 
 
-def _stage_times(
-    pipeline: str, stage: Stage, run_dir: pathlib.Path, stamps: list[int]
-) -> _Times:
+def _stage_times(pipeline: str, stage: Stage, run_dir: pathlib.Path, stamps: list[int]) -> _Times:
     if stage.num_splits is None:
         return _Times(stamps[0])
     join = _time(run_dir / paths.stamp(pipeline, stage.command, is_split=True))
@@ -112,9 +110,7 @@ def _stage_times(
     return _Times(whole, tuple(stamps))
 
 
-def _reason(
-    stage: Stage, index: int, done: int, config: int, times: Mapping[str, _Times]
-) -> str:
+def _reason(stage: Stage, index: int, done: int, config: int, times: Mapping[str, _Times]) -> str:
     if done == NEVER:
         return "not done yet"
     for need in stage.needs:

@@ -40,12 +40,16 @@ def common(
     context: typer.Context,
     profile: Annotated[
         str | None,
-        typer.Option("-p", "--profile", metavar="NAME", help="The settings profile of yours to use."),
+        typer.Option(
+            "-p", "--profile", metavar="NAME", help="The settings profile of yours to use."
+        ),
     ] = None,
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="No progress; only what went wrong.")
     ] = False,
-    version: Annotated[bool, typer.Option(
+    version: Annotated[
+        bool,
+        typer.Option(
             "--version", callback=print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
@@ -72,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
         return INTERRUPTED
     except RvrunError as error:
         return report(error)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, it is a bug
         return report_bug(argv)
     return 0
 

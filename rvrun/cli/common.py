@@ -35,7 +35,8 @@ Config = Annotated[
 Commands = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[COMMANDS]...", help="The commands to run; all, if none is named.", show_default=False
+        help="The commands to run; all, if none is named.",
+        show_default=False,
     ),
 ]
 RunnerName = Annotated[
@@ -67,7 +68,10 @@ Args = Annotated[
 Out = Annotated[
     str | None,
     typer.Option(
-        "--out", metavar="DIR", help="The run directory.", show_default="runs/ and the name of CONFIG"
+        "--out",
+        metavar="DIR",
+        help="The run directory.",
+        show_default="runs/ and the name of CONFIG",
     ),
 ]
 Templates = Annotated[
@@ -157,7 +161,9 @@ def run_dir_of(config: str, out: str | None) -> str:
             out = f"runs/{path.stem if is_file else config.rpartition('.')[2]}"
     if not out:
         raise BadOption("--out is empty; name a directory")
-    relative = os.path.relpath(os.path.realpath(out)) if os.path.isabs(out) else os.path.normpath(out)
+    relative = (
+        os.path.relpath(os.path.realpath(out)) if os.path.isabs(out) else os.path.normpath(out)
+    )
     return f"./{relative}" if relative.startswith("-") else relative
 
 

@@ -20,10 +20,12 @@ LOG_LINES = 20
 
 
 def console(*, err: bool = False) -> Console:
-    """A console that never breaks a line of text that is piped on, and marks nothing up by itself."""
+    """A console that breaks no line of text that is piped on, and reads no markup."""
     stream = sys.stderr if err else sys.stdout
     width = None if stream.isatty() else 10_000
-    return Console(stderr=err, highlight=False, markup=False, width=width, soft_wrap=not stream.isatty())
+    return Console(
+        stderr=err, highlight=False, markup=False, width=width, soft_wrap=not stream.isatty()
+    )
 
 
 def warn(text: str) -> None:
@@ -83,25 +85,28 @@ def print_options(options: Iterable[Option]) -> None:
     console().print(table)
 
 
-def print_outcome(outcome: Outcome, again: str) -> None:
+def print_outcome(outcome: Outcome, logs: str, again: str) -> None:
     """The closing summary: the first failure with the end of its log, counts, what to do next."""
     err = console(err=True)
     if outcome.failures:
         _print_failure(err, outcome.failures[0])
         for failure in outcome.failures[1:10]:
-            err.print(Text.assemble(("also failed: ", "red"), f"{failure.target} ({failure.log})"))
+            err.print(f"also failed: {failure.target} ({_exit(failure)}; {failure.log})")
         if len(outcome.failures) > 10:
             err.print(f"… and {len(outcome.failures) - 10:,} more")
     elif outcome.trouble:
         err.print(outcome.trouble)
-    err.print(_counts(outcome))
+    summary = _counts(outcome)
+    if logs and outcome.ran + len(outcome.failures) + outcome.stopped:
+        summary.append(f"; logs in {logs}")
+    err.print(summary)
     if outcome.failures or outcome.interrupted or outcome.trouble:
         err.print(f"to go on from here:  {again}")
 
 
 def _print_failure(err: Console, failure: Failure) -> None:
-    how = "was killed" if failure.exit_code is None else f"failed (exit {failure.exit_code})"
     after = "" if failure.seconds is None else f" after {duration(failure.seconds)}"
+    how = "was killed" if failure.exit_code is None else f"failed ({_exit(failure)})"
     err.print(Text(f"{failure.target} {how}{after}", "bold red"))
     lines = tail(failure.log, LOG_LINES)
     if lines:
@@ -109,6 +114,10 @@ def _print_failure(err: Console, failure: Failure) -> None:
     for line in lines:
         err.print(f"  | {line}")
     err.print(f"to run it alone:     {failure.rerun}")
+
+
+def _exit(failure: Failure) -> str:
+    return "killed" if failure.exit_code is None else f"exit {failure.exit_code}"
 
 
 def _counts(outcome: Outcome) -> Text:

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from rvrun import rundir, settings
 from rvrun import run_command as worker
+from rvrun import paths, rundir, settings
 from rvrun.cli import common
 from rvrun.cli.common import Common, Prepared, Request, prepare
 from rvrun.cli.output import console, print_options, print_outcome, print_plan
@@ -45,7 +45,9 @@ def run(
     ] = False,
     debug: Annotated[
         bool,
-        typer.Option("--pdb", help="With `inprocess`: stop in the debugger where a command raises."),
+        typer.Option(
+            "--pdb", help="With `inprocess`: stop in the debugger where a command raises."
+        ),
     ] = False,
     gpu_slots: Annotated[
         int | None,
@@ -83,7 +85,8 @@ def run(
         raise typer.Exit(DONE)
     outcome = _carry_out(prepared, _reporter(runner, context.obj))
     if not context.obj.quiet or _exit_code(outcome) != DONE:
-        print_outcome(outcome, again=shlex.join(["rvrun", *sys.argv[1:]]))
+        logs = "" if runner == "inprocess" else f"{prepared.run.out}/{paths.LOGS}"
+        print_outcome(outcome, logs, again=shlex.join(["rvrun", *sys.argv[1:]]))
     raise typer.Exit(_exit_code(outcome))
 
 
@@ -188,9 +191,7 @@ def graph(
     - `rvrun graph my_config.py --splits 8`
     - `rvrun graph my_config.py -f dot | dot -Tsvg > plan.svg`
     """
-    request = Request(
-        config=config, commands=commands or (), splits=splits or (), args=args or ()
-    )
+    request = Request(config=config, commands=commands or (), splits=splits or (), args=args or ())
     drawn = to_mermaid if form is GraphFormat.MERMAID else to_dot
     print(drawn(prepare("local", request, context.obj).run.plan), end="")
 

@@ -105,7 +105,7 @@ class _Walk:
             return INTERRUPTED
         except SystemExit as error:
             return exit_code_of(error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
             print_traceback(error)
             if self.run.debug:
                 _debug(error)
@@ -115,6 +115,6 @@ class _Walk:
 
 def _debug(error: Exception) -> None:
     """Python's debugger, in the frame of the user's code that raised."""
-    import pdb
+    import pdb  # noqa: T100 - what `--pdb` is for
 
     pdb.post_mortem(user_frames(error.__traceback__) or error.__traceback__)

@@ -58,7 +58,7 @@ def run(run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> Outcom
     """Run make until it ends or a signal comes; then no process of the run is left."""
     make = shutil.which("make")
     if make is None:
-        raise NoMake()
+        raise NoMake
     since = time.time()
     interrupted, code = False, 0
     with _signals_raise(), _log(run.run_dir) as log:
@@ -70,7 +70,7 @@ def run(run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> Outcom
             _end_all()
         finally:
             reporter.finish()
-    outcome = read_outcome(
+    return read_outcome(
         run.run_dir,
         run.out,
         statuses,
@@ -79,7 +79,6 @@ def run(run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> Outcom
         interrupted=interrupted,
         trouble=_trouble(run.run_dir, code),
     )
-    return outcome
 
 
 def _trouble(run_dir: pathlib.Path, code: int) -> str:

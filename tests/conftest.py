@@ -1,0 +1,125 @@
+"""What tests share: goldens, and small projects in folders of their own."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable
+
+import attrs
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = pathlib.Path(__file__).parent.parent
+GOLDENS = ROOT / "tests" / "goldens"
+
+# The same examples each time, and no deadline: machines are shared.
+settings.register_profile(
+    "rvrun",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("rvrun")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-goldens", action="store_true", help="Accept what is rendered.")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compares a text with the golden file of that name; a missing golden fails."""
+
+    def check(name: str, text: str) -> None:
+        path = GOLDENS / name
+        if request.config.getoption("--update-goldens"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.exists(), f"no golden {path}; accept it with pytest --update-goldens"
+        assert text == path.read_text(encoding="utf-8"), "accept with pytest --update-goldens"
+
+    return check
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """The environment without what would change rvrun or make, rvrun's scripts first on PATH."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RVRUN", "MAKE", "MFLAGS"))}
+    kept.pop("CUDA_VISIBLE_DEVICES", None)
+    scripts = os.path.dirname(sys.executable)
+    return {
+        **kept,
+        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "XDG_CONFIG_HOME": "/nonexistent",
+        **more,
+    }
+
+
+@attrs.frozen
+class Project:
+    """A folder with a user's files, in which commands are typed."""
+
+    folder: pathlib.Path
+
+    def write(self, path: str, text: str) -> pathlib.Path:
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    def read(self, path: str) -> str:
+        return (self.folder / path).read_text(encoding="utf-8")
+
+    def run(
+        self, *command: str, code: int = 0, cwd: str = ".", **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `command`, which must end with `code`."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder / cwd,
+            env=clean_environment(**env),
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == code, (
+            f"{command} -> {done.returncode}\n{done.stdout}{done.stderr}"
+        )
+        return done
+
+    def rvrun(self, *words: str, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
+        return self.run("rvrun", *words, code=code, **env)
+
+    def make(
+        self, *words: str, code: int = 0, cwd: str = ".", **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        return self.run("make", *words, code=code, cwd=cwd, **env)
+
+
+@pytest.fixture
+def project(tmp_path: pathlib.Path) -> Project:
+    """An empty project."""
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def tiny(project: Project) -> Project:
+    """A project with `tiny.py`, the example without dependencies."""
+    project.write("tiny.py", (ROOT / "examples" / "tiny.py").read_text(encoding="utf-8"))
+    return project
+
+
+@pytest.fixture
+def in_folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """An empty folder as the current one, for what is called in this process."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("RVRUN")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no-config"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path
