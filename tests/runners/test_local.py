@@ -59,6 +59,8 @@ class Work(rvrun.Pipeline):
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
             pathlib.Path(f"asleep-{name}").touch()
             time.sleep(1003)
+        if os.path.exists(f"interrupt-{name}"):
+            signal.raise_signal(signal.SIGINT)
 
 
 def get_config(runner):
