@@ -268,8 +268,7 @@ def print_traceback(error: BaseException) -> None:
     """Print `error`'s traceback to stderr, without the frames of rvrun that led to it."""
     import traceback
 
-    frames = user_frames(error.__traceback__)
-    traceback.print_exception(type(error), error, frames or error.__traceback__)
+    traceback.print_exception(type(error), error, user_frames(error.__traceback__))
 
 
 def user_frames(frames: TracebackType | None) -> TracebackType | None:

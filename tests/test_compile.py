@@ -135,7 +135,7 @@ def test_the_most_precise_split_count_wins() -> None:
             [RASTER],
             [],
             ["rw/chip=3"],
-            "unknown pipeline `rw` in --splits rw/chip=3, did you mean `rv`?; known: `rv`",
+            "unknown pipeline `rw` in --splits rw/chip=3; known: `rv`",
         ),
         (
             [RASTER],

@@ -46,11 +46,18 @@ def print_plan(plan: Plan, statuses: Sequence[StageStatus]) -> None:
             "gpu" if stage.gpu else "cpu",
             *_todo(status),
         )
-    out = console()
-    out.print(table)
+    _print_table(table)
     todo = sum(len(status.todo) for status in statuses)
     would = f"{todo:,} would run" if todo else "all up to date"
-    out.print(f"{title(plan)}; {would}")
+    console().print(f"{title(plan)}; {would}")
+
+
+def _print_table(table: Table) -> None:
+    out = console()
+    with out.capture() as captured:
+        out.print(table)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
 
 
 def _table(*headings: str) -> Table:
@@ -82,7 +89,7 @@ def print_options(options: Iterable[Option]) -> None:
         value = ",".join(option.value) if isinstance(option.value, tuple) else option.value
         shown = "" if value is None else str(value)
         table.add_row(option.key, shown, option.origin, option.variable, option.help)
-    console().print(table)
+    _print_table(table)
 
 
 def print_outcome(outcome: Outcome, logs: str, again: str) -> None:

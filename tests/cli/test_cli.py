@@ -1,0 +1,331 @@
+"""The command line: what is typed, what is printed, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+from rvrun.cli.common import join_args, parse_args, run_dir_of
+from tests.conftest import ROOT, Project
+
+ARGS = """
+import attrs, rvrun
+
+
+class ArgsConfig(rvrun.PipelineConfig):
+    count: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+
+    def build(self):
+        if self.count == 13:
+            raise RuntimeError("no thirteen")
+        return Args(self)
+
+
+class Args(rvrun.Pipeline):
+    commands = ("work",)
+
+    def work(self):
+        print(self.config.count)
+
+
+def get_config(runner, count: int = 1, *, fast: bool = False, title: str):
+    return ArgsConfig(root_uri="out", count=count)
+"""
+TAKES = "`get_config` of args.py takes `count: int = 1`, `fast: bool = False`, `title: str`"
+
+
+def test_plan_is_a_table(tiny: Project, golden: Callable[[str, str], None]) -> None:
+    """`rvrun plan` shows stages, splits, needs, and what would run and why."""
+    before = tiny.rvrun("plan", "tiny.py", "--splits", "3").stdout
+    tiny.rvrun("run", "local", "tiny.py", "--splits", "3")
+    (tiny.folder / "runs/tiny/done/tiny/cut.3/1").unlink()
+    partly = tiny.rvrun("plan", "tiny.py", "--splits", "3").stdout
+    tiny.rvrun("run", "local", "tiny.py", "--splits", "3")
+    after = tiny.rvrun("plan", "tiny.py", "--splits", "3").stdout
+    changed = tiny.rvrun("plan", "tiny.py", "--splits", "3", "-a", "top", "1").stdout
+    golden("plan.txt", "\n".join([before, partly, after, changed]))
+
+
+def test_plan_writes_nothing(tiny: Project) -> None:
+    """`rvrun plan` only reads."""
+    tiny.rvrun("plan", "tiny.py")
+    assert [path.name for path in tiny.folder.iterdir()] == ["tiny.py"]
+
+
+@pytest.mark.parametrize("form", ["mermaid", "dot"])
+def test_graph(tiny: Project, golden: Callable[[str, str], None], form: str) -> None:
+    """`rvrun graph` draws a split stage as one node."""
+    golden(f"tiny.{form}", tiny.rvrun("graph", "tiny.py", "--splits", "1000", "-f", form).stdout)
+
+
+def test_config_shows_each_value_with_its_origin(
+    tiny: Project, golden: Callable[[str, str], None]
+) -> None:
+    """`rvrun config` tells where each value comes from."""
+    tiny.write("rvrun.toml", "[local]\njobs = 3\n")
+    golden("config.txt", tiny.rvrun("config", RVRUN_LOCAL_GPUS="0,1").stdout)
+
+
+def test_render_tells_what_it_wrote(tiny: Project) -> None:
+    """Unchanged files are left alone, and said to be."""
+    tiny.rvrun("render", "local", "tiny.py")
+    again = tiny.rvrun("render", "local", "tiny.py", "-a", "top", "1").stderr
+    assert again.splitlines() == [
+        "written    runs/tiny/plan.json",
+        "unchanged  runs/tiny/.gitignore",
+        "written    runs/tiny/config/tiny.json",
+        "unchanged  runs/tiny/config/tiny/cut.json",
+        "unchanged  runs/tiny/config/tiny/count.json",
+        "unchanged  runs/tiny/config/tiny/sum.json",
+        "written    runs/tiny/config/tiny/show.json",
+        "unchanged  runs/tiny/Makefile",
+    ]
+
+
+def test_a_saved_config_is_a_config(tiny: Project) -> None:
+    """A run directory's saved config can be run, in that run directory, or rendered elsewhere."""
+    tiny.rvrun("render", "local", "tiny.py", "--splits", "3")
+    done = tiny.rvrun("run", "local", "runs/tiny/config/tiny.json", "--splits", "3")
+    assert "8 targets ran; logs in runs/tiny/logs" in done.stderr
+    tiny.rvrun("render", "local", "runs/tiny/config/tiny.json", "--splits", "3", "--out", "other")
+    for path in ("plan.json", "config/tiny.json", "config/tiny/show.json"):
+        assert tiny.read(f"other/{path}") == tiny.read(f"runs/tiny/{path}")
+
+
+def test_the_same_bytes_everywhere(tiny: Project, tmp_path: pathlib.Path) -> None:
+    """Two checkouts, other folders, other environment, other time: the same bytes."""
+    rendered = []
+    for number, folder in enumerate(("here", "quite/another place")):
+        copy = Project(tmp_path / folder)
+        copy.write("examples/tiny.py", tiny.read("tiny.py"))
+        env = {"PYTHONHASHSEED": str(number), "TZ": f"UTC+{number}", "USER": f"u{number}"}
+        env |= {"HOME": str(tmp_path / str(number)), "LC_ALL": ("C", "C.UTF-8")[number]}
+        copy.rvrun("render", "local", "examples/tiny.py", "--splits", "7", **env)
+        run_dir = copy.folder / "runs/tiny"
+        files = (path for path in run_dir.rglob("*") if path.is_file() and path.name != ".lock")
+        rendered.append({str(p.relative_to(run_dir)): p.read_bytes() for p in files})
+    assert rendered[0] == rendered[1]
+    assert len(rendered[0]) == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("plan", "args.py"), f"argument `title` is missing: give -a title VALUE; {TAKES}"),
+        (
+            ("plan", "args.py", "-a", "title", "x", "-a", "cuont", "2"),
+            "unknown argument `cuont` in -a cuont 2 for `get_config` of args.py, did you mean "
+            "`count`?; known: `count`, `fast`, `title`",
+        ),
+        (
+            ("plan", "args.py", "-a", "title", "x", "-a", "count", "two"),
+            f"-a count two: is no whole number; {TAKES}",
+        ),
+        (
+            ("plan", "args.py", "-a", "title", "x", "-a", "fast", "maybe"),
+            f"-a fast maybe: is neither true nor false; {TAKES}",
+        ),
+        (("plan", "args.py", "-a", "title"), "-a title: write -a KEY VALUE"),
+        (
+            ("plan", "args.py", "-a", "title", "x", "-a", "title", "y"),
+            "-a title is given twice, as x and as y; keep one",
+        ),
+        (("plan", "nowhere.py"), "cannot import `FOLDER/nowhere.py`: there is no such file"),
+        (("plan", "nowhere"), "cannot import `nowhere`: there is no such module"),
+        (("plan", "nowhere.json"), "nowhere.json: cannot be read: No such file or directory"),
+        (
+            ("plan", "args.py", "-a", "title", "x", "-s", "0"),
+            "--splits 0: a command has at least 1 split",
+        ),
+        (
+            ("plan", "args.py", "-a", "title", "x", "wrok"),
+            "unknown command `wrok`, did you mean `work`?; known: `work`",
+        ),
+        (
+            ("run", "lokal", "args.py", "-a", "title", "x"),
+            "unknown runner `lokal`, did you mean `local`?; known: `inprocess`, `local`",
+        ),
+        (("plan", "args.py", "-a", "title", "x", "--out", ""), "--out is empty; name a directory"),
+        (
+            ("run_command", "nowhere.json", "work"),
+            "cannot read config nowhere.json: No such file or directory",
+        ),
+        (("run_command", "c.json", "wrok"), "unknown command `wrok` in pipeline `Args`"),
+        (
+            ("run_command", "c.json", "work", "--num-splits", "2"),
+            "run_command work: --num-splits without --split-ind; give both",
+        ),
+        (
+            ("run_command", "c.json", "work", "--split-ind", "2"),
+            "run_command work: --split-ind without --num-splits; give both",
+        ),
+        (
+            ("run_command", "c.json", "work", "--split-ind", "2", "--num-splits", "2"),
+            "run_command work: --split-ind 2 is not one of --num-splits 2 (0 to 1)",
+        ),
+        (
+            ("run_command", "c.json", "work", "--split-ind", "0", "--num-splits", "2"),
+            "run_command work: not one of the `split_commands` of `Args`, so --split-ind and "
+            "--num-splits cannot be given",
+        ),
+        (
+            ("run_command", "c.json", "work", "--runner", "nobody"),
+            "unknown runner `nobody`; known: `inprocess`, `local`",
+        ),
+    ],
+)
+def test_wrong_input(project: Project, words: tuple[str, ...], message: str) -> None:
+    """One clear sentence naming the value, the place and the mend; exit 2; no traceback."""
+    project.write("args.py", ARGS)
+    if "c.json" in words:
+        project.rvrun("render", "local", "args.py", "-a", "title", "x")
+        shutil.copy(project.folder / "runs/args/config/args.json", project.folder / "c.json")
+    done = project.rvrun(*words, code=2)
+    assert done.stdout == ""
+    said = done.stderr.replace(str(project.folder), "FOLDER")
+    assert said.startswith(f"rvrun: {message}")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "sentence", "raised"),
+    [
+        (
+            "0",
+            "rvrun: `get_config` of args.py raised ValueError: 'count' must be >= 1: 0",
+            "in get",
+        ),
+        ("13", "rvrun: building pipeline `args` raised RuntimeError: no thirteen", "in build"),
+    ],
+)
+def test_code_of_the_users_that_raises(
+    project: Project, count: str, sentence: str, raised: str
+) -> None:
+    """The user's own traceback, from their first frame on, then one sentence; exit 2."""
+    project.write("args.py", ARGS)
+    done = project.rvrun("plan", "args.py", "-a", "title", "x", "-a", "count", count, code=2)
+    assert done.stderr.startswith("Traceback (most recent call last):\n")
+    assert done.stderr.splitlines()[-1] == sentence
+    assert raised in done.stderr.splitlines()[1]
+    assert "/rvrun/load.py" not in done.stderr
+
+
+def test_a_syntax_error_is_shown_where_it_is(project: Project) -> None:
+    """A file that is no Python is shown with the line, and none of rvrun's own."""
+    file = project.write("odd.py", "x = (1,\n")
+    done = project.rvrun("plan", "odd.py", code=2)
+    assert done.stderr.startswith(f'  File "{file}", line 1\n')
+    assert "SyntaxError: '(' was never closed" in done.stderr
+
+
+def test_unknown_words_are_clicks_own_errors(project: Project) -> None:
+    """Unknown verbs and options: exit 2."""
+    assert "No such command" in project.rvrun("rum", code=2).stderr
+    assert "No such option" in project.rvrun("plan", "x.py", "--split", "3", code=2).stderr
+    assert project.rvrun("run", "local", "x.py", "-j", "many", code=2).stderr
+
+
+def test_a_bug_of_rvruns_own_keeps_its_traceback(tiny: Project) -> None:
+    """Exit 3, a sentence, and the traceback in a file to send."""
+    spoil = "import rvrun.cli.common\nrvrun.cli.common.compile_plan = lambda *words: 1 / 0\n"
+    tiny.write("bug.py", tiny.read("tiny.py") + spoil)
+    done = tiny.rvrun("plan", "bug.py", code=3, TMPDIR=str(tiny.folder))
+    assert "rvrun: this is a bug in rvrun: ZeroDivisionError" in done.stderr
+    (log,) = tiny.folder.glob("rvrun-bug-*.log")
+    assert "Traceback (most recent call last)" in log.read_text()
+    assert str(log) in done.stderr
+
+
+def test_version_and_help(project: Project) -> None:
+    """--version and --help work, and each verb's help has an example."""
+    assert project.rvrun("--version").stdout == "rvrun 0.1.0\n"
+    assert "run_command" in project.rvrun("--help").stdout
+    for verb in ("run", "render", "plan", "graph", "run_command"):
+        assert f"rvrun {verb}" in project.rvrun(verb, "--help", COLUMNS="200").stdout
+
+
+def test_as_a_module(tiny: Project) -> None:
+    """`python -m rvrun` is rvrun, also for the worker."""
+    tiny.run("python", "-m", "rvrun", "render", "local", "tiny.py", "--splits", "2")
+    config = "runs/tiny/config/tiny.json"
+    done = tiny.run(
+        "python",
+        "-m",
+        "rvrun",
+        "run_command",
+        config,
+        "cut",
+        "--split-ind",
+        "1",
+        "--num-splits",
+        "2",
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+    assert json.loads(tiny.read("out/tiny/words-3.json"))[0] == "where"
+
+
+def test_run_command_by_hand_leaves_the_run_directory_alone(tiny: Project) -> None:
+    """A target run by hand writes no record and no stamp: make still has it to do."""
+    tiny.rvrun("render", "local", "tiny.py", "--splits", "2")
+    config = "runs/tiny/config/tiny.json"
+    tiny.rvrun("run_command", config, "cut", "--split-ind", "0", "--num-splits", "2")
+    assert not (tiny.folder / "runs/tiny/records").exists()
+    assert not (tiny.folder / "runs/tiny/done").exists()
+
+
+def test_a_symbolic_link_as_run_directory(tiny: Project) -> None:
+    """A run directory on another disk, behind a link, finds its way back."""
+    elsewhere = tiny.folder / "disk" / "deep"
+    elsewhere.mkdir(parents=True)
+    (tiny.folder / "runs").symlink_to(elsewhere)
+    tiny.rvrun("run", "local", "tiny.py", "--splits", "2")
+    tiny.make("-C", "runs/tiny", "clean")
+    tiny.make("-j2", "-C", "runs/tiny")
+    assert tiny.read("out/tiny/total.json")
+
+
+@pytest.mark.parametrize(
+    ("config", "out", "expected"),
+    [
+        ("examples/tiny.py", None, "runs/tiny"),
+        ("pkg.sub.mod", None, "runs/mod"),
+        ("mod", None, "runs/mod"),
+        ("saved.json", None, "runs/saved"),
+        ("a/b/config/tiny.json", None, "a/b"),
+        ("tiny.py", "x/../y/", "y"),
+        ("tiny.py", "-x", "./-x"),
+        ("tiny.py", "../up", "../up"),
+    ],
+)
+def test_run_directories(config: str, out: str | None, expected: str) -> None:
+    """The run directory as named, or named after the config."""
+    assert run_dir_of(config, out) == expected
+
+
+def test_an_absolute_run_directory_is_made_relative(in_folder: pathlib.Path) -> None:
+    """Plans hold no absolute path of one machine."""
+    assert run_dir_of("tiny.py", str(in_folder / "x")) == "x"
+    assert run_dir_of("tiny.py", str(in_folder.parent / "x")) == os.path.join("..", "x")
+
+
+def test_arguments_are_two_words() -> None:
+    """`-a KEY VALUE` is read to the letter, whatever VALUE is; after `--` nothing is."""
+    words = join_args(
+        ["run", "-a", "x", "a=b", "--arg", "y", "-5", "-a", "z=1", "--", "-a", "k", "v"]
+    )
+    assert words == ["run", "-a", "x=a=b", "--arg", "y=-5", "-a", "z=1", "--", "-a", "k", "v"]
+    assert parse_args(["x=a=b", "y=-5", "z="]) == {"x": "a=b", "y": "-5", "z": ""}
+
+
+def test_two_experiments_of_landcover_are_one_plan(project: Project) -> None:
+    """The landcover example exports two configs, which are planned side by side."""
+    shutil.copytree(ROOT / "examples", project.folder / "examples")
+    shown = project.rvrun("plan", "examples/landcover.py", "--splits", "4", "-a", "compare", "true")
+    assert shown.stdout.splitlines()[-1] == (
+        "forest, logistic: 24 targets in 12 stages; 24 would run"
+    )
