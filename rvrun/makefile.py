@@ -55,7 +55,7 @@ def render_makefile(
         version=__version__,
         title=title(plan),
         pipelines=sections,
-        counts=sorted(counts),
+        indices={count: " ".join(map(str, range(count))) for count in sorted(counts)},
         help=help_lines(sections),
         workdir=workdir,
     )

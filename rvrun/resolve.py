@@ -133,24 +133,27 @@ def _imported_class(type_name: str) -> object:
 
 
 #: Annotations that need no conversion, as they are and as `from __future__` leaves them.
+_PLAIN_TYPES = (str, int, float, bool)
 _PLAIN: tuple[tuple[object, type], ...] = tuple(
-    (annotation, type_)
-    for type_ in (str, int, float, bool)
-    for annotation in (type_, type_.__name__)
+    (annotation, type_) for type_ in _PLAIN_TYPES for annotation in (type_, type_.__name__)
 )
+
+
+#: A class that has any of these makes its instances in a way of its own.
+_OWN_WAYS = {"__init__", "__new__", "__slots__", "__attrs_pre_init__", "__attrs_post_init__"}
 
 
 def plain_config(cls: type[Config], saved: dict[str, Any]) -> Config | None:
     """The config saved as `saved`, where that takes neither attrs nor cattrs, else None.
 
     That is where `cls` has only fields of type str, int, float and bool, all of them saved, by
-    the same version, and its module left attrs alone. The values were validated when saved.
+    the same version, and none of them an `attrs.field`. The values were validated when saved.
     """
     fields = {name: value for name, value in saved.items() if name not in (TYPE, VERSION)}
     types = _plain_types(cls)
     if types is None or types.keys() != fields.keys():
         return None
-    if saved.get(VERSION) != cls.config_version or "attr" in sys.modules:
+    if saved.get(VERSION) != cls.config_version:
         return None
     if any(type(value) is not types[name] for name, value in fields.items()):
         return None
@@ -164,9 +167,12 @@ def _plain_types(cls: type[Config]) -> dict[str, type] | None:
     for base in cls.__mro__:
         if base in (Config, object):
             continue
-        if "__attrs_post_init__" in base.__dict__ or "__init__" in base.__dict__:
+        if not _OWN_WAYS.isdisjoint(base.__dict__):
             return None
         for name, annotation in base.__annotations__.items():
+            default = base.__dict__.get(name)
+            if default is not None and type(default) not in _PLAIN_TYPES:
+                return None
             plain = next((type_ for known, type_ in _PLAIN if known == annotation), None)
             if plain is None:
                 return None

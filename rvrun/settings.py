@@ -110,9 +110,12 @@ def load_settings(flags: Mapping[str, Any] | None = None, profile: str | None = 
 
 
 def _merge(found: Sequence[Layer]) -> Settings:
-    for layer in found:
-        _check(layer)
-    return ts.load_settings(Settings, found)
+    try:
+        return ts.load_settings(Settings, found)
+    except InvalidSettingsError:
+        for layer in found:
+            _check(layer)
+        raise
 
 
 def _check(layer: Layer) -> None:

@@ -86,19 +86,13 @@ def _stage_status(
     times: Mapping[str, _Times],
 ) -> tuple[StageStatus, _Times]:
     stamps = _stamps(pipeline, stage, run_dir)
-    todo, reasons = [], []
-    for index, done in enumerate(stamps):
-        reason = _reason(stage, index, done, config, times)
-        if reason:
-            todo.append(index)
-            reasons.append(reason)
-            stamps[index] = NOW
-    status = StageStatus(
-        pipeline=pipeline,
-        stage=stage,
-        todo=tuple(todo),
-        reason=reasons[0] if reasons else "",
-    )
+    limits = _limits(stage, config, times)
+    pairs = enumerate(zip(stamps, limits, strict=True))
+    todo = tuple(index for index, (done, limit) in pairs if done < limit)
+    reason = _reason(stage, todo[0], stamps[todo[0]], times) if todo else ""
+    for index in todo:
+        stamps[index] = NOW
+    status = StageStatus(pipeline=pipeline, stage=stage, todo=todo, reason=reason)
     return status, _stage_times(pipeline, stage, run_dir, stamps)
 
 
@@ -110,7 +104,16 @@ def _stage_times(pipeline: str, stage: Stage, run_dir: pathlib.Path, stamps: lis
     return _Times(whole, tuple(stamps))
 
 
-def _reason(stage: Stage, index: int, done: int, config: int, times: Mapping[str, _Times]) -> str:
+def _limits(stage: Stage, config: int, times: Mapping[str, _Times]) -> list[int]:
+    """For each target, the newest of what it depends on: it is done if it is no older."""
+    aligned = [times[n.command].splits for n in stage.needs if n.kind is NeedKind.ALIGNED]
+    wholes = [times[n.command].whole for n in stage.needs if n.kind is NeedKind.ALL]
+    newest = [max([config, *wholes])] * stage.num_targets
+    return list(map(max, newest, *aligned)) if aligned else newest
+
+
+def _reason(stage: Stage, index: int, done: int, times: Mapping[str, _Times]) -> str:
+    """Why a target would run that is older than its limit."""
     if done == NEVER:
         return "not done yet"
     for need in stage.needs:
@@ -118,7 +121,7 @@ def _reason(stage: Stage, index: int, done: int, config: int, times: Mapping[str
         newer = needed.splits[index] if need.kind is NeedKind.ALIGNED else needed.whole
         if newer > done:
             return f"after {need.command}"
-    return "config changed" if config > done else ""
+    return "config changed"
 
 
 def _config_time(run_dir: pathlib.Path, path: str, files: Mapping[str, str]) -> int:
@@ -134,7 +137,7 @@ def _stamps(pipeline: str, stage: Stage, run_dir: pathlib.Path) -> list[int]:
         with os.scandir(run_dir / splits) as entries:
             found = {entry.name: int(entry.stat().st_mtime_ns) for entry in entries}
     except FileNotFoundError:
-        found = {}
+        return [NEVER] * stage.num_targets
     return [found.get(str(index), NEVER) for index in range(stage.num_targets)]
 
 

@@ -46,7 +46,7 @@ def _unique(names: SearchStrategy[str], max_size: int) -> SearchStrategy[list[st
 
 @st.composite
 def plans(draw: DrawFn, max_pipelines: int = 3, max_stages: int = 5) -> Plan:
-    """Plans as `compile_plan` makes them: stages after what they need, aligned ones equally split."""
+    """Plans as `compile_plan` makes them: ordered by need, aligned ones equally split."""
     names = draw(_unique(pipeline_names, max_pipelines))
     return Plan(tuple(draw(_planned_pipelines(name, max_stages)) for name in names))
 

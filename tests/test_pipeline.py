@@ -1,4 +1,3 @@
-# ruff: noqa: SIM300 - expected == actual
 from __future__ import annotations
 
 import copy
@@ -91,12 +90,12 @@ def test_resources_are_had_from_rvrun() -> None:
     assert rvrun.Resources(gpus=2).gpus == 2
     with pytest.raises(AttributeError) as caught:
         _ = rvrun.Resource  # type: ignore[attr-defined]
-    assert "module `rvrun` has no attribute `Resource`" == str(caught.value)
+    assert str(caught.value) == "module `rvrun` has no attribute `Resource`"
 
 
 def test_fields_are_given_by_keyword() -> None:
     """Positional values are refused, defaults stand for what is not given."""
-    assert ("a", (0, 1, 2)) == (Scene(image="a").image, Scene(image="a").bands)
+    assert (Scene(image="a").image, Scene(image="a").bands) == ("a", (0, 1, 2))
     with pytest.raises(TypeError) as caught:
         Scene("a")  # type: ignore[call-arg]
     expected = "Scene.__init__() takes 1 positional argument but 2 were given"
@@ -128,9 +127,11 @@ def test_a_missing_field_is_named() -> None:
         (
             Dataset,
             {"scenes": (Scene(image="a"), Rival(image="b"))},
-            "Dataset.scenes = (Scene(image='a', bands=(0, 1, 2)), "
-            "Rival(image='b', bands=(0, 1, 2))): "
-            "item 1 of tuple is not an instance of tests.test_pipeline.Scene",
+            (
+                "Dataset.scenes = (Scene(image='a', bands=(0, 1, 2)), "
+                "Rival(image='b', bands=(0, 1, 2))): "
+                "item 1 of tuple is not an instance of tests.test_pipeline.Scene"
+            ),
         ),
     ],
 )
@@ -159,10 +160,10 @@ def test_the_error_of_a_frozen_config_names_class_and_field() -> None:
     scene = Scene(image="a")
     with pytest.raises(AttributeError) as caught:
         scene.image = "b"  # type: ignore[misc]
-    assert "Scene is frozen: `image` cannot be set" == str(caught.value)
+    assert str(caught.value) == "Scene is frozen: `image` cannot be set"
     with pytest.raises(AttributeError) as caught:
         del scene.image
-    assert "Scene is frozen: `image` cannot be deleted" == str(caught.value)
+    assert str(caught.value) == "Scene is frozen: `image` cannot be deleted"
 
 
 def test_equality_is_that_of_class_and_values() -> None:
@@ -178,7 +179,7 @@ def test_equal_configs_are_one_in_a_set() -> None:
     """Hashes follow equality, however fields were given."""
     same = {Scene(image="a", bands=(1,)), Scene(bands=(1,), image="a")}
     assert {Scene(image="a", bands=(1,))} == same
-    assert 3 == len({Scene(image="a"), Rival(image="a"), Labelled(image="a")})
+    assert len({Scene(image="a"), Rival(image="a"), Labelled(image="a")}) == 3
 
 
 def test_the_repr_is_how_a_config_is_written() -> None:
@@ -194,7 +195,7 @@ def test_the_repr_is_how_a_config_is_written() -> None:
 
 def test_validators_and_converters_work() -> None:
     """`attrs.field` keeps its validator and converter; types are checked first."""
-    assert 6 == Checked(size=6, step="3").step * 2  # type: ignore[arg-type]
+    assert Checked(size=6, step="3").step * 2 == 6  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^'size' must be >= 1: 0$"):
         Checked(size=0)
     with pytest.raises(ValueError, match=r"^size 5 is no multiple of 3$"):
@@ -215,22 +216,22 @@ def test_a_default_can_be_overridden_in_a_subclass() -> None:
     class Narrow(Scene):
         bands: tuple[int, ...] = (0,)
 
-    assert (0,) == Narrow(image="a").bands
+    assert Narrow(image="a").bands == (0,)
     assert "image" in {field.name for field in attrs.fields(Narrow)}
 
 
 def test_an_explicit_attrs_class_works() -> None:
     """A user may decorate a config with `attrs.frozen` as well."""
-    assert (0.1, 0.5) == (Explicit().rate, Explicit(rate=0.5).rate)
+    assert (Explicit().rate, Explicit(rate=0.5).rate) == (0.1, 0.5)
     assert Explicit() == Explicit(rate=0.1)
-    assert "Explicit(rate=0.1)" == repr(Explicit())
+    assert repr(Explicit()) == "Explicit(rate=0.1)"
     assert Explicit(rate=0.5) == attrs.evolve(Explicit(), rate=0.5)
 
 
 def test_a_subclass_of_an_explicit_attrs_class_compares_all_its_fields() -> None:
     """What a plain subclass adds to an `attrs.frozen` config counts in equality and repr."""
     assert MoreExplicit(decay=1.0) == MoreExplicit(decay=1.0)
-    assert "MoreExplicit(rate=0.1, decay=1.0)" == repr(MoreExplicit(decay=1.0))
+    assert repr(MoreExplicit(decay=1.0)) == "MoreExplicit(rate=0.1, decay=1.0)"
     assert MoreExplicit(decay=1.0) != MoreExplicit(decay=2.0)
 
 
@@ -241,9 +242,9 @@ def test_attrs_functions_work_on_configs() -> None:
         extra: int = 0
 
     assert attrs.has(Fresh)
-    assert ["image", "bands", "extra"] == [field.name for field in attrs.fields(Fresh)]
+    assert [field.name for field in attrs.fields(Fresh)] == ["image", "bands", "extra"]
     assert Scene(image="b") == attrs.evolve(Scene(image="a"), image="b")
-    assert {"image": "a", "bands": (0, 1, 2)} == attrs.asdict(Scene(image="a"))
+    assert attrs.asdict(Scene(image="a")) == {"image": "a", "bands": (0, 1, 2)}
     with pytest.raises(TypeError, match=r"^Scene.image = 1: int is not an instance of str$"):
         attrs.evolve(Scene(image="a"), image=1)
 
@@ -257,7 +258,7 @@ def test_configs_are_copied_and_pickled() -> None:
 def test_a_default_config_is_built_of_nothing_but_its_name() -> None:
     """`PipelineConfig` has `root_uri` and `name`; what builds nothing says so."""
     config = rvrun.PipelineConfig(root_uri="out")
-    assert ("out", "") == (config.root_uri, config.name)
+    assert (config.root_uri, config.name) == ("out", "")
     with pytest.raises(NotImplementedError, match=r"^PipelineConfig has no method `build`$"):
         config.build()
 
@@ -274,20 +275,20 @@ def test_a_pipeline_says_little_by_default() -> None:
     """An empty pipeline keeps its config and counts no items."""
     pipeline = rvrun.Pipeline(Scene(image="a"))
     assert Scene(image="a") == pipeline.config
-    assert ((), (), ()) == (pipeline.commands, pipeline.split_commands, pipeline.gpu_commands)
+    assert (pipeline.commands, pipeline.split_commands, pipeline.gpu_commands) == ((), (), ())
     assert pipeline.count_items("chip") is None
 
 
 def test_aligned_is_the_name_and_more() -> None:
     """`aligned` gives a text equal to the name, told apart by its type."""
-    assert "chip" == rvrun.aligned("chip")
+    assert rvrun.aligned("chip") == "chip"
     assert isinstance(rvrun.aligned("chip"), Aligned)
 
 
 def test_register_names_a_class_and_leaves_it() -> None:
     """`register` gives back the class itself and notes it under the name."""
     assert Renamed is REGISTERED["tests.old:Renamed"]
-    assert 2 == Renamed(size=2).size
+    assert Renamed(size=2).size == 2
 
 
 @given(st.integers(0, 200), st.integers(1, 40))
@@ -308,14 +309,14 @@ def test_sizes_differ_by_at_most_one_the_larger_first(items: list[str], num_spli
 
 def test_75_items_in_5_splits_are_15_each() -> None:
     """The example of the docstring."""
-    expected = [range(0, 15), range(15, 30), range(30, 45), range(45, 60), range(60, 75)]
+    expected = [range(15), range(15, 30), range(30, 45), range(45, 60), range(60, 75)]
     assert expected == [rvrun.share(range(75), i, 5) for i in range(5)]
 
 
 def test_shares_beyond_the_items_are_empty() -> None:
     """With more splits than items the last ones have nothing to do."""
-    assert [["a"], ["b"], [], []] == [rvrun.share(["a", "b"], i, 4) for i in range(4)]
-    assert "" == rvrun.share("", 0, 1)
+    assert [rvrun.share(["a", "b"], i, 4) for i in range(4)] == [["a"], ["b"], [], []]
+    assert rvrun.share("", 0, 1) == ""
 
 
 @pytest.mark.parametrize(

@@ -100,12 +100,16 @@ class Common:
 
 @attrs.frozen(kw_only=True)
 class Prepared:
-    """A run compiled and rendered, and what there is to do; nothing is written yet."""
+    """A run compiled and rendered; nothing is written yet."""
 
     run: Run
     runner: Runner
     files: Mapping[str, str]
-    statuses: Sequence[StageStatus]
+
+    def statuses(self) -> list[StageStatus]:
+        """What each stage has to do in the run directory as it is now, and why."""
+        run = self.run
+        return plan_status(run.plan, run.run_dir, self.files, force=run.force)
 
 
 @attrs.frozen(kw_only=True)
@@ -143,8 +147,7 @@ def prepare(runner_name: str, request: Request, common: Common) -> Prepared:
         debug=request.debug,
     )
     files = {**render_common(plan, pipelines), **runner.render(run)}
-    statuses = plan_status(plan, run.run_dir, files, force=request.force)
-    return Prepared(run=run, runner=runner, files=files, statuses=statuses)
+    return Prepared(run=run, runner=runner, files=files)
 
 
 def run_dir_of(config: str, out: str | None) -> str:

@@ -9,12 +9,11 @@ from typing import Annotated
 
 import typer
 
-from rvrun import run_command as worker
 from rvrun import paths, rundir, settings
+from rvrun import run_command as worker
 from rvrun.cli import common
 from rvrun.cli.common import Common, Prepared, Request, prepare
 from rvrun.cli.output import console, print_options, print_outcome, print_plan
-from rvrun.cli.progress import Bars, Headings, Lines, Silent
 from rvrun.errors import DONE, FAILED, INTERRUPTED, check_known
 from rvrun.graph import to_dot, to_mermaid
 from rvrun.outcome import Outcome
@@ -81,7 +80,7 @@ def run(
     )
     prepared = prepare(runner, request, context.obj)
     if dry_run:
-        print_plan(prepared.run.plan, prepared.statuses)
+        print_plan(prepared.run.plan, prepared.statuses())
         raise typer.Exit(DONE)
     outcome = _carry_out(prepared, _reporter(runner, context.obj))
     if not context.obj.quiet or _exit_code(outcome) != DONE:
@@ -93,11 +92,14 @@ def run(
 def _carry_out(prepared: Prepared, reporter: Reporter) -> Outcome:
     run_dir = prepared.run.run_dir
     with rundir.locked(run_dir):
+        statuses = prepared.statuses()
         rundir.write(run_dir, prepared.files)
-        return prepared.runner.run(prepared.run, prepared.statuses, reporter)
+        return prepared.runner.run(prepared.run, statuses, reporter)
 
 
 def _reporter(runner: str, said: Common) -> Reporter:
+    from rvrun.cli.progress import Bars, Headings, Lines, Silent
+
     err = console(err=True)
     if said.quiet:
         return Silent()
@@ -166,7 +168,7 @@ def plan(
         force=always_make,
     )
     prepared = prepare("local", request, context.obj)
-    print_plan(prepared.run.plan, prepared.statuses)
+    print_plan(prepared.run.plan, prepared.statuses())
 
 
 class GraphFormat(enum.StrEnum):

@@ -19,7 +19,6 @@ from rvrun import paths
 from rvrun.errors import RvrunError
 from rvrun.makefile import render_makefile
 from rvrun.outcome import Outcome, read_outcome, tail
-from rvrun.processes import end_children
 from rvrun.quote import for_make
 from rvrun.run_command import EVENTS, LOGS
 from rvrun.runners import Reporter, Run
@@ -186,6 +185,8 @@ def _interrupt(signum: int, frame: object) -> NoReturn:
 
 def _end_all() -> None:
     """End all children; a second signal while they have time to end kills them."""
+    from rvrun.processes import end_children
+
     try:
         end_children()
     except Interrupted:

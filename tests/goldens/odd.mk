@@ -1,5 +1,9 @@
 # p: 1 target in 1 stage
 # Written by rvrun 0.1.0; `make help` tells what can be typed. Changes here will be lost.
+#
+# A file in done/ is touched when its target is done, so make sees what is missing or older than
+# what it needs. chip.4/0 is split 0 of 4 of chip, chip.all joins its splits, `| folder` only
+# asks that the folder is there; making one for a new number of splits forgets the old splits.
 
 ifneq ($(strip $(value MAKEFILE_LIST)),Makefile)
 
