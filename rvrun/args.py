@@ -31,16 +31,16 @@ def bind(function: Callable[..., Any], texts: Mapping[str, str], place: str) -> 
     does not take, a value its annotation does not allow, a parameter left without a value.
     """
     parameters = _own_parameters(function)
-    shown = f"{place} takes {_signature(parameters) or 'no arguments'}"
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    named = {name: p for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
-    types_ = _annotations(function, named)
+    named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    others = next((p for p in parameters if p.kind is p.VAR_KEYWORD), None)
+    shown = f"{place} takes {', '.join(map(_shown, parameters)) or 'no arguments'}"
     values = {}
     for key, text in texts.items():
-        if key not in named and not takes_any:
+        parameter = named.get(key, others)
+        if parameter is None:
             raise UnknownName("argument", key, tuple(named), f"-a {key} {text} for {place}")
         try:
-            values[key] = _convert(text, types_.get(key, inspect.Parameter.empty))
+            values[key] = _convert(text, _type(function, parameter))
         except ValueError as error:
             raise BadArgument(shown, f"-a {key} {text}: {error}") from None
     for name, parameter in named.items():
@@ -49,25 +49,33 @@ def bind(function: Callable[..., Any], texts: Mapping[str, str], place: str) -> 
     return values
 
 
-def _own_parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+def _own_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     """All parameters but the first, which is the runner's name."""
-    parameters = inspect.signature(function).parameters
-    return dict(list(parameters.items())[1:])
+    return list(inspect.signature(function).parameters.values())[1:]
 
 
-def _signature(parameters: Mapping[str, inspect.Parameter]) -> str:
-    return ", ".join(f"`{parameter}`" for parameter in parameters.values())
+def _shown(parameter: inspect.Parameter) -> str:
+    """As a person writes it: an annotation that was postponed is a text, shown without quotes."""
+    annotation, empty = parameter.annotation, inspect.Parameter.empty
+    if not isinstance(annotation, str):
+        return f"`{parameter}`"
+    default = "" if parameter.default is empty else f" = {parameter.default!r}"
+    return f"`{parameter.replace(annotation=empty, default=empty)}: {annotation}{default}`"
 
 
-def _annotations(
-    function: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]
-) -> dict[str, Any]:
-    """Each parameter's type: as annotated, else that of its default."""
-    hints = typing.get_type_hints(function)
-    for name, parameter in parameters.items():
-        if name not in hints and isinstance(parameter.default, (bool, int, float)):
-            hints[name] = type(parameter.default)
-    return hints
+def _type(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """The parameter's type: as annotated, else that of its default."""
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        known = isinstance(parameter.default, (bool, int, float, str))
+        return type(parameter.default) if known else annotation
+    if not isinstance(annotation, str):
+        return annotation
+    holder = types.SimpleNamespace(__annotations__={parameter.name: annotation})
+    try:
+        return typing.get_type_hints(holder, function.__globals__)[parameter.name]
+    except NameError as error:
+        raise ValueError(f"its annotation `{annotation}` cannot be looked up: {error}") from None
 
 
 def _convert(text: str, type_: Any) -> Any:
@@ -77,7 +85,7 @@ def _convert(text: str, type_: Any) -> Any:
     if origin is typing.Literal:
         return _convert_choice(text, {str(member): member for member in members})
     if type_ is inspect.Parameter.empty or type_ is Any:
-        return _TRUTH.get(text, text)
+        return _TRUTH.get(text.lower(), text)
     if isinstance(type_, type) and issubclass(type_, enum.Enum):
         return _convert_choice(text, {str(member.value): member for member in type_})
     if type_ in _CONVERTERS:

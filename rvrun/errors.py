@@ -46,6 +46,14 @@ class UnknownName(RvrunError):
         return f", did you mean `{near[0]}`?" if near else ""
 
 
+def describe(error: BaseException) -> str:
+    """`ValueError: what it says`; of attrs' errors the sentence alone, without the objects."""
+    says: object = error
+    if any(type(argument).__name__ == "Attribute" for argument in error.args):
+        says = error.args[0]
+    return f"{type(error).__name__}: {says}"
+
+
 def check_known(kind: str, name: str, known: tuple[str, ...], place: str = "") -> None:
     """Raise `UnknownName` unless `name` is one of `known`."""
     if name not in known:

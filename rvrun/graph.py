@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from rvrun.model import Need, NeedKind, Plan, Stage
+from rvrun.text import count
 
 
 def to_mermaid(plan: Plan) -> str:
@@ -58,7 +59,7 @@ def _dot_edge(pipeline: str, stage: Stage, need: Need) -> str:
 
 def _label(stage: Stage, line_break: str) -> str:
     facts = [
-        *([] if stage.num_splits is None else [f"{stage.num_splits:,} splits"]),
+        *([] if stage.num_splits is None else [count(stage.num_splits, "split")]),
         *(["GPU"] if stage.gpu else []),
     ]
     return line_break.join([stage.command, *([", ".join(facts)] if facts else [])])

@@ -12,14 +12,15 @@ import inspect
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, TypeVar
 
 import attrs
 
 from rvrun import serialize
 from rvrun.args import bind
-from rvrun.errors import RvrunError, UserCodeError, check_known
+from rvrun.errors import RvrunError, UserCodeError, check_known, describe
 from rvrun.model import (
     Command,
     DeclaredPipeline,
@@ -90,6 +91,8 @@ def read_documents(path: str) -> list[dict[str, Any]]:
     except ValueError as error:
         raise CannotLoad(path, f"is not JSON ({error})") from None
     documents = documents if isinstance(documents, list) else [documents]
+    if not documents:
+        raise CannotLoad(path, "holds no config")
     for document in documents:
         check_document(document, path)
     return documents
@@ -103,6 +106,9 @@ def check_document(document: object, path: str) -> None:
     if version != serialize.FILE_VERSION:
         known = serialize.FILE_VERSION
         raise CannotLoad(path, f"is of file version {version!r}; this rvrun reads {known}")
+    source = document.get("source")
+    if not isinstance(source, str | None):
+        raise CannotLoad(path, f"has source {source!r}, which is no path")
 
 
 def _import_named(name: str) -> Any:
@@ -133,14 +139,14 @@ def _get_configs(
     return configs
 
 
-def call_user_code(what: str, function: Callable[..., T], *args: object, **kwargs: object) -> T:
+def call_user_code(what: str, function: Callable[..., T], /, *args: object, **kwargs: object) -> T:
     """The user's `function` called; what it raises becomes the cause of a `UserCodeError`."""
     try:
         return function(*args, **kwargs)
     except RvrunError:
         raise
-    except Exception as error:
-        raise UserCodeError(f"{what} raised {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise UserCodeError(f"{what} raised {describe(error)}") from error
 
 
 def _load_saved(document: dict[str, Any]) -> LoadedPipeline:
@@ -240,21 +246,32 @@ class _Said:
 
 
 def _names(pipeline: Pipeline, attribute: str) -> tuple[str, ...]:
-    names = getattr(pipeline, attribute)
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise _wrong(pipeline, attribute, f"{names!r} is no sequence of command names")
-    return tuple(names)
+    said = getattr(pipeline, attribute)
+    names = _texts(said)
+    if names is None:
+        raise _wrong(pipeline, attribute, f"{said!r} is no sequence of command names")
+    return names
+
+
+def _texts(said: object) -> tuple[str, ...] | None:
+    """`said` as a tuple of texts; None where it is not that, or has no order, as a set."""
+    if isinstance(said, (str, AbstractSet)) or not isinstance(said, Iterable):
+        return None
+    texts = tuple(said)
+    return texts if all(isinstance(text, str) for text in texts) else None
 
 
 def _by_command(pipeline: Pipeline, attribute: str) -> dict[str, Any]:
     values = getattr(pipeline, attribute)
-    if not isinstance(values, Mapping):
+    if not isinstance(values, Mapping) or _texts(values) is None:
         raise _wrong(pipeline, attribute, f"{values!r} is no mapping from command names")
     for command, value in values.items():
         if attribute == "resources" and not isinstance(value, Resources):
             raise _wrong(pipeline, attribute, f"`{command}` has {value!r}, no rvrun.Resources")
         if attribute != "resources" and isinstance(value, str):
             raise _wrong(pipeline, attribute, f"`{command}` has a text; write [{value!r}]")
+        if attribute != "resources" and _texts(value) is None:
+            raise _wrong(pipeline, attribute, f"`{command}` has {value!r}, no sequence of names")
     return dict(values)
 
 
@@ -270,9 +287,7 @@ def _check_method(pipeline: Pipeline, command: str, place: str) -> None:
             for name, value in inspect.getmembers(type(pipeline), inspect.isfunction)
             if not name.startswith("_") and not hasattr(Pipeline, name)
         )
-        check_known(
-            "command", command, methods, f"{place}: `{type(pipeline).__name__}` has methods"
-        )
+        check_known("command", command, methods, place)
         raise CannotLoad(place, f"`{type(pipeline).__name__}.{command}` is no method")
 
 
@@ -296,7 +311,6 @@ def _declare_command(
     for key in keys or ():
         _check_config_key(config, key, f"`config_keys` of command `{name}` of {place}")
     is_split = name in said.split_commands
-    count = call_user_code(f"`count_items` of {place}", pipeline.count_items, name)
     return Command(
         name=name,
         is_split=is_split,
@@ -304,9 +318,16 @@ def _declare_command(
         needs=_declare_needs(said, name, place),
         config_keys=None if keys is None else tuple(keys),
         resources=said.resources.get(name, Resources()),
-        num_items=count if is_split else None,
+        num_items=_count_items(pipeline, name, place) if is_split else None,
         location=_location(getattr(type(pipeline), name, None)),
     )
+
+
+def _count_items(pipeline: Pipeline, name: str, place: str) -> int | None:
+    count = call_user_code(f"`count_items` of {place}", pipeline.count_items, name)
+    if not isinstance(count, int | None):
+        raise _wrong(pipeline, "count_items", f"{count!r} for `{name}` is no whole number")
+    return count
 
 
 def _declare_needs(said: _Said, name: str, place: str) -> tuple[Need, ...] | None:

@@ -10,6 +10,7 @@ from rvrun import __version__, paths
 from rvrun.model import CONFIG, SPLIT_IND, NeedKind, Plan, PlannedPipeline, Stage
 from rvrun.quote import for_recipe
 from rvrun.render import render
+from rvrun.text import title
 
 
 @attrs.frozen(kw_only=True)
@@ -59,17 +60,6 @@ def render_makefile(
         help=help_lines(sections),
         workdir=workdir,
     )
-
-
-def title(plan: Plan) -> str:
-    """`tiny: 12 targets in 6 stages`."""
-    names = ", ".join(pipeline.name for pipeline in plan.pipelines)
-    return f"{names}: {count(plan.num_targets, 'target')} in {count(plan.num_stages, 'stage')}"
-
-
-def count(number: int, thing: str) -> str:
-    """`1 stage`, `2 stages`, `10,000 targets`."""
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
 def section(pipeline: PlannedPipeline, out: str) -> Section:

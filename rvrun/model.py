@@ -10,12 +10,17 @@ import re
 from collections.abc import Iterator
 
 import attrs
-from attrs.validators import ge, instance_of, optional
+from attrs.validators import instance_of
 
 from rvrun import paths
 from rvrun.errors import RvrunError
 
-_positive = optional([instance_of(int), ge(1)])
+
+def _check_count(_: object, field: attrs.Attribute[int | None], value: object) -> None:
+    """An attrs validator: None, or a whole number of at least 1 (True is none)."""
+    if value is not None and (type(value) is not int or value < 1):
+        raise ValueError(f"`{field.name}` must be a whole number of at least 1, not {value!r}")
+
 
 #: argv words that a runner replaces by its own way to say them.
 CONFIG = "{config}"
@@ -44,10 +49,10 @@ class Resources:
     - `vcpus`, `gpus`: counts. `memory_mib`: MiB. `timeout_seconds`: for each try of a target.
     """
 
-    vcpus: int | None = attrs.field(default=None, validator=_positive)
-    memory_mib: int | None = attrs.field(default=None, validator=_positive)
-    gpus: int | None = attrs.field(default=None, validator=_positive)
-    timeout_seconds: int | None = attrs.field(default=None, validator=_positive)
+    vcpus: int | None = attrs.field(default=None, validator=_check_count)
+    memory_mib: int | None = attrs.field(default=None, validator=_check_count)
+    gpus: int | None = attrs.field(default=None, validator=_check_count)
+    timeout_seconds: int | None = attrs.field(default=None, validator=_check_count)
 
 
 @attrs.frozen(kw_only=True)
@@ -109,8 +114,8 @@ class Stage:
     """A command as planned. `num_splits` is None for a command that is never split."""
 
     command: str
-    num_splits: int | None = None
-    gpu: bool = False
+    num_splits: int | None = attrs.field(default=None, validator=_check_count)
+    gpu: bool = attrs.field(default=False, validator=instance_of(bool))
     needs: tuple[Need, ...] = ()
     config_keys: tuple[str, ...] | None = None
     resources: Resources = Resources()
@@ -199,9 +204,13 @@ _PIPELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _COMMAND_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+def _is(pattern: re.Pattern[str], name: object) -> bool:
+    return isinstance(name, str) and pattern.fullmatch(name) is not None
+
+
 def check_pipeline_name(name: str, location: str = "") -> None:
     """Raise `BadName` for a name that cannot stand in file and target names as it is."""
-    if not _PIPELINE_NAME.fullmatch(name) or name.endswith(".json"):
+    if not _is(_PIPELINE_NAME, name) or name.endswith(".json"):
         raise BadName(
             "pipeline",
             name,
@@ -214,6 +223,43 @@ def check_pipeline_name(name: str, location: str = "") -> None:
 
 def check_command_name(name: str, location: str = "") -> None:
     """Raise `BadName` unless `name` is an ASCII identifier."""
-    if not _COMMAND_NAME.fullmatch(name):
+    if not _is(_COMMAND_NAME, name):
         allowed = "use letters a-z, digits and `_`, as in a method's name"
         raise BadName("command", name, allowed, location)
+
+
+class BadPlan(RvrunError):
+    """A plan that no compiler made: its stages do not fit together."""
+
+
+def check_plan(plan: Plan) -> None:
+    """Raise `BadName` or `BadPlan` unless `plan` is what readers of plans rely on.
+
+    Pipelines and their stages have usable, unique names; each stage stands after all that it
+    needs; aligned needs are between stages of equally many splits.
+    """
+    _check_unique("pipeline", [pipeline.name for pipeline in plan.pipelines])
+    for pipeline in plan.pipelines:
+        check_pipeline_name(pipeline.name)
+        _check_unique("stage", [stage.command for stage in pipeline.stages])
+        before: dict[str, Stage] = {}
+        for stage in pipeline.stages:
+            check_command_name(stage.command)
+            for need in stage.needs:
+                _check_need(f"{pipeline.name}/{stage.command}", stage, need, before)
+            before[stage.command] = stage
+
+
+def _check_unique(kind: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise BadPlan(f"two {kind}s are named `{name}`")
+
+
+def _check_need(name: str, stage: Stage, need: Need, before: dict[str, Stage]) -> None:
+    needed = before.get(need.command)
+    if needed is None:
+        raise BadPlan(f"`{name}` needs `{need.command}`, which is no stage before it")
+    counts = (stage.num_splits, needed.num_splits)
+    if need.kind is NeedKind.ALIGNED and (None in counts or counts[0] != counts[1]):
+        raise BadPlan(f"`{name}` needs `{need.command}` aligned, but is not split like it")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
     import attrs
@@ -47,10 +47,13 @@ class _AttrsOnDemand:
             slots=False,
             frozen=True,
             kw_only=True,
-            eq=False,
-            repr=False,
+            # Those of Config, unless a base that the user decorated has its own.
+            eq=cls.__eq__ is not Config.__eq__,
+            repr=cls.__repr__ is not Config.__repr__,
             field_transformer=_check_types,
         )
+        # Those of Config say what is frozen.
+        del cls.__setattr__, cls.__delattr__
         return cls.__dict__["__attrs_attrs__"]
 
 
@@ -108,6 +111,10 @@ class Config:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        for name in _field_names(cls.__mro__[1:]) & cls.__dict__.keys() - _field_names((cls,)):
+            raise TypeError(
+                f"`{cls.__name__}.{name}` is a field: write its annotation too, `{name}: TYPE = ...`"
+            )
         if "__attrs_attrs__" not in cls.__dict__:
             cls.__attrs_attrs__ = _AttrsOnDemand()  # type: ignore[assignment]
 
@@ -141,6 +148,10 @@ class Config:
             f"{cls.__name__} has config_version {cls.config_version} but no `upgrade` that "
             f"lifts version {version}"
         )
+
+
+def _field_names(classes: Iterable[type]) -> set[str]:
+    return {name for cls in classes for name in cls.__dict__.get("__annotations__", ())}
 
 
 class PipelineConfig(Config):

@@ -6,10 +6,9 @@ import json
 from typing import Any
 
 import attrs
-import cattrs
 
-from rvrun.errors import RvrunError
-from rvrun.model import Need, NeedKind, Plan, PlannedPipeline, Resources, Stage
+from rvrun.errors import RvrunError, describe
+from rvrun.model import Need, NeedKind, Plan, PlannedPipeline, Resources, Stage, check_plan
 
 #: The version of the format that this rvrun writes.
 VERSION = 1
@@ -69,9 +68,13 @@ def plan_from_json(text: str, place: str = "the text") -> Plan:
             place, f"it is of version {document['rvrun_plan']}, this rvrun reads {VERSION}"
         )
     try:
-        return Plan(tuple(_pipeline_from_dict(item) for item in document["pipelines"]))
-    except (KeyError, TypeError, ValueError, cattrs.BaseValidationError) as error:
-        raise NotAPlan(place, f"{type(error).__name__}: {error}") from None
+        plan = Plan(tuple(_pipeline_from_dict(item) for item in document["pipelines"]))
+        check_plan(plan)
+    except KeyError as error:
+        raise NotAPlan(place, f"it has no {error}") from None
+    except (TypeError, ValueError, RvrunError) as error:
+        raise NotAPlan(place, describe(error).partition(": ")[2]) from None
+    return plan
 
 
 def _pipeline_from_dict(item: dict[str, Any]) -> PlannedPipeline:
@@ -84,6 +87,8 @@ def _pipeline_from_dict(item: dict[str, Any]) -> PlannedPipeline:
 
 def _stage_from_dict(item: dict[str, Any]) -> Stage:
     keys = item["config_keys"]
+    if keys is not None and not (isinstance(keys, list) and all(isinstance(k, str) for k in keys)):
+        raise ValueError(f"`config_keys` must be a list of texts, not {keys!r}")
     return Stage(
         command=item["command"],
         num_splits=item["splits"],

@@ -24,11 +24,16 @@ def for_shell(text: str) -> str:
 
 def for_make(text: str) -> str:
     """`text` as make reads it in a recipe; quote for the shell first. Raises `Unquotable`."""
-    if "\n" in text or "\r" in text:
-        raise Unquotable(text)
+    _check(text)
     return text.replace("$", "$$")
 
 
 def for_recipe(text: str) -> str:
     """`text` as one shell word of a recipe. Raises `Unquotable`."""
+    _check(text)
     return for_make(for_shell(text))
+
+
+def _check(text: str) -> None:
+    if "\n" in text or "\r" in text:
+        raise Unquotable(text)

@@ -37,9 +37,12 @@ class Recorder:
     def note(self, event: str, **facts: object) -> None:
         """Add a line: what happened, at which try and time (seconds since 1970), and `facts`."""
         line = {"event": event, "attempt": self.attempt, "time": round(time.time(), 3), **facts}
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            os.write(descriptor, f"{json.dumps(line)}\n".encode())
+            # A line cut short, as by a full disk, is ended before the next.
+            size = os.fstat(descriptor).st_size
+            lead = "\n" if size and os.pread(descriptor, 1, size - 1) != b"\n" else ""
+            os.write(descriptor, f"{lead}{json.dumps(line)}\n".encode())
         finally:
             os.close(descriptor)
 

@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 
-from rvrun.errors import RvrunError, UserCodeError
+from rvrun.errors import RvrunError, UserCodeError, describe
 from rvrun.pipeline import REGISTERED, Config
 
 TYPE_CHECKING = False
@@ -90,6 +90,8 @@ def _already_imported(name: str, path: str) -> ModuleType:
 def import_module(name: str) -> ModuleType:
     """Import the module called `name`; the current folder is searched first."""
     add_import_paths(os.getcwd())
+    if not all(name.split(".")):
+        raise CannotImport(name, "there is no such module")
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -103,7 +105,7 @@ def import_module(name: str) -> ModuleType:
 def _user_error(name: str, error: BaseException) -> BaseException:
     if not isinstance(error, (Exception, SystemExit)):
         return error
-    return UserCodeError(f"importing `{name}` raised {type(error).__name__}: {error}")
+    return UserCodeError(f"importing `{name}` raised {describe(error)}")
 
 
 def config_class(type_name: object, base: type[Config]) -> type[Config]:
@@ -158,13 +160,13 @@ def plain_config(cls: type[Config], saved: dict[str, Any]) -> Config | None:
     if any(type(value) is not types[name] for name, value in fields.items()):
         return None
     config = object.__new__(cls)
-    config.__dict__.update(fields)
+    config.__dict__.update((name, fields[name]) for name in types)
     return config
 
 
 def _plain_types(cls: type[Config]) -> dict[str, type] | None:
     types: dict[str, type] = {}
-    for base in cls.__mro__:
+    for base in reversed(cls.__mro__):
         if base in (Config, object):
             continue
         if not _OWN_WAYS.isdisjoint(base.__dict__):

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import pathlib
-import tempfile
 from collections.abc import Iterator, Mapping
 
 from rvrun import paths
@@ -34,10 +33,7 @@ def write(folder: pathlib.Path, files: Mapping[str, str]) -> list[str]:
         raise CannotUse(folder, "it is a file")
     if (folder / paths.MAKEFILE).exists() and not (folder / paths.PLAN).exists():
         raise CannotUse(folder, "its Makefile was not written by rvrun; name another with --out")
-    try:
-        return [path for path, text in files.items() if _write(folder / path, text)]
-    except OSError as error:
-        raise CannotUse(folder, f"{error.strerror}: {error.filename}") from None
+    return [path for path, text in files.items() if _write(folder, path, text)]
 
 
 def is_current(folder: pathlib.Path, path: str, text: str) -> bool:
@@ -48,16 +44,19 @@ def is_current(folder: pathlib.Path, path: str, text: str) -> bool:
         return False
 
 
-def _write(path: pathlib.Path, text: str) -> bool:
-    if is_current(path.parent, path.name, text):
-        return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as new:
-        new.write(text.encode())
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(new.name, 0o666 & ~umask)
-    os.replace(new.name, path)
+def _write(folder: pathlib.Path, path: str, text: str) -> bool:
+    file = folder / path
+    new = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        if is_current(folder, path, text):
+            return False
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new.write_bytes(text.encode())
+        new.replace(file)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise CannotUse(folder, f"{error.strerror}: {error.filename or path}") from None
     return True
 
 

@@ -8,21 +8,27 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+import re
 import types
 import typing
+from collections.abc import Iterable
 from typing import Any, cast
 
 import attrs
 import cattrs
 from cattrs.preconf.json import make_converter
 
-from rvrun.errors import RvrunError, UserCodeError
+from rvrun.errors import RvrunError, UserCodeError, describe
 from rvrun.pipeline import Config, PipelineConfig
 from rvrun.resolve import TYPE, VERSION, config_class
 
 #: The version of the file that holds a config, as `config_version` is that of a class.
 FILE_VERSION = 1
 FILE_KEY = "rvrun_config"
+
+
+class _NoConfig(ValueError):
+    """A value where a config should be; cattrs gathers it."""
 
 
 class BadConfig(RvrunError):
@@ -56,6 +62,8 @@ def config_from_json(values: object, base: type[Config] = PipelineConfig) -> Con
         return _converter.structure(values, base)
     except cattrs.BaseValidationError as error:
         raise BadConfig(f"saved config {_named_type(values)}", _problems(error)) from error
+    except _NoConfig as error:
+        raise BadConfig(f"saved config {_named_type(values)}", [str(error)]) from None
 
 
 def digest(values: object) -> str:
@@ -69,8 +77,7 @@ def check_round_trip(config: PipelineConfig) -> dict[str, Any]:
     place = f"config class {type(config).__name__}"
     try:
         values = config_to_json(config)
-        json.dumps(values)
-        again = config_from_json(values, type(config))
+        again = config_from_json(json.loads(json.dumps(values)), type(config))
     except BadConfig as error:
         raise BadConfig(place, error.problems) from error
     except (TypeError, ValueError, cattrs.StructureHandlerNotFoundError) as error:
@@ -87,13 +94,17 @@ def _named_type(values: object) -> str:
 
 def _problems(error: cattrs.BaseValidationError) -> list[str]:
     lines = cattrs.transform_error(error, format_exception=_describe)
+    # A missing field's name is said already, so its own place would say it twice.
+    lines = [re.sub(r"(field `(\w+)` is missing @ \$.*)\.\2$", r"\1", line) for line in lines]
     return [line.removesuffix(" @ $").replace(" @ $.", " at ") for line in lines]
 
 
 def _describe(error: BaseException, type_: type | None) -> str:
     if isinstance(error, KeyError):
-        return f"field {error} is missing"
-    return str(error)
+        return f"field `{error.args[0]}` is missing"
+    if isinstance(error, cattrs.ForbiddenExtraKeysError):
+        return f"unknown fields: {', '.join(f'`{name}`' for name in sorted(error.extra_fields))}"
+    return str(error) if isinstance(error, RvrunError) else describe(error).partition(": ")[2]
 
 
 def _is_config(cls: object) -> bool:
@@ -118,7 +129,7 @@ def _unstructure_config(config: Config) -> dict[str, Any]:
 
 def _structure_config(values: object, base: type[Config]) -> Config:
     if not isinstance(values, dict):
-        raise ValueError(f"{values!r} is no {base.__name__}")  # noqa: TRY004 - cattrs gathers it
+        raise _NoConfig(f"{values!r} is no {base.__name__}")
     cls = config_class(values.get(TYPE, type_name(base)), base)
     fields = _upgraded(cls, values)
     attrs.resolve_types(cls)
@@ -131,7 +142,7 @@ def _structure_config(values: object, base: type[Config]) -> Config:
 def _upgraded(cls: type[Config], values: dict[str, Any]) -> dict[str, Any]:
     fields = {name: value for name, value in values.items() if name not in (TYPE, VERSION)}
     saved = values.get(VERSION, cls.config_version)
-    if not isinstance(saved, int) or not 1 <= saved <= cls.config_version:
+    if type(saved) is not int or not 1 <= saved <= cls.config_version:
         known = f"`{cls.__name__}` knows 1 to {cls.config_version}"
         raise BadConfig(f"saved config of type `{type_name(cls)}`", [f"version {saved!r}; {known}"])
     for version in range(saved, cls.config_version):
@@ -139,8 +150,7 @@ def _upgraded(cls: type[Config], values: dict[str, Any]) -> dict[str, Any]:
             fields = cls.upgrade(fields, version)
         except Exception as error:
             raise UserCodeError(
-                f"`{cls.__name__}.upgrade` from version {version} raised "
-                f"{type(error).__name__}: {error}"
+                f"`{cls.__name__}.upgrade` from version {version} raised {describe(error)}"
             ) from error
     return fields
 
@@ -167,10 +177,46 @@ def _structure_primitive(value: object, expected: type) -> object:
     return expected(value)
 
 
+def _unstructure_set(values: Iterable[Any]) -> list[Any]:
+    """Sorted by their text, for sets have another order in each process."""
+    return sorted((_converter.unstructure(value) for value in values), key=json.dumps)
+
+
+def _is_list(type_: object) -> bool:
+    return typing.get_origin(type_) is list
+
+
+def _is_homogeneous_tuple(type_: object) -> bool:
+    return typing.get_origin(type_) is tuple and typing.get_args(type_)[1:] == (...,)
+
+
+def _refusing_texts(factory: Any) -> Any:
+    """Like `factory`, but a text is no list: cattrs would take it apart into letters."""
+
+    def make(type_: Any, converter: cattrs.BaseConverter) -> Any:
+        structure = factory(type_, converter)
+
+        def checked(value: object, cls: Any) -> Any:
+            if not isinstance(value, (list, tuple)):
+                raise ValueError(f"{value!r} is no list")  # noqa: TRY004 - cattrs gathers it
+            return structure(value, cls)
+
+        return checked
+
+    return make
+
+
 def _make_converter() -> cattrs.Converter:
     converter = make_converter()
     for primitive in (str, int, float, bool):
         converter.register_structure_hook(primitive, _structure_primitive)
+    for is_kind, factory in (
+        (_is_list, cattrs.cols.list_structure_factory),
+        (_is_homogeneous_tuple, cattrs.cols.homogenous_tuple_structure_factory),
+    ):
+        converter.register_structure_hook_factory(is_kind, _refusing_texts(factory))
+    converter.register_unstructure_hook(float, float)
+    converter.register_unstructure_hook_func(cattrs.cols.is_any_set, _unstructure_set)
     converter.register_unstructure_hook(pathlib.PurePath, str)
     converter.register_structure_hook(pathlib.PurePath, lambda value, cls: cls(value))
     converter.register_structure_hook_func(_is_config, _structure_config)

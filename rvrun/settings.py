@@ -11,14 +11,13 @@ from __future__ import annotations
 import os
 import pathlib
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
 import typed_settings as ts
 from attrs.validators import ge, optional
 from typed_settings.dict_utils import set_path
-from typed_settings.exceptions import InvalidSettingsError
 from typed_settings.types import LoadedSettings, LoaderMeta, OptionList, SettingsClass
 
 from rvrun.errors import RvrunError, UnknownName
@@ -106,47 +105,13 @@ def load_settings(flags: Mapping[str, Any] | None = None, profile: str | None = 
 
     Raises `UnknownName` or `BadSetting`, naming the file or variable.
     """
-    return _merge(layers(flags or {}, profile))
-
-
-def _merge(found: Sequence[Layer]) -> Settings:
-    try:
-        return ts.load_settings(Settings, found)
-    except InvalidSettingsError:
-        for layer in found:
-            _check(layer)
-        raise
-
-
-def _check(layer: Layer) -> None:
-    """Convert a layer on its own, so that an error can name its origin."""
-    try:
-        ts.load_settings(Settings, [layer])
-    except InvalidSettingsError as error:
-        raise BadSetting(layer.origin, _problem(layer, error)) from None
-
-
-def _problem(layer: Layer, error: ExceptionGroup[Exception]) -> str:
-    for key, value in layer.values.items():
-        alone = Layer(layer.origin, {key: value})
-        try:
-            ts.load_settings(Settings, [alone])
-        except InvalidSettingsError:
-            return f"`{key}` cannot be {value!r}: {_wanted(key)}"
-    return str(error.exceptions[0])
-
-
-def _wanted(key: str) -> str:
-    option = next(option for option in _fields() if option[0] == key)
-    return {int: "give a whole number of at least 1", tuple: "give a list of texts"}.get(
-        option[2], "give a text"
-    )
+    return ts.load_settings(Settings, layers(flags or {}, profile))
 
 
 def options(flags: Mapping[str, Any] | None = None, profile: str | None = None) -> list[Option]:
     """Every setting with its value and the origin of that, as `rvrun config` shows them."""
     found = layers(flags or {}, profile)
-    settings = _merge(found)
+    settings = ts.load_settings(Settings, found)
     return [
         Option(
             key=key,
@@ -167,7 +132,28 @@ def layers(flags: Mapping[str, Any], profile: str | None) -> list[Layer]:
         *_environment_layers(),
     ]
     given = {key: value for key, value in flags.items() if value is not None}
-    return [*found, Layer("the command line", given)]
+    return [*found, _layer("the command line", given)]
+
+
+def _layer(origin: str, values: Mapping[str, Any]) -> Layer:
+    """A layer of values as they were found, each checked and made what its setting is."""
+    kinds = {key: kind for key, _, kind in _fields()}
+    return Layer(origin, {key: _value_of(origin, key, kinds[key], values[key]) for key in values})
+
+
+def _value_of(origin: str, key: str, kind: type, value: Any) -> Any:
+    problem = f"`{key}` cannot be {value!r}: "
+    if kind is int:
+        if type(value) is not int or value < 1:
+            raise BadSetting(origin, f"{problem}give a whole number of at least 1")
+        return value
+    if kind is tuple:
+        if not isinstance(value, list) or not all(isinstance(item, str | int) for item in value):
+            raise BadSetting(origin, f"{problem}give a list of texts")
+        return tuple(str(item) for item in value)
+    if not isinstance(value, str):
+        raise BadSetting(origin, f"{problem}give a text")
+    return value
 
 
 def variable(key: str) -> str:
@@ -187,6 +173,10 @@ def _fields_of(cls: type, prefix: str) -> Iterator[tuple[str, str, type]]:
         else:
             kind = next((kind for kind in (int, tuple) if kind.__name__ in str(field.type)), str)
             yield f"{prefix}{field.name}", field.metadata["help"], kind
+
+
+def _sections() -> set[str]:
+    return {key.rpartition(".")[0] for key in _keys()}
 
 
 def _keys() -> tuple[str, ...]:
@@ -217,7 +207,11 @@ def _project_layer() -> Iterator[Layer]:
             yield _file_layer(own, _read_toml(own))
             return
         if project.exists():
-            section = _read_toml(project).get("tool", {}).get("rvrun")
+            tool = _read_toml(project).get("tool")
+            section = tool.get("rvrun") if isinstance(tool, dict) else None
+            if section is not None and not isinstance(section, dict):
+                problem = f"`tool.rvrun` cannot be {section!r}: write a section"
+                raise BadSetting(str(project), problem)
             if section is not None:
                 yield _file_layer(project, section, "tool.rvrun.")
                 return
@@ -238,7 +232,7 @@ def _file_layer(path: pathlib.Path, content: Mapping[str, Any], section: str = "
             raise UnknownName(
                 "setting", key, known, f"{path}{f' [{section[:-1]}]' if section else ''}"
             )
-    return Layer(_shown(path), values)
+    return _layer(_shown(path), values)
 
 
 def _shown(path: pathlib.Path) -> str:
@@ -249,7 +243,7 @@ def _shown(path: pathlib.Path) -> str:
 
 def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in content.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and (value or f"{prefix}{key}" in _sections()):
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
@@ -264,5 +258,12 @@ def _environment_layers() -> Iterator[Layer]:
         if name not in by_variable:
             raise UnknownName("environment variable", name, tuple(by_variable))
         key, kind = by_variable[name]
-        text = os.environ[name]
-        yield Layer(name, {key: tuple(text.split(",")) if kind is tuple else text})
+        yield _layer(name, {key: _read_text(os.environ[name], kind)})
+
+
+def _read_text(text: str, kind: type) -> Any:
+    """What a variable says, where it says something of its kind; else the text, to be refused."""
+    if kind is tuple:
+        return [item.strip() for item in text.split(",") if item.strip()]
+    whole = kind is int and text.isascii() and text.isdigit() and int(text) > 0
+    return int(text) if whole else text

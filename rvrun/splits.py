@@ -8,6 +8,9 @@ import attrs
 
 from rvrun.errors import RvrunError
 
+#: More than any machine runs; a mistyped number is refused before it fills the memory.
+MAX_SPLITS = 10_000_000
+
 
 class BadSplits(RvrunError):
     """A `--splits` that cannot be followed."""
@@ -61,8 +64,8 @@ def _parse(text: str) -> SplitRequest:
     pipeline, _, command = place.rpartition("/")
     if not (count.isascii() and count.isdigit()) or ("=" in text and not command):
         raise BadSplits(text, "write a number, COMMAND=NUMBER or PIPELINE/COMMAND=NUMBER")
-    if int(count) < 1:
-        raise BadSplits(text, "a command has at least 1 split")
+    if not 1 <= int(count) <= MAX_SPLITS:
+        raise BadSplits(text, f"a command has 1 to {MAX_SPLITS:,} splits")
     return SplitRequest(count=int(count), command=command, pipeline=pipeline)
 
 

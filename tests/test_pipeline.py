@@ -334,3 +334,11 @@ def test_a_share_that_is_not_there_is_refused(
     """Indices out of range are errors, not empty shares."""
     with pytest.raises(ValueError, match=f"^{message}$"):
         rvrun.share([1, 2], split_ind, num_splits)
+
+
+def test_a_field_needs_its_annotation_again() -> None:
+    """A new default without annotation would be passed over, so it is refused."""
+    with pytest.raises(TypeError) as raised:
+        type("Named", (rvrun.PipelineConfig,), {"name": "x", "__module__": __name__})
+    expected = "`Named.name` is a field: write its annotation too, `name: TYPE = ...`"
+    assert str(raised.value) == expected

@@ -253,5 +253,5 @@ def test_a_plan_that_no_compiler_made_is_refused(
 def test_a_wrong_value_is_told_in_a_sentence() -> None:
     """Without the internals of what checks it."""
     text = changed(lambda pipeline: pipeline["stages"][1].update(resources={"vcpus": "x"}))
-    expected = "'vcpus' must be <class 'int'> (got 'x' that is a <class 'str'>)."
+    expected = "`vcpus` must be a whole number of at least 1, not 'x'"
     assert refusal(text).endswith(expected)

@@ -291,10 +291,21 @@ cases = {
     "a check of its own": (Finished, saved(Finished)),
 }
 print(json.dumps([name for name, case in cases.items() if plain_config(*case) is not None]))
-import attrs
-print(plain_config(*cases["whole"]))
 """
-    assert _plain(project, code) == '["whole"]\nNone\n'
+    assert _plain(project, code) == '["whole"]\n'
+
+
+@pytest.mark.parametrize("made", ["", "Checked(root_uri='')\n"])
+def test_the_quick_way_is_left_for_fields_with_validators(project: Project, made: str) -> None:
+    """An `attrs.field` takes the slow way, also once its class was made an attrs class."""
+    code = f"""
+import attrs
+class Checked(rvrun.PipelineConfig):
+    size: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+{made}
+print(plain_config(Checked, saved(Checked, size=0)))
+"""
+    assert _plain(project, code) == "None\n"
 
 
 def test_the_quick_way_is_blind_to_the_order_of_fields(project: Project) -> None:

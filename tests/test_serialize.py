@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import rvrun
@@ -153,8 +153,9 @@ def refusal(values: object) -> str:
     return str(caught.value)
 
 
+# Without shrinking, which takes minutes for such deep configs.
 @given(trees)
-@settings(max_examples=60)
+@settings(max_examples=60, phases=[Phase.explicit, Phase.generate])
 def test_any_config_survives_json(config: Tree) -> None:
     """However nested, a config read from its JSON text is the same, and is saved the same."""
     values = serialize.config_to_json(config)

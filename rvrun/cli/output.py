@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rvrun.makefile import count, title
 from rvrun.model import NeedKind, Plan, Stage
 from rvrun.outcome import Failure, Outcome, tail
 from rvrun.settings import Option
 from rvrun.status import StageStatus
+from rvrun.text import count, duration, title
 
 LOG_LINES = 20
 
@@ -145,13 +145,3 @@ def _counts(outcome: Outcome) -> Text:
 
 def _part(number: int, what: str) -> list[str]:
     return [f"{number:,} {what}"] if number else []
-
-
-def duration(seconds: float) -> str:
-    """`0.4 s`, `3 min 20 s`, `2 h 05 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02} s"
-    return f"{minutes // 60} h {minutes % 60:02} min"

@@ -1,0 +1,33 @@
+"""Numbers in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from rvrun.text import count, duration
+
+
+def test_count() -> None:
+    """One thing, several things, many things."""
+    assert [count(number, "split") for number in (0, 1, 2, 10_000)] == [
+        "0 splits",
+        "1 split",
+        "2 splits",
+        "10,000 splits",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (59.9, "59.9 s"),
+        (60, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (3599.6, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+    ],
+)
+def test_duration(seconds: float, text: str) -> None:
+    """As precise as a person wants it."""
+    assert duration(seconds) == text
