@@ -112,9 +112,8 @@ class Config:
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         for name in _field_names(cls.__mro__[1:]) & cls.__dict__.keys() - _field_names((cls,)):
-            raise TypeError(
-                f"`{cls.__name__}.{name}` is a field: write its annotation too, `{name}: TYPE = ...`"
-            )
+            place = f"`{cls.__name__}.{name}`"
+            raise TypeError(f"{place} is a field: write its annotation too, `{name}: TYPE = ...`")
         if "__attrs_attrs__" not in cls.__dict__:
             cls.__attrs_attrs__ = _AttrsOnDemand()  # type: ignore[assignment]
 
@@ -151,7 +150,7 @@ class Config:
 
 
 def _field_names(classes: Iterable[type]) -> set[str]:
-    return {name for cls in classes for name in cls.__dict__.get("__annotations__", ())}
+    return {name for cls in classes for name in vars(cls).get("__annotations__", ())}
 
 
 class PipelineConfig(Config):

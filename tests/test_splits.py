@@ -12,7 +12,7 @@ from tests.strategies import command_names, pipeline_names
 def requests(draw: st.DrawFn) -> SplitRequest:
     command = draw(st.just("") | command_names)
     pipeline = draw(st.just("") | pipeline_names) if command else ""
-    return SplitRequest(count=draw(st.integers(1, 10**9)), command=command, pipeline=pipeline)
+    return SplitRequest(count=draw(st.integers(1, 10_000_000)), command=command, pipeline=pipeline)
 
 
 def test_what_is_typed_is_read() -> None:

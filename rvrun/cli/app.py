@@ -13,8 +13,8 @@ import typer
 
 from rvrun import __version__
 from rvrun.cli import verbs
+from rvrun.cli.chatter import say
 from rvrun.cli.common import Common, join_args
-from rvrun.cli.output import console
 from rvrun.errors import BUG, INTERRUPTED, RvrunError, UserCodeError
 from rvrun.run_command import print_traceback
 
@@ -85,7 +85,7 @@ def report(error: RvrunError) -> int:
     """Print one sentence, after the user's own traceback where their code raised."""
     if isinstance(error, UserCodeError) and error.__cause__ is not None:
         print_traceback(error.__cause__)
-    console(err=True).print(f"rvrun: {error}")
+    say(f"rvrun: {error}")
     return error.exit_code
 
 
@@ -94,7 +94,5 @@ def report_bug(argv: Sequence[str]) -> int:
     with tempfile.NamedTemporaryFile("w", prefix="rvrun-bug-", suffix=".log", delete=False) as log:
         log.write(f"rvrun {__version__}, Python {sys.version}, {os.uname()}\n{list(argv)}\n\n")
         traceback.print_exc(file=log)
-    console(err=True).print(
-        f"rvrun: this is a bug in rvrun: {sys.exc_info()[1]!r}; please report it with {log.name}"
-    )
+    say(f"rvrun: this is a bug in rvrun: {sys.exc_info()[1]!r}; please report it with {log.name}")
     return BUG

@@ -11,7 +11,7 @@ import attrs
 import typer
 
 from rvrun.artifacts import render_common
-from rvrun.cli.output import warn
+from rvrun.cli.chatter import warn
 from rvrun.compile import compile_plan, idle_splits
 from rvrun.errors import RvrunError
 from rvrun.load import load

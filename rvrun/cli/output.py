@@ -1,4 +1,4 @@
-"""What people read: tables on stdout, chatter on stderr. With `progress.py` the door to rich."""
+"""Tables on stdout, the closing summary on stderr. With `progress` the door to rich."""
 
 from __future__ import annotations
 
@@ -28,11 +28,6 @@ def console(*, err: bool = False) -> Console:
     )
 
 
-def warn(text: str) -> None:
-    """A line of chatter that the user should see."""
-    console(err=True).print(Text.assemble(("warning: ", "yellow"), text))
-
-
 def print_plan(plan: Plan, statuses: Sequence[StageStatus]) -> None:
     """The table of stages, and what would run of each."""
     table = _table("stage", "splits", "needs", "on", "would run", "why")
@@ -49,7 +44,7 @@ def print_plan(plan: Plan, statuses: Sequence[StageStatus]) -> None:
     _print_table(table)
     todo = sum(len(status.todo) for status in statuses)
     would = f"{todo:,} would run" if todo else "all up to date"
-    console().print(f"{title(plan)}; {would}")
+    print(f"{title(plan)}; {would}")
 
 
 def _print_table(table: Table) -> None:

@@ -12,8 +12,8 @@ import typer
 from rvrun import paths, rundir, settings
 from rvrun import run_command as worker
 from rvrun.cli import common
+from rvrun.cli.chatter import say
 from rvrun.cli.common import Common, Prepared, Request, prepare
-from rvrun.cli.output import console, print_options, print_outcome, print_plan
 from rvrun.errors import DONE, FAILED, INTERRUPTED, check_known
 from rvrun.graph import to_dot, to_mermaid
 from rvrun.outcome import Outcome
@@ -65,6 +65,8 @@ def run(
     - `rvrun run local my_config.py predict eval --splits predict=16 -a root_uri out/run1`
     - `rvrun run inprocess my_config.py --pdb`
     """
+    from rvrun.cli.output import print_outcome, print_plan
+
     if debug and runner != "inprocess":
         raise common.BadOption(f"--pdb needs all in one process: rvrun run inprocess, not {runner}")
     request = Request(
@@ -98,6 +100,7 @@ def _carry_out(prepared: Prepared, reporter: Reporter) -> Outcome:
 
 
 def _reporter(runner: str, said: Common) -> Reporter:
+    from rvrun.cli.output import console
     from rvrun.cli.progress import Bars, Headings, Lines, Silent
 
     err = console(err=True)
@@ -143,7 +146,7 @@ def render(
     if not context.obj.quiet:
         for path in prepared.files:
             state = "written" if path in changed else "unchanged"
-            console(err=True).print(f"{state:9}  {prepared.run.out}/{path}")
+            say(f"{state:9}  {prepared.run.out}/{path}")
 
 
 def plan(
@@ -167,6 +170,8 @@ def plan(
         out=out,
         force=always_make,
     )
+    from rvrun.cli.output import print_plan
+
     prepared = prepare("local", request, context.obj)
     print_plan(prepared.run.plan, prepared.statuses())
 
@@ -200,6 +205,8 @@ def graph(
 
 def config(context: typer.Context) -> None:
     """Show each setting, its value and where that comes from."""
+    from rvrun.cli.output import print_options
+
     print_options(settings.options(profile=context.obj.profile))
 
 
