@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from rvrun import paths
-from rvrun.load import LoadedPipeline, select_config
+from rvrun.configs import narrow
+from rvrun.load import LoadedPipeline
 from rvrun.model import Plan
 from rvrun.plan_json import plan_to_json
 
@@ -36,7 +37,7 @@ def render_configs(pipeline: LoadedPipeline) -> dict[str, str]:
     files = {paths.config(pipeline.name): to_text(pipeline.document)}
     for command in pipeline.declared.commands:
         if command.config_keys is not None:
-            part = select_config(pipeline.document["config"], command.config_keys)
+            part = narrow(pipeline.document["config"], command.config_keys)
             files[paths.narrowed_config(pipeline.name, command.name)] = to_text(part)
     return files
 

@@ -1,9 +1,12 @@
-"""A plan drawn: Mermaid, and DOT for graphviz. A split stage is one node with its count."""
+"""A plan drawn: Mermaid, DOT, SVG. A split stage is one node with its count."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 
+from rvrun.errors import RvrunError
 from rvrun.model import Need, NeedKind, Plan, Stage
 from rvrun.text import count
 
@@ -49,6 +52,27 @@ def to_dot(plan: Plan) -> str:
         ]
         lines.append("  }")
     return "\n".join([*lines, "}"]) + "\n"
+
+
+class NoGraphviz(RvrunError):
+    """Graphviz is not there to draw with."""
+
+    def __str__(self) -> str:
+        return (
+            "graphviz is not installed (no `dot` on PATH); install it, for example with "
+            "`apt-get install graphviz`, or print the graph with -f mermaid or -f dot"
+        )
+
+
+def to_svg(plan: Plan) -> str:
+    """The DOT digraph drawn by graphviz. Raises `NoGraphviz`."""
+    program = shutil.which("dot")
+    if program is None:
+        raise NoGraphviz
+    drawn = subprocess.run(
+        [program, "-Tsvg"], input=to_dot(plan), capture_output=True, text=True, check=True
+    )
+    return drawn.stdout
 
 
 def _dot_edge(pipeline: str, stage: Stage, need: Need) -> str:

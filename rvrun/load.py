@@ -349,20 +349,6 @@ def _check_config_key(config: Mapping[str, Any], key: str, place: str) -> None:
         value = value[part]
 
 
-def select_config(config: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    """The part of a saved config that a command with these `config_keys` depends on.
-
-    Its class and `root_uri` always are: another class or place means other work.
-    """
-    selected: dict[str, Any] = {"$type": config["$type"], "root_uri": config["root_uri"]}
-    for key in keys:
-        value: Any = config
-        for part in key.split("."):
-            value = value[part]
-        selected[key] = value
-    return selected
-
-
 def _location(thing: Any) -> str:
     """`file:line` where a function or class stands, its file named without its folder."""
     try:

@@ -7,6 +7,7 @@ done/tiny/train             touched when `train` was done
 done/tiny/chip.4/0          … and split 0 of 4 of `chip`;  done/tiny/chip.all  all of them
 records/tiny/chip.4/0.jsonl when that target started and ended, each try
 logs/tiny/chip.4/0.log      what it printed
+records/.configs/tiny/T.json   the config as it was from time T on, in ns since 1970
 """
 
 from __future__ import annotations
@@ -51,6 +52,11 @@ def splits_folder(pipeline: str, command: str, num_splits: int) -> str:
 def record(target: str) -> str:
     """The record of the target at `target` (see there)."""
     return f"{RECORDS}/{target}.jsonl"
+
+
+def config_versions(pipeline: str) -> str:
+    """The folder of what the config of `pipeline` was; no pipeline's name begins with a dot."""
+    return f"{RECORDS}/.configs/{pipeline}"
 
 
 def log(target: str) -> str:

@@ -33,7 +33,25 @@ def write(folder: pathlib.Path, files: Mapping[str, str]) -> list[str]:
         raise CannotUse(folder, "it is a file")
     if (folder / paths.MAKEFILE).exists() and not (folder / paths.PLAN).exists():
         raise CannotUse(folder, "its Makefile was not written by rvrun; name another with --out")
-    return [path for path, text in files.items() if _write(folder, path, text)]
+    written = [path for path, text in files.items() if _write(folder, path, text)]
+    for path in written:
+        if path.startswith("config/") and path.count("/") == 1:
+            _keep_version(folder, path, files[path])
+    return written
+
+
+def _keep_version(folder: pathlib.Path, path: str, text: str) -> None:
+    """Keep a config as it is from now on, to tell later what changed since a target was done."""
+    name = path.removeprefix("config/").removesuffix(".json")
+    since = (folder / path).stat().st_mtime_ns
+    _write(folder, f"{paths.config_versions(name)}/{since:020}.json", text)
+
+
+def config_version(folder: pathlib.Path, pipeline: str, time_ns: int) -> str | None:
+    """The config of `pipeline` that was in force at `time_ns`; None where none was kept."""
+    versions = (folder / paths.config_versions(pipeline)).glob("*.json")
+    before = [path for path in versions if int(path.stem) <= time_ns]
+    return max(before).read_text(encoding="utf-8") if before else None
 
 
 def is_current(folder: pathlib.Path, path: str, text: str) -> bool:

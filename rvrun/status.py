@@ -18,6 +18,8 @@ from rvrun.rundir import is_current
 
 #: Times are in ns since 1970; these are of a file that is not there, and of one to be written.
 NEVER, NOW = -1, 1 << 63
+NOT_DONE = "not done yet"
+CONFIG_CHANGED = "config changed"
 
 
 @attrs.frozen(kw_only=True)
@@ -26,12 +28,20 @@ class StageStatus:
 
     - `todo`: the indices, among its targets, of those that would run.
     - `reason`: why the first of them would; empty if none.
+    - `done`: for each target when it was done, NEVER if it was not.
+    - `limits`: for each target, the newest of what it depends on.
+    - `config`: when the config that it depends on was changed; `whole`: when all of it was done,
+      NOW where some of it will be.
     """
 
     pipeline: str
     stage: Stage
     todo: tuple[int, ...]
     reason: str
+    done: tuple[int, ...]
+    limits: tuple[int, ...]
+    config: int
+    whole: int
 
     @property
     def name(self) -> str:
@@ -86,14 +96,25 @@ def _stage_status(
     times: Mapping[str, _Times],
 ) -> tuple[StageStatus, _Times]:
     stamps = _stamps(pipeline, stage, run_dir)
+    done = tuple(stamps)
     limits = _limits(stage, config, times)
-    pairs = enumerate(zip(stamps, limits, strict=True))
-    todo = tuple(index for index, (done, limit) in pairs if done < limit)
+    pairs = enumerate(zip(done, limits, strict=True))
+    todo = tuple(index for index, (then, limit) in pairs if then < limit)
     reason = _reason(stage, todo[0], stamps[todo[0]], times) if todo else ""
     for index in todo:
         stamps[index] = NOW
-    status = StageStatus(pipeline=pipeline, stage=stage, todo=todo, reason=reason)
-    return status, _stage_times(pipeline, stage, run_dir, stamps)
+    own = _stage_times(pipeline, stage, run_dir, stamps)
+    status = StageStatus(
+        pipeline=pipeline,
+        stage=stage,
+        todo=todo,
+        reason=reason,
+        done=done,
+        limits=tuple(limits),
+        config=config,
+        whole=own.whole,
+    )
+    return status, own
 
 
 def _stage_times(pipeline: str, stage: Stage, run_dir: pathlib.Path, stamps: list[int]) -> _Times:
@@ -115,13 +136,13 @@ def _limits(stage: Stage, config: int, times: Mapping[str, _Times]) -> list[int]
 def _reason(stage: Stage, index: int, done: int, times: Mapping[str, _Times]) -> str:
     """Why a target would run that is older than its limit."""
     if done == NEVER:
-        return "not done yet"
+        return NOT_DONE
     for need in stage.needs:
         needed = times[need.command]
         newer = needed.splits[index] if need.kind is NeedKind.ALIGNED else needed.whole
         if newer > done:
             return f"after {need.command}"
-    return "config changed"
+    return CONFIG_CHANGED
 
 
 def _config_time(run_dir: pathlib.Path, path: str, files: Mapping[str, str]) -> int:

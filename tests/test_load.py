@@ -10,8 +10,9 @@ import pytest
 from rvrun import serialize
 from rvrun.args import BadArgument
 from rvrun.compile import NamesClash, compile_plan
+from rvrun.configs import narrow
 from rvrun.errors import RvrunError, UnknownName, UserCodeError
-from rvrun.load import CannotLoad, LoadedPipeline, default_name, load, select_config
+from rvrun.load import CannotLoad, LoadedPipeline, default_name, load
 from rvrun.model import BadName, Command, DeclaredPipeline, Need, NeedKind, Resources
 from rvrun.pipeline import PipelineConfig
 from rvrun.resolve import CannotImport
@@ -681,6 +682,6 @@ def test_the_part_of_a_config_is_selected_by_its_keys() -> None:
     """Class and place always count; dotted keys reach into nested configs."""
     config = {"$type": "m:C", "$version": 1, "root_uri": "out", "a": {"b": [1], "c": 2}, "d": 3}
     always = {"$type": "m:C", "root_uri": "out"}
-    assert always == select_config(config, [])
-    assert {**always, "a.b": [1], "d": 3} == select_config(config, ["a.b", "d"])
-    assert {**always, "a": {"b": [1], "c": 2}} == select_config(config, ["a"])
+    assert always == narrow(config, [])
+    assert {**always, "a.b": [1], "d": 3} == narrow(config, ["a.b", "d"])
+    assert {**always, "a": {"b": [1], "c": 2}} == narrow(config, ["a"])

@@ -20,7 +20,7 @@ def content(folder: pathlib.Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): path.read_text(encoding="utf-8")
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and ".configs" not in path.parts
     }
 
 

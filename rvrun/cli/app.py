@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from rvrun import __version__
-from rvrun.cli import verbs
+from rvrun.cli import compare, schema, verbs
 from rvrun.cli.chatter import say
 from rvrun.cli.common import Common, join_args
 from rvrun.errors import BUG, INTERRUPTED, RvrunError, UserCodeError
@@ -21,7 +21,6 @@ from rvrun.run_command import print_traceback
 app = typer.Typer(
     name="rvrun",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -47,6 +46,9 @@ def common(
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="No progress; only what went wrong.")
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Tell more: targets as they start, settings.")
+    ] = False,
     version: Annotated[
         bool,
         typer.Option(
@@ -55,14 +57,18 @@ def common(
     ] = False,
 ) -> None:
     """Compile pipelines of commands into a plan, render it as a Makefile, and run it."""
-    context.obj = Common(profile=profile, quiet=quiet)
+    context.obj = Common(profile=profile, quiet=quiet, verbose=verbose)
 
 
 app.command("run")(verbs.run)
 app.command("render")(verbs.render)
 app.command("plan")(verbs.plan)
 app.command("graph")(verbs.graph)
+app.command("diff")(compare.diff)
+app.command("explain")(compare.explain)
+app.command("schema")(schema.schema)
 app.command("config")(verbs.config)
+app.command("completion")(verbs.completion)
 app.command("run_command")(verbs.run_command)
 
 

@@ -95,7 +95,7 @@ class Common:
 
     profile: str | None = None
     quiet: bool = False
-    verbose: int = 0
+    verbose: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -183,14 +183,22 @@ def parse_args(words: Sequence[str]) -> dict[str, str]:
 
 
 def join_args(argv: Sequence[str]) -> list[str]:
-    """`-a KEY VALUE` made `-a KEY=VALUE`, since the command-line library takes one word only."""
+    """The words as the command-line library can read them.
+
+    `-a KEY VALUE` becomes `-a KEY=VALUE`, since it takes one word only; `-q` and `-v`, which may
+    stand anywhere, go before the verb.
+    """
+    common: list[str] = []
     words: list[str] = []
     rest = list(argv)
     while rest:
         word = rest.pop(0)
+        if word in ("-q", "--quiet", "-v", "--verbose"):
+            common.append(word)
+            continue
         words.append(word)
         if word == "--":
-            return words + rest
+            break
         if word in ("-a", "--arg") and len(rest) >= 2 and rest[0].isidentifier():
             words.append(f"{rest.pop(0)}{SEPARATOR}{rest.pop(0)}")
-    return words
+    return [*common, *words, *rest]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -28,8 +28,8 @@ def console(*, err: bool = False) -> Console:
     )
 
 
-def print_plan(plan: Plan, statuses: Sequence[StageStatus]) -> None:
-    """The table of stages, and what would run of each."""
+def print_plan(plan: Plan, statuses: Sequence[StageStatus], reasons: Mapping[str, str]) -> None:
+    """The table of stages, and what would run of each; `reasons` by the stages' names."""
     table = _table("stage", "splits", "needs", "on", "would run", "why")
     table.columns[1].justify = "right"
     for status in statuses:
@@ -39,7 +39,8 @@ def print_plan(plan: Plan, statuses: Sequence[StageStatus]) -> None:
             "" if stage.num_splits is None else f"{stage.num_splits:,}",
             _needs(stage),
             "gpu" if stage.gpu else "cpu",
-            *_todo(status),
+            _todo(status),
+            reasons[status.name],
         )
     _print_table(table)
     todo = sum(len(status.todo) for status in statuses)
@@ -69,12 +70,12 @@ def _needs(stage: Stage) -> str:
     )
 
 
-def _todo(status: StageStatus) -> tuple[str, str]:
+def _todo(status: StageStatus) -> str:
     if not status.todo:
-        return "up to date", ""
+        return "up to date"
     if status.stage.num_splits is None:
-        return "run", status.reason
-    return f"{len(status.todo):,} of {status.stage.num_splits:,}", status.reason
+        return "run"
+    return f"{len(status.todo):,} of {status.stage.num_splits:,}"
 
 
 def print_options(options: Iterable[Option]) -> None:

@@ -80,6 +80,7 @@ class Lines:
     """A reporter that prints a line when a target ends; of a large stage, now and then."""
 
     console: Console
+    starts: bool = False
     totals: dict[str, int] = attrs.field(factory=dict, init=False)
     done: dict[str, int] = attrs.field(factory=dict, init=False)
 
@@ -88,7 +89,8 @@ class Lines:
         self.done = dict.fromkeys(self.totals, 0)
 
     def started(self, target: str) -> None:
-        pass
+        if self.starts:
+            self.console.print(f"{target} started")
 
     def ended(self, target: str, exit_code: int) -> None:
         if exit_code != 0:

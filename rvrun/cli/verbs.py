@@ -11,11 +11,11 @@ import typer
 
 from rvrun import paths, rundir, settings
 from rvrun import run_command as worker
-from rvrun.cli import common
+from rvrun.cli import common, compare
 from rvrun.cli.chatter import say
 from rvrun.cli.common import Common, Prepared, Request, prepare
 from rvrun.errors import DONE, FAILED, INTERRUPTED, check_known
-from rvrun.graph import to_dot, to_mermaid
+from rvrun.graph import to_dot, to_mermaid, to_svg
 from rvrun.outcome import Outcome
 from rvrun.runners import Reporter, runner_names
 
@@ -81,14 +81,23 @@ def run(
         debug=debug,
     )
     prepared = prepare(runner, request, context.obj)
+    if context.obj.verbose:
+        _say_settings(request, context.obj)
     if dry_run:
-        print_plan(prepared.run.plan, prepared.statuses())
+        statuses = prepared.statuses()
+        print_plan(prepared.run.plan, statuses, compare.reasons(prepared, statuses))
         raise typer.Exit(DONE)
     outcome = _carry_out(prepared, _reporter(runner, context.obj))
     if not context.obj.quiet or _exit_code(outcome) != DONE:
         logs = "" if runner == "inprocess" else f"{prepared.run.out}/{paths.LOGS}"
         print_outcome(outcome, logs, again=shlex.join(["rvrun", *sys.argv[1:]]))
     raise typer.Exit(_exit_code(outcome))
+
+
+def _say_settings(request: Request, said: Common) -> None:
+    for option in settings.options(request.flags, said.profile):
+        if option.origin != "default":
+            say(f"{option.key} = {option.value} ({option.origin})")
 
 
 def _carry_out(prepared: Prepared, reporter: Reporter) -> Outcome:
@@ -108,7 +117,9 @@ def _reporter(runner: str, said: Common) -> Reporter:
         return Silent()
     if runner == "inprocess":
         return Headings(err)
-    return Bars(err) if err.is_terminal else Lines(err)
+    if said.verbose or not err.is_terminal:
+        return Lines(err, starts=said.verbose)
+    return Bars(err)
 
 
 def _exit_code(outcome: Outcome) -> int:
@@ -140,13 +151,7 @@ def render(
         flags={"templates": templates},
     )
     prepared = prepare(runner, request, context.obj)
-    run_dir = prepared.run.run_dir
-    with rundir.locked(run_dir):
-        changed = set(rundir.write(run_dir, prepared.files))
-    if not context.obj.quiet:
-        for path in prepared.files:
-            state = "written" if path in changed else "unchanged"
-            say(f"{state:9}  {prepared.run.out}/{path}")
+    _write(prepared, context.obj)
 
 
 def plan(
@@ -156,24 +161,66 @@ def plan(
     splits: common.Splits = None,
     args: common.Args = None,
     out: common.Out = None,
+    runner: Annotated[
+        str, typer.Option("--runner", metavar="NAME", help="The runner to render for.")
+    ] = "local",
+    check: Annotated[
+        str | None,
+        typer.Option(
+            "--check",
+            metavar="DIR",
+            help="Compare with the plan saved in DIR, and print what differs: exit 1 if it does.",
+        ),
+    ] = None,
+    as_json: compare.AsJson = False,
+    as_markdown: compare.AsMarkdown = False,
+    as_github: compare.AsGithub = False,
     always_make: common.AlwaysMake = False,
+    templates: common.Templates = None,
 ) -> None:
     """Show the stages, their splits and needs, and what would run in the run directory and why.
 
+    With `--out DIR` also write the plan and all that is rendered there, to keep and compare. With
+    `--check DIR` compare instead: exit 0 the same, 1 different, 2 trouble.
+
     - `rvrun plan my_config.py --splits 8`
+    - `rvrun plan my_config.py --splits 8 --out plans/big`
+    - `rvrun plan my_config.py --splits 8 --check plans/big`
     """
+    from rvrun.cli.output import print_plan
+
+    if check is not None and out is not None:
+        raise common.BadOption("--check and --out go to different directories; give one of them")
     request = Request(
         config=config,
         commands=commands or (),
         splits=splits or (),
         args=args or (),
-        out=out,
+        out=check if check is not None else out,
+        flags={"templates": templates},
         force=always_make,
     )
-    from rvrun.cli.output import print_plan
+    form = compare.chosen_format(as_json, as_markdown, as_github)
+    if check is None and form is not compare.Format.TEXT:
+        raise common.BadOption(f"--{form} is for what differs; give --check DIR too")
+    prepared = prepare(runner, request, context.obj)
+    if check is not None:
+        raise typer.Exit(compare.check_saved(prepared, form, quiet=context.obj.quiet))
+    statuses = prepared.statuses()
+    print_plan(prepared.run.plan, statuses, compare.reasons(prepared, statuses))
+    if out is not None:
+        _write(prepared, context.obj)
 
-    prepared = prepare("local", request, context.obj)
-    print_plan(prepared.run.plan, prepared.statuses())
+
+def _write(prepared: Prepared, said: Common) -> None:
+    """Write what was rendered and say so."""
+    run_dir = prepared.run.run_dir
+    with rundir.locked(run_dir):
+        changed = set(rundir.write(run_dir, prepared.files))
+    if not said.quiet:
+        for path in prepared.files:
+            state = "written" if path in changed else "unchanged"
+            say(f"{state:9}  {prepared.run.out}/{path}")
 
 
 class GraphFormat(enum.StrEnum):
@@ -181,6 +228,7 @@ class GraphFormat(enum.StrEnum):
 
     MERMAID = "mermaid"
     DOT = "dot"
+    SVG = "svg"
 
 
 def graph(
@@ -190,17 +238,17 @@ def graph(
     splits: common.Splits = None,
     args: common.Args = None,
     form: Annotated[
-        GraphFormat, typer.Option("-f", "--format", help="Mermaid, or DOT for graphviz.")
+        GraphFormat, typer.Option("-f", "--format", help="Mermaid, DOT, or SVG drawn by graphviz.")
     ] = GraphFormat.MERMAID,
 ) -> None:
     """Draw the plan as text; a split command is one node with its count.
 
     - `rvrun graph my_config.py --splits 8`
-    - `rvrun graph my_config.py -f dot | dot -Tsvg > plan.svg`
+    - `rvrun graph my_config.py -f svg > plan.svg`
     """
     request = Request(config=config, commands=commands or (), splits=splits or (), args=args or ())
-    drawn = to_mermaid if form is GraphFormat.MERMAID else to_dot
-    print(drawn(prepare("local", request, context.obj).run.plan), end="")
+    drawn = {GraphFormat.MERMAID: to_mermaid, GraphFormat.DOT: to_dot, GraphFormat.SVG: to_svg}
+    print(drawn[form](prepare("local", request, context.obj).run.plan), end="")
 
 
 def config(context: typer.Context) -> None:
@@ -208,6 +256,30 @@ def config(context: typer.Context) -> None:
     from rvrun.cli.output import print_options
 
     print_options(settings.options(profile=context.obj.profile))
+
+
+class Shell(enum.StrEnum):
+    """Shells whose completion is known."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+def completion(
+    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
+) -> None:
+    """Print the script that completes rvrun's words in a shell.
+
+    - `rvrun completion bash >> ~/.bashrc`
+    - `rvrun completion fish > ~/.config/fish/completions/rvrun.fish`
+    """
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
+
+    script = get_completion_script(
+        prog_name="rvrun", complete_var="_RVRUN_COMPLETE", shell=shell.value
+    )
+    print(script)
 
 
 def run_command(
