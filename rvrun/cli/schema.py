@@ -17,7 +17,9 @@ class SchemaName(enum.StrEnum):
 def schema(
     name: Annotated[
         SchemaName,
-        typer.Argument(help="The format: `plan` is that of plan.json.", show_default=False),
+        typer.Argument(
+            metavar="NAME", help="The format: `plan` is that of plan.json.", show_default=False
+        ),
     ],
 ) -> None:
     """Print the JSON Schema of a format that rvrun writes.

@@ -1,0 +1,247 @@
+"""`rvrun diff`, `rvrun plan --check`, `rvrun explain`."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import pytest
+
+from tests.conftest import ROOT, Project, clean_environment
+
+SPLITS = ("--splits", "3")
+
+
+def without_times(text: str) -> str:
+    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "THEN", text)
+
+
+@pytest.fixture
+def saved(tiny: Project) -> Project:
+    """The tiny example with its plan saved in plans/tiny."""
+    tiny.rvrun("plan", "tiny.py", *SPLITS, "--out", "plans/tiny")
+    return tiny
+
+
+def test_check_of_an_unchanged_plan(saved: Project) -> None:
+    """Exit 0, nothing on stdout."""
+    done = saved.rvrun("plan", "tiny.py", *SPLITS, "--check", "plans/tiny")
+    assert (done.stdout, done.stderr) == ("", "plans/tiny is as rendered now\n")
+
+
+def test_check_of_a_changed_plan(saved: Project) -> None:
+    """Exit 1, the difference on stdout, the files that are stale on stderr; nothing is written."""
+    before = {p: p.read_bytes() for p in (saved.folder / "plans").rglob("*") if p.is_file()}
+    words = ("plan", "tiny.py", "--splits", "3", "-s", "cut=4", "-s", "count=4", "-a", "top", "1")
+    done = saved.rvrun(*words, "--check", "plans/tiny", code=1)
+    assert done.stdout == (
+        "~ tiny        config: top 3 → 1\n"
+        "~ tiny/cut    splits 3 → 4\n"
+        "~ tiny/count  splits 3 → 4\n"
+        "would run again:\n"
+        "  tiny/cut    4 targets, splits changed\n"
+        "  tiny/count  4 targets, splits changed\n"
+        "  tiny/sum    after count\n"
+        "  tiny/show   after sum\n"
+    )
+    assert done.stderr.startswith("not as rendered now: plans/tiny/plan.json, ")
+    assert {p: p.read_bytes() for p in (saved.folder / "plans").rglob("*") if p.is_file()} == before
+
+
+def test_check_sees_an_edited_makefile(saved: Project) -> None:
+    """A rendered file that is not as it would be now is a difference, though the plan is not."""
+    makefile = saved.folder / "plans/tiny/Makefile"
+    makefile.write_text(makefile.read_text() + "# mine\n")
+    done = saved.rvrun("plan", "tiny.py", *SPLITS, "--check", "plans/tiny", code=1)
+    assert (done.stdout, done.stderr) == ("", "not as rendered now: plans/tiny/Makefile\n")
+
+
+def test_check_without_a_plan_is_trouble(tiny: Project) -> None:
+    """Exit 2 and a sentence."""
+    done = tiny.rvrun("plan", "tiny.py", "--check", "nowhere", code=2)
+    assert done.stderr == (
+        "rvrun: nowhere/plan.json is no plan that this rvrun can read: it cannot be read "
+        "(No such file or directory)\n"
+    )
+
+
+@pytest.mark.parametrize("old", ["plans/tiny", "plans/tiny/plan.json"])
+@pytest.mark.parametrize("new", ["tiny.py", "plans/tiny/config/tiny.json"])
+def test_each_side_may_be_a_directory_a_plan_or_a_config(
+    saved: Project, old: str, new: str
+) -> None:
+    """A config, also a saved one, is compiled with the options given."""
+    assert saved.rvrun("diff", old, new, *SPLITS).stderr == "the plans are the same\n"
+    assert saved.rvrun("-q", "diff", old, new, *SPLITS).stderr == ""
+    done = saved.rvrun("diff", old, new, "cut", "count", *SPLITS, code=1)
+    assert done.stdout == "- tiny/sum\n- tiny/show\n"
+    back = saved.rvrun("diff", new, old, "--splits", "2", code=1)
+    assert back.stdout.startswith("~ tiny/cut    splits 2 → 3\n~ tiny/count  splits 2 → 3\n")
+
+
+def test_a_plan_alone_tells_that_the_config_changed(saved: Project) -> None:
+    """Without the configs beside it, a plan knows their digests only."""
+    shutil.copy(saved.folder / "plans/tiny/plan.json", saved.folder / "alone.json")
+    done = saved.rvrun("diff", "alone.json", "tiny.py", *SPLITS, "-a", "top", "1", code=1)
+    assert re.fullmatch(
+        r"~ tiny  config sha256:\w{12} → sha256:\w{12}", done.stdout.splitlines()[0]
+    )
+
+
+def test_formats(saved: Project) -> None:
+    """JSON, Markdown and GitHub's annotations; one at a time."""
+    words = ("diff", "plans/tiny", "tiny.py", *SPLITS, "-a", "top", "1")
+    assert json.loads(saved.rvrun(*words, "--json", code=1).stdout)["changes"][0]["new"] == 1
+    assert "| ~ | `tiny` | config: top 3 → 1 |" in saved.rvrun(*words, "--markdown", code=1).stdout
+    assert "::notice title=plan changed::" in saved.rvrun(*words, "--github", code=1).stdout
+    two = saved.rvrun(*words, "--github", "--json", code=2)
+    assert two.stderr == "rvrun: --json and --github are two formats; give one of them\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[1, 2", "it is not JSON (Expecting ',' delimiter: line 1 column 6 (char 5))"),
+        ('{"a": 1}', "it has no `rvrun_plan` version"),
+        ('{"rvrun_plan": 9, "pipelines": []}', "it is of version 9, this rvrun reads 1"),
+        ('{"rvrun_plan": 1}', "it has no 'pipelines'"),
+    ],
+)
+def test_what_is_no_plan_is_one_sentence(saved: Project, text: str, problem: str) -> None:
+    """Truncated JSON, other JSON, a newer version: exit 2."""
+    saved.write("odd.json", text)
+    done = saved.rvrun("diff", "odd.json", "plans/tiny", code=2)
+    assert done.stderr == f"rvrun: odd.json is no plan that this rvrun can read: {problem}\n"
+    assert done.stdout == ""
+
+
+def test_explain_what_was_never_done(saved: Project) -> None:
+    """What would run, what it needs, what waits for it."""
+    done = saved.rvrun("explain", "tiny/count", "--run", "plans/tiny")
+    assert without_times(done.stdout) == (
+        "tiny/count would run (3 of 3 targets): not done yet\n"
+        "  done     never\n"
+        "  needs    tiny/cut/0: would run first\n"
+        "  reads    min_length (changed THEN)\n"
+        "  waiting  tiny/sum, tiny/show\n"
+    )
+
+
+def test_explain_through_a_run(tiny: Project) -> None:
+    """Up to date, then a config key changed, then a need is newer, then a failure."""
+    tiny.rvrun("run", "local", "tiny.py", *SPLITS)
+    assert without_times(tiny.rvrun("explain", "tiny/show").stdout) == (
+        "tiny/show is up to date\n"
+        "  done     THEN (ended with 0)\n"
+        "  needs    tiny/sum: done THEN\n"
+        "  reads    top (changed THEN)\n"
+        "  waiting  nothing needs it\n"
+    )
+    tiny.rvrun("render", "local", "tiny.py", *SPLITS, "-a", "top", "9")
+    tiny.rvrun("render", "local", "tiny.py", *SPLITS, "-a", "top", "8")
+    assert "  changed  top: 3 → 8\n" in tiny.rvrun("explain", "tiny/show").stdout
+    (tiny.folder / "runs/tiny/done/tiny/cut.3/1").unlink()
+    assert without_times(tiny.rvrun("explain", "tiny/sum").stdout).splitlines()[:3] == [
+        "tiny/sum would run: after count",
+        "  done     THEN (ended with 0)",
+        "  needs    tiny/count: would run first",
+    ]
+    assert tiny.rvrun("explain", "tiny/count/0").stdout.startswith("tiny/count/0 is up to date\n")
+    split = tiny.rvrun("explain", "tiny/count/1").stdout
+    assert split.startswith("tiny/count/1 would run: after cut/1\n")
+    shown = json.loads(tiny.rvrun("explain", "tiny/count/1", "--json").stdout)
+    assert (shown["would_run"], shown["reason"], shown["tries"]) == (True, "after cut/1", 1)
+
+
+def test_plan_shows_the_same_reason(tiny: Project) -> None:
+    """The table names the keys that changed, also before anything is written."""
+    tiny.rvrun("run", "local", "tiny.py", *SPLITS)
+    shown = tiny.rvrun("plan", "tiny.py", *SPLITS, "-a", "top", "9").stdout
+    assert shown.splitlines()[5].split("   ")[-1].strip() == "config changed: top"
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (
+            "tiny/shw",
+            "unknown command `shw` in pipeline `tiny`, did you mean `show`?; known: `cut`, "
+            "`count`, `sum`, `show`",
+        ),
+        ("tiny", "no target `tiny`: name a command too, such as tiny/cut"),
+        ("tiny/cut/3", "no target `tiny/cut/3`: `cut` has splits 0 to 2"),
+        ("tiny/sum/0", "no target `tiny/sum/0`: `sum` is not split"),
+        (
+            "tinny/cut",
+            "no run directory below runs/ has a pipeline `tinny` (runs/tiny); name one with "
+            "--run DIR",
+        ),
+    ],
+)
+def test_what_cannot_be_explained(tiny: Project, target: str, message: str) -> None:
+    """Names that are no target: one sentence, exit 2."""
+    tiny.rvrun("render", "local", "tiny.py", *SPLITS)
+    assert tiny.rvrun("explain", target, code=2).stderr == f"rvrun: {message}\n"
+
+
+def test_the_ci_recipe(project: Project) -> None:
+    """The three lines of shell of docs/ci.md: unchanged passes, a changed count fails with 1."""
+    shutil.copytree(ROOT / "examples", project.folder / "examples")
+    page = (ROOT / "docs/ci.md").read_text(encoding="utf-8")
+    save, check = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[:2]
+    project.run("sh", "-ec", save)
+    # Installed it is already; the index is not asked.
+    assert len(check.splitlines()) == 3
+    script = check.splitlines()[2].replace(".venv/bin/", "")
+    assert project.run("sh", "-ec", script).stdout == ""
+    changed = script.replace("--splits 4", "--splits predict=8")
+    assert changed != script
+    done = project.run("sh", "-ec", changed, code=1)
+    assert "~ landcover/predict  splits 4 → 8\n" in done.stdout
+
+
+def test_the_workflow_is_yaml_and_uses_what_there_is() -> None:
+    """The GitHub workflow runs the same command as the three lines."""
+    workflow = (ROOT / "examples/ci/plan.yml").read_text(encoding="utf-8")
+    assert "rvrun plan examples/landcover.py --splits 4 --check plans/landcover" in workflow
+    assert "--markdown" in workflow
+    assert "\t" not in workflow
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(project: Project, shell: str) -> None:
+    """The script names rvrun; bash completes a verb with it."""
+    assert "rvrun" in project.rvrun("completion", shell).stdout
+    if shell == "bash":
+        words = {"_RVRUN_COMPLETE": "complete_bash", "COMP_WORDS": "rvrun pl", "COMP_CWORD": "1"}
+        assert project.rvrun(**words).stdout.split() == ["plan"]
+
+
+def test_quiet_and_verbose_may_stand_after_the_verb(tiny: Project) -> None:
+    """-q and -v are taken wherever they stand."""
+    assert tiny.rvrun("render", "local", "tiny.py", "-q").stderr == ""
+    tiny.write("rvrun.toml", "[local]\njobs = 1\n")
+    told = tiny.rvrun("run", "local", "tiny.py", "-v").stderr
+    assert "local.jobs = 1 (rvrun.toml)" in told
+    assert "tiny/cut/0 started" in told
+
+
+def test_no_color(tiny: Project) -> None:
+    """NO_COLOR and pipes have no escape sequences."""
+    for env in ({}, {"NO_COLOR": "1"}):
+        assert "\x1b" not in tiny.rvrun("plan", "tiny.py", **env).stdout
+
+
+def test_svg(tiny: Project) -> None:
+    """Where graphviz is there it draws; where not, a sentence says so."""
+    if shutil.which("dot"):
+        assert "<svg" in tiny.rvrun("graph", "tiny.py", "-f", "svg").stdout
+
+
+def test_svg_without_graphviz(tiny: Project) -> None:
+    """One sentence with the mend, exit 2."""
+    rvrun = shutil.which("rvrun", path=clean_environment()["PATH"])
+    assert rvrun is not None
+    done = tiny.run(rvrun, "graph", "tiny.py", "-f", "svg", code=2, PATH="/nowhere")
+    assert done.stderr.startswith("rvrun: graphviz is not installed (no `dot` on PATH); install it")
