@@ -51,7 +51,9 @@ def checkout(project: Project) -> Project:
 @pytest.mark.xdist_group("landcover")
 def test_the_first_minute(checkout: Project) -> None:
     """The landcover example runs as typed, and its figures and table are those shown."""
-    run, plan, compare = (line for block in blocks(README, "sh")[:3] for line in commands(block))
+    run, plan, explain, compare = (
+        line for block in blocks(README, "sh")[:4] for line in commands(block)
+    )
     assert run == "rvrun run local examples/landcover.py --splits 4"
     assert "done in" in checkout.run(*run.split()).stderr
     scores = json.loads(checkout.read("out/landcover/eval.json"))
@@ -69,15 +71,18 @@ def test_the_first_minute(checkout: Project) -> None:
     ]
     assert drawn[0].shape == drawn[1].shape
     assert np.abs(drawn[0].astype(int) - drawn[1]).mean() < 3
+    assert "landcover/train is up to date" in checkout.run(*explain.split()).stdout
     dry = checkout.run(*compare.split(), "--dry-run").stdout
     assert "24 would run" in dry
 
 
 def test_hello(checkout: Project) -> None:
     """The smallest example, and what is typed with it."""
-    for block in blocks(README, "sh")[3:5]:
+    for block in blocks(README, "sh")[4:7]:
         for line in commands(block):
             checkout.run(*line.split())
+    words = ("plan", "hello.py", "--splits", "4", "--check", "plans/hello")
+    assert checkout.rvrun(*words, code=1).stdout == blocks(README, "text")[1]
     assert checkout.read("runs/hello/logs/hello/join.log").splitlines() == [
         "Hello, Ada!",
         "Hello, Grace!",
@@ -120,7 +125,7 @@ def test_the_guides_pipeline_runs(project: Project) -> None:
     again = project.rvrun("plan", "land.py", "--splits", "4", "-a", "lr", "0.1").stdout
     assert [line.split("  ")[-1].strip() for line in again.splitlines()[2:-1]] == [
         "up to date",
-        "config changed",
+        "config changed: model.lr",
         "after train",
         "after predict",
         "after train",

@@ -6,12 +6,13 @@ import json
 import os
 import pathlib
 import shutil
+import subprocess
 from collections.abc import Callable
 
 import pytest
 
 from rvrun.cli.common import join_args, parse_args, run_dir_of
-from tests.conftest import ROOT, Project
+from tests.conftest import ROOT, Project, clean_environment
 
 ARGS = """
 import attrs, rvrun
@@ -98,19 +99,57 @@ def test_a_saved_config_is_a_config(tiny: Project) -> None:
 
 
 def test_the_same_bytes_everywhere(tiny: Project, tmp_path: pathlib.Path) -> None:
-    """Two checkouts, other folders, other environment, other time: the same bytes."""
+    """Two checkouts, other folders, another user, environment and time: the same bytes."""
     rendered = []
     for number, folder in enumerate(("here", "quite/another place")):
         copy = Project(tmp_path / folder)
         copy.write("examples/tiny.py", tiny.read("tiny.py"))
         env = {"PYTHONHASHSEED": str(number), "TZ": f"UTC+{number}", "USER": f"u{number}"}
         env |= {"HOME": str(tmp_path / str(number)), "LC_ALL": ("C", "C.UTF-8")[number]}
-        copy.rvrun("render", "local", "examples/tiny.py", "--splits", "7", **env)
+        words = ("render", "local", "examples/tiny.py", "--splits", "7")
+        if number and _may_be_nobody(tmp_path):
+            _render_as_nobody(copy, words, env)
+        else:
+            copy.rvrun(*words, **env)
         run_dir = copy.folder / "runs/tiny"
         files = (path for path in run_dir.rglob("*") if path.is_file() and path.name != ".lock")
-        rendered.append({str(p.relative_to(run_dir)): p.read_bytes() for p in files})
+        rendered.append(
+            {
+                str(path.relative_to(run_dir)): path.read_bytes()
+                for path in files
+                if "records" not in path.parts
+            }
+        )
     assert rendered[0] == rendered[1]
     assert len(rendered[0]) == 8
+
+
+NOBODY = 65534
+
+
+def _may_be_nobody(folder: pathlib.Path) -> bool:
+    """Whether this process may become another user, who can read rvrun and `folder`."""
+    if os.geteuid() != 0:
+        return False
+    for each in (folder, *folder.parents):
+        if each != pathlib.Path("/") and each.is_relative_to("/tmp") and each.name != "tmp":
+            each.chmod(0o777)
+    rvrun = shutil.which("rvrun", path=clean_environment()["PATH"])
+    try:
+        done = subprocess.run(
+            [str(rvrun), "--version"], user=NOBODY, env=clean_environment(), check=False
+        )
+    except PermissionError:
+        return False
+    return done.returncode == 0
+
+
+def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]) -> None:
+    for path in (copy.folder, copy.folder / "examples"):
+        path.chmod(0o777)
+    subprocess.run(
+        ["rvrun", *words], cwd=copy.folder, env=clean_environment(**env), user=NOBODY, check=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -274,7 +313,7 @@ def test_run_command_by_hand_leaves_the_run_directory_alone(tiny: Project) -> No
     tiny.rvrun("render", "local", "tiny.py", "--splits", "2")
     config = "runs/tiny/config/tiny.json"
     tiny.rvrun("run_command", config, "cut", "--split-ind", "0", "--num-splits", "2")
-    assert not (tiny.folder / "runs/tiny/records").exists()
+    assert not (tiny.folder / "runs/tiny/records/tiny").exists()
     assert not (tiny.folder / "runs/tiny/done").exists()
 
 
