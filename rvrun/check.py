@@ -62,7 +62,7 @@ except worker.RvrunError as error:
     worker._print_error(error)
     sys.exit(error.exit_code)
 except BaseException as error:
-    worker.print_traceback(error)
+    worker.print_traceback(error.with_traceback(error.__traceback__.tb_next))
     sys.exit(1)
 """
 
@@ -347,7 +347,8 @@ def check_gpus(case: Case) -> Iterator[Finding]:
         mend = f"run where `nvidia-smi -L` lists one, or name one: {variable('local.gpus')}=0"
         yield warning("gpus", f"none found, wanted by {', '.join(wanting)}", mend)
     else:
-        yield ok("gpus", f"{listed}; {at_once}{f' on {", ".join(devices)}' if devices else ''}")
+        places = f" on {', '.join(devices)}" if devices else ""
+        yield ok("gpus", f"{listed}; {at_once}{places}")
 
 
 def _gpu_commands(case: Case) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import attrs
 
 from rvrun import __version__, paths
-from rvrun.model import CONFIG, SPLIT_IND, NeedKind, Plan, PlannedPipeline, Stage
+from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, NeedKind, Plan, PlannedPipeline, Stage
 from rvrun.quote import for_recipe
 from rvrun.render import render
 from rvrun.text import title
@@ -111,7 +111,12 @@ def config_of(pipeline: str, stage: Stage) -> str:
 
 def recipe(stage: Stage, config: str) -> str:
     """The command line of a stage's targets."""
-    said = {"rvrun": "$(RVRUN)", CONFIG: for_recipe(config), SPLIT_IND: "$*"}
+    said = {
+        "rvrun": "$(RVRUN)",
+        CONFIG: for_recipe(config),
+        SPLIT_IND: "$*",
+        NUM_SPLITS: str(stage.num_splits),
+    }
     return " ".join(said[word] if word in said else for_recipe(word) for word in stage.argv)
 
 

@@ -25,6 +25,7 @@ def _check_count(_: object, field: attrs.Attribute[int | None], value: object) -
 #: argv words that a runner replaces by its own way to say them.
 CONFIG = "{config}"
 SPLIT_IND = "{split_ind}"
+NUM_SPLITS = "{num_splits}"
 
 
 class NeedKind(enum.StrEnum):
@@ -126,11 +127,11 @@ class Stage:
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """The command line of each target, with `CONFIG` and `SPLIT_IND` still to be said."""
+        """The command line of each target, its words in braces still to be said."""
         argv = ("rvrun", "run_command", CONFIG, self.command)
         if self.num_splits is None:
             return argv
-        return (*argv, "--split-ind", SPLIT_IND, "--num-splits", str(self.num_splits))
+        return (*argv, "--split-ind", SPLIT_IND, "--num-splits", NUM_SPLITS)
 
     def target(self, pipeline: str, index: int) -> Target:
         """The target of that index, from 0; a stage never split has one."""

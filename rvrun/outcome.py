@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from rvrun import paths, record
-from rvrun.model import CONFIG, SPLIT_IND, Stage, Target
+from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, Stage, Target
 from rvrun.status import StageStatus
 
 
@@ -132,7 +132,11 @@ def _failure(bad: _Try, out: str) -> Failure:
 
 def rerun_line(stage: Stage, target: Target, out: str) -> str:
     """The command line of `target`, as a person would type it."""
-    said = {CONFIG: f"{out}/{paths.config(target.pipeline)}", SPLIT_IND: str(target.split_ind)}
+    said = {
+        CONFIG: f"{out}/{paths.config(target.pipeline)}",
+        SPLIT_IND: str(target.split_ind),
+        NUM_SPLITS: str(target.num_splits),
+    }
     return shlex.join(said.get(word, word) for word in stage.argv)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import attrs
@@ -12,6 +13,8 @@ from rvrun.model import Need, NeedKind, Plan, PlannedPipeline, Resources, Stage,
 
 #: The version of the format that this rvrun writes.
 VERSION = 1
+_PIPELINE_KEYS = ("name", "config", "config_digest", "stages")
+_STAGE_KEYS = ("command", "splits", "gpu", "needs", "config_keys", "resources", "argv")
 
 
 class NotAPlan(RvrunError):
@@ -63,10 +66,9 @@ def plan_from_json(text: str, place: str = "the text") -> Plan:
         raise NotAPlan(place, f"it is not JSON ({error})") from None
     if not isinstance(document, dict) or "rvrun_plan" not in document:
         raise NotAPlan(place, "it has no `rvrun_plan` version")
-    if document["rvrun_plan"] != VERSION:
-        raise NotAPlan(
-            place, f"it is of version {document['rvrun_plan']}, this rvrun reads {VERSION}"
-        )
+    version = document["rvrun_plan"]
+    if type(version) is not int or version != VERSION:
+        raise NotAPlan(place, f"it is of version {version!r}, this rvrun reads {VERSION}")
     try:
         plan = Plan(tuple(_pipeline_from_dict(item) for item in document["pipelines"]))
         check_plan(plan)
@@ -78,6 +80,9 @@ def plan_from_json(text: str, place: str = "the text") -> Plan:
 
 
 def _pipeline_from_dict(item: dict[str, Any]) -> PlannedPipeline:
+    _check_keys(item, _PIPELINE_KEYS)
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", item["config_digest"]):
+        raise ValueError(f"`config_digest` cannot be {item['config_digest']!r}")
     return PlannedPipeline(
         name=item["name"],
         config_digest=item["config_digest"],
@@ -85,7 +90,14 @@ def _pipeline_from_dict(item: dict[str, Any]) -> PlannedPipeline:
     )
 
 
+def _check_keys(item: dict[str, Any], known: tuple[str, ...]) -> None:
+    for key in item:
+        if key not in known:
+            raise ValueError(f"unknown key `{key}`")
+
+
 def _stage_from_dict(item: dict[str, Any]) -> Stage:
+    _check_keys(item, _STAGE_KEYS)
     keys = item["config_keys"]
     if keys is not None and not (isinstance(keys, list) and all(isinstance(k, str) for k in keys)):
         raise ValueError(f"`config_keys` must be a list of texts, not {keys!r}")

@@ -204,7 +204,7 @@ def plan_of_three() -> dict[str, Any]:
     def argv(command: str, *split: str) -> list[str]:
         return ["rvrun", "run_command", "{config}", command, *split]
 
-    of_four = ("--split-ind", "{split_ind}", "--num-splits", "4")
+    of_four = ("--split-ind", "{split_ind}", "--num-splits", "{num_splits}")
     parts = [
         ("chip", 4, [], [], {}, argv("chip", *of_four)),
         (

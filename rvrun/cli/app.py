@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 
 from rvrun import __version__
-from rvrun.cli import compare, schema, verbs
+from rvrun.cli import check, compare, schema, verbs
 from rvrun.cli.chatter import say
 from rvrun.cli.common import Common, join_args
-from rvrun.errors import BUG, INTERRUPTED, RvrunError, UserCodeError
+from rvrun.errors import BUG, DONE, FAILED, INTERRUPTED, INVALID, RvrunError, UserCodeError
 from rvrun.run_command import print_traceback
 
 app = typer.Typer(
@@ -66,6 +66,7 @@ app.command("plan")(verbs.plan)
 app.command("graph")(verbs.graph)
 app.command("diff")(compare.diff)
 app.command("explain")(compare.explain)
+app.command("check")(check.check)
 app.command("schema")(schema.schema)
 app.command("config")(verbs.config)
 app.command("completion")(verbs.completion)
@@ -76,15 +77,28 @@ def main(argv: Sequence[str]) -> int:
     """Do what `argv` says; the exit code."""
     try:
         app(args=join_args(argv), prog_name="rvrun")
+        sys.stdout.flush()
     except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else 0
+        return ended.code if isinstance(ended.code, int) else DONE
     except KeyboardInterrupt:
         return INTERRUPTED
     except RvrunError as error:
         return report(error)
+    except OSError as error:
+        return report_os(error)
     except Exception:  # noqa: BLE001 - whatever it is, it is a bug
         return report_bug(argv)
-    return 0
+    return DONE
+
+
+def report_os(error: OSError) -> int:
+    """What the system refused: a full disk, a file that may not be read."""
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output has seen enough, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    say(f"rvrun: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+    return INVALID
 
 
 def report(error: RvrunError) -> int:

@@ -23,7 +23,7 @@ LEVEL_WIDTH = max(map(len, Level))
 Config = Annotated[
     str | None,
     typer.Argument(
-        metavar="[CONFIG]",
+        metavar="CONFIG",
         help="As for `run`. Without it, only the machine and the settings are checked.",
         show_default=False,
     ),
