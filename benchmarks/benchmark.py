@@ -61,13 +61,14 @@ def get_config(runner):
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """A command line to be timed; `prepare` is called before each time, untimed."""
+    """A command line to be timed, which is to end with `code`; before each time, untimed, `prepare`."""
 
     name: str
     argv: Sequence[str]
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[], object] = lambda: None
+    code: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,7 @@ def measure(contestant: Contestant) -> Sample:
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
+        if process.returncode != contestant.code:
             errors.seek(0)
             text = errors.read().decode(errors="replace")
             raise Failed(f"{contestant.name}: exit {process.returncode}\n{text}")
@@ -462,6 +463,23 @@ def part_d(work: Path, rounds: int) -> None:
         print_aim(f"{name} at most 2.5 x bare Python", f"{times:.2f}", met=times <= 2.5)
 
 
+def part_e(work: Path, rounds: int) -> None:
+    """Two plans compared, by their number of targets."""
+    write_pipeline(work)
+    few, many = "two plans of 4 targets", "two plans of 1,000,000 targets"
+    pairs = {few: (1, 2), many: (500_000, 499_999)}
+    contestants = []
+    for name, counts in pairs.items():
+        plans = [str(rendered(work, count) / "plan.json") for count in counts]
+        argv = [RVRUN, "diff", *plans]
+        contestants.append(Contestant(name=name, argv=argv, folder=work, code=1))
+    samples = race(contestants, rounds)
+    print_samples(samples, few, memory=True)
+    beyond = median(samples, many) - median(samples, few)
+    seen = f"{1000 * beyond:.1f} ms"
+    print_aim("under 0.3 s beyond start-up at 1,000,000 targets", seen, met=beyond < 0.3)
+
+
 def worker(
     work: Path, name: str, program: Sequence[str], run_dir: Path, **environment: str
 ) -> Contestant:
@@ -520,6 +538,7 @@ PARTS = {
     "b": Part(part_b, "(b) make reading the Makefile", 20),
     "c": Part(part_c, "(c) 2 x 1,000 targets that do nothing", 3),
     "d": Part(part_d, "(d) starting up", 40),
+    "e": Part(part_e, "(e) comparing plans", 15),
 }
 
 
@@ -527,7 +546,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", metavar="PART", help="a, b, c, d; all if none is given")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help="a, b, c, d, e; all if none is given"
+    )
     parser.add_argument("--rounds", type=int, metavar="N", help="instead of each part's own")
     words = parser.parse_args()
     unknown = sorted(set(words.parts) - PARTS.keys())
