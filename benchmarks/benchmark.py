@@ -61,7 +61,7 @@ def get_config(runner):
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """A command line to be timed, which is to end with `code`; before each time, untimed, `prepare`."""
+    """A command line to be timed, which ends with `code`; `prepare` is called before, untimed."""
 
     name: str
     argv: Sequence[str]

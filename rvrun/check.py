@@ -57,9 +57,9 @@ BUILD = """
 import sys
 from rvrun import run_command as worker
 try:
-    worker._config(worker._read_document(sys.argv[1]), sys.argv[1]).build()
+    worker.build(worker.read_document(sys.argv[1]), sys.argv[1])
 except worker.RvrunError as error:
-    worker._print_error(error)
+    worker.print_error(error)
     sys.exit(error.exit_code)
 except BaseException as error:
     worker.print_traceback(error.with_traceback(error.__traceback__.tb_next))

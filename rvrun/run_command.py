@@ -92,7 +92,7 @@ def run_command(call: Call) -> int:
     2: there is no such target. 130: interrupted. A `SystemExit` of the user's keeps its code.
     """
     environment = {name: os.environ.pop(name, "") for name in INTERNAL}
-    document = _read_document(call.config)
+    document = read_document(call.config)
     pipeline = document["config"].get("name", "")
     run_dir = environment[RUN_DIR]
     for each in ENDING:
@@ -115,7 +115,7 @@ def _outcome(call: Call, document: dict[str, Any], recorder: Recorder | None) ->
     try:
         _work(call, document, recorder)
     except RvrunError as error:
-        _print_error(error)
+        print_error(error)
         return error.exit_code
     except _Ended as error:
         from rvrun.processes import end_children
@@ -133,7 +133,7 @@ def _outcome(call: Call, document: dict[str, Any], recorder: Recorder | None) ->
 
 
 def _work(call: Call, document: dict[str, Any], recorder: Recorder | None) -> None:
-    pipeline = _config(document, call.config).build()
+    pipeline = build(document, call.config)
     check_runs(pipeline, call)
     method = getattr(pipeline, call.command)
     with contextlib.ExitStack() as stack:
@@ -147,7 +147,8 @@ def _work(call: Call, document: dict[str, Any], recorder: Recorder | None) -> No
             method()
 
 
-def _read_document(path: str) -> dict[str, Any]:
+def read_document(path: str) -> dict[str, Any]:
+    """The saved config at `path`, as JSON values."""
     try:
         with open(path, encoding="utf-8") as file:
             document = json.load(file)
@@ -160,8 +161,11 @@ def _read_document(path: str) -> dict[str, Any]:
     return document
 
 
-def _config(document: dict[str, Any], path: str) -> PipelineConfig:
-    """The config in `document`; its source file, if it has one, is imported for that."""
+def build(document: dict[str, Any], path: str) -> Pipeline:
+    """The pipeline of the config in `document`, which was read from `path`.
+
+    Its source file, if it has one, is imported for that.
+    """
     if document.get("source"):
         resolve.import_source(document["source"])
     saved = document["config"]
@@ -175,7 +179,7 @@ def _config(document: dict[str, Any], path: str) -> PipelineConfig:
         check_document(document, path)
         config = config_from_json(saved)
     assert isinstance(config, PipelineConfig)
-    return config
+    return config.build()
 
 
 def check_runs(pipeline: Pipeline, call: Call) -> None:
@@ -258,7 +262,8 @@ class _Teller:
                 os.write(self._descriptor, f"{line}\n".encode())
 
 
-def _print_error(error: RvrunError) -> None:
+def print_error(error: RvrunError) -> None:
+    """Print one sentence, after the user's own traceback where their code raised."""
     if isinstance(error, UserCodeError) and error.__cause__ is not None:
         print_traceback(error.__cause__)
     print(f"rvrun: {error}", file=sys.stderr)

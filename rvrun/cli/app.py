@@ -15,8 +15,8 @@ from rvrun import __version__
 from rvrun.cli import check, compare, schema, verbs
 from rvrun.cli.chatter import say
 from rvrun.cli.common import Common, join_args
-from rvrun.errors import BUG, DONE, FAILED, INTERRUPTED, INVALID, RvrunError, UserCodeError
-from rvrun.run_command import print_traceback
+from rvrun.errors import BUG, DONE, FAILED, INTERRUPTED, INVALID, RvrunError
+from rvrun.run_command import print_error
 
 app = typer.Typer(
     name="rvrun",
@@ -83,7 +83,8 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except RvrunError as error:
-        return report(error)
+        print_error(error)
+        return error.exit_code
     except OSError as error:
         return report_os(error)
     except Exception:  # noqa: BLE001 - whatever it is, it is a bug
@@ -99,14 +100,6 @@ def report_os(error: OSError) -> int:
         return FAILED
     say(f"rvrun: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
     return INVALID
-
-
-def report(error: RvrunError) -> int:
-    """Print one sentence, after the user's own traceback where their code raised."""
-    if isinstance(error, UserCodeError) and error.__cause__ is not None:
-        print_traceback(error.__cause__)
-    say(f"rvrun: {error}")
-    return error.exit_code
 
 
 def report_bug(argv: Sequence[str]) -> int:

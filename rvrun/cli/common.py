@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
@@ -132,7 +134,9 @@ def prepare(runner_name: str, request: Request, common: Common) -> Prepared:
     runner = find_runner(runner_name)
     settings = load_settings(request.flags, common.profile)
     splits = parse_splits(request.splits)
-    pipelines = load(request.config, runner_name, parse_args(request.args))
+    # What the user's code prints while it is loaded is no part of what a verb prints.
+    with contextlib.redirect_stdout(sys.stderr):
+        pipelines = load(request.config, runner_name, parse_args(request.args))
     declared = [pipeline.declared for pipeline in pipelines]
     plan = compile_plan(declared, request.commands, splits)
     for warning in idle_splits(declared, plan):

@@ -368,3 +368,11 @@ def test_two_experiments_of_landcover_are_one_plan(project: Project) -> None:
     assert shown.stdout.splitlines()[-1] == (
         "forest, logistic: 24 targets in 12 stages; 24 would run"
     )
+
+
+def test_what_a_config_prints_is_chatter(tiny: Project) -> None:
+    """Only data is on stdout, whatever the user's code prints while it is loaded."""
+    tiny.write("loud.py", tiny.read("tiny.py") + "print('loaded')\n")
+    done = tiny.rvrun("graph", "loud.py")
+    assert done.stdout.startswith("flowchart LR\n")
+    assert done.stderr == "loaded\n"
