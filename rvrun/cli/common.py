@@ -114,14 +114,19 @@ class Prepared:
         return plan_status(run.plan, run.run_dir, self.files, force=run.force)
 
 
+def _texts(given: Sequence[str] | None) -> tuple[str, ...]:
+    """An option or argument that was not given is None."""
+    return tuple(given or ())
+
+
 @attrs.frozen(kw_only=True)
 class Request:
     """What was typed after a verb that compiles."""
 
     config: str
-    commands: Sequence[str]
-    splits: Sequence[str]
-    args: Sequence[str]
+    commands: Sequence[str] = attrs.field(default=(), converter=_texts)
+    splits: Sequence[str] = attrs.field(default=(), converter=_texts)
+    args: Sequence[str] = attrs.field(default=(), converter=_texts)
     out: str | None = None
     flags: Mapping[str, object] = attrs.field(factory=dict)
     keep_going: bool = False

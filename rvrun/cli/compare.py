@@ -97,7 +97,7 @@ def diff(
     form = chosen_format(as_json, as_markdown, as_github)
     sides = [
         read_side(
-            Request(config=place, commands=commands or (), splits=splits or (), args=args or ()),
+            Request(config=place, commands=commands, splits=splits, args=args),
             context.obj,
         )
         for place in (old, new)

@@ -71,9 +71,9 @@ def run(
         raise common.BadOption(f"--pdb needs all in one process: rvrun run inprocess, not {runner}")
     request = Request(
         config=config,
-        commands=commands or (),
-        splits=splits or (),
-        args=args or (),
+        commands=commands,
+        splits=splits,
+        args=args,
         out=out,
         flags={"local.jobs": jobs, "local.gpu_slots": gpu_slots, "templates": templates},
         keep_going=keep_going,
@@ -144,9 +144,9 @@ def render(
     """
     request = Request(
         config=config,
-        commands=commands or (),
-        splits=splits or (),
-        args=args or (),
+        commands=commands,
+        splits=splits,
+        args=args,
         out=out,
         flags={"templates": templates},
     )
@@ -193,9 +193,9 @@ def plan(
         raise common.BadOption("--check and --out go to different directories; give one of them")
     request = Request(
         config=config,
-        commands=commands or (),
-        splits=splits or (),
-        args=args or (),
+        commands=commands,
+        splits=splits,
+        args=args,
         out=check if check is not None else out,
         flags={"templates": templates},
         force=always_make,
@@ -246,13 +246,17 @@ def graph(
     - `rvrun graph my_config.py --splits 8`
     - `rvrun graph my_config.py -f svg > plan.svg`
     """
-    request = Request(config=config, commands=commands or (), splits=splits or (), args=args or ())
+    request = Request(config=config, commands=commands, splits=splits, args=args)
     drawn = {GraphFormat.MERMAID: to_mermaid, GraphFormat.DOT: to_dot, GraphFormat.SVG: to_svg}
     print(drawn[form](prepare("local", request, context.obj).run.plan), end="")
 
 
 def config(context: typer.Context) -> None:
-    """Show each setting, its value and where that comes from."""
+    """Show each setting, its value and where that comes from.
+
+    - `rvrun config`
+    - `rvrun -p cluster config`
+    """
     from rvrun.cli.output import print_options
 
     print_options(settings.options(profile=context.obj.profile))

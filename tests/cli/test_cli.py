@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+from rvrun.cli.app import app
 from rvrun.cli.common import join_args, parse_args, run_dir_of
 from tests.conftest import ROOT, Project, clean_environment
 
@@ -50,6 +51,16 @@ def test_plan_is_a_table(tiny: Project, golden: Callable[[str, str], None]) -> N
     after = tiny.rvrun("plan", "tiny.py", "--splits", "3").stdout
     changed = tiny.rvrun("plan", "tiny.py", "--splits", "3", "-a", "top", "1").stdout
     golden("plan.txt", "\n".join([before, partly, after, changed]))
+
+
+def test_the_plan_to_the_byte(tiny: Project, golden: Callable[[str, str], None]) -> None:
+    """plan.json of an example, and of two pipelines in one plan."""
+    tiny.rvrun("render", "local", "tiny.py", "--splits", "4")
+    golden("tiny.plan.json", tiny.read("runs/tiny/plan.json"))
+    shutil.copytree(ROOT / "examples", tiny.folder / "examples")
+    words = ("examples/landcover.py", "--splits", "predict=16", "-a", "compare", "true")
+    tiny.rvrun("render", "local", *words)
+    golden("landcover.plan.json", tiny.read("runs/landcover/plan.json"))
 
 
 def test_plan_writes_nothing(tiny: Project) -> None:
@@ -284,8 +295,8 @@ def test_version_and_help(project: Project) -> None:
     """--version and --help work, and each verb's help has an example."""
     assert project.rvrun("--version").stdout == "rvrun 0.1.0\n"
     assert "run_command" in project.rvrun("--help").stdout
-    for verb in ("run", "render", "plan", "graph", "run_command"):
-        assert f"rvrun {verb}" in project.rvrun(verb, "--help", COLUMNS="200").stdout
+    for verb in (command.name for command in app.registered_commands):
+        assert f"• rvrun {verb}" in project.rvrun(str(verb), "--help", COLUMNS="200").stdout
 
 
 def test_as_a_module(tiny: Project) -> None:
