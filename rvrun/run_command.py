@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, NoReturn
 
+    from rvrun.settings import LocalSettings
+
 RUN_DIR = "RVRUN_RUN_DIR"
 LOGS = "RVRUN_LOGS"
 EVENTS = "RVRUN_EVENTS"
@@ -197,12 +199,17 @@ def check_runs(pipeline: Pipeline, call: Call) -> None:
 
 
 @contextlib.contextmanager
-def gpu_slot() -> Iterator[str | None]:
-    """Hold one of the machine's GPU slots; gives its device and shows it to CUDA alone."""
-    from rvrun.gpu import find_gpus, slot
-    from rvrun.settings import load_settings
+def gpu_slot(local: LocalSettings | None = None) -> Iterator[str | None]:
+    """Hold one of the machine's GPU slots; gives its device and shows it to CUDA alone.
 
-    local = load_settings().local
+    `local`: the settings that say how many there are; those in force if not given.
+    """
+    from rvrun.gpu import find_gpus, slot
+
+    if local is None:
+        from rvrun.settings import load_settings
+
+        local = load_settings().local
     with slot(local.gpus or find_gpus(), local.gpu_slots, local.gpu_locks) as device:
         if device is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = device

@@ -70,7 +70,7 @@ class _Walk:
             return
         stamps.prepare(self.run.run_dir, status.pipeline, status.stage)
         if status.stage.gpu and status.todo and not self.holds_gpu:
-            self.stack.enter_context(gpu_slot())
+            self.stack.enter_context(gpu_slot(self.run.settings.local))
             self.holds_gpu = True
         for target in status.targets():
             if not self.stopped and not self.target(target):

@@ -22,6 +22,7 @@ from rvrun.outcome import Outcome, read_outcome, tail
 from rvrun.quote import for_make
 from rvrun.run_command import EVENTS, LOGS
 from rvrun.runners import Reporter, Run
+from rvrun.settings import LocalSettings, variable
 from rvrun.status import StageStatus
 
 #: How long to wait for news before looking whether make is still there, in seconds.
@@ -63,7 +64,7 @@ def run(run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> Outcom
     with _signals_raise(), _log(run.run_dir) as log:
         try:
             reporter.begin(statuses)
-            code = _run_make(_command(make, run), run.run_dir, log, reporter)
+            code = _run_make(make, run, log, reporter)
         except Interrupted:
             interrupted = True
             _end_all()
@@ -107,19 +108,20 @@ def _log(run_dir: pathlib.Path) -> Iterator[Any]:
         yield log
 
 
-def _run_make(command: list[str], run_dir: pathlib.Path, log: Any, reporter: Reporter) -> int:
+def _run_make(make: str, run: Run, log: Any, reporter: Reporter) -> int:
     """make in a process group of its own, so that Ctrl-C at a terminal is for this process.
 
     It and the shells between hand the pipe's writing end on to the targets, which tell on it when
     they start and end. The pipe ends with the last of them.
     """
     reading, writing = os.pipe()
+    environment = _environment(writing, run.settings.local)
     with open(reading, "rb", buffering=0) as events:
         try:
             process = subprocess.Popen(
-                command,
-                cwd=run_dir,
-                env=_environment(writing),
+                _command(make, run),
+                cwd=run.run_dir,
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -133,13 +135,24 @@ def _run_make(command: list[str], run_dir: pathlib.Path, log: Any, reporter: Rep
         return process.wait()
 
 
-def _environment(events: int) -> dict[str, str]:
-    """This one's, without what a make around us left in it, and with what targets are told."""
+def _environment(events: int, local: LocalSettings) -> dict[str, str]:
+    """This one's, without what a make around us left in it, and with what targets are told.
+
+    Among that are the settings that they read themselves, which may come from a flag or a profile.
+    """
     outer = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEFILES", "GNUMAKEFLAGS"}
     environment = {name: value for name, value in os.environ.items() if name not in outer}
     # -P keeps the current directory from hiding what rvrun itself imports.
     program = shlex.join([sys.executable, "-P", "-m", "rvrun"])
-    return {**environment, "RVRUN": for_make(program), EVENTS: str(events), LOGS: "1"}
+    told = {"RVRUN": for_make(program), EVENTS: str(events), LOGS: "1"}
+    for key, value in (
+        ("local.gpus", ",".join(local.gpus)),
+        ("local.gpu_slots", local.gpu_slots),
+        ("local.gpu_locks", local.gpu_locks),
+    ):
+        if value:
+            told[variable(key)] = str(value)
+    return {**environment, **told}
 
 
 def _lines(events: Any, process: subprocess.Popen[bytes]) -> Iterator[str]:

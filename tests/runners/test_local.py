@@ -454,6 +454,25 @@ def test_gpu_targets_share_slots(
     assert project.read("runs/gpu/logs/gpu/report.log") == f"{visible}\n"
 
 
+@pytest.mark.parametrize("way", ["flag", "profile"])
+def test_gpu_slots_from_a_flag_or_a_profile_reach_the_targets(project: Project, way: str) -> None:
+    """What only the command line knows is told to the targets' own processes."""
+    project.write("gpu.py", GPU)
+    project.write("home/rvrun/mine.toml", "[local]\ngpu_slots = 1\n")
+    env = {
+        "RVRUN_LOCAL_GPU_LOCKS": str(project.folder / "locks"),
+        "CUDA_VISIBLE_DEVICES": "0,1",
+        "XDG_CONFIG_HOME": str(project.folder / "home"),
+    }
+    words = ("run", "local", "gpu.py", "--splits", "3", "-j3")
+    if way == "flag":
+        project.rvrun(*words, "--gpu-slots", "1", **env)
+    else:
+        project.rvrun("-p", "mine", *words, **env)
+    logs = [project.read(f"runs/gpu/logs/gpu/train.3/{index}.log") for index in range(3)]
+    assert [log.splitlines()[-1] for log in logs] == ["0 1"] * 3
+
+
 def test_several_pipelines_run_in_parallel(project: Project) -> None:
     """Pipelines of one plan do not wait for each other."""
     project.write(
