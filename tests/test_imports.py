@@ -23,7 +23,7 @@ DOORS = {
     "cattrs": ("serialize.py", "plan_json.py"),
     "typeguard": ("pipeline.py",),
     "boto3": ("aws.py", "storage.py"),
-    "botocore": ("aws.py", "storage.py"),
+    "botocore": ("aws.py", "storage.py", "shapes.py"),
 }
 #: What the worker of every target imports, so nothing slow stands at their top.
 LIGHT = ("__main__.py", "errors.py", "paths.py", "pipeline.py", "record.py", "resolve.py")
