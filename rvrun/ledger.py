@@ -73,7 +73,9 @@ class Ledger:
         try:
             facts = json.loads((self.folder / RUN_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise NoRun(f"{self.folder} is no run: its {RUN_FILE} cannot be read ({error})") from None
+            raise NoRun(
+                f"{self.folder} is no run: its {RUN_FILE} cannot be read ({error})"
+            ) from None
         if not isinstance(facts, dict) or facts.get("rvrun_run") != VERSION:
             raise NoRun(f"{self.folder} is a run of another version than this rvrun reads")
         return facts
