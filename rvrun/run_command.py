@@ -1,6 +1,6 @@
 """The worker: one target, in a process of its own.
 
-    rvrun run_command CONFIG COMMAND [--split-ind I --num-splits N] [--runner NAME]
+    rvrun run_command CONFIG COMMAND [--split-ind I --num-splits N] [--runner NAME] [--torchrun P]
 
 On the hot path of every target, so it imports next to nothing; what is rare is imported where it
 is needed. What it was told in the environment, by the Makefile or by `rvrun run local`:
@@ -8,6 +8,8 @@ is needed. What it was told in the environment, by the Makefile or by `rvrun run
     RVRUN_RUN_DIR   the run directory, where its record goes; unset: no record
     RVRUN_LOGS      set: what it prints goes to its log in the run directory
     RVRUN_EVENTS    the descriptor of a pipe on which it tells when it starts and ends
+
+A job of SageMaker says which runner it is of. Where it says no index, its instance is a split.
 """
 
 from __future__ import annotations
@@ -35,8 +37,15 @@ if TYPE_CHECKING:
 RUN_DIR = "RVRUN_RUN_DIR"
 LOGS = "RVRUN_LOGS"
 EVENTS = "RVRUN_EVENTS"
+#: Where a list of a job's instances is if not in its usual place; the first one's split.
+RESOURCE_CONFIG = "RVRUN_RESOURCE_CONFIG"
+SPLIT_OFFSET = "RVRUN_SPLIT_OFFSET"
 #: Environment variables of rvrun that are no settings.
-INTERNAL = (RUN_DIR, LOGS, EVENTS)
+INTERNAL = (RUN_DIR, LOGS, EVENTS, RESOURCE_CONFIG, SPLIT_OFFSET)
+
+LOCAL, SAGEMAKER = "local", "sagemaker"
+#: Runners whose targets have a machine to themselves.
+REMOTE = (SAGEMAKER,)
 
 #: Signals that ask a target to end.
 ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -47,16 +56,31 @@ class BadCall(RvrunError):
 
 
 class Call:
-    """One call of `run_command`: which target of which config."""
+    """One call of `run_command`: which target of which config, started by which runner.
+
+    `torchrun` is how many processes torchrun is to start here; None if it is not to.
+    """
 
     def __init__(
-        self, config: str, command: str, split_ind: int | None, num_splits: int | None
+        self,
+        config: str,
+        command: str,
+        split_ind: int | None,
+        num_splits: int | None,
+        *,
+        runner: str = LOCAL,
+        torchrun: str | None = None,
     ) -> None:
-        _check_split(command, split_ind, num_splits)
+        if torchrun is not None and runner != SAGEMAKER:
+            raise BadCall(f"run_command {command}: --torchrun is for --runner {SAGEMAKER}")
+        if runner not in REMOTE or split_ind is not None:
+            _check_split(command, split_ind, num_splits)
         self.config = config
         self.command = command
         self.split_ind = split_ind
         self.num_splits = num_splits
+        self.runner = runner
+        self.torchrun = torchrun
 
     @property
     def is_split(self) -> bool:
@@ -70,6 +94,29 @@ class Call:
         """Its target's name."""
         split = f"/{self.split_ind}" if self.is_split else ""
         return f"{pipeline}/{self.command}{split}"
+
+
+def placed(call: Call) -> Call:
+    """`call` with what only the machine that it runs on knows: which split it is.
+
+    Where torchrun is to start it, this does not return: this process becomes torchrun.
+    """
+    if call.torchrun is None and (call.split_ind is not None or call.num_splits is None):
+        return call
+    from rvrun import hosts
+
+    if call.torchrun is not None:
+        hosts.run_under_torchrun(call.torchrun, _words(call))
+    assert call.num_splits is not None
+    index = hosts.split_of(hosts.read_hosts(os.environ), call.num_splits, os.environ)
+    return Call(call.config, call.command, index, call.num_splits, runner=call.runner)
+
+
+def _words(call: Call) -> list[str]:
+    """The call as it is spelled, but for torchrun."""
+    split = ["--split-ind", str(call.split_ind), "--num-splits", str(call.num_splits)]
+    words = ["run_command", call.config, call.command, *(split if call.is_split else [])]
+    return [*words, "--runner", call.runner]
 
 
 def _check_split(command: str, split_ind: int | None, num_splits: int | None) -> None:
@@ -93,6 +140,7 @@ def run_command(call: Call) -> int:
     1: the user's command raised; its traceback, from its own first frame on, was printed.
     2: there is no such target. 130: interrupted. A `SystemExit` of the user's keeps its code.
     """
+    call = placed(call)
     environment = {name: os.environ.pop(name, "") for name in INTERNAL}
     document = read_document(call.config)
     pipeline = document["config"].get("name", "")
@@ -139,7 +187,7 @@ def _work(call: Call, document: dict[str, Any], recorder: Recorder | None) -> No
     check_runs(pipeline, call)
     method = getattr(pipeline, call.command)
     with contextlib.ExitStack() as stack:
-        if call.command in pipeline.gpu_commands:
+        if call.command in pipeline.gpu_commands and call.runner not in REMOTE:
             device = stack.enter_context(gpu_slot())
             if recorder:
                 recorder.note("gpu", device=device)
@@ -292,6 +340,9 @@ def user_frames(frames: TracebackType | None) -> TracebackType | None:
     return None
 
 
+OPTIONS = ("--split-ind", "--num-splits", "--runner", "--torchrun")
+
+
 def parse(argv: Sequence[str]) -> Call | None:
     """The call that `argv` (what follows `run_command`) spells in the usual way.
 
@@ -301,18 +352,20 @@ def parse(argv: Sequence[str]) -> Call | None:
     options: dict[str, str] = {}
     while len(words) > 2:
         value, name = words.pop(), words.pop()
-        if name not in ("--split-ind", "--num-splits", "--runner") or name in options:
+        if name not in OPTIONS or name in options:
             return None
         options[name] = value
     if len(words) != 2 or any(word.startswith("-") for word in words):
         return None
-    if options.pop("--runner", "local") != "local":
+    runner, torchrun = options.pop("--runner", LOCAL), options.pop("--torchrun", None)
+    if runner not in (LOCAL, *REMOTE):
         return None
     if not all(value.isascii() and value.isdigit() for value in options.values()):
         return None
     numbers = {name: int(value) for name, value in options.items()}
     config, command = words
-    return Call(config, command, numbers.get("--split-ind"), numbers.get("--num-splits"))
+    split_ind, num_splits = numbers.get("--split-ind"), numbers.get("--num-splits")
+    return Call(config, command, split_ind, num_splits, runner=runner, torchrun=torchrun)
 
 
 def main(argv: Sequence[str]) -> int | None:

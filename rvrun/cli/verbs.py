@@ -297,11 +297,20 @@ def run_command(
     ] = None,
     runner: Annotated[
         str, typer.Option("--runner", metavar="NAME", help="The runner that started this.")
-    ] = "local",
+    ] = worker.LOCAL,
+    torchrun: Annotated[
+        str | None,
+        typer.Option(
+            "--torchrun",
+            metavar="P",
+            help="With `sagemaker`: under torchrun, with P processes on each instance, or `gpu`.",
+        ),
+    ] = None,
 ) -> None:
     """Run one target in this process: a command of a saved config, or one split of it.
 
     - `rvrun run_command runs/tiny/config/tiny.json count --split-ind 3 --num-splits 4`
     """
     check_known("runner", runner, runner_names())
-    raise typer.Exit(worker.run_command(worker.Call(config, command, split_ind, num_splits)))
+    call = worker.Call(config, command, split_ind, num_splits, runner=runner, torchrun=torchrun)
+    raise typer.Exit(worker.run_command(call))

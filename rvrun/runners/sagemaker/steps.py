@@ -14,11 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, NeedKind, Plan, PlannedPipeline, Stage
+from rvrun.run_command import SPLIT_OFFSET
 from rvrun.runners.sagemaker.machine import Machine, machine
 from rvrun.settings import SagemakerSettings
-
-#: Tells a worker which split is that of the first instance of its step.
-SPLIT_OFFSET = "RVRUN_SPLIT_OFFSET"
 
 
 @attrs.frozen(kw_only=True)
