@@ -13,7 +13,7 @@ import sys
 import time
 
 from rvrun.errors import RvrunError
-from rvrun.run_command import RESOURCE_CONFIG, SPLIT_OFFSET
+from rvrun.placement import RESOURCE_CONFIG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,20 +88,6 @@ def read_hosts(environment: Mapping[str, str]) -> Hosts:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadHosts(f"{path} does not list this job's instances ({error!r})") from None
-
-
-def split_of(hosts: Hosts, num_splits: int, environment: Mapping[str, str]) -> int:
-    """Which split this instance is: as many after the first one's as its rank."""
-    offset = environment.get(SPLIT_OFFSET, "0")
-    if not (offset.isascii() and offset.isdigit()):
-        raise BadHosts(f"{SPLIT_OFFSET} is {offset!r}, no number")
-    index = int(offset) + hosts.rank
-    if index >= num_splits:
-        raise BadHosts(
-            f"host `{hosts.current}` would be split {index} of {num_splits} (from {offset} on, "
-            f"{len(hosts.hosts)} hosts)"
-        )
-    return index
 
 
 def processes(said: str) -> int:

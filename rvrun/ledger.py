@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import pathlib
 import re
 import threading
@@ -47,8 +46,8 @@ class BadRunName(RvrunError):
 
     def __str__(self) -> str:
         return (
-            f"run name {self.name!r} cannot be used: use letters a-z, digits, `_` and `-`, a letter "
-            "or digit first"
+            f"run name {self.name!r} cannot be used: use letters a-z, digits, `_` and `-`, a "
+            "letter or digit first"
         )
 
 

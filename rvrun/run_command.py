@@ -9,7 +9,8 @@ is needed. What it was told in the environment, by the Makefile or by `rvrun run
     RVRUN_LOGS      set: what it prints goes to its log in the run directory
     RVRUN_EVENTS    the descriptor of a pipe on which it tells when it starts and ends
 
-A job of SageMaker says which runner it is of. Where it says no index, its instance is a split.
+As a job on AWS (`--runner batch` or `sagemaker`) it is told which split is its own in ways of the
+runner's; see `placement`. It says on stderr what it begins and how that ended, for the job's log.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import os
 import signal
 import stat
 import sys
+import time
 
-from rvrun import paths, resolve, storage
+from rvrun import paths, placement, resolve, storage
 from rvrun.errors import FAILED, INTERRUPTED, INVALID, RvrunError, UserCodeError, check_known
 from rvrun.pipeline import Pipeline, PipelineConfig
-from rvrun.record import Recorder
+from rvrun.record import Recorder, peak_memory_kib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,15 +39,8 @@ if TYPE_CHECKING:
 RUN_DIR = "RVRUN_RUN_DIR"
 LOGS = "RVRUN_LOGS"
 EVENTS = "RVRUN_EVENTS"
-#: Where a list of a job's instances is if not in its usual place; the first one's split.
-RESOURCE_CONFIG = "RVRUN_RESOURCE_CONFIG"
-SPLIT_OFFSET = "RVRUN_SPLIT_OFFSET"
 #: Environment variables of rvrun that are no settings.
-INTERNAL = (RUN_DIR, LOGS, EVENTS, RESOURCE_CONFIG, SPLIT_OFFSET)
-
-LOCAL, SAGEMAKER = "local", "sagemaker"
-#: Runners whose targets have a machine to themselves.
-REMOTE = (SAGEMAKER,)
+INTERNAL = (RUN_DIR, LOGS, EVENTS, placement.SPLITS, placement.RESOURCE_CONFIG)
 
 #: Signals that ask a target to end.
 ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -68,13 +63,14 @@ class Call:
         split_ind: int | None,
         num_splits: int | None,
         *,
-        runner: str = LOCAL,
+        runner: str = "local",
         torchrun: str | None = None,
     ) -> None:
-        if torchrun is not None and runner != SAGEMAKER:
-            raise BadCall(f"run_command {command}: --torchrun is for --runner {SAGEMAKER}")
-        if runner not in REMOTE or split_ind is not None:
-            _check_split(command, split_ind, num_splits)
+        if torchrun is not None and runner != placement.SAGEMAKER:
+            raise BadCall(f"run_command {command}: --torchrun is for --runner sagemaker")
+        if runner in placement.REMOTE and split_ind is None and num_splits:
+            split_ind = placement.split_of(runner, num_splits)
+        _check_split(command, split_ind, num_splits)
         self.config = config
         self.command = command
         self.split_ind = split_ind
@@ -83,8 +79,20 @@ class Call:
         self.torchrun = torchrun
 
     @property
+    def is_remote(self) -> bool:
+        """Whether it is a job in a container of its own, on another machine."""
+        return self.runner in placement.REMOTE
+
+    @property
     def is_split(self) -> bool:
         return self.split_ind is not None
+
+    @property
+    def words(self) -> list[str]:
+        """How it is spelled after `rvrun`, but for torchrun."""
+        split = ["--split-ind", str(self.split_ind), "--num-splits", str(self.num_splits)]
+        words = ["run_command", self.config, self.command, *(split if self.is_split else [])]
+        return [*words, "--runner", self.runner]
 
     def target(self, pipeline: str) -> str:
         """Its target's path below `records/` and `logs/`."""
@@ -94,29 +102,6 @@ class Call:
         """Its target's name."""
         split = f"/{self.split_ind}" if self.is_split else ""
         return f"{pipeline}/{self.command}{split}"
-
-
-def placed(call: Call) -> Call:
-    """`call` with what only the machine that it runs on knows: which split it is.
-
-    Where torchrun is to start it, this does not return: this process becomes torchrun.
-    """
-    if call.torchrun is None and (call.split_ind is not None or call.num_splits is None):
-        return call
-    from rvrun import hosts
-
-    if call.torchrun is not None:
-        hosts.run_under_torchrun(call.torchrun, _words(call))
-    assert call.num_splits is not None
-    index = hosts.split_of(hosts.read_hosts(os.environ), call.num_splits, os.environ)
-    return Call(call.config, call.command, index, call.num_splits, runner=call.runner)
-
-
-def _words(call: Call) -> list[str]:
-    """The call as it is spelled, but for torchrun."""
-    split = ["--split-ind", str(call.split_ind), "--num-splits", str(call.num_splits)]
-    words = ["run_command", call.config, call.command, *(split if call.is_split else [])]
-    return [*words, "--runner", call.runner]
 
 
 def _check_split(command: str, split_ind: int | None, num_splits: int | None) -> None:
@@ -139,8 +124,12 @@ def run_command(call: Call) -> int:
 
     1: the user's command raised; its traceback, from its own first frame on, was printed.
     2: there is no such target. 130: interrupted. A `SystemExit` of the user's keeps its code.
+    Where torchrun is to start it, this process becomes torchrun and does not return.
     """
-    call = placed(call)
+    if call.torchrun is not None:
+        from rvrun import hosts
+
+        hosts.run_under_torchrun(call.torchrun, call.words)
     environment = {name: os.environ.pop(name, "") for name in INTERNAL}
     document = read_document(call.config)
     pipeline = document["config"].get("name", "")
@@ -154,11 +143,33 @@ def run_command(call: Call) -> int:
     if recorder:
         recorder.start()
     tell(f"start {call.name(pipeline)}")
+    started = _announce(call, pipeline)
     code = _outcome(call, document, recorder)
+    if call.is_remote:
+        _announce_end(call, pipeline, code, started)
     if recorder:
         recorder.end(code)
     tell(f"end {call.name(pipeline)} {code}")
     return code
+
+
+def _announce(call: Call, pipeline: str) -> float:
+    """Say on stderr, in the log of a job, what begins; the time."""
+    if call.is_remote:
+        of = f" of {call.num_splits}" if call.is_split else ""
+        attempt = placement.attempt(call.runner)
+        _say(f"{call.name(pipeline)}{of}" + (f", try {attempt}" if attempt else ""))
+    return time.monotonic()
+
+
+def _announce_end(call: Call, pipeline: str, code: int, started: float) -> None:
+    how = "done" if code == 0 else f"failed (exit {code})"
+    facts = f"after {time.monotonic() - started:.1f} s, {peak_memory_kib() // 1024} MiB at most"
+    _say(f"{call.name(pipeline)} {how} {facts}")
+
+
+def _say(text: str) -> None:
+    print(f"rvrun: {text}", file=sys.stderr, flush=True)
 
 
 def _outcome(call: Call, document: dict[str, Any], recorder: Recorder | None) -> int:
@@ -187,7 +198,7 @@ def _work(call: Call, document: dict[str, Any], recorder: Recorder | None) -> No
     check_runs(pipeline, call)
     method = getattr(pipeline, call.command)
     with contextlib.ExitStack() as stack:
-        if call.command in pipeline.gpu_commands and call.runner not in REMOTE:
+        if call.command in pipeline.gpu_commands and not call.is_remote:
             device = stack.enter_context(gpu_slot())
             if recorder:
                 recorder.note("gpu", device=device)
@@ -357,8 +368,8 @@ def parse(argv: Sequence[str]) -> Call | None:
         options[name] = value
     if len(words) != 2 or any(word.startswith("-") for word in words):
         return None
-    runner, torchrun = options.pop("--runner", LOCAL), options.pop("--torchrun", None)
-    if runner not in (LOCAL, *REMOTE):
+    runner, torchrun = options.pop("--runner", "local"), options.pop("--torchrun", None)
+    if runner not in ("local", *placement.REMOTE):
         return None
     if not all(value.isascii() and value.isdigit() for value in options.values()):
         return None

@@ -297,7 +297,7 @@ def run_command(
     ] = None,
     runner: Annotated[
         str, typer.Option("--runner", metavar="NAME", help="The runner that started this.")
-    ] = worker.LOCAL,
+    ] = "local",
     torchrun: Annotated[
         str | None,
         typer.Option(

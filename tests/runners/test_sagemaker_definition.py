@@ -167,15 +167,15 @@ def test_aligned_splits_on_instances_depend_on_the_steps_that_run_them() -> None
 
 
 def test_splits_on_instances_over_a_step_s_instances_are_several_steps() -> None:
-    """Each tells its instances which split is the first one's."""
+    """Each tells its instances which splits are theirs."""
     found = rendered(raster("predict=250"), settings(split_by="instances"))
     told = [arguments(found, f"rv-predict-{first}") for first in (0, 100, 200)]
     counts = [each["ProcessingResources"]["ClusterConfig"]["InstanceCount"] for each in told]
     assert counts == [100, 100, 50]
     assert [each.get("Environment") for each in told] == [
-        None,
-        {"RVRUN_SPLIT_OFFSET": "100"},
-        {"RVRUN_SPLIT_OFFSET": "200"},
+        {"RVRUN_SPLITS": "0-99"},
+        {"RVRUN_SPLITS": "100-199"},
+        {"RVRUN_SPLITS": "200-249"},
     ]
     words = told[1]["AppSpecification"]["ContainerArguments"]
     assert words[2:] == ["predict", "--num-splits", "250", "--runner", "sagemaker"]

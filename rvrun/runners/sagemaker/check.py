@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rvrun import shapes
+from rvrun.runners.findings import is_secret
 from rvrun.runners.sagemaker import limits
 from rvrun.text import count
 
@@ -111,6 +112,7 @@ def _step_problems(step: JSON) -> Iterator[str]:
     else:
         operation, added = JOBS[kind]
         yield from shapes.problems("sagemaker", operation, arguments, without=(added,))
+        yield from _secret_problems(_part(arguments, "Environment"))
         yield from _retry_problems(step.get("RetryPolicies", []))
         yield from _cache_problems(step.get("CacheConfig"))
         if kind == "Training":
@@ -161,6 +163,15 @@ def _time_problems(stopping: JSON, *, is_spot: bool) -> Iterator[str]:
 def _part(arguments: JSON, key: str) -> JSON:
     part = arguments.get(key)
     return part if isinstance(part, Mapping) else {}
+
+
+def _secret_problems(environment: JSON) -> Iterator[str]:
+    for name in environment:
+        if is_secret(name):
+            yield (
+                f"environment variable `{name}` looks like a secret, and everybody who may "
+                "describe a pipeline can read it; let the command fetch it, as from Secrets Manager"
+            )
 
 
 def _retry_problems(policies: object) -> Iterator[str]:

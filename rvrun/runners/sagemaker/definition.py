@@ -6,10 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import attrs
-
 from rvrun import shapes
-from rvrun.errors import RvrunError
 from rvrun.render import BadTemplate, render
 from rvrun.runners.sagemaker import limits
 from rvrun.runners.sagemaker.check import definition_problems
@@ -18,18 +15,6 @@ from rvrun.runners.sagemaker.steps import Definition
 from rvrun.settings import SagemakerSettings
 
 TEMPLATE = "sagemaker.json.j2"
-
-
-@attrs.frozen
-class Refused(RvrunError):
-    """A run that SageMaker would refuse, with every reason for that."""
-
-    problems: tuple[str, ...]
-
-    def __str__(self) -> str:
-        if len(self.problems) == 1:
-            return f"SageMaker would refuse this: {self.problems[0]}"
-        return "SageMaker would refuse this:\n" + "\n".join(f"  - {each}" for each in self.problems)
 
 
 def render_definition(

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
+from rvrun import indices
 from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, NeedKind, Plan, PlannedPipeline, Stage
-from rvrun.run_command import SPLIT_OFFSET
+from rvrun.placement import SPLITS
 from rvrun.runners.sagemaker.machine import Machine, machine
 from rvrun.settings import SagemakerSettings
 
@@ -180,7 +181,8 @@ def _step(
 ) -> Step:
     on_instances = len(part.splits) > 1
     entrypoint, *arguments = _argv(stage, part, on, place.config_uri)
-    offset = {SPLIT_OFFSET: str(part.splits.start)} if on_instances and part.splits.start else {}
+    is_whole = len(part.splits) == stage.num_splits
+    told = {SPLITS: indices.write(part.splits)} if on_instances and not is_whole else {}
     return Step(
         name=part.name,
         stage=f"{pipeline}/{stage.command}",
@@ -190,7 +192,7 @@ def _step(
         instance_count=len(part.splits) if on_instances else on.instance_count,
         entrypoint=(entrypoint,),
         arguments=tuple(arguments),
-        environment={**on.environment, **offset},
+        environment={**on.environment, **told},
         output_uri=f"{place.root_uri.rstrip('/')}/sagemaker-output",
     )
 
