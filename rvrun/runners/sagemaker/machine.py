@@ -66,8 +66,8 @@ def machine(pipeline: str, stage: Stage, settings: SagemakerSettings) -> Machine
         retries=said.attempts - 1,
         retry_interval=said.retry_interval,
         cache=said.cache_expire_after,
-        environment=said.environment,
-        tags=said.tags,
+        environment=dict(sorted(said.environment.items())),
+        tags=dict(sorted(said.tags.items())),
     )
 
 
