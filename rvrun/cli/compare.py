@@ -30,7 +30,7 @@ from rvrun.errors import DONE, FAILED, RvrunError
 from rvrun.explain import Changes, Explanation, Needed, config_changes, read_values
 from rvrun.explain import explain as explain_target
 from rvrun.plan_json import NotAPlan, plan_from_json
-from rvrun.rundir import is_current
+from rvrun.rundir import is_current, strangers
 from rvrun.serialize import FILE_KEY, digest
 from rvrun.status import CONFIG_CHANGED, NEVER, NOW, StageStatus, plan_status
 
@@ -162,6 +162,7 @@ def check_saved(prepared: Prepared, form: Format, *, quiet: bool) -> int:
     saved = read_plan(pathlib.Path(prepared.run.out, paths.PLAN))
     found = diff_plans(saved, compiled_side(prepared))
     stale = [path for path, text in prepared.files.items() if not is_current(run_dir, path, text)]
+    stale += strangers(run_dir, prepared.files, prepared.runner.OWNS)
     print(_FORMATTERS[form](found), end="")
     if not found.same or stale:
         if stale:
