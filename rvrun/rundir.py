@@ -85,7 +85,8 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / paths.LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - closed below
     except OSError as error:
-        raise CannotUse(folder, f"{error.strerror}") from None
+        problem = "it is a file" if folder.is_file() else str(error.strerror)
+        raise CannotUse(folder, problem) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,7 +17,7 @@ from rvrun.cli.chatter import warn
 from rvrun.compile import compile_plan, idle_splits
 from rvrun.errors import RvrunError
 from rvrun.load import load
-from rvrun.runners import Run, Runner, find_runner
+from rvrun.runners import Run, Runner, find_runner, runner_names
 from rvrun.settings import load_settings
 from rvrun.splits import parse_splits
 from rvrun.status import StageStatus, plan_status
@@ -44,7 +44,10 @@ Commands = Annotated[
 RunnerName = Annotated[
     str,
     typer.Argument(
-        metavar="RUNNER", help="`local` (make on this machine) or `inprocess`.", show_default=False
+        metavar="RUNNER",
+        help="`local` (make on this machine) or `inprocess`.",
+        show_default=False,
+        autocompletion=runner_names,
     ),
 ]
 Splits = Annotated[
