@@ -23,9 +23,7 @@ class CannotUse(RvrunError):
         return f"run directory {self.path} cannot be used: {self.problem}"
 
 
-def write(
-    folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[str] = ()
-) -> list[str]:
+def write(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[str] = ()) -> list[str]:
     """Write those of `files` whose text is new, each at once and whole; gives their paths.
 
     An unchanged file keeps its time, so make has nothing to do for it. A Makefile that rvrun did
@@ -44,9 +42,7 @@ def write(
     return written
 
 
-def strangers(
-    folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[str]
-) -> list[str]:
+def strangers(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[str]) -> list[str]:
     """The files in the `owned` folders of `folder` that are none of `files`."""
     found = (path for name in owned for path in (folder / name).rglob("*") if path.is_file())
     return sorted({path.relative_to(folder).as_posix() for path in found} - files.keys())
@@ -97,7 +93,8 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / paths.LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - closed below
     except OSError as error:
-        raise CannotUse(folder, f"{error.strerror}") from None
+        problem = "it is a file" if folder.is_file() else str(error.strerror)
+        raise CannotUse(folder, problem) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

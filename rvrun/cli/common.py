@@ -17,7 +17,7 @@ from rvrun.cli.chatter import warn
 from rvrun.compile import compile_plan, idle_splits
 from rvrun.errors import RvrunError
 from rvrun.load import load
-from rvrun.runners import Run, Runner, as_remote, find_runner
+from rvrun.runners import Run, Runner, as_remote, find_runner, runner_names
 from rvrun.settings import load_settings
 from rvrun.splits import parse_splits
 from rvrun.status import StageStatus, plan_status
@@ -47,6 +47,7 @@ RunnerName = Annotated[
         metavar="RUNNER",
         help="`local` (make on this machine), `inprocess`, or `batch` (AWS Batch).",
         show_default=False,
+        autocompletion=runner_names,
     ),
 ]
 Splits = Annotated[

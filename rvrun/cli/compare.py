@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import json
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -120,6 +121,8 @@ def read_side(request: Request, said: Common) -> Side:
         return read_plan(path / paths.PLAN)
     if path.suffix == ".json" and not _is_config(path):
         return read_plan(path)
+    if os.sep in request.config and not path.exists():
+        raise NotAPlan(request.config, "there is no such run directory, file or config")
     return compiled_side(prepare("local", request, said))
 
 

@@ -112,10 +112,13 @@ def shown_value(value: object) -> str:
 def print_outcome(outcome: Outcome, logs: str, again: str) -> None:
     """The closing summary: the first failure with the end of its log, counts, what to do next."""
     err = console(err=True)
+    # A command line that the terminal wraps can be copied, one with line breaks in it cannot.
+    err.soft_wrap = True
     if outcome.failures:
         _print_failure(err, outcome.failures[0])
         for failure in outcome.failures[1:10]:
-            err.print(f"also failed: {failure.target} ({_exit(failure)}; {failure.log})")
+            log = f"; {failure.log}" if failure.log else ""
+            err.print(f"also failed: {failure.target} ({_exit(failure)}{log})")
         if len(outcome.failures) > 10:
             err.print(f"… and {len(outcome.failures) - 10:,} more")
     elif outcome.trouble:
@@ -132,7 +135,7 @@ def _print_failure(err: Console, failure: Failure) -> None:
     after = "" if failure.seconds is None else f" after {duration(failure.seconds)}"
     how = "was killed" if failure.exit_code is None else f"failed ({_exit(failure)})"
     err.print(Text(f"{failure.target} {how}{after}", "bold red"))
-    lines = tail(failure.log, LOG_LINES)
+    lines = tail(failure.log, LOG_LINES, failure.log_offset) if failure.log else []
     if lines:
         err.print(f"the end of {failure.log}:")
     for line in lines:

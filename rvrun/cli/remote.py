@@ -88,9 +88,7 @@ def _facts(ledger: Ledger) -> dict[str, str]:
 def status(
     context: typer.Context,
     run: RunId,
-    watch: Annotated[
-        bool, typer.Option("-w", "--watch", help="Go on until it has ended.")
-    ] = False,
+    watch: Annotated[bool, typer.Option("-w", "--watch", help="Go on until it has ended.")] = False,
     runs: Runs = RUNS,
     as_json: AsJson = False,
 ) -> None:

@@ -17,7 +17,7 @@ from rvrun.cli.common import Common, Prepared, Request, prepare
 from rvrun.cli.remote import submit
 from rvrun.errors import DONE, FAILED, INTERRUPTED, check_known
 from rvrun.graph import to_dot, to_mermaid, to_svg
-from rvrun.outcome import Outcome
+from rvrun.outcome import Outcome, program
 from rvrun.runners import Local, Reporter, as_remote, runner_names
 
 
@@ -104,7 +104,7 @@ def run(
     outcome = _carry_out(prepared, _reporter(runner, context.obj))
     if not context.obj.quiet or _exit_code(outcome) != DONE:
         logs = "" if runner == "inprocess" else f"{prepared.run.out}/{paths.LOGS}"
-        print_outcome(outcome, logs, again=shlex.join(["rvrun", *sys.argv[1:]]))
+        print_outcome(outcome, logs, again=shlex.join([*program(), *sys.argv[1:]]))
     raise typer.Exit(_exit_code(outcome))
 
 
