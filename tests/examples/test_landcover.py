@@ -429,22 +429,24 @@ def without_imagery(files: dict[str, bytes]) -> dict[str, Any]:
     return {**files, "config.json": config, "bundle.zip": parts}
 
 
-@pytest.mark.parametrize("num_splits", [1, 3])
+@pytest.mark.parametrize(
+    ("runner", "options"), [("inprocess", ()), ("local", ("--splits", "3", "-j2"))]
+)
 def test_on_s3_the_bytes_are_the_same(
-    bucket: Bucket, local_files: dict[str, bytes], num_splits: int, project: Project
+    bucket: Bucket,
+    local_files: dict[str, bytes],
+    runner: str,
+    options: tuple[str, ...],
+    project: Project,
 ) -> None:
     """With root and imagery on S3, read by the loose file alone, each file is as in a local run."""
     shutil.copy(EXAMPLES / "landcover.py", project.folder)
-    uris = {"root_uri": f"s3://lake/{num_splits}", **IMAGERY}
-    words = [word for name, uri in uris.items() for word in ("-a", name, uri)]
+    args = {"root_uri": f"s3://lake/{runner}", "window": str(LARGE), **IMAGERY}
+    words = [word for name, value in args.items() for word in ("-a", name, value)]
 
-    project.rvrun(
-        *("run", "local", "landcover.py", "--splits", str(num_splits), "-j2"),
-        *("-a", "window", str(LARGE), *words),
-        **bucket.env,
-    )
+    project.rvrun("run", runner, "landcover.py", *options, *words, **bucket.env)
 
-    files = bucket.read(f"{num_splits}/")
+    files = bucket.read(f"{runner}/")
     assert without_imagery(local_files) == without_imagery(files)
     assert {"landcover.py", "runs"} == {path.name for path in project.folder.iterdir()}
 
