@@ -11,14 +11,13 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, TypeVar
 
 import attrs
 
-from rvrun import serialize
+from rvrun import serialize, storage
 from rvrun.args import bind
 from rvrun.errors import RvrunError, UserCodeError, check_known, describe
 from rvrun.model import (
@@ -53,12 +52,14 @@ class LoadedPipeline:
 
     - `document`: what its saved config file holds, as JSON values.
     - `declared`: its commands as the compiler reads them.
+    - `code`: the content of the loose file that its classes are in; None for a module.
     """
 
     config: PipelineConfig
     document: dict[str, Any]
     pipeline: Pipeline
     declared: DeclaredPipeline
+    code: bytes | None = None
 
     @property
     def name(self) -> str:
@@ -83,11 +84,9 @@ def load(source: str, runner: str, args: Mapping[str, str]) -> list[LoadedPipeli
 
 def read_documents(path: str) -> list[dict[str, Any]]:
     """The saved configs in the JSON file at `path`: one, or a list."""
+    content = storage.read(path)
     try:
-        text = pathlib.Path(path).read_text(encoding="utf-8")
-        documents = json.loads(text)
-    except OSError as error:
-        raise CannotLoad(path, f"cannot be read: {error.strerror}") from None
+        documents = json.loads(content)
     except ValueError as error:
         raise CannotLoad(path, f"is not JSON ({error})") from None
     documents = documents if isinstance(documents, list) else [documents]
@@ -171,6 +170,7 @@ def _load(config: PipelineConfig, source: str | None) -> LoadedPipeline:
         document={serialize.FILE_KEY: serialize.FILE_VERSION, "source": source, "config": values},
         pipeline=pipeline,
         declared=declare(pipeline, config.name, values),
+        code=storage.read(source) if source else None,
     )
 
 
@@ -317,10 +317,28 @@ def _declare_command(
         gpu=name in said.gpu_commands,
         needs=_declare_needs(said, name, place),
         config_keys=None if keys is None else tuple(keys),
-        resources=said.resources.get(name, Resources()),
+        resources=_declare_resources(pipeline, said, name),
         num_items=_count_items(pipeline, name, place) if is_split else None,
         location=_location(getattr(type(pipeline), name, None)),
     )
+
+
+def _declare_resources(pipeline: Pipeline, said: _Said, name: str) -> Resources:
+    """Those of `resources`; a queue and a definition may also be attributes.
+
+    As in Raster Vision, `job_queue` and `job_def` of the command's method go before those of the
+    whole pipeline.
+    """
+    resources = said.resources.get(name, Resources())
+    found = {}
+    for attribute in ("job_queue", "job_def"):
+        own = getattr(resources, attribute)
+        method = getattr(getattr(pipeline, name), attribute, None)
+        found[attribute] = own or method or getattr(pipeline, attribute, None)
+    try:
+        return attrs.evolve(resources, **found)
+    except ValueError as error:
+        raise _wrong(pipeline, name, str(error)) from None
 
 
 def _count_items(pipeline: Pipeline, name: str, place: str) -> int | None:

@@ -19,7 +19,7 @@ import signal
 import stat
 import sys
 
-from rvrun import paths, resolve
+from rvrun import paths, resolve, storage
 from rvrun.errors import FAILED, INTERRUPTED, INVALID, RvrunError, UserCodeError, check_known
 from rvrun.pipeline import Pipeline, PipelineConfig
 from rvrun.record import Recorder
@@ -150,12 +150,10 @@ def _work(call: Call, document: dict[str, Any], recorder: Recorder | None) -> No
 
 
 def read_document(path: str) -> dict[str, Any]:
-    """The saved config at `path`, as JSON values."""
+    """The saved config at `path`, or at an S3 URI, as JSON values."""
+    content = storage.read(path)
     try:
-        with open(path, encoding="utf-8") as file:
-            document = json.load(file)
-    except OSError as error:
-        raise BadCall(f"cannot read config {path}: {error.strerror}") from None
+        document = json.loads(content)
     except ValueError as error:
         raise BadCall(f"config {path} is not JSON ({error})") from None
     if not isinstance(document, dict) or not isinstance(document.get("config"), dict):

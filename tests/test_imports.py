@@ -22,11 +22,20 @@ DOORS = {
     "typed_settings": ("settings.py",),
     "cattrs": ("serialize.py", "plan_json.py"),
     "typeguard": ("pipeline.py",),
-    "boto3": ("aws.py", "storage.py"),
-    "botocore": ("aws.py", "storage.py"),
+    "boto3": ("aws.py",),
+    "botocore": ("aws.py", "shapes.py"),
+    "stamina": ("aws.py",),
 }
 #: What the worker of every target imports, so nothing slow stands at their top.
-LIGHT = ("__main__.py", "errors.py", "paths.py", "pipeline.py", "record.py", "resolve.py")
+LIGHT = (
+    "__main__.py",
+    "errors.py",
+    "paths.py",
+    "pipeline.py",
+    "record.py",
+    "resolve.py",
+    "storage.py",
+)
 HEAVY = ("attr", "attrs", "typing", *DOORS)
 
 

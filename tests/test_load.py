@@ -16,6 +16,7 @@ from rvrun.load import CannotLoad, LoadedPipeline, default_name, load
 from rvrun.model import BadName, Command, DeclaredPipeline, Need, NeedKind, Resources
 from rvrun.pipeline import PipelineConfig
 from rvrun.resolve import CannotImport
+from rvrun.storage import CannotReach
 
 CONFIG = """\
 from __future__ import annotations
@@ -125,6 +126,25 @@ def test_a_file_is_loaded_whole() -> None:
     assert loaded.name == "words"
 
 
+def test_queues_and_definitions_may_be_attributes() -> None:
+    """Those of a command's resources go before its method's, and these before the pipeline's."""
+    write(
+        COMMANDS
+        + """\
+    job_queue = "all"
+    job_def = "any"
+    resources = {"train": rvrun.Resources(job_queue="own")}
+""",
+        get_config='Words.train.job_queue = Words.train.job_def = "method"\n' + GET_CONFIG,
+    )
+    chip, train = (command.resources for command in load_one().declared.commands)
+    assert Resources(job_queue="all", job_def="any") == chip
+    assert Resources(job_queue="own", job_def="method") == train
+    write(COMMANDS + "    job_queue = 3\n", path="threes.py")
+    with pytest.raises(CannotLoad, match="`job_queue` must be a text, not 3"):
+        load("threes.py", "local", {})
+
+
 def test_where_things_are_declared_is_kept() -> None:
     """Locations are file and line, without the folder."""
     write(path="sub/words.py")
@@ -210,7 +230,7 @@ def test_a_file_that_is_no_saved_config_is_refused(text: str, problem: str) -> N
 def test_a_saved_file_that_is_not_there_is_refused() -> None:
     """So is a missing file."""
     expected = "gone.json: cannot be read: No such file or directory"
-    assert expected == refusal(CannotLoad, "gone.json")
+    assert expected == refusal(CannotReach, "gone.json")
 
 
 @pytest.mark.parametrize("config", [{}, {"config": None}, {"config": 5}])

@@ -1,0 +1,78 @@
+"""What of a pipeline travels to jobs on other machines: its config, and the loose file of its code.
+
+Both go below the pipeline's `root_uri`, named by the digest of their content: so a job that starts
+late reads what it was submitted with, whatever was changed meanwhile. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from rvrun import storage
+from rvrun.artifacts import to_text
+from rvrun.errors import RvrunError
+from rvrun.load import LoadedPipeline
+
+#: Digits of a digest in a name.
+DIGITS = 16
+
+
+class LocalRoot(RvrunError):
+    """Pipelines whose root no other machine can reach."""
+
+    def __init__(self, roots: Mapping[str, str], runner: str) -> None:
+        self.roots = roots
+        self.runner = runner
+
+    def __str__(self) -> str:
+        listed = ", ".join(f"`{name}` has {root or '.'}" for name, root in self.roots.items())
+        return (
+            f"jobs of {self.runner} run on other machines, which reach {storage.S3} URIs but no "
+            f"folder of this one: {listed} for `root_uri`; give such as s3://BUCKET/FOLDER"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Shipment:
+    """What travels of one pipeline.
+
+    - `config_uri`: where its jobs read their config. `files`: the content by URI.
+    """
+
+    config_uri: str
+    files: Mapping[str, bytes]
+
+
+def check_roots(pipelines: Sequence[LoadedPipeline], runner: str) -> None:
+    """Raise `LocalRoot` unless all roots are on S3."""
+    local = {
+        each.name: each.config.root_uri
+        for each in pipelines
+        if not each.config.root_uri.startswith(storage.S3)
+    }
+    if local:
+        raise LocalRoot(local, runner)
+
+
+def ship(pipeline: LoadedPipeline) -> Shipment:
+    """What travels of `pipeline`."""
+    folder = storage.join(pipeline.config.root_uri, "rvrun")
+    files: dict[str, bytes] = {}
+    document = pipeline.document
+    if pipeline.code is not None:
+        name = os.path.basename(document["source"])
+        code_uri = storage.join(folder, "code", digits(pipeline.code), name)
+        files[code_uri] = pipeline.code
+        document = {**document, "source": code_uri}
+    content = to_text(document).encode()
+    config_uri = storage.join(folder, "config", f"{pipeline.name}-{digits(content)}.json")
+    return Shipment(config_uri=config_uri, files={**files, config_uri: content})
+
+
+def digits(content: bytes) -> str:
+    """The beginning of the SHA-256 of `content`, in hex."""
+    return hashlib.sha256(content).hexdigest()[:DIGITS]
