@@ -14,14 +14,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import attrs
-import stamina
 
 from rvrun.errors import RvrunError
 
 T = TypeVar("T")
-
-# Else stamina logs each try to stderr.
-stamina.instrumentation.set_on_retry_hooks([])
 
 #: Error codes by which AWS says "not now": it did not carry out the call.
 THROTTLING = (
@@ -196,6 +192,10 @@ class Patience:
 
     def insist(self, call: Callable[[], T], on: type[AwsError] = Throttled) -> T:
         """What `call` gives, tried again with backoff and jitter where it raises `on`."""
+        import stamina
+
+        # Else it logs each try to stderr.
+        stamina.instrumentation.set_on_retry_hooks([])
         for attempt in stamina.retry_context(
             on=on,
             attempts=self.attempts,

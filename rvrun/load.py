@@ -19,7 +19,7 @@ import attrs
 
 from rvrun import serialize, storage
 from rvrun.args import bind
-from rvrun.errors import RvrunError, UserCodeError, check_known, describe
+from rvrun.errors import RvrunError, UnknownName, UserCodeError, check_known, describe
 from rvrun.model import (
     Command,
     DeclaredPipeline,
@@ -44,6 +44,19 @@ class CannotLoad(RvrunError):
 
     def __str__(self) -> str:
         return f"{self.source}: {self.problem}"
+
+
+class NoMethod(UnknownName):
+    """A command that is no method of its pipeline's class `cls`; `known` are those that are."""
+
+    def __init__(self, name: str, known: tuple[str, ...], cls: str, place: str) -> None:
+        super().__init__("method", name, known, place)
+        self.cls = cls
+
+    def __str__(self) -> str:
+        methods = ", ".join(f"`{name}`" for name in self.known) or "none"
+        problem = f"`{self.cls}` has no method `{self.name}` for the command of that name"
+        return f"{self.place}: {problem}{self.suggestion()}; its methods: {methods}"
 
 
 @attrs.frozen(kw_only=True)
@@ -287,8 +300,7 @@ def _check_method(pipeline: Pipeline, command: str, place: str) -> None:
             for name, value in inspect.getmembers(type(pipeline), inspect.isfunction)
             if not name.startswith("_") and not hasattr(Pipeline, name)
         )
-        check_known("command", command, methods, place)
-        raise CannotLoad(place, f"`{type(pipeline).__name__}.{command}` is no method")
+        raise NoMethod(command, methods, type(pipeline).__name__, place)
 
 
 def _check_parameters(pipeline: Pipeline, command: str, is_split: bool, place: str) -> None:

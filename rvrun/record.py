@@ -25,10 +25,10 @@ class Recorder:
         self.path = os.path.join(run_dir, paths.record(target))
         self.attempt = 1 + _count_starts(self.path)
 
-    def start(self) -> None:
-        """The try begins."""
+    def start(self, **facts: object) -> None:
+        """The try begins; `facts`: where in its log, if it has one (`log_offset`, in bytes)."""
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        self.note("start", host=os.uname().nodename, pid=os.getpid())
+        self.note("start", host=os.uname().nodename, pid=os.getpid(), **facts)
 
     def end(self, exit_code: int) -> None:
         """The try ended so; the peak memory is that of its largest process, in KiB."""

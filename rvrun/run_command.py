@@ -136,12 +136,13 @@ def run_command(call: Call) -> int:
     run_dir = environment[RUN_DIR]
     for each in ENDING:
         signal.signal(each, _end)
+    log = {}
     if run_dir and environment[LOGS]:
-        _print_to(os.path.join(run_dir, paths.log(call.target(pipeline))))
+        log["log_offset"] = _print_to(os.path.join(run_dir, paths.log(call.target(pipeline))))
     recorder = Recorder(run_dir, call.target(pipeline)) if run_dir else None
     tell = _Teller(environment[EVENTS])
     if recorder:
-        recorder.start()
+        recorder.start(**log)
     tell(f"start {call.name(pipeline)}")
     started = _announce(call, pipeline)
     code = _outcome(call, document, recorder)
@@ -298,8 +299,11 @@ def exit_code_of(error: SystemExit) -> int:
     return FAILED
 
 
-def _print_to(path: str) -> None:
-    """Let all that this process and its children print be added to the file at `path`."""
+def _print_to(path: str) -> int:
+    """Let all that this process and its children print be added to the file at `path`.
+
+    Gives the size that the file has before, in bytes.
+    """
     os.makedirs(os.path.dirname(path), exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(descriptor, 1)
@@ -307,6 +311,7 @@ def _print_to(path: str) -> None:
     os.close(descriptor)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    return os.fstat(1).st_size
 
 
 class _Teller:

@@ -457,6 +457,11 @@ def _profile_layer(profile: str | None) -> Iterator[Layer]:
         raise BadSetting(f"profile `{profile}`", f"there is no file {path}")
 
 
+def project_file() -> str:
+    """The file of the project's settings, `rvrun.toml` where there is none."""
+    return next((layer.origin for layer in _project_layer()), "rvrun.toml (there is none yet)")
+
+
 def _project_layer() -> Iterator[Layer]:
     """`rvrun.toml`, else `pyproject.toml` if it speaks of rvrun, in the nearest folder upwards."""
     for folder in (pathlib.Path.cwd(), *pathlib.Path.cwd().parents):

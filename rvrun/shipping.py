@@ -40,11 +40,11 @@ class LocalRoot(RvrunError):
 class Shipment:
     """What travels of one pipeline.
 
-    - `config_uri`: where its jobs read their config. `files`: the content by URI.
+    - `config_uri`: where its jobs read their config. `files`: the text by URI.
     """
 
     config_uri: str
-    files: Mapping[str, bytes]
+    files: Mapping[str, str]
 
 
 def check_roots(pipelines: Sequence[LoadedPipeline], runner: str) -> None:
@@ -61,16 +61,24 @@ def check_roots(pipelines: Sequence[LoadedPipeline], runner: str) -> None:
 def ship(pipeline: LoadedPipeline) -> Shipment:
     """What travels of `pipeline`."""
     folder = storage.join(pipeline.config.root_uri, "rvrun")
-    files: dict[str, bytes] = {}
+    files: dict[str, str] = {}
     document = pipeline.document
     if pipeline.code is not None:
         name = os.path.basename(document["source"])
         code_uri = storage.join(folder, "code", digits(pipeline.code), name)
-        files[code_uri] = pipeline.code
+        files[code_uri] = _decoded(pipeline.code, document["source"])
         document = {**document, "source": code_uri}
-    content = to_text(document).encode()
-    config_uri = storage.join(folder, "config", f"{pipeline.name}-{digits(content)}.json")
-    return Shipment(config_uri=config_uri, files={**files, config_uri: content})
+    text = to_text(document)
+    name = f"{pipeline.name}-{digits(text.encode())}.json"
+    config_uri = storage.join(folder, "config", name)
+    return Shipment(config_uri=config_uri, files={**files, config_uri: text})
+
+
+def _decoded(code: bytes, source: str) -> str:
+    try:
+        return code.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise storage.CannotReach(source, f"is not UTF-8 ({error}); save it so") from None
 
 
 def digits(content: bytes) -> str:

@@ -18,6 +18,8 @@ from rvrun.run_command import exit_code_of, gpu_slot, print_traceback, user_fram
 from rvrun.runners import Reporter, Run
 from rvrun.status import StageStatus
 
+OWNS: tuple[str, ...] = ()
+
 
 def render(run: Run) -> dict[str, str]:
     """Nothing: it runs the plan itself."""
