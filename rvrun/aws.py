@@ -169,7 +169,7 @@ class Client:
                 return
             params[next_key] = answer[next_key]
 
-    def _answered(self, operation: str, response: dict[str, Any]) -> AwsError:
+    def _answered(self, operation: str, response: Any) -> AwsError:
         code = response.get("Error", {}).get("Code", "")
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         message = response.get("Error", {}).get("Message", "") or f"HTTP {status}"
