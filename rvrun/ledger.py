@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import pathlib
 import re
 import threading
@@ -47,8 +46,8 @@ class BadRunName(RvrunError):
 
     def __str__(self) -> str:
         return (
-            f"run name {self.name!r} cannot be used: use letters a-z, digits, `_` and `-`, a letter "
-            "or digit first"
+            f"run name {self.name!r} cannot be used: use letters a-z, digits, `_` and `-`, a "
+            "letter or digit first"
         )
 
 
@@ -73,7 +72,9 @@ class Ledger:
         try:
             facts = json.loads((self.folder / RUN_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise NoRun(f"{self.folder} is no run: its {RUN_FILE} cannot be read ({error})") from None
+            raise NoRun(
+                f"{self.folder} is no run: its {RUN_FILE} cannot be read ({error})"
+            ) from None
         if not isinstance(facts, dict) or facts.get("rvrun_run") != VERSION:
             raise NoRun(f"{self.folder} is a run of another version than this rvrun reads")
         return facts

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 from rvrun.errors import RvrunError
-from rvrun.quote import for_recipe, for_shell
+from rvrun.quote import for_json, for_recipe, for_shell
 
 
 class BadTemplate(RvrunError):
@@ -51,4 +51,5 @@ def _environment(folder: str | None) -> jinja2.Environment:
     )
     environment.filters["shell"] = for_shell
     environment.filters["recipe"] = for_recipe
+    environment.filters["json"] = for_json
     return environment

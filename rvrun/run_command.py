@@ -8,6 +8,9 @@ is needed. What it was told in the environment, by the Makefile or by `rvrun run
     RVRUN_RUN_DIR   the run directory, where its record goes; unset: no record
     RVRUN_LOGS      set: what it prints goes to its log in the run directory
     RVRUN_EVENTS    the descriptor of a pipe on which it tells when it starts and ends
+
+As a job on AWS (`--runner batch`) it is told which split is its own in ways of the runner's; see
+`placement`. It says on stderr what it begins and how that ended, for the job's log.
 """
 
 from __future__ import annotations
@@ -18,11 +21,12 @@ import os
 import signal
 import stat
 import sys
+import time
 
-from rvrun import paths, resolve, storage
+from rvrun import paths, placement, resolve, storage
 from rvrun.errors import FAILED, INTERRUPTED, INVALID, RvrunError, UserCodeError, check_known
 from rvrun.pipeline import Pipeline, PipelineConfig
-from rvrun.record import Recorder
+from rvrun.record import Recorder, peak_memory_kib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +40,7 @@ RUN_DIR = "RVRUN_RUN_DIR"
 LOGS = "RVRUN_LOGS"
 EVENTS = "RVRUN_EVENTS"
 #: Environment variables of rvrun that are no settings.
-INTERNAL = (RUN_DIR, LOGS, EVENTS)
+INTERNAL = (RUN_DIR, LOGS, EVENTS, placement.SPLITS)
 
 #: Signals that ask a target to end.
 ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -50,13 +54,26 @@ class Call:
     """One call of `run_command`: which target of which config."""
 
     def __init__(
-        self, config: str, command: str, split_ind: int | None, num_splits: int | None
+        self,
+        config: str,
+        command: str,
+        split_ind: int | None,
+        num_splits: int | None,
+        runner: str = "local",
     ) -> None:
+        if runner in placement.REMOTE and split_ind is None and num_splits:
+            split_ind = placement.split_of(runner, num_splits)
         _check_split(command, split_ind, num_splits)
         self.config = config
         self.command = command
         self.split_ind = split_ind
         self.num_splits = num_splits
+        self.runner = runner
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is a job in a container of its own, on another machine."""
+        return self.runner in placement.REMOTE
 
     @property
     def is_split(self) -> bool:
@@ -106,11 +123,32 @@ def run_command(call: Call) -> int:
     if recorder:
         recorder.start()
     tell(f"start {call.name(pipeline)}")
+    started = _announce(call, pipeline)
     code = _outcome(call, document, recorder)
+    if call.is_remote:
+        _announce_end(call, pipeline, code, started)
     if recorder:
         recorder.end(code)
     tell(f"end {call.name(pipeline)} {code}")
     return code
+
+
+def _announce(call: Call, pipeline: str) -> float:
+    """Say on stderr, in the log of a job, what begins; the time."""
+    if call.is_remote:
+        of = f" of {call.num_splits}" if call.is_split else ""
+        _say(f"{call.name(pipeline)}{of}, try {placement.attempt()}")
+    return time.monotonic()
+
+
+def _announce_end(call: Call, pipeline: str, code: int, started: float) -> None:
+    how = "done" if code == 0 else f"failed (exit {code})"
+    facts = f"after {time.monotonic() - started:.1f} s, {peak_memory_kib() // 1024} MiB at most"
+    _say(f"{call.name(pipeline)} {how} {facts}")
+
+
+def _say(text: str) -> None:
+    print(f"rvrun: {text}", file=sys.stderr, flush=True)
 
 
 def _outcome(call: Call, document: dict[str, Any], recorder: Recorder | None) -> int:
@@ -139,7 +177,7 @@ def _work(call: Call, document: dict[str, Any], recorder: Recorder | None) -> No
     check_runs(pipeline, call)
     method = getattr(pipeline, call.command)
     with contextlib.ExitStack() as stack:
-        if call.command in pipeline.gpu_commands:
+        if call.command in pipeline.gpu_commands and not call.is_remote:
             device = stack.enter_context(gpu_slot())
             if recorder:
                 recorder.note("gpu", device=device)
@@ -306,13 +344,14 @@ def parse(argv: Sequence[str]) -> Call | None:
         options[name] = value
     if len(words) != 2 or any(word.startswith("-") for word in words):
         return None
-    if options.pop("--runner", "local") != "local":
+    runner = options.pop("--runner", "local")
+    if runner not in ("local", *placement.REMOTE):
         return None
     if not all(value.isascii() and value.isdigit() for value in options.values()):
         return None
     numbers = {name: int(value) for name, value in options.items()}
     config, command = words
-    return Call(config, command, numbers.get("--split-ind"), numbers.get("--num-splits"))
+    return Call(config, command, numbers.get("--split-ind"), numbers.get("--num-splits"), runner)
 
 
 def main(argv: Sequence[str]) -> int | None:

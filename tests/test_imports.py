@@ -30,8 +30,10 @@ DOORS = {
 LIGHT = (
     "__main__.py",
     "errors.py",
+    "indices.py",
     "paths.py",
     "pipeline.py",
+    "placement.py",
     "record.py",
     "resolve.py",
     "storage.py",

@@ -304,4 +304,5 @@ def run_command(
     - `rvrun run_command runs/tiny/config/tiny.json count --split-ind 3 --num-splits 4`
     """
     check_known("runner", runner, runner_names())
-    raise typer.Exit(worker.run_command(worker.Call(config, command, split_ind, num_splits)))
+    call = worker.Call(config, command, split_ind, num_splits, runner)
+    raise typer.Exit(worker.run_command(call))
