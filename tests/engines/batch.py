@@ -16,6 +16,7 @@ log stream is there from its first line on.
 
 from __future__ import annotations
 
+import bisect
 import pathlib
 import shutil
 import sys
@@ -175,6 +176,14 @@ class BatchEngine:
         """How many calls of an operation came."""
         with self.changed:
             return self._numbers[operation]
+
+    def busiest(self, operation: str, seconds: float = 1.0) -> int:
+        """The most calls of an operation that came within any such time."""
+        with self.changed:
+            times = sorted(call.at for call in self.calls if call.operation == operation)
+        return max(
+            (bisect.bisect_left(times, t + seconds) - i for i, t in enumerate(times)), default=0
+        )
 
     def wait_for(self, condition: Callable[[], bool], timeout: float = 60.0) -> None:
         """Until `condition` holds, which is looked at whenever something changed."""
@@ -403,6 +412,7 @@ class BatchEngine:
         return {
             "PATH": f"{scripts}:/usr/local/bin:/usr/bin:/bin",
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",  # as in the image
             **self.variables,
             **self.environment,
             **unit.job.spec.environment,
