@@ -8,9 +8,13 @@ from rvrun import indices
 from rvrun.errors import RvrunError
 
 #: Runners whose jobs run in containers of their own, on other machines.
-REMOTE = ("batch",)
-#: The splits that the children of an array run, where these are not all of 0..N-1.
+BATCH, SAGEMAKER = "batch", "sagemaker"
+REMOTE = (BATCH, SAGEMAKER)
+#: The splits that the children of an array, or the instances of a step, run, where these are not
+#: all of 0..N-1.
 SPLITS = "RVRUN_SPLITS"
+#: Where the list of a SageMaker job's instances is, if not in its usual place.
+RESOURCE_CONFIG = "RVRUN_RESOURCE_CONFIG"
 #: What AWS Batch tells a job (AWS Batch User Guide, "Job environment variables").
 ARRAY_INDEX, ATTEMPT = "AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ATTEMPT"
 
@@ -21,24 +25,30 @@ class Misplaced(RvrunError):
 
 def split_of(runner: str, num_splits: int) -> int:
     """The index of the split that this job of `runner` is to run."""
-    return _batch_split(num_splits)
+    if runner == SAGEMAKER:
+        from rvrun.hosts import read_hosts
+
+        hosts = read_hosts(os.environ)
+        return _split_at(hosts.rank, num_splits, f"host {hosts.current}")
+    index = os.environ.get(ARRAY_INDEX, "0")
+    return _split_at(index, num_splits, f"{ARRAY_INDEX}={index}")
 
 
-def _batch_split(num_splits: int) -> int:
-    """By its place in the array, a plain job being the first; `SPLITS` lists what they run."""
-    index, splits = os.environ.get(ARRAY_INDEX, "0"), os.environ.get(SPLITS, "")
+def _split_at(index: int | str, num_splits: int, source: str) -> int:
+    """What is at `index` of what `SPLITS` lists, or of all splits; `source` is where it is from."""
+    splits = os.environ.get(SPLITS, "")
     try:
         split = indices.read(splits)[int(index)] if splits else int(index)
     except (ValueError, IndexError):
-        problem = f"{SPLITS}={splits!r} has no index {index!r} of {ARRAY_INDEX}"
+        problem = f"{SPLITS}={splits!r} has no index {index} of {source}"
         raise Misplaced(f"cannot tell which split to run: {problem}") from None
     if not 0 <= split < num_splits:
-        problem = f"{ARRAY_INDEX}={index} gives split {split} of {num_splits}"
+        problem = f"{source} gives split {split} of {num_splits}"
         raise Misplaced(f"cannot tell which split to run: {problem}")
     return split
 
 
-def attempt() -> int:
-    """Which try of the job this is, from 1."""
+def attempt(runner: str) -> int | None:
+    """Which try of the job this is, from 1; None where the runner's jobs are not told."""
     text = os.environ.get(ATTEMPT, "1")
-    return int(text) if text.isdigit() else 1
+    return None if runner != BATCH else int(text) if text.isdigit() else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -38,6 +39,7 @@ def render(template: str, folder: str | None = None, **values: Any) -> str:
         raise BadTemplate(template, str(error)) from error
 
 
+@functools.lru_cache(maxsize=8)
 def _environment(folder: str | None) -> jinja2.Environment:
     own = jinja2.PackageLoader("rvrun.templates", "")
     loaders = [jinja2.FileSystemLoader(folder), own] if folder else [own]

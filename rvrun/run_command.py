@@ -1,6 +1,6 @@
 """The worker: one target, in a process of its own.
 
-    rvrun run_command CONFIG COMMAND [--split-ind I --num-splits N] [--runner NAME]
+    rvrun run_command CONFIG COMMAND [--split-ind I --num-splits N] [--runner NAME] [--torchrun P]
 
 On the hot path of every target, so it imports next to nothing; what is rare is imported where it
 is needed. What it was told in the environment, by the Makefile or by `rvrun run local`:
@@ -9,8 +9,8 @@ is needed. What it was told in the environment, by the Makefile or by `rvrun run
     RVRUN_LOGS      set: what it prints goes to its log in the run directory
     RVRUN_EVENTS    the descriptor of a pipe on which it tells when it starts and ends
 
-As a job on AWS (`--runner batch`) it is told which split is its own in ways of the runner's; see
-`placement`. It says on stderr what it begins and how that ended, for the job's log.
+As a job on AWS (`--runner batch` or `sagemaker`) it is told which split is its own in ways of the
+runner's; see `placement`. It says on stderr what it begins and how that ended, for the job's log.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RUN_DIR = "RVRUN_RUN_DIR"
 LOGS = "RVRUN_LOGS"
 EVENTS = "RVRUN_EVENTS"
 #: Environment variables of rvrun that are no settings.
-INTERNAL = (RUN_DIR, LOGS, EVENTS, placement.SPLITS)
+INTERNAL = (RUN_DIR, LOGS, EVENTS, placement.SPLITS, placement.RESOURCE_CONFIG)
 
 #: Signals that ask a target to end.
 ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -51,7 +51,10 @@ class BadCall(RvrunError):
 
 
 class Call:
-    """One call of `run_command`: which target of which config."""
+    """One call of `run_command`: which target of which config, started by which runner.
+
+    `torchrun` is how many processes torchrun is to start here; None if it is not to.
+    """
 
     def __init__(
         self,
@@ -59,8 +62,12 @@ class Call:
         command: str,
         split_ind: int | None,
         num_splits: int | None,
+        *,
         runner: str = "local",
+        torchrun: str | None = None,
     ) -> None:
+        if torchrun is not None and runner != placement.SAGEMAKER:
+            raise BadCall(f"run_command {command}: --torchrun is for --runner sagemaker")
         if runner in placement.REMOTE and split_ind is None and num_splits:
             split_ind = placement.split_of(runner, num_splits)
         _check_split(command, split_ind, num_splits)
@@ -69,6 +76,7 @@ class Call:
         self.split_ind = split_ind
         self.num_splits = num_splits
         self.runner = runner
+        self.torchrun = torchrun
 
     @property
     def is_remote(self) -> bool:
@@ -78,6 +86,13 @@ class Call:
     @property
     def is_split(self) -> bool:
         return self.split_ind is not None
+
+    @property
+    def words(self) -> list[str]:
+        """How it is spelled after `rvrun`, but for torchrun."""
+        split = ["--split-ind", str(self.split_ind), "--num-splits", str(self.num_splits)]
+        words = ["run_command", self.config, self.command, *(split if self.is_split else [])]
+        return [*words, "--runner", self.runner]
 
     def target(self, pipeline: str) -> str:
         """Its target's path below `records/` and `logs/`."""
@@ -109,7 +124,12 @@ def run_command(call: Call) -> int:
 
     1: the user's command raised; its traceback, from its own first frame on, was printed.
     2: there is no such target. 130: interrupted. A `SystemExit` of the user's keeps its code.
+    Where torchrun is to start it, this process becomes torchrun and does not return.
     """
+    if call.torchrun is not None:
+        from rvrun import hosts
+
+        hosts.run_under_torchrun(call.torchrun, call.words)
     environment = {name: os.environ.pop(name, "") for name in INTERNAL}
     document = read_document(call.config)
     pipeline = document["config"].get("name", "")
@@ -138,7 +158,8 @@ def _announce(call: Call, pipeline: str) -> float:
     """Say on stderr, in the log of a job, what begins; the time."""
     if call.is_remote:
         of = f" of {call.num_splits}" if call.is_split else ""
-        _say(f"{call.name(pipeline)}{of}, try {placement.attempt()}")
+        attempt = placement.attempt(call.runner)
+        _say(f"{call.name(pipeline)}{of}" + (f", try {attempt}" if attempt else ""))
     return time.monotonic()
 
 
@@ -335,6 +356,9 @@ def user_frames(frames: TracebackType | None) -> TracebackType | None:
     return None
 
 
+OPTIONS = ("--split-ind", "--num-splits", "--runner", "--torchrun")
+
+
 def parse(argv: Sequence[str]) -> Call | None:
     """The call that `argv` (what follows `run_command`) spells in the usual way.
 
@@ -344,19 +368,20 @@ def parse(argv: Sequence[str]) -> Call | None:
     options: dict[str, str] = {}
     while len(words) > 2:
         value, name = words.pop(), words.pop()
-        if name not in ("--split-ind", "--num-splits", "--runner") or name in options:
+        if name not in OPTIONS or name in options:
             return None
         options[name] = value
     if len(words) != 2 or any(word.startswith("-") for word in words):
         return None
-    runner = options.pop("--runner", "local")
+    runner, torchrun = options.pop("--runner", "local"), options.pop("--torchrun", None)
     if runner not in ("local", *placement.REMOTE):
         return None
     if not all(value.isascii() and value.isdigit() for value in options.values()):
         return None
     numbers = {name: int(value) for name, value in options.items()}
     config, command = words
-    return Call(config, command, numbers.get("--split-ind"), numbers.get("--num-splits"), runner)
+    split_ind, num_splits = numbers.get("--split-ind"), numbers.get("--num-splits")
+    return Call(config, command, split_ind, num_splits, runner=runner, torchrun=torchrun)
 
 
 def main(argv: Sequence[str]) -> int | None:

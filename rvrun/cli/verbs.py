@@ -312,11 +312,19 @@ def run_command(
     runner: Annotated[
         str, typer.Option("--runner", metavar="NAME", help="The runner that started this.")
     ] = "local",
+    torchrun: Annotated[
+        str | None,
+        typer.Option(
+            "--torchrun",
+            metavar="P",
+            help="With `sagemaker`: under torchrun, with P processes on each instance, or `gpu`.",
+        ),
+    ] = None,
 ) -> None:
     """Run one target in this process: a command of a saved config, or one split of it.
 
     - `rvrun run_command runs/tiny/config/tiny.json count --split-ind 3 --num-splits 4`
     """
     check_known("runner", runner, runner_names())
-    call = worker.Call(config, command, split_ind, num_splits, runner)
+    call = worker.Call(config, command, split_ind, num_splits, runner=runner, torchrun=torchrun)
     raise typer.Exit(worker.run_command(call))

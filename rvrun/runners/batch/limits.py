@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rvrun import shapes
-from rvrun.errors import RvrunError
 from rvrun.ledger import ID_EXTRA
 from rvrun.runners.batch.jobs import MAX_ARRAY, MAX_DEPENDENCIES
-from rvrun.text import count
+from rvrun.runners.findings import is_secret
 
 #: Stands for the run's id in a spec, as `${KEY}` does for the id of another job.
 RUN = "${run}"
@@ -32,24 +31,6 @@ MAX_TAGS, MAX_TAG_KEY, MAX_TAG_VALUE = 50, 128, 256
 #: What Batch, and AWS as a whole, keep for themselves.
 BATCH_PREFIX, AWS_PREFIX = "AWS_BATCH", "aws:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-#: A name with one of these words speaks of a secret.
-_SECRET = re.compile(
-    r"(^|_)(SECRET|SECRETS|PASSWORD|PASSWD|TOKEN|CREDENTIAL|CREDENTIALS|"
-    r"API_?KEY|ACCESS_?KEY(_ID)?|PRIVATE_?KEY)($|_)",
-    re.IGNORECASE,
-)
-
-
-class Unfit(RvrunError):
-    """A plan that cannot be submitted; `findings` say why, a sentence each."""
-
-    def __init__(self, runner: str, findings: Sequence[str]) -> None:
-        self.runner = runner
-        self.findings = tuple(findings)
-
-    def __str__(self) -> str:
-        lines = "".join(f"\n  {finding}" for finding in self.findings)
-        return f"not fit for {self.runner}, {count(len(self.findings), 'finding')}:{lines}"
 
 
 def check_request(key: str, request: Mapping[str, Any], run_name: str) -> list[str]:
@@ -112,7 +93,7 @@ def _environment(request: Mapping[str, Any], run_name: str) -> Iterator[str]:
             yield f"Batch drops the environment variable `{name}`, for it begins with AWS_BATCH"
         if not name or not value:
             yield f"environment variable `{name}` is empty, which Batch does not take"
-        if _SECRET.search(name):
+        if is_secret(name):
             yield (
                 f"environment variable `{name}` looks like a secret, and everybody who may "
                 "describe a job can read it; put it into `secrets` of the job definition"
@@ -157,9 +138,3 @@ def _tags(request: Mapping[str, Any], run_name: str) -> Iterator[str]:
                 f"the value of tag `{key}` has {len(value)} characters, and at most "
                 f"{MAX_TAG_VALUE} are allowed"
             )
-
-
-def checked(runner: str, findings: Iterable[str]) -> None:
-    """Raise `Unfit` where there are `findings`."""
-    if found := list(dict.fromkeys(findings)):
-        raise Unfit(runner, found)

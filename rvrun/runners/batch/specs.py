@@ -20,7 +20,8 @@ from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, Plan, Stage
 from rvrun.placement import SPLITS
 from rvrun.render import render
 from rvrun.runners.batch.jobs import Job, plan_jobs
-from rvrun.runners.batch.limits import RUN, check_request, checked
+from rvrun.runners.batch.limits import RUN, check_request
+from rvrun.runners.findings import checked
 from rvrun.settings import BatchCommandSettings, BatchSettings, variable
 
 TEMPLATE = "batch-job.json.j2"
