@@ -16,7 +16,7 @@ log stream is there from its first line on.
 
 from __future__ import annotations
 
-import functools
+import bisect
 import pathlib
 import shutil
 import sys
@@ -29,8 +29,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import attrs
-import boto3
-from botocore.config import Config
 
 from tests.engines import batch_api, faults
 from tests.engines.attempts import NOT_STARTED, Attempt, Execute, Outcome, Stop, run_process
@@ -54,10 +52,9 @@ from tests.engines.errors import ServiceError
 from tests.engines.faults import Delay, DropBefore, DropReplyAfter, Fault, ServerError, Throttle
 from tests.engines.http import Reply, Request, Server
 from tests.engines.logs import Logs
+from tests.engines.moto import DUMMY, REGION, client
 
-REGION = "us-east-1"
 ARN = f"arn:aws:batch:{REGION}:123456789012"
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 
 
 @attrs.define
@@ -145,23 +142,14 @@ class BatchEngine:
     def variables(self) -> dict[str, str]:
         """The environment in which boto3 finds this engine, and nothing else."""
         return {
-            **CREDENTIALS,
-            "AWS_DEFAULT_REGION": REGION,
-            "AWS_EC2_METADATA_DISABLED": "true",
+            **DUMMY,
             "AWS_ENDPOINT_URL_BATCH": self.url,
             "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": self.url,
         }
 
     def client(self, service: str, **config: Any) -> Any:
         """A boto3 client of this engine that tries each call once, unless told otherwise."""
-        return _session().client(
-            service,
-            endpoint_url=self.url,
-            region_name=REGION,
-            aws_access_key_id="testing",
-            aws_secret_access_key="testing",
-            config=Config(**{"retries": {"total_max_attempts": 1}, **config}),
-        )
+        return client(service, self.url, **config)
 
     @property
     def jobs(self) -> dict[str, Job]:
@@ -188,6 +176,14 @@ class BatchEngine:
         """How many calls of an operation came."""
         with self.changed:
             return self._numbers[operation]
+
+    def busiest(self, operation: str, seconds: float = 1.0) -> int:
+        """The most calls of an operation that came within any such time."""
+        with self.changed:
+            times = sorted(call.at for call in self.calls if call.operation == operation)
+        return max(
+            (bisect.bisect_left(times, t + seconds) - i for i, t in enumerate(times)), default=0
+        )
 
     def wait_for(self, condition: Callable[[], bool], timeout: float = 60.0) -> None:
         """Until `condition` holds, which is looked at whenever something changed."""
@@ -416,6 +412,7 @@ class BatchEngine:
         return {
             "PATH": f"{scripts}:/usr/local/bin:/usr/bin:/bin",
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",  # as in the image
             **self.variables,
             **self.environment,
             **unit.job.spec.environment,
@@ -499,12 +496,6 @@ class BatchEngine:
             return batch_api.error_reply(call.operation, err)
         call.outcome = call.outcome or "done"
         return answer
-
-
-@functools.cache
-def _session() -> boto3.session.Session:
-    """One for all engines: it keeps the services' models once read."""
-    return boto3.session.Session()
 
 
 def _told(outcome: Outcome, why: Stop | None, unit: Unit) -> Outcome:

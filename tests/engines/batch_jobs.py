@@ -165,7 +165,7 @@ class Scheduler:
         self._evaluate(job.head)
         self._propagate()
 
-    def start(self, unit: Unit, attempt: Attempt) -> None:
+    def start(self, unit: Unit, attempt: Attempt | None) -> None:
         """It leaves the queue for a host."""
         self._move(unit, STARTING)
         unit.attempt = attempt

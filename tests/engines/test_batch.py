@@ -273,14 +273,15 @@ def test_overlong_overrides_fail_later(region: Region) -> None:
 # States and dependencies.
 
 
-def test_a_job_goes_through_its_states(region: Region) -> None:
+def test_a_job_goes_through_its_states(frozen: Region) -> None:
     """A job without needs is never PENDING; one with needs is."""
-    first = region.submit("first")
-    region.submit("second", first)
-    region.engine.wait()
+    first = frozen.submit("first")
+    frozen.submit("second", first)
+    frozen.engine.thaw("cpu")
+    frozen.engine.wait()
     passed: dict[str, list[str]] = {}
-    for job_id, status in region.engine.scheduler.transitions:
-        passed.setdefault(region.engine.jobs[job_id].name, []).append(status)
+    for job_id, status in frozen.engine.scheduler.transitions:
+        passed.setdefault(frozen.engine.jobs[job_id].name, []).append(status)
     ran = ["RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED"]
     assert {"first": ["SUBMITTED", *ran], "second": ["SUBMITTED", "PENDING", *ran]} == passed
 
@@ -893,6 +894,15 @@ def test_a_client_that_retries_submits_twice(start: Start) -> None:
     region.batch = region.engine.client("batch", retries={"total_max_attempts": 2})
     region.submit("job")
     assert len(region.engine.submitted) == 2
+
+
+def test_how_fast_calls_came(frozen: Region) -> None:
+    """The busiest second is told, and a late reply is no fault."""
+    frozen.engine.fault = lambda operation, request, number: faults.Delay(0.03)
+    for number in range(4):
+        frozen.submit(f"job-{number}")
+    assert (frozen.engine.busiest("SubmitJob", 3600), frozen.engine.busiest("ListJobs")) == (4, 0)
+    assert frozen.engine.busiest("SubmitJob", 0.03) == 1
 
 
 def test_seeded_faults() -> None:

@@ -430,13 +430,13 @@ def without_imagery(files: dict[str, bytes]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("runner", "options"), [("inprocess", ()), ("local", ("--splits", "3", "-j2"))]
+    ("runner", "options"), [("inprocess", "--splits 3"), ("local", "--splits predict=3 -j2")]
 )
 def test_on_s3_the_bytes_are_the_same(
     bucket: Bucket,
     local_files: dict[str, bytes],
     runner: str,
-    options: tuple[str, ...],
+    options: str,
     project: Project,
 ) -> None:
     """With root and imagery on S3, read by the loose file alone, each file is as in a local run."""
@@ -444,7 +444,7 @@ def test_on_s3_the_bytes_are_the_same(
     args = {"root_uri": f"s3://lake/{runner}", "window": str(LARGE), **IMAGERY}
     words = [word for name, value in args.items() for word in ("-a", name, value)]
 
-    project.rvrun("run", runner, "landcover.py", *options, *words, **bucket.env)
+    project.rvrun("run", runner, "landcover.py", *options.split(), *words, **bucket.env)
 
     files = bucket.read(f"{runner}/")
     assert without_imagery(local_files) == without_imagery(files)

@@ -181,13 +181,15 @@ def _stage(
                 if number == last or state is State.SUCCEEDED:
                     counts[state] += many
     described = [job.job for jobs in of_stage.values() for job in jobs if job.job]
-    starts = [job["startedAt"] for job in described if job.get("startedAt")]
+    # Batch tells of a plain job alone when it started.
+    starts = [job.get("startedAt") or job["createdAt"] for job in described]
+    started = counts[State.RUNNING] or counts[State.SUCCEEDED] or counts[State.FAILED]
     stops = [job["stoppedAt"] for job in described if job.get("stoppedAt")]
     is_stuck = counts[State.RUNNABLE] and not counts[State.RUNNING]
     return StageState(
         name=name,
         counts={state: many for state, many in counts.items() if many},
-        began=min(starts) / 1000 if starts else None,
+        began=min(starts) / 1000 if started and starts else None,
         ended=max(stops) / 1000 if stops else None,
         stuck=_stuck(of_stage[last], reader) if is_stuck else "",
     )
