@@ -72,8 +72,10 @@ _networks = itertools.count(1)
 
 @attrs.define
 class Pipeline:
+    """A pipeline and all its versions, which are counted from 1."""
+
     request: Json
-    definition: Json
+    versions: list[Json]
 
     @property
     def arn(self) -> str:
@@ -216,14 +218,14 @@ class SagemakerEngine:
                 "Pipeline names must be unique within an AWS account and region. Pipeline with "
                 f"name ({name}) already exists."
             )
-        pipeline = Pipeline(_kept(request), self._definition(request))
+        pipeline = Pipeline(_kept(request), [self._definition(request)])
         self.pipelines[name] = pipeline
         return self._remembered("CreatePipeline", request, pipeline.arn)
 
     def update(self, request: Json) -> str:
         pipeline = self.pipeline(request["PipelineName"])
         if "PipelineDefinition" in request or "PipelineDefinitionS3Location" in request:
-            pipeline.definition = self._definition(request)
+            pipeline.versions.append(self._definition(request))
         pipeline.request = {**pipeline.request, **_kept(request)}
         return pipeline.arn
 
@@ -245,10 +247,13 @@ class SagemakerEngine:
         if (arn := self._repeated("StartPipelineExecution", request)) is not None:
             return self.executions[arn]
         pipeline = self.pipeline(request["PipelineName"])
+        version = request.get("PipelineVersionId", len(pipeline.versions))
+        if not 1 <= version <= len(pipeline.versions):
+            raise invalid(f"there is no version {version}")
         parallel = pipeline.request.get("ParallelismConfiguration", {})
         execution = Execution(
             request["PipelineName"],
-            pipeline.definition,
+            pipeline.versions[version - 1],
             parallel.get("MaxParallelExecutionSteps"),
             request.get("PipelineExecutionDisplayName", ""),
         )

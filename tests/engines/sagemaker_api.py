@@ -60,7 +60,28 @@ def create_pipeline(engine: SagemakerEngine, request: Json) -> Json:
 
 
 def update_pipeline(engine: SagemakerEngine, request: Json) -> Json:
-    return {"PipelineArn": engine.update(request)}
+    arn = engine.update(request)
+    version = len(engine.pipeline(request["PipelineName"]).versions)
+    return {"PipelineArn": arn, "PipelineVersionId": version}
+
+
+def add_tags(engine: SagemakerEngine, request: Json) -> Json:
+    pipeline = engine.pipeline(request["ResourceArn"].rpartition("/")[2])
+    tags = {each["Key"]: each for each in (*pipeline.request.get("Tags", ()), *request["Tags"])}
+    pipeline.request["Tags"] = list(tags.values())
+    return {"Tags": pipeline.request["Tags"]}
+
+
+def list_executions(engine: SagemakerEngine, request: Json) -> Json:
+    """Those of a pipeline, the latest first."""
+    engine.pipeline(request["PipelineName"])
+    own = [e for e in engine.executions.values() if e.pipeline == request["PipelineName"]]
+    summaries = [{**execution_json(each), "StartTime": each.created} for each in reversed(own)]
+    for each in summaries:
+        del each["CreationTime"], each["LastModifiedTime"]
+    start, size = int(request.get("NextToken", "0")), request.get("MaxResults", 10)
+    page: Json = {"PipelineExecutionSummaries": summaries[start : start + size]}
+    return {**page, "NextToken": str(start + size)} if summaries[start + size :] else page
 
 
 def describe_pipeline(engine: SagemakerEngine, request: Json) -> Json:
@@ -139,6 +160,8 @@ def describe_log_streams(engine: SagemakerEngine, request: Json) -> Json:
 OPERATIONS: dict[str, Callable[[Any, Json], Json]] = {
     "CreatePipeline": create_pipeline,
     "UpdatePipeline": update_pipeline,
+    "AddTags": add_tags,
+    "ListPipelineExecutions": list_executions,
     "DescribePipeline": describe_pipeline,
     "StartPipelineExecution": start_execution,
     "DescribePipelineExecution": describe_execution,

@@ -242,15 +242,20 @@ def test_no_more_steps_run_at_once_than_said(start: Start) -> None:
 
 
 def test_an_execution_runs_what_was_defined_when_it_started(start: Start) -> None:
-    """An update is for the next one."""
+    """An update is for the next one; that may ask for an earlier version."""
     gate = threading.Event()
     region = start(execute=lambda attempt: gate.wait(30) and 0)
     region.create(step("a", ""), step("b", "", "a"))
     arn = region.start()
-    region.sagemaker.update_pipeline(PipelineName="p", PipelineDefinition=text(step("c", "")))
+    updated = region.sagemaker.update_pipeline(
+        PipelineName="p", PipelineDefinition=text(step("c", ""))
+    )
+    assert updated["PipelineVersionId"] == 2
+    others = [region.start(), region.start(PipelineVersionId=1)]
     gate.set()
     region.engine.wait()
-    assert [each["StepName"] for each in region.steps(arn)] == ["a", "b"]
+    ran = [[each["StepName"] for each in region.steps(each)] for each in (arn, *others)]
+    assert ran == [["a", "b"], ["c"], ["a", "b"]]
 
 
 def test_a_token_starts_one_execution(start: Start) -> None:
@@ -262,6 +267,28 @@ def test_a_token_starts_one_execution(start: Start) -> None:
     assert region.start() != first
     other = refusal(region.start, ClientRequestToken=TOKEN, PipelineExecutionDisplayName="x")
     assert other.startswith("ConflictException")
+
+
+def test_executions_are_listed_by_their_pipeline(start: Start) -> None:
+    """The latest first, in pages, with the names that they were given."""
+    region = start(execute=lambda attempt: 0)
+    region.create(step("a", ""))
+    for name in ("one", "two", "three"):
+        region.start(PipelineExecutionDisplayName=name)
+    pages = region.sagemaker.get_paginator("list_pipeline_executions").paginate(
+        PipelineName="p", PaginationConfig={"PageSize": 2}
+    )
+    listed = [each for page in pages for each in page["PipelineExecutionSummaries"]]
+    assert [e["PipelineExecutionDisplayName"] for e in listed] == ["three", "two", "one"]
+
+
+def test_tags_are_added(start: Start) -> None:
+    """Those of equal keys are replaced."""
+    region = start()
+    arn = region.create(step("a", ""), Tags=[{"Key": "a", "Value": "1"}])
+    for value in ("2", "3"):
+        region.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "a", "Value": value}])
+    assert region.engine.pipelines["p"].request["Tags"] == [{"Key": "a", "Value": "3"}]
 
 
 def test_names_are_unique_unless_it_is_the_same_call(start: Start) -> None:
@@ -311,7 +338,7 @@ def test_a_definition_may_lie_in_s3(start: Start) -> None:
         RoleArn=ROLE,
         PipelineDefinitionS3Location={"Bucket": "bucket", "ObjectKey": "k"},
     )
-    assert len(region.engine.pipelines["p"].definition["Steps"]) == 2500
+    assert len(region.engine.pipelines["p"].versions[0]["Steps"]) == 2500
 
 
 def test_steps_are_listed_in_pages(start: Start) -> None:
