@@ -14,7 +14,6 @@ nothing new is started; what runs goes on to its end.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import os
@@ -30,16 +29,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import attrs
-import boto3
-from botocore.config import Config
 
 from tests.engines import faults, sagemaker_api
 from tests.engines.attempts import Attempt, Execute, Outcome, Stop, run_process
-from tests.engines.batch import CREDENTIALS, REGION, Call, no_fault
+from tests.engines.batch import Call, no_fault
 from tests.engines.errors import ServiceError
-from tests.engines.faults import Delay, DropBefore, DropReplyAfter, ServerError, Throttle
+from tests.engines.faults import Delay, DropBefore, DropReplyAfter, Refuse, ServerError, Throttle
 from tests.engines.http import Reply, Request, Server
 from tests.engines.logs import Logs
+from tests.engines.moto import DUMMY, client
 from tests.engines.sagemaker_rules import (
     MAX_INLINE,
     TOKEN,
@@ -152,23 +150,14 @@ class SagemakerEngine:
     def variables(self) -> dict[str, str]:
         """The environment in which boto3 finds this engine, and nothing else."""
         return {
-            **CREDENTIALS,
-            "AWS_DEFAULT_REGION": REGION,
-            "AWS_EC2_METADATA_DISABLED": "true",
+            **DUMMY,
             "AWS_ENDPOINT_URL_SAGEMAKER": self.url,
             "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": self.url,
         }
 
     def client(self, service: str) -> Any:
         """A boto3 client of this engine that tries each call once."""
-        return _session().client(
-            service,
-            endpoint_url=self.url,
-            region_name=REGION,
-            aws_access_key_id="testing",
-            aws_secret_access_key="testing",
-            config=Config(retries={"total_max_attempts": 1}),
-        )
+        return client(service, self.url)
 
     def count(self, operation: str) -> int:
         """How many calls of an operation came."""
@@ -460,10 +449,9 @@ class SagemakerEngine:
             time.sleep(fault.seconds)
         if isinstance(fault, DropBefore):
             return None
-        if isinstance(fault, Throttle):
-            return sagemaker_api.error_reply(sagemaker_api.throttled())
-        if fault == ServerError():
-            return sagemaker_api.error_reply(sagemaker_api.broken())
+        refused = _refusal(fault)
+        if refused is not None:
+            return sagemaker_api.error_reply(refused)
         reply = self._serve(call)
         if isinstance(fault, DropReplyAfter):
             fault.then()
@@ -485,10 +473,13 @@ class SagemakerEngine:
         return answer
 
 
-@functools.cache
-def _session() -> boto3.session.Session:
-    """One for all engines: it keeps the services' models once read."""
-    return boto3.session.Session()
+def _refusal(fault: faults.Fault | None) -> ServiceError | None:
+    """What is answered instead of doing what was asked."""
+    if isinstance(fault, Refuse):
+        return ServiceError(fault.code, fault.message)
+    if isinstance(fault, Throttle):
+        return sagemaker_api.throttled()
+    return sagemaker_api.broken() if fault == ServerError() else None
 
 
 def _kept(request: Json) -> Json:

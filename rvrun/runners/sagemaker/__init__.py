@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from rvrun import ledger as ledgers
 from rvrun import storage
-from rvrun.aws import Account, AwsError, Refused
+from rvrun.aws import Account, AwsError, Client, Refused
 from rvrun.globs import check_globs
 from rvrun.ledger import Ledger
 from rvrun.remote import CutOff, NothingToRetry, RunState, State, StillGoing, Told
@@ -127,7 +127,8 @@ def submit(run: Run, told: Told) -> Ledger:
 
 
 def _submitter(ledger: Ledger) -> Submitter:
-    return Submitter(ledger=ledger, sagemaker=ledger.account.reader(RUNNER))
+    # It asks again by itself, and more patiently than botocore.
+    return Submitter(ledger=ledger, sagemaker=ledger.account.maker(RUNNER))
 
 
 def _unfinished(run_dir: pathlib.Path, files: Mapping[str, str]) -> Ledger | None:
@@ -180,8 +181,8 @@ def cancel(ledger: Ledger, told: Told) -> int:
     What was about to be started when the run was cut off is looked for first.
     """
     submitter = _submitter(ledger)
-    _find_lost(ledger, submitter)
-    found = executions(ledger, submitter.sagemaker)
+    _find_lost(ledger)
+    found = executions(ledger, ledger.account.reader(RUNNER))
     going = [each for each in found if each.arn is not None and not each.is_over]
     for done, execution in enumerate(going, start=1):
         _stop(execution, ledger, submitter)
@@ -207,21 +208,21 @@ def _unfinished_jobs(execution: Execution) -> list[str]:
     return [job.name for job in execution.submission.jobs if execution.state(job) not in over]
 
 
-def _find_lost(ledger: Ledger, submitter: Submitter) -> None:
+def _find_lost(ledger: Ledger) -> None:
     """Note the executions that were started, though that was not noted: by the run's id."""
     known, name = started(ledger), display_name(ledger.run_id)
     intended = {event["pipeline"] for event in ledger.events(INTENDED)}
     for submission in read_submissions(ledger.round_folder(1)):
         if submission.name in intended and submission.name not in known:
-            for summary in _summaries(submission, submitter):
+            for summary in _summaries(submission, ledger.account.reader(RUNNER)):
                 if summary.get("PipelineExecutionDisplayName") == name:
                     arn = summary["PipelineExecutionArn"]
                     ledger.note(STARTED, pipeline=submission.name, execution=arn)
 
 
-def _summaries(submission: Submission, submitter: Submitter) -> Iterator[Mapping[str, str]]:
+def _summaries(submission: Submission, sagemaker: Client) -> Iterator[Mapping[str, str]]:
     try:
-        for page in submitter.sagemaker.pages(
+        for page in sagemaker.pages(
             "ListPipelineExecutions", "NextToken", PipelineName=submission.name, MaxResults=100
         ):
             yield from page["PipelineExecutionSummaries"]
@@ -232,9 +233,8 @@ def _summaries(submission: Submission, submitter: Submitter) -> Iterator[Mapping
 
 def _next_number(ledger: Ledger, what: str, pipeline: str) -> int:
     """Which time this is, of a call that each time is meant anew."""
-    return 1 + sum(
-        event["what"] == what and event["pipeline"] == pipeline for event in ledger.events(INTENDED)
-    )
+    asked = [(event["what"], event["pipeline"]) for event in ledger.events(INTENDED)]
+    return 1 + asked.count((what, pipeline))
 
 
 def retry(ledger: Ledger, settings: Settings, told: Told) -> int:
@@ -244,7 +244,7 @@ def retry(ledger: Ledger, settings: Settings, told: Told) -> int:
     `NothingToRetry`.
     """
     submitter = _submitter(ledger)
-    found = executions(ledger, submitter.sagemaker)
+    found = executions(ledger, ledger.account.reader(RUNNER))
     lost = _lost_retries(ledger)
     failed = [
         each
@@ -258,7 +258,7 @@ def retry(ledger: Ledger, settings: Settings, told: Told) -> int:
     again = sum(_num_again(execution) for execution in failed)
     for done, execution in enumerate(failed, start=1):
         name = execution.submission.name
-        number = lost.get(name) or _next_number(ledger, RETRY, name)
+        number = lost[name] if name in lost else _next_number(ledger, RETRY, name)
         asked = {"PipelineExecutionArn": execution.arn}
         submitter.ask("RetryPipelineExecution", RETRY, name, asked, number)
         ledger.note(RETRIED, pipeline=name, number=number)

@@ -23,8 +23,8 @@ from rvrun.runners.sagemaker.files import Submission
 INTENDED, DEFINED, STARTED, SUBMITTED = "intended", "defined", "started", "submitted"
 #: What is intended.
 START, RETRY, STOP = "start", "retry", "stop"
-#: How SageMaker says that there is no such pipeline, or that there is one already.
-MISSING, EXISTS = "ResourceNotFound", "already exists"
+#: How SageMaker says that there is no such thing, and that there is such a pipeline already.
+MISSING, EXISTS, CONFLICT = "ResourceNotFound", "already exists", "ConflictException"
 MAX_DISPLAY_NAME = 82
 
 
@@ -87,26 +87,15 @@ class Submitter:
         return version
 
     def _upsert(self, submission: Submission) -> int | None:
-        if not self._exists(submission.name):
-            try:
-                token = token_of(self.ledger.run_id, "create", submission.name)
-                self._call("CreatePipeline", {**submission.request, "ClientRequestToken": token})
-            except Refused as error:
-                # Somebody else made it just now, or we did before a crash, of another definition.
-                if EXISTS not in error.message and error.code != "ConflictException":
-                    raise
-            else:
-                return None
-        return self._update(submission.request)
-
-    def _exists(self, name: str) -> bool:
+        """Make the pipeline, or update the one that is there."""
+        token = token_of(self.ledger.run_id, "create", submission.name)
         try:
-            self._call("DescribePipeline", {"PipelineName": name})
+            self._call("CreatePipeline", {**submission.request, "ClientRequestToken": token})
         except Refused as error:
-            if error.code == MISSING:
-                return False
+            if EXISTS in error.message or error.code == CONFLICT:
+                return self._update(submission.request)
             raise
-        return True
+        return None
 
     def _update(self, request: Mapping[str, Any]) -> int | None:
         tags = request.get("Tags")
