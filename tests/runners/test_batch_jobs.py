@@ -103,7 +103,7 @@ def test_more_splits_than_an_array_has_children(splits: int, parts: list[range])
         *((name, part, ()) for name, part in zip(names, parts, strict=True)),
         ("p/train", None, tuple(names)),
     )
-    assert [job.whole for job in plan_jobs(plan)][0] is (len(parts) == 1)
+    assert plan_jobs(plan)[0].whole is (len(parts) == 1)
 
 
 def test_as_many_parts_as_need_a_join() -> None:
