@@ -52,7 +52,7 @@ def check_roots(pipelines: Sequence[LoadedPipeline], runner: str) -> None:
     local = {
         each.name: each.config.root_uri
         for each in pipelines
-        if not each.config.root_uri.startswith(storage.S3)
+        if not storage.is_on_s3(each.config.root_uri)
     }
     if local:
         raise LocalRoot(local, runner)
