@@ -4,6 +4,8 @@ import        the file or module; its `get_config(s)(runner, **args)` is called
 save          each config becomes JSON values and must be the same after reading them
 build         the pipeline of each config
 declare       what it says of its commands, checked
+
+Configs of other systems go through their adapter instead (see `foreign`).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from rvrun import serialize
+from rvrun import foreign, serialize
 from rvrun.args import bind
 from rvrun.errors import RvrunError, UserCodeError, check_known, describe
 from rvrun.model import (
@@ -51,18 +53,23 @@ class CannotLoad(RvrunError):
 class LoadedPipeline:
     """A pipeline ready to be compiled and run.
 
+    - `config`, `pipeline`: rvrun's, or those of another system.
     - `document`: what its saved config file holds, as JSON values.
     - `declared`: its commands as the compiler reads them.
     """
 
-    config: PipelineConfig
+    config: Any
     document: dict[str, Any]
-    pipeline: Pipeline
+    pipeline: Any
     declared: DeclaredPipeline
 
     @property
     def name(self) -> str:
         return self.declared.name
+
+    @property
+    def root_uri(self) -> str:
+        return str(self.document["config"]["root_uri"])
 
 
 def load(source: str, runner: str, args: Mapping[str, str]) -> list[LoadedPipeline]:
@@ -74,11 +81,12 @@ def load(source: str, runner: str, args: Mapping[str, str]) -> list[LoadedPipeli
     if source.endswith(".json"):
         if args:
             raise CannotLoad(source, "a saved config takes no arguments (-a)")
-        return [_load_saved(document) for document in read_documents(source)]
+        return _distinguish([_load_saved(document) for document in read_documents(source)])
     is_file = source.endswith(".py") or os.sep in source
     module = import_source(source) if is_file else _import_named(source)
     path = os.path.relpath(source).replace(os.sep, "/") if is_file else None
-    return [_load(config, path) for config in _get_configs(module, source, runner, args)]
+    configs = _get_configs(module, source, runner, args)
+    return _distinguish([_load_any(config, path) for config in configs])
 
 
 def read_documents(path: str) -> list[dict[str, Any]]:
@@ -94,7 +102,8 @@ def read_documents(path: str) -> list[dict[str, Any]]:
     if not documents:
         raise CannotLoad(path, "holds no config")
     for document in documents:
-        check_document(document, path)
+        if not foreign.is_own(document):
+            check_document(document, path)
     return documents
 
 
@@ -122,7 +131,7 @@ def _import_named(name: str) -> Any:
 
 def _get_configs(
     module: Any, source: str, runner: str, args: Mapping[str, str]
-) -> list[PipelineConfig]:
+) -> list[Any]:
     function = getattr(module, "get_configs", None) or getattr(module, "get_config", None)
     if not callable(function):
         raise CannotLoad(source, "has neither a function `get_config` nor `get_configs`")
@@ -133,7 +142,7 @@ def _get_configs(
     if not configs:
         raise CannotLoad(source, f"`{function.__name__}` returned no config")
     for config in configs:
-        if not isinstance(config, PipelineConfig):
+        if not isinstance(config, PipelineConfig) and foreign.of_config(config) is None:
             problem = f"returned {config!r}, which is no rvrun.PipelineConfig"
             raise CannotLoad(source, f"`{function.__name__}` {problem}")
     return configs
@@ -149,7 +158,27 @@ def call_user_code(what: str, function: Callable[..., T], /, *args: object, **kw
         raise UserCodeError(f"{what} raised {describe(error)}") from error
 
 
+def _distinguish(pipelines: list[LoadedPipeline]) -> list[LoadedPipeline]:
+    """Other systems' pipelines have no names of their own, so these may have to be told apart."""
+    adapters = [foreign.of_document(pipeline.document) for pipeline in pipelines]
+    found = list(pipelines)
+    for adapter in dict.fromkeys(filter(None, adapters)):
+        indices = [index for index, other in enumerate(adapters) if other is adapter]
+        named = adapter.distinguish([pipelines[index] for index in indices])
+        for index, pipeline in zip(indices, named, strict=True):
+            found[index] = pipeline
+    return found
+
+
+def _load_any(config: Any, source: str | None) -> LoadedPipeline:
+    adapter = foreign.of_config(config)
+    return _load(config, source) if adapter is None else adapter.load(config, source)
+
+
 def _load_saved(document: dict[str, Any]) -> LoadedPipeline:
+    adapter = foreign.of_document(document)
+    if adapter is not None:
+        return adapter.load_saved(document)
     source = document.get("source")
     if source:
         import_source(source)
@@ -189,10 +218,11 @@ def default_name(cls: type[PipelineConfig]) -> str:
     return name.lower()
 
 
-def declare(pipeline: Pipeline, name: str, config: Mapping[str, Any]) -> DeclaredPipeline:
+def declare(pipeline: Any, name: str, config: Mapping[str, Any]) -> DeclaredPipeline:
     """What `pipeline` says of its commands, as values, checked against its class and config.
 
-    `commands` may depend on the config, so `split_commands` and so on may speak of a command
+    It has `commands`, `split_commands` and `gpu_commands`; those of other systems need not have
+    what else an `rvrun.Pipeline` has. `commands` may depend on the config, so `split_commands` and so on may speak of a command
     that is not among them; but it must be a method.
     """
     place = f"pipeline `{name}`"
@@ -245,8 +275,8 @@ class _Said:
         ]
 
 
-def _names(pipeline: Pipeline, attribute: str) -> tuple[str, ...]:
-    said = getattr(pipeline, attribute)
+def _names(pipeline: Any, attribute: str) -> tuple[str, ...]:
+    said = getattr(pipeline, attribute, ())
     names = _texts(said)
     if names is None:
         raise _wrong(pipeline, attribute, f"{said!r} is no sequence of command names")
@@ -261,8 +291,8 @@ def _texts(said: object) -> tuple[str, ...] | None:
     return texts if all(isinstance(text, str) for text in texts) else None
 
 
-def _by_command(pipeline: Pipeline, attribute: str) -> dict[str, Any]:
-    values = getattr(pipeline, attribute)
+def _by_command(pipeline: Any, attribute: str) -> dict[str, Any]:
+    values = getattr(pipeline, attribute, {})
     if not isinstance(values, Mapping) or _texts(values) is None:
         raise _wrong(pipeline, attribute, f"{values!r} is no mapping from command names")
     for command, value in values.items():
@@ -275,11 +305,11 @@ def _by_command(pipeline: Pipeline, attribute: str) -> dict[str, Any]:
     return dict(values)
 
 
-def _wrong(pipeline: Pipeline, attribute: str, problem: str) -> CannotLoad:
+def _wrong(pipeline: Any, attribute: str, problem: str) -> CannotLoad:
     return CannotLoad(f"`{type(pipeline).__name__}.{attribute}`", problem)
 
 
-def _check_method(pipeline: Pipeline, command: str, place: str) -> None:
+def _check_method(pipeline: Any, command: str, place: str) -> None:
     check_command_name(command, place)
     if not callable(getattr(pipeline, command, None)) or hasattr(Pipeline, command):
         methods = tuple(
@@ -291,7 +321,7 @@ def _check_method(pipeline: Pipeline, command: str, place: str) -> None:
         raise CannotLoad(place, f"`{type(pipeline).__name__}.{command}` is no method")
 
 
-def _check_parameters(pipeline: Pipeline, command: str, is_split: bool, place: str) -> None:
+def _check_parameters(pipeline: Any, command: str, is_split: bool, place: str) -> None:
     signature = inspect.signature(getattr(pipeline, command))
     kwargs = {"split_ind": 0, "num_splits": 1} if is_split else {}
     try:
@@ -305,7 +335,7 @@ def _check_parameters(pipeline: Pipeline, command: str, is_split: bool, place: s
 
 
 def _declare_command(
-    pipeline: Pipeline, said: _Said, name: str, config: Mapping[str, Any], place: str
+    pipeline: Any, said: _Said, name: str, config: Mapping[str, Any], place: str
 ) -> Command:
     keys = said.config_keys.get(name)
     for key in keys or ():
@@ -323,7 +353,9 @@ def _declare_command(
     )
 
 
-def _count_items(pipeline: Pipeline, name: str, place: str) -> int | None:
+def _count_items(pipeline: Any, name: str, place: str) -> int | None:
+    if not hasattr(pipeline, "count_items"):
+        return None
     count = call_user_code(f"`count_items` of {place}", pipeline.count_items, name)
     if not isinstance(count, int | None):
         raise _wrong(pipeline, "count_items", f"{count!r} for `{name}` is no whole number")

@@ -22,6 +22,12 @@ def _check_count(_: object, field: attrs.Attribute[int | None], value: object) -
         raise ValueError(f"`{field.name}` must be a whole number of at least 1, not {value!r}")
 
 
+def _check_text(_: object, field: attrs.Attribute[str | None], value: object) -> None:
+    """An attrs validator: None, or a text that says something."""
+    if value is not None and not (isinstance(value, str) and value):
+        raise ValueError(f"`{field.name}` must be a text that is not empty, not {value!r}")
+
+
 #: argv words that a runner replaces by its own way to say them.
 CONFIG = "{config}"
 SPLIT_IND = "{split_ind}"
@@ -48,12 +54,15 @@ class Resources:
     """What a command asks of the machine that runs it; None leaves it to the runner.
 
     - `vcpus`, `gpus`: counts. `memory_mib`: MiB. `timeout_seconds`: for each try of a target.
+    - `job_queue`, `job_def`: on AWS Batch, by name.
     """
 
     vcpus: int | None = attrs.field(default=None, validator=_check_count)
     memory_mib: int | None = attrs.field(default=None, validator=_check_count)
     gpus: int | None = attrs.field(default=None, validator=_check_count)
     timeout_seconds: int | None = attrs.field(default=None, validator=_check_count)
+    job_queue: str | None = attrs.field(default=None, validator=_check_text)
+    job_def: str | None = attrs.field(default=None, validator=_check_text)
 
 
 @attrs.frozen(kw_only=True)

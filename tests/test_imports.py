@@ -24,9 +24,18 @@ DOORS = {
     "typeguard": ("pipeline.py",),
     "boto3": ("aws.py", "storage.py"),
     "botocore": ("aws.py", "storage.py"),
+    "rastervision": ("rastervision.py",),
 }
 #: What the worker of every target imports, so nothing slow stands at their top.
-LIGHT = ("__main__.py", "errors.py", "paths.py", "pipeline.py", "record.py", "resolve.py")
+LIGHT = (
+    "__main__.py",
+    "errors.py",
+    "foreign.py",
+    "paths.py",
+    "pipeline.py",
+    "record.py",
+    "resolve.py",
+)
 HEAVY = ("attr", "attrs", "typing", *DOORS)
 
 
