@@ -26,17 +26,28 @@ class UserCodeError(RvrunError):
 
 
 class UnknownName(RvrunError):
-    """A name that is not one of those known in its place."""
+    """A name that is not one of those known in its place.
 
-    def __init__(self, kind: str, name: str, known: tuple[str, ...], place: str = "") -> None:
+    `nearby`: those to list, where all would be too many; the suggestion may be any.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        known: tuple[str, ...],
+        place: str = "",
+        nearby: tuple[str, ...] = (),
+    ) -> None:
         self.kind = kind
         self.name = name
         self.known = known
         self.place = place
+        self.nearby = nearby
 
     def __str__(self) -> str:
         where = f" in {self.place}" if self.place else ""
-        known = ", ".join(f"`{name}`" for name in self.known) or "none"
+        known = ", ".join(f"`{name}`" for name in self.nearby or self.known) or "none"
         return f"unknown {self.kind} `{self.name}`{where}{self._suggestion()}; known: {known}"
 
     def _suggestion(self) -> str:

@@ -5,9 +5,17 @@ import pathlib
 import pytest
 
 from rvrun.errors import UnknownName
-from rvrun.settings import BadSetting, LocalSettings, Settings, load_settings, options
+from rvrun.settings import (
+    BadSetting,
+    BatchCommandSettings,
+    LocalSettings,
+    Settings,
+    load_settings,
+    options,
+)
 
-KNOWN = "known: `templates`, `local.jobs`, `local.gpus`, `local.gpu_slots`, `local.gpu_locks`"
+KNOWN = "known: `local.jobs`, `local.gpus`, `local.gpu_slots`, `local.gpu_locks`"
+SECTIONS = "known: `templates`, `local`, `aws`, `batch`"
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +48,7 @@ def unknown() -> str:
 def test_nothing_is_set_at_first() -> None:
     """Without files, variables and flags there are the defaults."""
     assert Settings(templates=None, local=LocalSettings()) == load_settings()
-    assert [option.origin for option in options()] == ["default"] * 5
+    assert {option.origin for option in options()} == {"default"}
 
 
 def test_each_layer_goes_over_the_next(
@@ -77,17 +85,13 @@ def test_each_layer_goes_over_the_next(
 
 
 def test_every_setting_is_shown_with_its_variable() -> None:
-    """`options` tells names, variables and helps of all settings."""
-    expected = [
-        ("templates", "RVRUN_TEMPLATES"),
-        ("local.jobs", "RVRUN_LOCAL_JOBS"),
-        ("local.gpus", "RVRUN_LOCAL_GPUS"),
-        ("local.gpu_slots", "RVRUN_LOCAL_GPU_SLOTS"),
-        ("local.gpu_locks", "RVRUN_LOCAL_GPU_LOCKS"),
-    ]
-    found = options()
-    assert expected == [(option.key, option.variable) for option in found]
-    assert all(option.help for option in found)
+    """`options` tells names, variables and helps of all settings; a table of tables has none."""
+    found = {option.key: option for option in options()}
+    assert len(found) == len(options())
+    assert found["local.gpu_slots"].variable == "RVRUN_LOCAL_GPU_SLOTS"
+    assert found["batch.cpu_job_queue"].variable == "RVRUN_BATCH_CPU_JOB_QUEUE"
+    assert [key for key, option in found.items() if not option.variable] == ["batch.commands"]
+    assert all(option.help for option in found.values())
 
 
 def test_the_environment_sets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +141,7 @@ def test_an_unknown_key_in_a_file_is_told(folder: pathlib.Path) -> None:
     expected = f"unknown setting `local.job` in {file}, did you mean `local.jobs`?; {KNOWN}"
     assert expected == unknown()
     write(file, "jobz = 4\n")
-    assert f"unknown setting `jobz` in {file}; {KNOWN}" == unknown()
+    assert f"unknown setting `jobz` in {file}; {SECTIONS}" == unknown()
     write(file, "local = 4\n")
     assert unknown().startswith(f"unknown setting `local` in {file}")
 
@@ -154,15 +158,16 @@ def test_an_unknown_key_in_the_profile_is_told(folder: pathlib.Path) -> None:
     """Profiles are checked like other files."""
     file = folder.parent / "home" / "rvrun" / "default.toml"
     write(file, "template = 'x'\n")
-    assert f"unknown setting `template` in {file}, did you mean `templates`?; {KNOWN}" == unknown()
+    expected = f"unknown setting `template` in {file}, did you mean `templates`?; {SECTIONS}"
+    assert expected == unknown()
 
 
 def test_an_unknown_variable_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the nearest variable and all that are known."""
+    """With the nearest variable and all that are known of that section."""
     monkeypatch.setenv("RVRUN_LOCAL_JOB", "4")
     expected = (
         "unknown environment variable `RVRUN_LOCAL_JOB`, did you mean `RVRUN_LOCAL_JOBS`?; "
-        "known: `RVRUN_TEMPLATES`, `RVRUN_LOCAL_JOBS`, `RVRUN_LOCAL_GPUS`, "
+        "known: `RVRUN_LOCAL_JOBS`, `RVRUN_LOCAL_GPUS`, "
         "`RVRUN_LOCAL_GPU_SLOTS`, `RVRUN_LOCAL_GPU_LOCKS`"
     )
     assert expected == unknown()
@@ -300,3 +305,85 @@ def test_a_section_that_is_none_is_told(text: str, folder: pathlib.Path) -> None
         assert expected == refusal()
     else:
         assert Settings() == load_settings()
+
+
+BATCH = """
+[batch]
+cpu_job_queue = "cpu"
+attempts = 3
+retry = "spot"
+scheduling_priority = 0
+[batch.tags]
+team = "maps"
+[batch.commands.train]
+vcpus = 8
+[batch.commands."*/predict"]
+job_queue = "gpus"
+tags = {stage = "predict"}
+"""
+
+
+def test_tables_are_read(folder: pathlib.Path) -> None:
+    """A table of texts, and one of settings for each glob, in the order of the file."""
+    write(folder / "rvrun.toml", BATCH)
+    batch = load_settings().batch
+    assert (
+        batch.cpu_job_queue,
+        batch.attempts,
+        batch.retry,
+        batch.scheduling_priority,
+    ) == ("cpu", 3, "spot", 0)
+    assert batch.tags == {"team": "maps"}
+    predict = BatchCommandSettings(job_queue="gpus", tags={"stage": "predict"})
+    assert {"train": BatchCommandSettings(vcpus=8), "*/predict": predict} == batch.commands
+    assert list(batch.commands) == ["train", "*/predict"]
+
+
+def test_tables_are_merged_key_by_key(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layer adds to what weaker ones say of a table, and their origins are all told."""
+    profile = folder.parent / "home" / "rvrun" / "default.toml"
+    write(
+        profile,
+        "[batch.tags]\nteam = 'x'\nowner = 'me'\n[batch.commands.train]\nvcpus = 2\ngpus = 1\n",
+    )
+    write(folder / "rvrun.toml", BATCH)
+    monkeypatch.setenv("RVRUN_BATCH_TAGS", "run=night, owner=you")
+    batch = load_settings().batch
+    assert batch.tags == {"team": "maps", "owner": "you", "run": "night"}
+    assert BatchCommandSettings(vcpus=8, gpus=1) == batch.commands["train"]
+    origins = {option.key: option.origin for option in options()}
+    assert f"RVRUN_BATCH_TAGS, rvrun.toml, {profile}" == origins["batch.tags"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("attempts = 11", "`batch.attempts` cannot be 11: give a whole number from 1 to 10"),
+        ("timeout_seconds = 9", "`batch.timeout_seconds` cannot be 9: give a whole number of at "),
+        ("retry = 'all'", "`batch.retry` cannot be 'all': give one of any, spot"),
+        ("tags = 3", "`batch.tags` cannot be 3: give a table of texts"),
+        ("tags = {a = 1}", "`batch.tags` cannot be {'a': 1}: give a table of texts"),
+        ("commands = 3", "`batch.commands` cannot be 3: write [batch.commands.NAME]"),
+        ("commands.train = 3", "`batch.commands` cannot be {'train': 3}: write [batch.comma"),
+        ("commands.train.vcpus = 0", '`batch.commands."train".vcpus` cannot be 0: give a whole'),
+    ],
+)
+def test_bad_values_of_tables_are_named(text: str, told: str, folder: pathlib.Path) -> None:
+    """Place and value are told, with what would do."""
+    write(folder / "rvrun.toml", f"[batch]\n{text}\n")
+    assert refusal().startswith(f"rvrun.toml: {told}")
+
+
+def test_an_unknown_key_of_a_glob_is_told(folder: pathlib.Path) -> None:
+    """With the place, and the nearest one."""
+    write(folder / "rvrun.toml", "[batch.commands.train]\nvcpu = 3\n")
+    place = 'rvrun.toml [batch.commands."train"]'
+    assert unknown().startswith(f"unknown setting `vcpu` in {place}, did you mean `vcpus`?; known:")
+
+
+def test_a_bad_table_in_a_variable_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is no list of pairs."""
+    monkeypatch.setenv("RVRUN_BATCH_TAGS", "night")
+    assert refusal() == "RVRUN_BATCH_TAGS: `batch.tags` cannot be 'night': give a table of texts"

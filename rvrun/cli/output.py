@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
+import attrs
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -82,10 +83,21 @@ def print_options(options: Iterable[Option]) -> None:
     """Each setting with its value and where that comes from."""
     table = _table("setting", "value", "from", "environment variable", "what")
     for option in options:
-        value = ",".join(option.value) if isinstance(option.value, tuple) else option.value
-        shown = "" if value is None else str(value)
-        table.add_row(option.key, shown, option.origin, option.variable, option.help)
+        table.add_row(
+            option.key, shown_value(option.value), option.origin, option.variable, option.help
+        )
     _print_table(table)
+
+
+def shown_value(value: object) -> str:
+    """A setting's value as its variable would say it."""
+    if isinstance(value, dict):
+        pairs = value.items()
+        texts = [key if attrs.has(type(each)) else f"{key}={each}" for key, each in pairs]
+        return ",".join(texts)
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return "" if value is None else str(value)
 
 
 def print_outcome(outcome: Outcome, logs: str, again: str) -> None:
