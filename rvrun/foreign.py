@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     class Adapter(Protocol):
         """What an adapter's module offers."""
 
+        def set_up(self, verbosity: int) -> None:
+            """What the system's own command line does before it loads a config."""
+
         def load(self, config: Any, source: str | None) -> LoadedPipeline:
             """The pipeline of a config as the user made it; `source`: its file, if it has one."""
 
@@ -51,6 +54,39 @@ ADAPTERS = {"rastervision": "rvrun.rastervision"}
 KEY = "adapter"
 #: Keys by which a system's own saved configs are known.
 MARKS = {"type_hint": "rastervision"}
+
+
+def meet(source: str, verbosity: int = 0) -> None:
+    """Import and set up the systems that a user's file or module speaks of, before it does.
+
+    As their own command lines do: their plugins may not be importable in another order. What is
+    not installed is passed over, since the user's own import tells that better.
+    """
+    text = source + _text(source)
+    for system in ADAPTERS:
+        if system in text:
+            try:
+                find(system).set_up(verbosity)
+            except CannotImport:
+                continue
+
+
+def _text(source: str) -> str:
+    """The code of a file or module; empty where that cannot be read."""
+    from importlib.util import find_spec
+
+    path: str | None = source
+    if not source.endswith(".py") and os.sep not in source:
+        try:
+            spec = find_spec(source)
+        except (ImportError, AttributeError, ValueError):
+            return ""
+        path = spec.origin if spec else None
+    try:
+        with open(path or "", encoding="utf-8") as file:
+            return file.read()
+    except (OSError, ValueError):
+        return ""
 
 
 def of_config(config: object) -> Adapter | None:

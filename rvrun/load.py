@@ -72,8 +72,12 @@ class LoadedPipeline:
         return str(self.document["config"]["root_uri"])
 
 
-def load(source: str, runner: str, args: Mapping[str, str]) -> list[LoadedPipeline]:
+def load(
+    source: str, runner: str, args: Mapping[str, str], *, verbosity: int = 0
+) -> list[LoadedPipeline]:
     """The pipelines of `source`, for the runner called `runner`, with `-a` arguments `args`.
+
+    `verbosity` is for other systems' configs.
 
     Raises the `RvrunError` that says what is wrong; what the user's own code raised is a
     `UserCodeError` with that as its cause.
@@ -83,6 +87,7 @@ def load(source: str, runner: str, args: Mapping[str, str]) -> list[LoadedPipeli
             raise CannotLoad(source, "a saved config takes no arguments (-a)")
         return _distinguish([_load_saved(document) for document in read_documents(source)])
     is_file = source.endswith(".py") or os.sep in source
+    foreign.meet(source, verbosity)
     module = import_source(source) if is_file else _import_named(source)
     path = os.path.relpath(source).replace(os.sep, "/") if is_file else None
     configs = _get_configs(module, source, runner, args)
@@ -129,9 +134,7 @@ def _import_named(name: str) -> Any:
         raise
 
 
-def _get_configs(
-    module: Any, source: str, runner: str, args: Mapping[str, str]
-) -> list[Any]:
+def _get_configs(module: Any, source: str, runner: str, args: Mapping[str, str]) -> list[Any]:
     function = getattr(module, "get_configs", None) or getattr(module, "get_config", None)
     if not callable(function):
         raise CannotLoad(source, "has neither a function `get_config` nor `get_configs`")
@@ -222,8 +225,8 @@ def declare(pipeline: Any, name: str, config: Mapping[str, Any]) -> DeclaredPipe
     """What `pipeline` says of its commands, as values, checked against its class and config.
 
     It has `commands`, `split_commands` and `gpu_commands`; those of other systems need not have
-    what else an `rvrun.Pipeline` has. `commands` may depend on the config, so `split_commands` and so on may speak of a command
-    that is not among them; but it must be a method.
+    what else an `rvrun.Pipeline` has. `commands` may depend on the config, so `split_commands` and
+    so on may speak of a command that is not among them; but it must be a method.
     """
     place = f"pipeline `{name}`"
     said = call_user_code(f"reading {place}", _Said.read, pipeline)

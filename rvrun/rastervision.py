@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: The module whose `PyTorchLearnerSampleWriter` writes what `chip` makes.
 WRITERS = "rastervision.pytorch_backend.pytorch_learner_backend"
+#: Keys of a saved config that are none of the user's.
+_METADATA = ("rv_config", "plugin_versions")
 #: The files in a folder of chips that rvrun had written: command, split, number of splits.
 _CHIPS = re.compile(r"([A-Za-z_]\w*)-(\d+)-of-(\d+)-.*\.zip")
 
@@ -235,7 +237,8 @@ def _plugin_versions(values: Any) -> dict[str, int]:
         for hint in _type_hints(values)
         for ancestor in registry.get_type_hint_lineage(hint)
     }
-    return {plugin: registry.plugin_versions.get(plugin, 0) for plugin in sorted(plugins)}
+    known = registry.plugin_versions
+    return {plugin: known[plugin] for plugin in sorted(plugins) if plugin in known}
 
 
 def _needs(values: Any, source: str) -> bool:
@@ -249,18 +252,26 @@ def _needs(values: Any, source: str) -> bool:
 
 def read(values: Mapping[str, Any]) -> Any:
     """The config of saved values, upgraded where a plugin is newer than they are."""
-    kept = {key: value for key, value in values.items() if key != "rv_config"}
+    kept = {key: value for key, value in values.items() if key not in _METADATA}
+    versions = values.get("plugin_versions") or {}
+    is_new = all(registry.plugin_versions.get(each) == versions[each] for each in versions)
     with _users(f"reading a saved Raster Vision config of type `{values.get('type_hint')}`"):
-        return Config.from_dict(kept)
-
+        if is_new:
+            return build_config(kept)
+        return Config.from_dict({**kept, "plugin_versions": versions})
 
 
 @contextlib.contextmanager
 def built(document: Mapping[str, Any]) -> Iterator[Any]:
     """Within, the pipeline of a saved config and its temporary folder; nothing else is written."""
-    config = read(document["config"])
+    with _built(read(document["config"]), document["name"]) as pipeline:
+        yield pipeline
+
+
+@contextlib.contextmanager
+def _built(config: Any, name: str) -> Iterator[Any]:
     with rv_config.get_tmp_dir() as tmp_dir:
-        with _users(f"building pipeline `{document['name']}`"):
+        with _users(f"building pipeline `{name}`"):
             pipeline = config.build(tmp_dir)
         yield pipeline
 
@@ -275,9 +286,10 @@ def opened(document: Mapping[str, Any], call: Call, verbosity: int) -> Iterator[
     set_up(verbosity, document.get("rv_config"))
     if document.get("source"):
         resolve.import_source(document["source"])
+    config = read(document["config"])
     if "rv_config" not in document:
-        save(document)
-    with built(document) as pipeline, _chips_named(pipeline, call):
+        _save(config)
+    with _built(config, document["name"]) as pipeline, _chips_named(pipeline, call):
         yield pipeline
 
 
@@ -296,7 +308,10 @@ def save(document: Mapping[str, Any]) -> str:
 
     With this machine's settings and the versions of all plugins, as Raster Vision saves it.
     """
-    config = read(document["config"])
+    return _save(read(document["config"]))
+
+
+def _save(config: Any) -> str:
     config.rv_config = rv_config.get_config_dict(registry.rv_config_schema)
     config.plugin_versions = registry.plugin_versions
     uri = str(config.get_config_uri())

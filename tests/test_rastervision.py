@@ -156,8 +156,7 @@ def test_a_saved_config_is_a_config(place: Place) -> None:
     assert place.rvrun("run", "local", "old.json", "--splits", "2").returncode == 0
     assert json.loads(place.read("theirs/eval.json")) == {"predictions": 4}
     again = place.rvrun("plan", "runs/old/config/tiles.json", "--splits", "2")
-    assert "5 targets in 4 stages; 0 would run" not in again.stdout
-    assert "all up to date" in again.stdout or "0 would run" in again.stdout
+    assert "6 targets in 4 stages; 0 would run" in again.stdout
 
 
 def test_one_target_of_a_saved_config(place: Place) -> None:
@@ -166,7 +165,13 @@ def test_one_target_of_a_saved_config(place: Place) -> None:
     saved = place.read("out/pipeline-config.json")
     place.rvrun("run_command", "out/pipeline-config.json", "train")
     place.rvrun(
-        "run_command", "out/pipeline-config.json", "predict", "--split-ind", "1", "--num-splits", "4"
+        "run_command",
+        "out/pipeline-config.json",
+        "predict",
+        "--split-ind",
+        "1",
+        "--num-splits",
+        "4",
     )
     assert sorted(place.left("out")) == [
         *(f"chip/{scene}.txt" for scene in "abcd"),
@@ -179,12 +184,14 @@ def test_one_target_of_a_saved_config(place: Place) -> None:
 
 def test_planning_writes_nothing(place: Place) -> None:
     """`plan`, `check`, `graph` and `diff` leave no file, though Raster Vision saves its config."""
-    before = sorted(path for path in place.folder.rglob("*"))
+    (place.folder / "tmp").mkdir()
+    before = sorted(place.folder.rglob("*"))
     words = ("tiles.py", "-a", "root_uri", "out")
     for verb in ("plan", "check", "graph"):
-        place.rvrun(verb, *words, XDG_CACHE_HOME="/nonexistent", TMPDIR="/tmp")
-    place.rvrun("diff", "tiles.py", "tiles.py", "-a", "root_uri", "out", TMPDIR="/tmp")
-    assert before == [path for path in sorted(place.folder.rglob("*")) if path.name != "tmp"]
+        place.rvrun(verb, *words)
+    place.rvrun("diff", "tiles.py", *words)
+    tmp = place.folder / "tmp"
+    assert before == [path for path in sorted(place.folder.rglob("*")) if tmp not in path.parents]
 
 
 def test_plans_are_the_same_on_each_machine(place: Place) -> None:
@@ -193,7 +200,6 @@ def test_plans_are_the_same_on_each_machine(place: Place) -> None:
     place.rvrun(*words, "one", TILES_GREETING="hello")
     place.rvrun(*words, "two", PYTHONPATH=str(PLUGINS))
     one, two = place.left("one"), place.left("two")
-    assert {path: text for path, text in one.items() if path in ("plan.json", "config/tiles.json")}
     assert one["config/tiles.json"] == two["config/tiles.json"]
     assert one["plan.json"] == two["plan.json"]
     assert json.loads(one["config/tiles.json"])["config"]["plugin_versions"] == {
@@ -238,9 +244,7 @@ def test_verbosity_tmpdir_and_profile_reach_targets(place: Place, runner: str) -
 def test_a_plugin_in_the_current_folder_is_found(place: Place, tmp_path: pathlib.Path) -> None:
     """As by `python -m rastervision.pipeline.cli`, which searches it."""
     (tmp_path / "rastervision").symlink_to(PLUGINS / "rastervision")
-    place.rvrun(
-        "run", "local", "tiles.py", "chip", "-a", "root_uri", "out", PYTHONPATH=str(TORCH)
-    )
+    place.rvrun("run", "local", "tiles.py", "chip", "-a", "root_uri", "out", PYTHONPATH=str(TORCH))
     assert len(place.left("out")) == 5
 
 
@@ -265,18 +269,18 @@ def test_diff_names_the_keys_that_changed(place: Place) -> None:
     place.rvrun("render", "local", "tiles.py", *words, "-a", "scenes", "a b", "-a", "epochs", "5")
     done = place.rvrun("diff", "out/pipeline-config.json", "runs/tiles/config/tiles.json", code=1)
     assert done.stdout.splitlines()[:4] == [
+        "~ tiles  config: epochs 1 → 5",
         "~ tiles  config: dataset.scenes.2 gone: c",
         "~ tiles  config: dataset.scenes.3 gone: d",
-        "~ tiles  config: epochs 1 → 5",
         "would run again:",
-    ] or "~ tiles  config: epochs 1 → 5" in done.stdout.splitlines()
+    ]
 
 
 def test_explain_and_resume(place: Place) -> None:
     """A changed config runs again and says which key; nothing changed runs nothing."""
     words = ("run", "local", "tiles.py", "-a", "root_uri", "out", "--splits", "2")
     place.rvrun(*words)
-    assert "nothing to do" in place.rvrun(*words).stderr
+    assert "0 targets ran, 6 up to date" in place.rvrun(*words).stderr
     place.rvrun("render", *words[1:], "-a", "epochs", "3")
     told = place.rvrun("explain", "tiles/train").stdout
     assert told.startswith("tiles/train would run: after chip\n")
@@ -370,7 +374,7 @@ def test_a_failed_split_alone_runs_again(place: Place) -> None:
     assert "predicting c is to fail" in failed.stderr
     (place.folder / "out/fail").unlink()
     done = place.rvrun(*words)
-    assert "2 targets ran, 8 were up to date" in done.stderr
+    assert "2 targets ran, 8 up to date" in done.stderr
     assert json.loads(place.read("out/eval.json")) == {"predictions": 4}
 
 
@@ -409,9 +413,7 @@ def test_splits_without_an_index_are_refused(place: Place) -> None:
     place.rvrun("render", "local", "tiles.py", "-a", "root_uri", "out")
     words = ("run_command", "runs/tiles/config/tiles.json", "chip", "--num-splits", "2")
     done = place.rvrun(*words, code=2)
-    assert done.stderr == (
-        "rvrun: run_command chip: --num-splits without --split-ind; give both\n"
-    )
+    assert done.stderr == ("rvrun: run_command chip: --num-splits without --split-ind; give both\n")
 
 
 # Chips: Raster Vision adds a file at each try.

@@ -143,7 +143,8 @@ def prepare(runner_name: str, request: Request, common: Common) -> Prepared:
     splits = parse_splits(request.splits)
     # What the user's code prints while it is loaded is no part of what a verb prints.
     with contextlib.redirect_stdout(sys.stderr):
-        pipelines = load(request.config, runner_name, parse_args(request.args))
+        args = parse_args(request.args)
+        pipelines = load(request.config, runner_name, args, verbosity=common.verbose)
     declared = [pipeline.declared for pipeline in pipelines]
     plan = compile_plan(declared, request.commands, splits)
     for warning in idle_splits(declared, plan):

@@ -122,7 +122,6 @@ class _Walk:
             return FAILED
         return 0
 
-
     def opened(self, target: Target) -> AbstractContextManager[Any]:
         """Within, the target's pipeline: rvrun's is the same for all targets of a run."""
         loaded = next(each for each in self.run.pipelines if each.name == target.pipeline)
