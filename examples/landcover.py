@@ -9,8 +9,12 @@ with an elevation model as its teacher; the others are held out and tell how goo
 `out/landcover/landcover.png` and `out/landcover/eval.json`.
 
 Each command, and each split of one, runs in a process of its own, so they share nothing but the
-files under `root_uri` (a local folder here). Files are named by window, never by split, and
-models use one thread: so the bytes are the same for any number of splits, jobs and cores.
+files under `root_uri`. Files are named by window, never by split, and models use one thread: so
+the bytes are the same for any number of splits, jobs, cores and machines.
+
+Where other machines run it, these files are on S3, and so is what is shipped in `examples/data`:
+
+    -a root_uri s3://BUCKET/landcover -a image s3://BUCKET/rmnp-rgb.tif -a dem s3://BUCKET/rmnp-dem.tif
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from math import ceil, cos, floor, radians
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
@@ -43,6 +48,7 @@ import rvrun
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from cloudpathlib import CloudPath
     from numpy.typing import NDArray
     from rasterio.io import DatasetReader
 
@@ -56,7 +62,10 @@ COLOURS = {BELOW: (62, 122, 86), ABOVE: (240, 200, 140), UNKNOWN: (128, 128, 128
 
 
 class Scene(rvrun.Config):
-    """What is looked at, and how it is divided. Empty paths stand for the shipped data."""
+    """What is looked at, and how it is divided.
+
+    `image` and `dem` are paths or URIs; empty ones stand for the shipped data.
+    """
 
     image: str = ""
     dem: str = ""
@@ -77,8 +86,18 @@ class Model(rvrun.Config):
     seed: int = 0
 
 
+def check_reachable(config: LandcoverConfig, _: object, scene: Scene) -> None:
+    """An attrs validator: what is shipped is beside this file, so not where others run it."""
+    missing = [name for name in ("image", "dem") if not getattr(scene, name)]
+    if missing and is_remote(config.root_uri):
+        raise ValueError(
+            f"`root_uri` is {config.root_uri}, but the shipped data are on this machine only: "
+            f"upload them and give {' and '.join(f'`-a {name} URI`' for name in missing)}"
+        )
+
+
 class LandcoverConfig(rvrun.PipelineConfig):
-    scene: Scene = Scene()
+    scene: Scene = attrs.field(default=Scene(), validator=check_reachable)
     model: Model = Model()
 
     def build(self) -> Landcover:
@@ -89,17 +108,22 @@ def get_configs(
     runner: str,
     *,
     root_uri: str = "out/landcover",
+    image: str = "",
+    dem: str = "",
     window: int = 32,
     treeline: float = 3400.0,
     compare: bool = False,
 ) -> list[LandcoverConfig]:
     """One pipeline or, to compare them, one for each kind of model, which run in parallel."""
-    scene = Scene(window=window, treeline=treeline)
+    scene = Scene(image=image, dem=dem, window=window, treeline=treeline)
     if not compare:
         return [LandcoverConfig(name="landcover", root_uri=root_uri, scene=scene)]
     return [
         LandcoverConfig(
-            name=kind, root_uri=f"{root_uri}/{kind}", scene=scene, model=Model(kind=kind)
+            name=kind,
+            root_uri=f"{root_uri.rstrip('/')}/{kind}",
+            scene=scene,
+            model=Model(kind=kind),
         )
         for kind in ("forest", "logistic")
     ]
@@ -126,6 +150,8 @@ class Landcover(rvrun.Pipeline):
     config: LandcoverConfig
 
     def count_items(self, command: str) -> int | None:
+        if is_remote(self.config.scene.image) or is_remote(self.config.scene.dem):
+            return None  # a plan is made without downloads
         tiles = {"chip": self.training_tiles, "predict": self.tiles}.get(command)
         return len(tiles()) if tiles else None
 
@@ -151,7 +177,7 @@ class Landcover(rvrun.Pipeline):
 
     def train(self) -> None:
         tiles = self.training_tiles()
-        chips = [np.load(self.path("chips", f"{tile.name}.npy")) for tile in tiles]
+        chips = [np.load(self.fetch("chips", f"{tile.name}.npy")) for tile in tiles]
         stats, radii = self.read_stats(), self.config.model.radii
         features = np.concatenate([describe(chip[:3], stats, radii) for chip in chips])
         truth = np.concatenate([chip[3].ravel() for chip in chips])
@@ -167,7 +193,7 @@ class Landcover(rvrun.Pipeline):
     def predict(self, split_ind: int = 0, num_splits: int = 1) -> None:
         """A georeferenced raster for each window, training windows too, to see them all."""
         share = rvrun.share(self.tiles(), split_ind, num_splits)
-        model = pickle.loads(self.path("model.pkl").read_bytes())  # noqa: S301 - `train` wrote it
+        model = pickle.loads(self.fetch("model.pkl").read_bytes())  # noqa: S301 - `train` wrote it
         stats, radii = self.read_stats(), self.config.model.radii
         with opened(self.config.scene) as (image, _), threadpool_limits(1):
             for tile in share:
@@ -204,7 +230,7 @@ class Landcover(rvrun.Pipeline):
         with replacing(self.path("bundle.zip")) as path, ZipFile(path, "w") as bundle:
             for name in ("config.json", "stats.json", "eval.json", "model.pkl"):
                 # Given the name alone, zipfile would write today's date beside it.
-                bundle.writestr(ZipInfo(name), self.path(name).read_bytes(), ZIP_DEFLATED)
+                bundle.writestr(ZipInfo(name), self.fetch(name).read_bytes(), ZIP_DEFLATED)
         with replacing(self.path("landcover.png")) as path:
             write_png(path, self.draw())
         print(f"bundle: {self.path('bundle.zip')}, {self.path('landcover.png')}")
@@ -233,14 +259,17 @@ class Landcover(rvrun.Pipeline):
     def training_tiles(self) -> list[Tile]:
         return [tile for tile in self.tiles() if not tile.held_out]
 
-    def path(self, *parts: str) -> Path:
-        return Path(self.config.root_uri, *parts)
+    def path(self, *parts: str) -> Path | CloudPath:
+        return locate(self.config.root_uri, *parts)
+
+    def fetch(self, *parts: str) -> Path:
+        return fetched(self.path(*parts))
 
     def read_stats(self) -> Any:
-        return json.loads(self.path("stats.json").read_text())
+        return json.loads(self.fetch("stats.json").read_text())
 
     def read_prediction(self, tile: Tile) -> Any:
-        with rasterio.open(self.path("predict", f"{tile.name}.tif")) as raster:
+        with rasterio.open(self.fetch("predict", f"{tile.name}.tif")) as raster:
             return raster.read(1)
 
 
@@ -256,8 +285,8 @@ class Tile(NamedTuple):
 def opened(scene: Scene) -> Iterator[tuple[DatasetReader, DatasetReader]]:
     """The image, and the elevation model as if it lay on the image's grid."""
     with (
-        rasterio.open(scene.image or SHIPPED / "rmnp-rgb.tif") as image,
-        rasterio.open(scene.dem or SHIPPED / "rmnp-dem.tif") as dem,
+        rasterio.open(fetched(locate(scene.image or str(SHIPPED / "rmnp-rgb.tif")))) as image,
+        rasterio.open(fetched(locate(scene.dem or str(SHIPPED / "rmnp-dem.tif")))) as dem,
     ):
         grid = {key: image.profile[key] for key in ("crs", "transform", "width", "height")}
         with WarpedVRT(dem, resampling=Resampling.bilinear, **grid) as warped:
@@ -444,15 +473,45 @@ def write_png(path: Path, picture: Floats) -> None:
             png.write(bands)
 
 
-def write_json(path: Path, content: object) -> None:
+def write_json(path: Path | CloudPath, content: object) -> None:
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
+def is_remote(uri: str) -> bool:
+    return "://" in uri
+
+
+def locate(uri: str, *parts: str) -> Path | CloudPath:
+    """The place below `uri`, a local path or what stands for one in an object store."""
+    if not is_remote(uri):
+        return Path(uri, *parts)
+    from cloudpathlib import CloudPath  # which local targets need not wait for
+
+    return CloudPath(uri, *parts)  # type: ignore[abstract] # makes one of the scheme's own class
+
+
+def fetched(path: Path | CloudPath) -> Path:
+    """A local file to read: `path`, or a copy, downloaded once in a process."""
+    if isinstance(path, Path):
+        return path
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there")
+    return Path(path.fspath)
+
+
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `path` once it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    yield temporary
-    os.replace(temporary, path)
+def replacing(path: Path | CloudPath) -> Iterator[Path]:
+    """A local file to write to, which takes the place of `path` once it is whole."""
+    if isinstance(path, Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}")
+        yield temporary
+        os.replace(temporary, path)
+    else:
+        with TemporaryDirectory() as folder:
+            temporary = Path(folder, path.name)
+            yield temporary
+            path.upload_from(temporary, force_overwrite_to_cloud=True)
+        # S3 tells times by the second: a copy fetched just before would pass for the new one.
+        path.clear_cache()  # type: ignore[no-untyped-call]

@@ -12,9 +12,9 @@ from rvrun.load import LoadedPipeline
 from rvrun.model import Plan
 from rvrun.plan_json import plan_to_json
 
-GITIGNORE = (
-    "".join(f"/{name}/\n" for name in (paths.DONE, paths.RECORDS, paths.LOGS)) + f"/{paths.LOCK}\n"
-)
+#: What runs leave in a run directory, beside what is rendered.
+LEFT = (paths.DONE, paths.RECORDS, paths.LOGS, paths.SUBMITTED)
+GITIGNORE = "".join(f"/{name}/\n" for name in LEFT) + f"/{paths.LOCK}\n"
 
 
 def render_common(plan: Plan, pipelines: Sequence[LoadedPipeline]) -> dict[str, str]:

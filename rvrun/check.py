@@ -41,6 +41,7 @@ from rvrun.runners import Run, Runner, find_runner, runner_names
 from rvrun.runners.local import num_cpus
 from rvrun.settings import PROFILE, Settings, load_settings, options, variable
 from rvrun.splits import BadSplits, parse_splits
+from rvrun.storage import scheme
 from rvrun.text import count, title
 
 T = TypeVar("T")
@@ -526,9 +527,9 @@ def check_root_uris(case: Case) -> Iterator[Finding]:
     for pipeline in case.loaded:
         root = pipeline.root_uri
         name = f"{pipeline.name}: {root or '.'}"
-        if scheme := _scheme(root):
-            text = f"{name} is not checked: {scheme} is for the pipeline's own code to reach"
-            mend = f"see that its commands can read and write {scheme} from here, or use a path"
+        if place := scheme(root):
+            text = f"{name} is not checked: {place} is for the pipeline's own code to reach"
+            mend = f"see that its commands can read and write {place} from here, or use a path"
             yield warning("root_uri", text, mend)
         elif problem := folder_problem(pathlib.Path(root)):
             mend = f"change `root_uri` in {case.asked.config}, or make it a folder you can write"
@@ -538,18 +539,12 @@ def check_root_uris(case: Case) -> Iterator[Finding]:
             yield ok("root_uri", f"{name} {'can be read and written' if there else 'can be made'}")
 
 
-def _scheme(uri: str) -> str:
-    """`s3://` of an URI; empty for a path."""
-    found = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", uri)
-    return found.group() if found else ""
-
-
 def check_shared_roots(case: Case) -> Iterator[Finding]:
     """No two pipelines write below the same root."""
     users: dict[str, list[LoadedPipeline]] = {}
     for pipeline in case.loaded:
         root = pipeline.root_uri
-        place = root.rstrip("/") if _scheme(root) else os.path.realpath(root)
+        place = root.rstrip("/") if scheme(root) else os.path.realpath(root)
         users.setdefault(place, []).append(pipeline)
     for pipelines in users.values():
         if len(pipelines) > 1:

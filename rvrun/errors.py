@@ -48,9 +48,10 @@ class UnknownName(RvrunError):
     def __str__(self) -> str:
         where = f" in {self.place}" if self.place else ""
         known = ", ".join(f"`{name}`" for name in self.nearby or self.known) or "none"
-        return f"unknown {self.kind} `{self.name}`{where}{self._suggestion()}; known: {known}"
+        return f"unknown {self.kind} `{self.name}`{where}{self.suggestion()}; known: {known}"
 
-    def _suggestion(self) -> str:
+    def suggestion(self) -> str:
+        """`, did you mean …?`, where a known name is near."""
         import difflib
 
         near = difflib.get_close_matches(self.name, self.known, n=1)

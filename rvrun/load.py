@@ -13,16 +13,15 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, TypeVar
 
 import attrs
 
-from rvrun import foreign, serialize
+from rvrun import foreign, serialize, storage
 from rvrun.args import bind
-from rvrun.errors import RvrunError, UserCodeError, check_known, describe
+from rvrun.errors import RvrunError, UnknownName, UserCodeError, check_known, describe
 from rvrun.model import (
     Command,
     DeclaredPipeline,
@@ -49,6 +48,19 @@ class CannotLoad(RvrunError):
         return f"{self.source}: {self.problem}"
 
 
+class NoMethod(UnknownName):
+    """A command that is no method of its pipeline's class `cls`; `known` are those that are."""
+
+    def __init__(self, name: str, known: tuple[str, ...], cls: str, place: str) -> None:
+        super().__init__("method", name, known, place)
+        self.cls = cls
+
+    def __str__(self) -> str:
+        methods = ", ".join(f"`{name}`" for name in self.known) or "none"
+        problem = f"`{self.cls}` has no method `{self.name}` for the command of that name"
+        return f"{self.place}: {problem}{self.suggestion()}; its methods: {methods}"
+
+
 @attrs.frozen(kw_only=True)
 class LoadedPipeline:
     """A pipeline ready to be compiled and run.
@@ -56,12 +68,14 @@ class LoadedPipeline:
     - `config`, `pipeline`: rvrun's, or those of another system.
     - `document`: what its saved config file holds, as JSON values.
     - `declared`: its commands as the compiler reads them.
+    - `code`: the content of the loose file that its classes are in; None for a module.
     """
 
     config: Any
     document: dict[str, Any]
     pipeline: Any
     declared: DeclaredPipeline
+    code: bytes | None = None
 
     @property
     def name(self) -> str:
@@ -96,11 +110,9 @@ def load(
 
 def read_documents(path: str) -> list[dict[str, Any]]:
     """The saved configs in the JSON file at `path`: one, or a list."""
+    content = storage.read(path)
     try:
-        text = pathlib.Path(path).read_text(encoding="utf-8")
-        documents = json.loads(text)
-    except OSError as error:
-        raise CannotLoad(path, f"cannot be read: {error.strerror}") from None
+        documents = json.loads(content)
     except ValueError as error:
         raise CannotLoad(path, f"is not JSON ({error})") from None
     documents = documents if isinstance(documents, list) else [documents]
@@ -203,6 +215,7 @@ def _load(config: PipelineConfig, source: str | None) -> LoadedPipeline:
         document={serialize.FILE_KEY: serialize.FILE_VERSION, "source": source, "config": values},
         pipeline=pipeline,
         declared=declare(pipeline, config.name, values),
+        code=storage.read(source) if source else None,
     )
 
 
@@ -320,8 +333,7 @@ def _check_method(pipeline: Any, command: str, place: str) -> None:
             for name, value in inspect.getmembers(type(pipeline), inspect.isfunction)
             if not name.startswith("_") and not hasattr(Pipeline, name)
         )
-        check_known("command", command, methods, place)
-        raise CannotLoad(place, f"`{type(pipeline).__name__}.{command}` is no method")
+        raise NoMethod(command, methods, type(pipeline).__name__, place)
 
 
 def _check_parameters(pipeline: Any, command: str, is_split: bool, place: str) -> None:
@@ -350,10 +362,28 @@ def _declare_command(
         gpu=name in said.gpu_commands,
         needs=_declare_needs(said, name, place),
         config_keys=None if keys is None else tuple(keys),
-        resources=said.resources.get(name, Resources()),
+        resources=_declare_resources(pipeline, said, name),
         num_items=_count_items(pipeline, name, place) if is_split else None,
         location=_location(getattr(type(pipeline), name, None)),
     )
+
+
+def _declare_resources(pipeline: Any, said: _Said, name: str) -> Resources:
+    """Those of `resources`; a queue and a definition may also be attributes.
+
+    As in Raster Vision, `job_queue` and `job_def` of the command's method go before those of the
+    whole pipeline.
+    """
+    resources = said.resources.get(name, Resources())
+    found = {}
+    for attribute in ("job_queue", "job_def"):
+        own = getattr(resources, attribute)
+        method = getattr(getattr(pipeline, name), attribute, None)
+        found[attribute] = own or method or getattr(pipeline, attribute, None)
+    try:
+        return attrs.evolve(resources, **found)
+    except ValueError as error:
+        raise _wrong(pipeline, name, str(error)) from None
 
 
 def _count_items(pipeline: Any, name: str, place: str) -> int | None:

@@ -24,8 +24,8 @@ def _check_count(_: object, field: attrs.Attribute[int | None], value: object) -
 
 def _check_text(_: object, field: attrs.Attribute[str | None], value: object) -> None:
     """An attrs validator: None, or a text that says something."""
-    if value is not None and not (isinstance(value, str) and value):
-        raise ValueError(f"`{field.name}` must be a text that is not empty, not {value!r}")
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ValueError(f"`{field.name}` must be a text, not {value!r}")
 
 
 #: argv words that a runner replaces by its own way to say them.
@@ -54,7 +54,7 @@ class Resources:
     """What a command asks of the machine that runs it; None leaves it to the runner.
 
     - `vcpus`, `gpus`: counts. `memory_mib`: MiB. `timeout_seconds`: for each try of a target.
-    - `job_queue`, `job_def`: on AWS Batch, by name.
+    - `job_queue`, `job_def`: on AWS Batch, instead of those of the settings.
     """
 
     vcpus: int | None = attrs.field(default=None, validator=_check_count)

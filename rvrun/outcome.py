@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import shlex
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,15 +22,18 @@ class Failure:
     """A target that failed.
 
     - `exit_code`: None where it was killed, so that it could not record its end.
-    - `seconds`: how long it ran, None where it was killed. `log`: what it printed.
+    - `seconds`: how long it ran, None where it was killed.
+    - `log`: what it printed, from byte `log_offset` on, after earlier tries; None where it was
+      not kept.
     - `rerun`: the command line that runs it again, for a shell.
     """
 
     target: str
     exit_code: int | None
     seconds: float | None
-    log: pathlib.Path
+    log: pathlib.Path | None
     rerun: str
+    log_offset: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -121,12 +127,14 @@ def _last_try(
 
 
 def _failure(bad: _Try, out: str) -> Failure:
+    offset = bad.start.get("log_offset")
     return Failure(
         target=bad.target.name,
         exit_code=bad.exit_code,
         seconds=bad.end["time"] - bad.start["time"] if bad.end else None,
-        log=pathlib.Path(out, paths.log(bad.target.path)),
+        log=None if offset is None else pathlib.Path(out, paths.log(bad.target.path)),
         rerun=rerun_line(bad.status.stage, bad.target, out),
+        log_offset=offset or 0,
     )
 
 
@@ -137,15 +145,26 @@ def rerun_line(stage: Stage, target: Target, out: str) -> str:
         SPLIT_IND: str(target.split_ind),
         NUM_SPLITS: str(target.num_splits),
     }
-    return shlex.join(said.get(word, word) for word in stage.argv)
+    _, *words = stage.argv
+    return shlex.join([*program(), *(said.get(word, word) for word in words)])
 
 
-def tail(path: pathlib.Path, num_lines: int) -> list[str]:
-    """The last lines of the text at `path`; none where it is not there."""
+def program() -> list[str]:
+    """How `rvrun` is called here: as it was, where that name alone would not find it."""
+    called = sys.argv[0]
+    if os.path.basename(called) == "__main__.py":
+        return [sys.executable, "-m", "rvrun"]
+    found = shutil.which("rvrun") or ""
+    is_found = os.path.realpath(found) == os.path.realpath(called)
+    return ["rvrun"] if is_found or os.path.basename(called) != "rvrun" else [called]
+
+
+def tail(path: pathlib.Path, num_lines: int, offset: int = 0) -> list[str]:
+    """The last lines of the text at `path`, from byte `offset` on; none where it is not there."""
     try:
         with path.open("rb") as file:
             file.seek(0, 2)
-            file.seek(max(file.tell() - 64 * 1024, 0))
+            file.seek(max(file.tell() - 64 * 1024, offset))
             return file.read().decode(errors="replace").splitlines()[-num_lines:]
     except FileNotFoundError:
         return []

@@ -8,6 +8,7 @@ done/tiny/chip.4/0          … and split 0 of 4 of `chip`;  done/tiny/chip.all 
 records/tiny/chip.4/0.jsonl when that target started and ended, each try
 logs/tiny/chip.4/0.log      what it printed
 records/.configs/tiny/T.json   the config as it was from time T on, in ns since 1970
+submitted/RUN               the ledger of what was submitted to AWS as run RUN; see `ledger`
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ RECORDS = "records"
 LOGS = "logs"
 MAKE_LOG = "logs/make.log"
 LOCK = ".lock"
+SUBMITTED = "submitted"
 
 
 def config(pipeline: str) -> str:

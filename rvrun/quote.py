@@ -1,7 +1,8 @@
-"""Escaping for the shell and for make, in that order."""
+"""Escaping: for the shell and for make, in that order; for JSON."""
 
 from __future__ import annotations
 
+import json
 import shlex
 
 from rvrun.errors import RvrunError
@@ -32,6 +33,11 @@ def for_recipe(text: str) -> str:
     """`text` as one shell word of a recipe. Raises `Unquotable`."""
     _check(text)
     return for_make(for_shell(text))
+
+
+def for_json(value: object) -> str:
+    """`value` as JSON in one line, letters as they are."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _check(text: str) -> None:

@@ -147,34 +147,16 @@ def _document(values: dict[str, Any], source: str | None) -> dict[str, Any]:
 
 def _loaded(document: Mapping[str, Any]) -> LoadedPipeline:
     """As targets will see it: rebuilt from what is saved."""
-    import attrs
-
     from rvrun.load import LoadedPipeline, declare
 
-    values = document["config"]
     with built(document) as pipeline:
-        declared = declare(pipeline, document["name"], values)
-        commands = tuple(
-            attrs.evolve(each, resources=_resources(pipeline, each)) for each in declared.commands
-        )
+        declared = declare(pipeline, document["name"], document["config"])
     return LoadedPipeline(
         config=pipeline.config,
         document=dict(document),
         pipeline=pipeline,
-        declared=attrs.evolve(declared, commands=commands),
+        declared=declared,
     )
-
-
-def _resources(pipeline: Any, command: Any) -> Any:
-    """With the job queue and definition that the command's method has, else its pipeline's."""
-    import attrs
-
-    method = getattr(pipeline, command.name)
-    said = {
-        key: getattr(method, key, getattr(pipeline, key, None)) for key in ("job_queue", "job_def")
-    }
-    given = {key: value for key, value in said.items() if value is not None}
-    return attrs.evolve(command.resources, **given)
 
 
 def _renamed(pipeline: LoadedPipeline, name: str) -> LoadedPipeline:

@@ -25,10 +25,10 @@ class Recorder:
         self.path = os.path.join(run_dir, paths.record(target))
         self.attempt = 1 + _count_starts(self.path)
 
-    def start(self) -> None:
-        """The try begins."""
+    def start(self, **facts: object) -> None:
+        """The try begins; `facts`: where in its log, if it has one (`log_offset`, in bytes)."""
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        self.note("start", host=os.uname().nodename, pid=os.getpid())
+        self.note("start", host=os.uname().nodename, pid=os.getpid(), **facts)
 
     def end(self, exit_code: int) -> None:
         """The try ended so; the peak memory is that of its largest process, in KiB."""
@@ -37,14 +37,21 @@ class Recorder:
     def note(self, event: str, **facts: object) -> None:
         """Add a line: what happened, at which try and time (seconds since 1970), and `facts`."""
         line = {"event": event, "attempt": self.attempt, "time": round(time.time(), 3), **facts}
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            # A line cut short, as by a full disk, is ended before the next.
-            size = os.fstat(descriptor).st_size
-            lead = "\n" if size and os.pread(descriptor, 1, size - 1) != b"\n" else ""
-            os.write(descriptor, f"{lead}{json.dumps(line)}\n".encode())
-        finally:
-            os.close(descriptor)
+        append(self.path, line)
+
+
+def append(path: str, line: dict[str, Any], *, sync: bool = False) -> None:
+    """Add a line of JSON to the file at `path`; with `sync` it is on the disk when this returns."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        # A line cut short, as by a full disk, is ended before the next.
+        size = os.fstat(descriptor).st_size
+        lead = "\n" if size and os.pread(descriptor, 1, size - 1) != b"\n" else ""
+        os.write(descriptor, f"{lead}{json.dumps(line)}\n".encode())
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _count_starts(path: str) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
 import jinja2
 
 from rvrun.errors import RvrunError
-from rvrun.quote import for_recipe, for_shell
+from rvrun.quote import for_json, for_recipe, for_shell
 
 
 class BadTemplate(RvrunError):
@@ -38,6 +39,7 @@ def render(template: str, folder: str | None = None, **values: Any) -> str:
         raise BadTemplate(template, str(error)) from error
 
 
+@functools.lru_cache(maxsize=8)
 def _environment(folder: str | None) -> jinja2.Environment:
     own = jinja2.PackageLoader("rvrun.templates", "")
     loaders = [jinja2.FileSystemLoader(folder), own] if folder else [own]
@@ -51,4 +53,5 @@ def _environment(folder: str | None) -> jinja2.Environment:
     )
     environment.filters["shell"] = for_shell
     environment.filters["recipe"] = for_recipe
+    environment.filters["json"] = for_json
     return environment

@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 
+from rvrun import storage
 from rvrun.errors import RvrunError, UserCodeError, describe
 from rvrun.pipeline import REGISTERED, Config
 
@@ -52,14 +53,14 @@ def add_import_paths(*folders: str) -> None:
 
 
 def import_source(path: str) -> ModuleType:
-    """Import the loose Python file at `path` as a module named like it, once.
+    """Import the loose Python file at `path`, or at an S3 URI, as a module named like it, once.
 
     Its own folder and the current one are searched for what it imports, as if it were run.
     Being in `sys.modules` under its name, its classes can be pickled to child processes.
     """
     from importlib.util import module_from_spec, spec_from_file_location
 
-    path = os.path.abspath(path)
+    path = storage.fetch(path) if storage.scheme(path) else os.path.abspath(path)
     name = os.path.basename(path).removesuffix(".py")
     if name in sys.modules:
         return _already_imported(name, path)

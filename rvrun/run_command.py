@@ -1,6 +1,6 @@
 """The worker: one target, in a process of its own.
 
-    rvrun run_command CONFIG COMMAND [--split-ind I --num-splits N] [--runner NAME]
+    rvrun run_command CONFIG COMMAND [--split-ind I --num-splits N] [--runner NAME] [--torchrun P]
 
 On the hot path of every target, so it imports next to nothing; what is rare is imported where it
 is needed. What it was told in the environment, by the Makefile or by `rvrun run local`:
@@ -9,6 +9,9 @@ is needed. What it was told in the environment, by the Makefile or by `rvrun run
     RVRUN_LOGS      set: what it prints goes to its log in the run directory
     RVRUN_EVENTS    the descriptor of a pipe on which it tells when it starts and ends
     RVRUN_VERBOSITY how much other systems' pipelines are to tell: 1, 2, …
+
+As a job on AWS (`--runner batch` or `sagemaker`) it is told which split is its own in ways of the
+runner's; see `placement`. It says on stderr what it begins and how that ended, for the job's log.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ import os
 import signal
 import stat
 import sys
+import time
 
-from rvrun import foreign, paths, resolve
+from rvrun import foreign, paths, placement, resolve, storage
 from rvrun.errors import FAILED, INTERRUPTED, INVALID, RvrunError, UserCodeError, check_known
 from rvrun.pipeline import Pipeline, PipelineConfig
-from rvrun.record import Recorder
+from rvrun.record import Recorder, peak_memory_kib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +43,7 @@ LOGS = "RVRUN_LOGS"
 EVENTS = "RVRUN_EVENTS"
 VERBOSITY = "RVRUN_VERBOSITY"
 #: Environment variables of rvrun that are no settings.
-INTERNAL = (RUN_DIR, LOGS, EVENTS, VERBOSITY)
+INTERNAL = (RUN_DIR, LOGS, EVENTS, VERBOSITY, placement.SPLITS, placement.RESOURCE_CONFIG)
 
 #: Signals that ask a target to end.
 ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -50,7 +54,10 @@ class BadCall(RvrunError):
 
 
 class Call:
-    """One call of `run_command`: which target of which config."""
+    """One call of `run_command`: which target of which config, started by which runner.
+
+    `torchrun` is how many processes torchrun is to start here; None if it is not to.
+    """
 
     def __init__(
         self,
@@ -58,18 +65,39 @@ class Call:
         command: str,
         split_ind: int | None = None,
         num_splits: int | None = None,
+        *,
+        runner: str = "local",
+        torchrun: str | None = None,
         verbosity: int = 0,
     ) -> None:
+        if torchrun is not None and runner != placement.SAGEMAKER:
+            raise BadCall(f"run_command {command}: --torchrun is for --runner sagemaker")
+        if runner in placement.REMOTE and split_ind is None and num_splits:
+            split_ind = placement.split_of(runner, num_splits)
         _check_split(command, split_ind, num_splits)
         self.config = config
         self.command = command
         self.split_ind = split_ind
         self.num_splits = num_splits
+        self.runner = runner
+        self.torchrun = torchrun
         self.verbosity = verbosity
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is a job in a container of its own, on another machine."""
+        return self.runner in placement.REMOTE
 
     @property
     def is_split(self) -> bool:
         return self.split_ind is not None
+
+    @property
+    def words(self) -> list[str]:
+        """How it is spelled after `rvrun`, but for torchrun."""
+        split = ["--split-ind", str(self.split_ind), "--num-splits", str(self.num_splits)]
+        words = ["run_command", self.config, self.command, *(split if self.is_split else [])]
+        return [*words, "--runner", self.runner]
 
     def target(self, pipeline: str) -> str:
         """Its target's path below `records/` and `logs/`."""
@@ -101,7 +129,12 @@ def run_command(call: Call) -> int:
 
     1: the user's command raised; its traceback, from its own first frame on, was printed.
     2: there is no such target. 130: interrupted. A `SystemExit` of the user's keeps its code.
+    Where torchrun is to start it, this process becomes torchrun and does not return.
     """
+    if call.torchrun is not None:
+        from rvrun import hosts
+
+        hosts.run_under_torchrun(call.torchrun, call.words)
     environment = {name: os.environ.pop(name, "") for name in INTERNAL}
     document = read_document(call.config)
     pipeline = pipeline_name(document)
@@ -109,18 +142,41 @@ def run_command(call: Call) -> int:
     run_dir = environment[RUN_DIR]
     for each in ENDING:
         signal.signal(each, _end)
+    log = {}
     if run_dir and environment[LOGS]:
-        _print_to(os.path.join(run_dir, paths.log(call.target(pipeline))))
+        log["log_offset"] = _print_to(os.path.join(run_dir, paths.log(call.target(pipeline))))
     recorder = Recorder(run_dir, call.target(pipeline)) if run_dir else None
     tell = _Teller(environment[EVENTS])
     if recorder:
-        recorder.start()
+        recorder.start(**log)
     tell(f"start {call.name(pipeline)}")
+    started = _announce(call, pipeline)
     code = _outcome(call, document, recorder)
+    if call.is_remote:
+        _announce_end(call, pipeline, code, started)
     if recorder:
         recorder.end(code)
     tell(f"end {call.name(pipeline)} {code}")
     return code
+
+
+def _announce(call: Call, pipeline: str) -> float:
+    """Say on stderr, in the log of a job, what begins; the time."""
+    if call.is_remote:
+        of = f" of {call.num_splits}" if call.is_split else ""
+        attempt = placement.attempt(call.runner)
+        _say(f"{call.name(pipeline)}{of}" + (f", try {attempt}" if attempt else ""))
+    return time.monotonic()
+
+
+def _announce_end(call: Call, pipeline: str, code: int, started: float) -> None:
+    how = "done" if code == 0 else f"failed (exit {code})"
+    facts = f"after {time.monotonic() - started:.1f} s, {peak_memory_kib() // 1024} MiB at most"
+    _say(f"{call.name(pipeline)} {how} {facts}")
+
+
+def _say(text: str) -> None:
+    print(f"rvrun: {text}", file=sys.stderr, flush=True)
 
 
 def _outcome(call: Call, document: dict[str, Any], recorder: Recorder | None) -> int:
@@ -149,7 +205,7 @@ def _work(call: Call, document: dict[str, Any], recorder: Recorder | None) -> No
         pipeline = stack.enter_context(opened(document, call))
         check_runs(pipeline, call)
         method = getattr(pipeline, call.command)
-        if call.command in pipeline.gpu_commands:
+        if call.command in pipeline.gpu_commands and not call.is_remote:
             device = stack.enter_context(gpu_slot())
             if recorder:
                 recorder.note("gpu", device=device)
@@ -160,12 +216,10 @@ def _work(call: Call, document: dict[str, Any], recorder: Recorder | None) -> No
 
 
 def read_document(path: str) -> dict[str, Any]:
-    """The saved config at `path`, as JSON values."""
+    """The saved config at `path`, or at an S3 URI, as JSON values."""
+    content = storage.read(path)
     try:
-        with open(path, encoding="utf-8") as file:
-            document = json.load(file)
-    except OSError as error:
-        raise BadCall(f"cannot read config {path}: {error.strerror}") from None
+        document = json.loads(content)
     except ValueError as error:
         raise BadCall(f"config {path} is not JSON ({error})") from None
     if foreign.is_own(document):
@@ -278,8 +332,11 @@ def exit_code_of(error: SystemExit) -> int:
     return FAILED
 
 
-def _print_to(path: str) -> None:
-    """Let all that this process and its children print be added to the file at `path`."""
+def _print_to(path: str) -> int:
+    """Let all that this process and its children print be added to the file at `path`.
+
+    Gives the size that the file has before, in bytes.
+    """
     os.makedirs(os.path.dirname(path), exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(descriptor, 1)
@@ -287,6 +344,7 @@ def _print_to(path: str) -> None:
     os.close(descriptor)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    return os.fstat(1).st_size
 
 
 class _Teller:
@@ -331,6 +389,9 @@ def user_frames(frames: TracebackType | None) -> TracebackType | None:
     return None
 
 
+OPTIONS = ("--split-ind", "--num-splits", "--runner", "--torchrun")
+
+
 def parse(argv: Sequence[str]) -> Call | None:
     """The call that `argv` (what follows `run_command`) spells in the usual way.
 
@@ -340,18 +401,20 @@ def parse(argv: Sequence[str]) -> Call | None:
     options: dict[str, str] = {}
     while len(words) > 2:
         value, name = words.pop(), words.pop()
-        if name not in ("--split-ind", "--num-splits", "--runner") or name in options:
+        if name not in OPTIONS or name in options:
             return None
         options[name] = value
     if len(words) != 2 or any(word.startswith("-") for word in words):
         return None
-    if options.pop("--runner", "local") != "local":
+    runner, torchrun = options.pop("--runner", "local"), options.pop("--torchrun", None)
+    if runner not in ("local", *placement.REMOTE):
         return None
     if not all(value.isascii() and value.isdigit() for value in options.values()):
         return None
     numbers = {name: int(value) for name, value in options.items()}
     config, command = words
-    return Call(config, command, numbers.get("--split-ind"), numbers.get("--num-splits"))
+    split_ind, num_splits = numbers.get("--split-ind"), numbers.get("--num-splits")
+    return Call(config, command, split_ind, num_splits, runner=runner, torchrun=torchrun)
 
 
 def main(argv: Sequence[str]) -> int | None:

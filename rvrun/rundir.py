@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rvrun import paths
 from rvrun.errors import RvrunError
@@ -23,21 +23,29 @@ class CannotUse(RvrunError):
         return f"run directory {self.path} cannot be used: {self.problem}"
 
 
-def write(folder: pathlib.Path, files: Mapping[str, str]) -> list[str]:
+def write(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[str] = ()) -> list[str]:
     """Write those of `files` whose text is new, each at once and whole; gives their paths.
 
     An unchanged file keeps its time, so make has nothing to do for it. A Makefile that rvrun did
-    not write is refused, not replaced.
+    not write is refused, not replaced. What else is in the `owned` folders is removed.
     """
     if folder.exists() and not folder.is_dir():
         raise CannotUse(folder, "it is a file")
     if (folder / paths.MAKEFILE).exists() and not (folder / paths.PLAN).exists():
         raise CannotUse(folder, "its Makefile was not written by rvrun; name another with --out")
+    for path in strangers(folder, files, owned):
+        (folder / path).unlink()
     written = [path for path, text in files.items() if _write(folder, path, text)]
     for path in written:
         if path.startswith("config/") and path.count("/") == 1:
             _keep_version(folder, path, files[path])
     return written
+
+
+def strangers(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[str]) -> list[str]:
+    """The files in the `owned` folders of `folder` that are none of `files`."""
+    found = (path for name in owned for path in (folder / name).rglob("*") if path.is_file())
+    return sorted({path.relative_to(folder).as_posix() for path in found} - files.keys())
 
 
 def _keep_version(folder: pathlib.Path, path: str, text: str) -> None:
@@ -85,7 +93,8 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / paths.LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - closed below
     except OSError as error:
-        raise CannotUse(folder, f"{error.strerror}") from None
+        problem = "it is a file" if folder.is_file() else str(error.strerror)
+        raise CannotUse(folder, problem) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

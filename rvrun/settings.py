@@ -112,6 +112,88 @@ class BatchSettings(BatchJobSettings):
 
 
 @attrs.frozen(kw_only=True)
+class SagemakerCommandSettings:
+    """`[sagemaker.commands.GLOB]`: steps of the commands that GLOB matches."""
+
+    image: str | None = setting("image")
+    instance_type: str | None = setting("instance type")
+    volume_size: int | None = setting("as in [sagemaker]", most=16384)
+    max_run_time: int | None = setting("as in [sagemaker]")
+    train_instance_count: int | None = setting("as in [sagemaker]")
+    processes_per_instance: int | None = setting("as in [sagemaker]")
+    use_spot_instances: bool | None = setting("as in [sagemaker]")
+    spot_instance_max_wait_time: int | None = setting("as in [sagemaker]")
+    split_by: Literal["steps", "instances"] | None = setting("as in [sagemaker]")
+    max_instances: int | None = setting("as in [sagemaker]", most=100)
+    attempts: int | None = setting("as in [sagemaker]", most=21)
+    retry_interval: int | None = setting("as in [sagemaker]", most=43200)
+    cache_expire_after: str | None = setting("as in [sagemaker]")
+    tags: dict[str, str] = table("tags of the jobs")
+    environment: dict[str, str] = table("environment variables of the jobs; no secrets")
+
+
+@attrs.frozen(kw_only=True)
+class SagemakerSettings:
+    """`[sagemaker]`: running on SageMaker Pipelines. Raster Vision's names where it has them."""
+
+    role: str | None = setting("ARN of the role that pipeline and jobs run as")
+    cpu_image: str | None = setting("image of commands that need no GPU")
+    cpu_instance_type: str | None = setting("instance type of commands that need no GPU")
+    gpu_image: str | None = setting("image of GPU commands")
+    gpu_instance_type: str | None = setting("instance type of GPU commands")
+    train_image: str | None = setting("image of training steps; not set: as other commands")
+    train_instance_type: str | None = setting(
+        "instance type of training steps; not set: as other commands"
+    )
+    train_instance_count: int = setting(
+        "instances of a training step; with several, it runs under torchrun on each", 1
+    )
+    processes_per_instance: int | None = setting(
+        "processes that torchrun starts on an instance; not set: one a GPU, at least one"
+    )
+    train_commands: tuple[str, ...] = setting("commands that are training steps", ("train",))
+    use_spot_instances: bool = setting("training steps on managed spot instances", default=False)
+    spot_instance_max_wait_time: int | None = setting(
+        "seconds that a training step on spot instances may take, waiting included; not set: "
+        "as max_run_time"
+    )
+    max_run_time: int = setting("seconds that a job may run", 86400)
+    split_by: Literal["steps", "instances"] = setting(
+        "what runs a split: a step of its own, or an instance of one step", "steps"
+    )
+    max_instances: int = setting("instances of a step, where they are splits", 100, most=100)
+    max_steps: int = setting("your account's quota of steps in a pipeline", 50)
+    definitions: Literal["one", "each"] = setting(
+        "several pipelines: `one` definition for all, or one for `each`", "one"
+    )
+    pipeline_name: str | None = setting(
+        "name of the one definition; not set: that of the pipeline or of the run directory"
+    )
+    parallel_steps: int | None = setting("steps that run at once; not set: all that can")
+    volume_size: int = setting("GB of the volume of an instance", 30, most=16384)
+    attempts: int = setting(
+        "tries of a step where the service or its capacity fails, not the command; 1 to 21",
+        4,
+        most=21,
+    )
+    retry_interval: int = setting(
+        "seconds before the second try; twice as long before each further one", 60, most=43200
+    )
+    cache_expire_after: str | None = setting(
+        "how long the result of a step counts as that of an equal one, such as P30D; not set: never"
+    )
+    kms_key: str | None = setting("key that volumes and outputs are encrypted with")
+    subnets: tuple[str, ...] = setting("subnets of your VPC that jobs run in", ())
+    security_groups: tuple[str, ...] = setting("security groups of jobs in your VPC", ())
+    encrypt_traffic: bool = setting("encryption between the instances of a step", default=False)
+    tags: dict[str, str] = table("tags of pipelines and jobs")
+    environment: dict[str, str] = table("environment variables of the jobs; no secrets")
+    commands: dict[str, SagemakerCommandSettings] = table(
+        "the same for commands that a glob matches: [sagemaker.commands.GLOB]"
+    )
+
+
+@attrs.frozen(kw_only=True)
 class Settings:
     """All settings; a section each for what belongs together."""
 
@@ -119,6 +201,7 @@ class Settings:
     local: LocalSettings = LocalSettings()
     aws: AwsSettings = AwsSettings()
     batch: BatchSettings = BatchSettings()
+    sagemaker: SagemakerSettings = SagemakerSettings()
 
 
 class BadSetting(RvrunError):
@@ -372,6 +455,11 @@ def _profile_layer(profile: str | None) -> Iterator[Layer]:
         yield _file_layer(path, _read_toml(path))
     elif profile is not None:
         raise BadSetting(f"profile `{profile}`", f"there is no file {path}")
+
+
+def project_file() -> str:
+    """The file of the project's settings, `rvrun.toml` where there is none."""
+    return next((layer.origin for layer in _project_layer()), "rvrun.toml (there is none yet)")
 
 
 def _project_layer() -> Iterator[Layer]:

@@ -6,11 +6,13 @@ import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import attrs
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.engines.moto import Moto
 
 ROOT = pathlib.Path(__file__).parent.parent
 GOLDENS = ROOT / "tests" / "goldens"
@@ -46,7 +48,9 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 def clean_environment(**more: str) -> dict[str, str]:
     """The environment without what would change rvrun or make, rvrun's scripts first on PATH."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RVRUN", "MAKE", "MFLAGS"))}
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("RVRUN", "MAKE", "MFLAGS", "AWS_"))
+    }
     kept.pop("CUDA_VISIBLE_DEVICES", None)
     scripts = os.path.dirname(sys.executable)
     return {
@@ -123,3 +127,18 @@ def in_folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathli
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no-config"))
     monkeypatch.setattr(sys, "path", list(sys.path))
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[Moto]:
+    """moto's server of this process."""
+    server = Moto()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def moto(moto_server: Moto) -> Moto:
+    """moto's server, empty: `moto.variables` lead boto3 to it."""
+    moto_server.reset()
+    return moto_server

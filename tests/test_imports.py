@@ -22,8 +22,9 @@ DOORS = {
     "typed_settings": ("settings.py",),
     "cattrs": ("serialize.py", "plan_json.py"),
     "typeguard": ("pipeline.py",),
-    "boto3": ("aws.py", "storage.py"),
-    "botocore": ("aws.py", "storage.py"),
+    "boto3": ("aws.py",),
+    "botocore": ("aws.py", "shapes.py"),
+    "stamina": ("aws.py",),
     "rastervision": ("rastervision.py",),
 }
 #: What the worker of every target imports, so nothing slow stands at their top.
@@ -31,10 +32,13 @@ LIGHT = (
     "__main__.py",
     "errors.py",
     "foreign.py",
+    "indices.py",
     "paths.py",
     "pipeline.py",
+    "placement.py",
     "record.py",
     "resolve.py",
+    "storage.py",
 )
 HEAVY = ("attr", "attrs", "typing", *DOORS)
 

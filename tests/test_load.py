@@ -12,10 +12,11 @@ from rvrun.args import BadArgument
 from rvrun.compile import NamesClash, compile_plan
 from rvrun.configs import narrow
 from rvrun.errors import RvrunError, UnknownName, UserCodeError
-from rvrun.load import CannotLoad, LoadedPipeline, default_name, load
+from rvrun.load import CannotLoad, LoadedPipeline, NoMethod, default_name, load
 from rvrun.model import BadName, Command, DeclaredPipeline, Need, NeedKind, Resources
 from rvrun.pipeline import PipelineConfig
 from rvrun.resolve import CannotImport
+from rvrun.storage import CannotReach
 
 CONFIG = """\
 from __future__ import annotations
@@ -125,6 +126,25 @@ def test_a_file_is_loaded_whole() -> None:
     assert loaded.name == "words"
 
 
+def test_queues_and_definitions_may_be_attributes() -> None:
+    """Those of a command's resources go before its method's, and these before the pipeline's."""
+    write(
+        COMMANDS
+        + """\
+    job_queue = "all"
+    job_def = "any"
+    resources = {"train": rvrun.Resources(job_queue="own")}
+""",
+        get_config='Words.train.job_queue = Words.train.job_def = "method"\n' + GET_CONFIG,
+    )
+    chip, train = (command.resources for command in load_one().declared.commands)
+    assert Resources(job_queue="all", job_def="any") == chip
+    assert Resources(job_queue="own", job_def="method") == train
+    write(COMMANDS + "    job_queue = 3\n", path="threes.py")
+    with pytest.raises(CannotLoad, match="`job_queue` must be a text, not 3"):
+        load("threes.py", "local", {})
+
+
 def test_where_things_are_declared_is_kept() -> None:
     """Locations are file and line, without the folder."""
     write(path="sub/words.py")
@@ -210,7 +230,7 @@ def test_a_file_that_is_no_saved_config_is_refused(text: str, problem: str) -> N
 def test_a_saved_file_that_is_not_there_is_refused() -> None:
     """So is a missing file."""
     expected = "gone.json: cannot be read: No such file or directory"
-    assert expected == refusal(CannotLoad, "gone.json")
+    assert expected == refusal(CannotReach, "gone.json")
 
 
 @pytest.mark.parametrize("config", [{}, {"config": None}, {"config": 5}])
@@ -427,28 +447,34 @@ def test_a_bad_command_name_is_refused() -> None:
     assert expected == refusal(BadName)
 
 
-UNKNOWN = "in pipeline `words`, did you mean `train`?; known: `chip`, `train`"
+NEAR = ", did you mean `train`?"
+
+
+@pytest.mark.parametrize(
+    ("said", "name", "suggestion"),
+    [
+        ('    commands = ("chip", "trian")\n', "trian", NEAR),
+        (COMMANDS + '    gpu_commands = ("trin",)\n', "trin", NEAR),
+        (COMMANDS + '    needs = {"tra": []}\n', "tra", NEAR),
+        (COMMANDS + '    config_keys = {"rain": []}\n', "rain", NEAR),
+        (COMMANDS + '    resources = {"trains": rvrun.Resources()}\n', "trains", NEAR),
+        ('    commands = ("count_items",)\n', "count_items", ""),
+        ('    commands = ("size",)\n    size = 3\n', "size", ""),
+    ],
+)
+def test_a_command_without_a_method_is_told(said: str, name: str, suggestion: str) -> None:
+    """Wherever a command is named that has no method, the class and its methods are named."""
+    write(said)
+    expected = (
+        f"pipeline `words`: `Words` has no method `{name}` for the command of that name"
+        f"{suggestion}; its methods: `chip`, `train`"
+    )
+    assert expected == refusal(NoMethod)
 
 
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ('    commands = ("chip", "trian")\n', f"unknown command `trian` {UNKNOWN}"),
-        (COMMANDS + '    gpu_commands = ("trin",)\n', f"unknown command `trin` {UNKNOWN}"),
-        (COMMANDS + '    needs = {"tra": []}\n', f"unknown command `tra` {UNKNOWN}"),
-        (COMMANDS + '    config_keys = {"rain": []}\n', f"unknown command `rain` {UNKNOWN}"),
-        (
-            COMMANDS + '    resources = {"trains": rvrun.Resources()}\n',
-            f"unknown command `trains` {UNKNOWN}",
-        ),
-        (
-            '    commands = ("count_items",)\n',
-            "unknown command `count_items` in pipeline `words`; known: `chip`, `train`",
-        ),
-        (
-            '    commands = ("size",)\n    size = 3\n',
-            "unknown command `size` in pipeline `words`; known: `chip`, `train`",
-        ),
         (
             COMMANDS + '    needs = {"train": ["chp"]}\n',
             (

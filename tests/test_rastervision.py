@@ -156,7 +156,7 @@ def test_a_saved_config_is_a_config(place: Place) -> None:
     assert place.rvrun("run", "local", "old.json", "--splits", "2").returncode == 0
     assert json.loads(place.read("theirs/eval.json")) == {"predictions": 4}
     again = place.rvrun("plan", "runs/old/config/tiles.json", "--splits", "2")
-    assert "6 targets in 4 stages; 0 would run" in again.stdout
+    assert "tiles: 6 targets in 4 stages; all up to date" in again.stdout
 
 
 def test_one_target_of_a_saved_config(place: Place) -> None:

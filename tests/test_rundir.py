@@ -188,4 +188,4 @@ def test_a_lock_needs_a_folder(tmp_path: pathlib.Path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(CannotUse) as caught, rundir.locked(tmp_path / "runs"):
         pass
-    assert f"run directory {tmp_path / 'runs'} cannot be used: File exists" == str(caught.value)
+    assert f"run directory {tmp_path / 'runs'} cannot be used: it is a file" == str(caught.value)

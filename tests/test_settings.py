@@ -9,13 +9,16 @@ from rvrun.settings import (
     BadSetting,
     BatchCommandSettings,
     LocalSettings,
+    SagemakerCommandSettings,
+    SagemakerSettings,
     Settings,
+    fields_of,
     load_settings,
     options,
 )
 
 KNOWN = "known: `local.jobs`, `local.gpus`, `local.gpu_slots`, `local.gpu_locks`"
-SECTIONS = "known: `templates`, `local`, `aws`, `batch`"
+SECTIONS = "known: `templates`, `local`, `aws`, `batch`, `sagemaker`"
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +93,10 @@ def test_every_setting_is_shown_with_its_variable() -> None:
     assert len(found) == len(options())
     assert found["local.gpu_slots"].variable == "RVRUN_LOCAL_GPU_SLOTS"
     assert found["batch.cpu_job_queue"].variable == "RVRUN_BATCH_CPU_JOB_QUEUE"
-    assert [key for key, option in found.items() if not option.variable] == ["batch.commands"]
+    assert [key for key, option in found.items() if not option.variable] == [
+        "batch.commands",
+        "sagemaker.commands",
+    ]
     assert all(option.help for option in found.values())
 
 
@@ -387,3 +393,25 @@ def test_a_bad_table_in_a_variable_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     """One that is no list of pairs."""
     monkeypatch.setenv("RVRUN_BATCH_TAGS", "night")
     assert refusal() == "RVRUN_BATCH_TAGS: `batch.tags` cannot be 'night': give a table of texts"
+
+
+def test_commands_on_sagemaker_can_say_what_the_section_says() -> None:
+    """What [sagemaker.commands.GLOB] has, [sagemaker] has, but for its image and machine."""
+    section = {field.key for field in fields_of(SagemakerSettings)}
+    own = {field.key for field in fields_of(SagemakerCommandSettings)}
+    assert own - section == {"image", "instance_type"}
+
+
+def test_sagemaker_sections(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raster Vision's names, in the file and in the environment; tables by glob."""
+    write(
+        folder / "rvrun.toml",
+        "[sagemaker]\nuse_spot_instances = true\nsplit_by = 'instances'\n"
+        "[sagemaker.commands.predict]\nuse_spot_instances = false\nvolume_size = 100\n",
+    )
+    monkeypatch.setenv("RVRUN_SAGEMAKER_ROLE", "arn:aws:iam::123456789012:role/r")
+    found = load_settings().sagemaker
+    assert found.role == "arn:aws:iam::123456789012:role/r"
+    assert (found.use_spot_instances, found.split_by) == (True, "instances")
+    predict = SagemakerCommandSettings(use_spot_instances=False, volume_size=100)
+    assert {"predict": predict} == found.commands

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from rvrun import __version__
-from rvrun.cli import check, compare, schema, verbs
+from rvrun.cli import check, compare, remote, schema, verbs
 from rvrun.cli.chatter import say
 from rvrun.cli.common import Common, join_args
 from rvrun.errors import BUG, DONE, FAILED, INTERRUPTED, INVALID, RvrunError
@@ -81,6 +81,11 @@ app.command("plan")(verbs.plan)
 app.command("graph")(verbs.graph)
 app.command("diff")(compare.diff)
 app.command("explain")(compare.explain)
+app.command("list")(remote.list_runs)
+app.command("status")(remote.status)
+app.command("logs")(remote.logs)
+app.command("cancel")(remote.cancel)
+app.command("retry")(remote.retry)
 app.command("check")(check.check)
 app.command("schema")(schema.schema)
 app.command("config")(verbs.config)

@@ -18,7 +18,7 @@ from rvrun.cli.chatter import warn
 from rvrun.compile import compile_plan, idle_splits
 from rvrun.errors import RvrunError
 from rvrun.load import load
-from rvrun.runners import Run, Runner, find_runner
+from rvrun.runners import Run, Runner, as_remote, find_runner, runner_names
 from rvrun.settings import load_settings
 from rvrun.splits import parse_splits
 from rvrun.status import StageStatus, plan_status
@@ -45,7 +45,10 @@ Commands = Annotated[
 RunnerName = Annotated[
     str,
     typer.Argument(
-        metavar="RUNNER", help="`local` (make on this machine) or `inprocess`.", show_default=False
+        metavar="RUNNER",
+        help="`local` (make on this machine), `inprocess`, or `batch` (AWS Batch).",
+        show_default=False,
+        autocompletion=runner_names,
     ),
 ]
 Splits = Annotated[
@@ -75,6 +78,15 @@ Out = Annotated[
         metavar="DIR",
         help="The run directory.",
         show_default="runs/ and the name of CONFIG",
+    ),
+]
+RunName = Annotated[
+    str | None,
+    typer.Option(
+        "--run-name",
+        metavar="NAME",
+        help="The name of the run on AWS, at the beginning of those of its jobs.",
+        show_default="that of the run directory",
     ),
 ]
 Templates = Annotated[
@@ -134,6 +146,7 @@ class Request:
     keep_going: bool = False
     force: bool = False
     debug: bool = False
+    name: str | None = None
 
 
 def prepare(runner_name: str, request: Request, common: Common) -> Prepared:
@@ -155,8 +168,10 @@ def prepare(runner_name: str, request: Request, common: Common) -> Prepared:
         out=run_dir_of(request.config, request.out),
         settings=settings,
         keep_going=request.keep_going,
-        force=request.force,
+        # Another machine's work leaves no stamps here.
+        force=request.force or as_remote(runner) is not None,
         debug=request.debug,
+        name=request.name,
         verbosity=common.verbose,
         profile=common.profile,
         tmpdir=common.tmpdir,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import json
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -30,7 +31,7 @@ from rvrun.errors import DONE, FAILED, RvrunError
 from rvrun.explain import Changes, Explanation, Needed, config_changes, read_values
 from rvrun.explain import explain as explain_target
 from rvrun.plan_json import NotAPlan, plan_from_json
-from rvrun.rundir import is_current
+from rvrun.rundir import is_current, strangers
 from rvrun.serialize import FILE_KEY, digest
 from rvrun.status import CONFIG_CHANGED, NEVER, NOW, StageStatus, plan_status
 
@@ -120,6 +121,8 @@ def read_side(request: Request, said: Common) -> Side:
         return read_plan(path / paths.PLAN)
     if path.suffix == ".json" and not _is_config(path):
         return read_plan(path)
+    if os.sep in request.config and not path.exists():
+        raise NotAPlan(request.config, "there is no such run directory, file or config")
     return compiled_side(prepare("local", request, said))
 
 
@@ -162,6 +165,7 @@ def check_saved(prepared: Prepared, form: Format, *, quiet: bool) -> int:
     saved = read_plan(pathlib.Path(prepared.run.out, paths.PLAN))
     found = diff_plans(saved, compiled_side(prepared))
     stale = [path for path, text in prepared.files.items() if not is_current(run_dir, path, text)]
+    stale += strangers(run_dir, prepared.files, prepared.runner.OWNS)
     print(_FORMATTERS[form](found), end="")
     if not found.same or stale:
         if stale:

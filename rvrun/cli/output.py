@@ -31,7 +31,7 @@ def console(*, err: bool = False) -> Console:
 
 def print_plan(plan: Plan, statuses: Sequence[StageStatus], reasons: Mapping[str, str]) -> None:
     """The table of stages, and what would run of each; `reasons` by the stages' names."""
-    table = _table("stage", "splits", "needs", "on", "would run", "why")
+    table = plain_table("stage", "splits", "needs", "on", "would run", "why")
     table.columns[1].justify = "right"
     for status in statuses:
         stage = status.stage
@@ -43,13 +43,22 @@ def print_plan(plan: Plan, statuses: Sequence[StageStatus], reasons: Mapping[str
             _todo(status),
             reasons[status.name],
         )
-    _print_table(table)
+    print_table(table)
     todo = sum(len(status.todo) for status in statuses)
     would = f"{todo:,} would run" if todo else "all up to date"
     print(f"{title(plan)}; {would}")
 
 
-def _print_table(table: Table) -> None:
+def print_rows(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table of texts."""
+    table = plain_table(*headings)
+    for row in rows:
+        table.add_row(*row)
+    print_table(table)
+
+
+def print_table(table: Table) -> None:
+    """On stdout, no blanks at the ends of lines."""
     out = console()
     with out.capture() as captured:
         out.print(table)
@@ -57,7 +66,7 @@ def _print_table(table: Table) -> None:
         print(line.rstrip())
 
 
-def _table(*headings: str) -> Table:
+def plain_table(*headings: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for heading in headings:
         table.add_column(heading, overflow="fold")
@@ -81,12 +90,12 @@ def _todo(status: StageStatus) -> str:
 
 def print_options(options: Iterable[Option]) -> None:
     """Each setting with its value and where that comes from."""
-    table = _table("setting", "value", "from", "environment variable", "what")
+    table = plain_table("setting", "value", "from", "environment variable", "what")
     for option in options:
         table.add_row(
             option.key, shown_value(option.value), option.origin, option.variable, option.help
         )
-    _print_table(table)
+    print_table(table)
 
 
 def shown_value(value: object) -> str:
@@ -103,10 +112,13 @@ def shown_value(value: object) -> str:
 def print_outcome(outcome: Outcome, logs: str, again: str) -> None:
     """The closing summary: the first failure with the end of its log, counts, what to do next."""
     err = console(err=True)
+    # A command line that the terminal wraps can be copied, one with line breaks in it cannot.
+    err.soft_wrap = True
     if outcome.failures:
         _print_failure(err, outcome.failures[0])
         for failure in outcome.failures[1:10]:
-            err.print(f"also failed: {failure.target} ({_exit(failure)}; {failure.log})")
+            log = f"; {failure.log}" if failure.log else ""
+            err.print(f"also failed: {failure.target} ({_exit(failure)}{log})")
         if len(outcome.failures) > 10:
             err.print(f"… and {len(outcome.failures) - 10:,} more")
     elif outcome.trouble:
@@ -123,7 +135,7 @@ def _print_failure(err: Console, failure: Failure) -> None:
     after = "" if failure.seconds is None else f" after {duration(failure.seconds)}"
     how = "was killed" if failure.exit_code is None else f"failed ({_exit(failure)})"
     err.print(Text(f"{failure.target} {how}{after}", "bold red"))
-    lines = tail(failure.log, LOG_LINES)
+    lines = tail(failure.log, LOG_LINES, failure.log_offset) if failure.log else []
     if lines:
         err.print(f"the end of {failure.log}:")
     for line in lines:

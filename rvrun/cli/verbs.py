@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import shlex
 import sys
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -14,10 +14,11 @@ from rvrun import run_command as worker
 from rvrun.cli import common, compare
 from rvrun.cli.chatter import say
 from rvrun.cli.common import Common, Prepared, Request, prepare
+from rvrun.cli.remote import submit
 from rvrun.errors import DONE, FAILED, INTERRUPTED, check_known
 from rvrun.graph import to_dot, to_mermaid, to_svg
-from rvrun.outcome import Outcome
-from rvrun.runners import Reporter, runner_names
+from rvrun.outcome import Outcome, program
+from rvrun.runners import Local, Reporter, as_remote, runner_names
 
 
 def run(
@@ -37,6 +38,11 @@ def run(
     keep_going: Annotated[
         bool,
         typer.Option("-k", "--keep-going", help="Go on with what does not need a failed target."),
+    ] = False,
+    run_name: common.RunName = None,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait", help="On AWS: wait for the end; the exit code tells how it was."),
     ] = False,
     always_make: common.AlwaysMake = False,
     dry_run: Annotated[
@@ -64,6 +70,7 @@ def run(
     - `rvrun run local my_config.py --splits 8 -j4`
     - `rvrun run local my_config.py predict eval --splits predict=16 -a root_uri out/run1`
     - `rvrun run inprocess my_config.py --pdb`
+    - `rvrun run batch my_config.py --splits 100 -a root_uri s3://bucket/run1 --wait`
     """
     from rvrun.cli.output import print_outcome, print_plan
 
@@ -79,18 +86,25 @@ def run(
         keep_going=keep_going,
         force=always_make,
         debug=debug,
+        name=run_name,
     )
     prepared = prepare(runner, request, context.obj)
+    remote = as_remote(prepared.runner)
+    if remote is None and (wait or run_name is not None):
+        option = "--wait" if wait else "--run-name"
+        raise common.BadOption(f"{option} is for runs on AWS; `{runner}` is none")
     if context.obj.verbose:
         _say_settings(request, context.obj)
     if dry_run:
         statuses = prepared.statuses()
         print_plan(prepared.run.plan, statuses, compare.reasons(prepared, statuses))
         raise typer.Exit(DONE)
+    if remote is not None:
+        raise typer.Exit(submit(prepared, remote, context.obj, wait=wait))
     outcome = _carry_out(prepared, _reporter(runner, context.obj))
     if not context.obj.quiet or _exit_code(outcome) != DONE:
         logs = "" if runner == "inprocess" else f"{prepared.run.out}/{paths.LOGS}"
-        print_outcome(outcome, logs, again=shlex.join(["rvrun", *sys.argv[1:]]))
+        print_outcome(outcome, logs, again=shlex.join([*program(), *sys.argv[1:]]))
     raise typer.Exit(_exit_code(outcome))
 
 
@@ -104,8 +118,8 @@ def _carry_out(prepared: Prepared, reporter: Reporter) -> Outcome:
     run_dir = prepared.run.run_dir
     with rundir.locked(run_dir):
         statuses = prepared.statuses()
-        rundir.write(run_dir, prepared.files)
-        return prepared.runner.run(prepared.run, statuses, reporter)
+        rundir.write(run_dir, prepared.files, prepared.runner.OWNS)
+        return cast(Local, prepared.runner).run(prepared.run, statuses, reporter)
 
 
 def _reporter(runner: str, said: Common) -> Reporter:
@@ -216,7 +230,7 @@ def _write(prepared: Prepared, said: Common) -> None:
     """Write what was rendered and say so."""
     run_dir = prepared.run.run_dir
     with rundir.locked(run_dir):
-        changed = set(rundir.write(run_dir, prepared.files))
+        changed = set(rundir.write(run_dir, prepared.files, prepared.runner.OWNS))
     if not said.quiet:
         for path in prepared.files:
             state = "written" if path in changed else "unchanged"
@@ -298,10 +312,19 @@ def run_command(
     runner: Annotated[
         str, typer.Option("--runner", metavar="NAME", help="The runner that started this.")
     ] = "local",
+    torchrun: Annotated[
+        str | None,
+        typer.Option(
+            "--torchrun",
+            metavar="P",
+            help="With `sagemaker`: under torchrun, with P processes on each instance, or `gpu`.",
+        ),
+    ] = None,
 ) -> None:
     """Run one target in this process: a command of a saved config, or one split of it.
 
     - `rvrun run_command runs/tiny/config/tiny.json count --split-ind 3 --num-splits 4`
     """
     check_known("runner", runner, runner_names())
-    raise typer.Exit(worker.run_command(worker.Call(config, command, split_ind, num_splits)))
+    call = worker.Call(config, command, split_ind, num_splits, runner=runner, torchrun=torchrun)
+    raise typer.Exit(worker.run_command(call))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
 from typing import Protocol, cast
 
 import attrs
 
 from rvrun.errors import check_known
+from rvrun.ledger import Ledger, run_name
 from rvrun.load import LoadedPipeline
 from rvrun.model import Plan
 from rvrun.outcome import Outcome
+from rvrun.remote import RunState, Told
 from rvrun.settings import Settings
 from rvrun.status import StageStatus
 
@@ -26,6 +28,7 @@ class Run:
 
     - `out`: the run directory, relative to `workdir`, where commands run.
     - `force`: also what is up to date. `debug`: stop in the debugger where a command raises.
+    - `name`: of runs that go on without this process; None for one after the run directory.
     - `verbosity`: how much is told, from 0. `profile`, `tmpdir`: as given on the command line.
     """
 
@@ -40,6 +43,17 @@ class Run:
     verbosity: int = 0
     profile: str | None = None
     tmpdir: str | None = None
+    name: str | None = None
+
+    @property
+    def planned(self) -> tuple[LoadedPipeline, ...]:
+        """The pipelines that have a stage in the plan."""
+        names = {pipeline.name for pipeline in self.plan.pipelines}
+        return tuple(pipeline for pipeline in self.pipelines if pipeline.name in names)
+
+    @property
+    def run_name(self) -> str:
+        return run_name(self.out, self.name)
 
     @property
     def run_dir(self) -> pathlib.Path:
@@ -68,13 +82,49 @@ class Reporter(Protocol):
 
 
 class Runner(Protocol):
-    """What a runner's module offers."""
+    """What a runner's module offers.
+
+    - `OWNS`: folders of the run directory that hold nothing but what it renders.
+    """
+
+    OWNS: tuple[str, ...]
 
     def render(self, run: Run) -> dict[str, str]:
         """The files it adds to the run directory, by relative path. Pure."""
 
+
+class Local(Runner, Protocol):
+    """A runner that runs the plan itself."""
+
     def run(self, run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> Outcome:
         """Run what `statuses` say is to be done; the files are written already."""
+
+
+class Remote(Runner, Protocol):
+    """A runner whose runs go on without this process.
+
+    - `TITLE`: what it is called in a sentence.
+    """
+
+    TITLE: str
+
+    def submit(self, run: Run, told: Told) -> Ledger:
+        """Submit all of `run`; where one of the same was cut off, go on with that.
+
+        Raises `StillGoing` while an earlier one of its run directory is.
+        """
+
+    def state(self, ledger: Ledger) -> RunState:
+        """How a run stands."""
+
+    def logs(self, ledger: Ledger, target: str, *, follow: bool) -> Iterator[str]:
+        """The lines of a target's last try; with `follow` as they come, until it ends."""
+
+    def cancel(self, ledger: Ledger, told: Told) -> int:
+        """End all that waits or runs; how many jobs that were."""
+
+    def retry(self, ledger: Ledger, settings: Settings, told: Told) -> int:
+        """Submit again what failed and what hung on it; how many targets that are."""
 
 
 def runner_names() -> tuple[str, ...]:
@@ -87,3 +137,15 @@ def find_runner(name: str) -> Runner:
     check_known("runner", name, runner_names())
     (found,) = entry_points(group=GROUP, name=name)
     return cast(Runner, found.load())
+
+
+def as_remote(runner: Runner) -> Remote | None:
+    """The runner, if its runs go on without this process."""
+    return cast(Remote, runner) if hasattr(runner, "submit") else None
+
+
+def find_remote(name: str) -> Remote:
+    """The runner called `name` of a run that was submitted."""
+    runner = as_remote(find_runner(name))
+    assert runner is not None
+    return runner

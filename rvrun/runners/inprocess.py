@@ -26,6 +26,8 @@ from rvrun.run_command import (
 from rvrun.runners import Reporter, Run
 from rvrun.status import StageStatus
 
+OWNS: tuple[str, ...] = ()
+
 
 def render(run: Run) -> dict[str, str]:
     """Nothing: it runs the plan itself."""

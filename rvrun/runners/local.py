@@ -43,6 +43,10 @@ class Interrupted(BaseException):
     """A signal asked the run to end."""
 
 
+#: The Makefile and the stamps are at places that are known to all.
+OWNS: tuple[str, ...] = ()
+
+
 def render(run: Run) -> dict[str, str]:
     """The Makefile."""
     makefile = render_makefile(

@@ -203,7 +203,7 @@ def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]
         (("plan", "args.py", "-a", "title", "x", "--out", ""), "--out is empty; name a directory"),
         (
             ("run_command", "nowhere.json", "work"),
-            "cannot read config nowhere.json: No such file or directory",
+            "nowhere.json: cannot be read: No such file or directory",
         ),
         (("run_command", "c.json", "wrok"), "unknown command `wrok` in pipeline `Args`"),
         (

@@ -80,6 +80,14 @@ def test_each_side_may_be_a_directory_a_plan_or_a_config(
     assert back.stdout.startswith("~ tiny/cut    splits 2 → 3\n~ tiny/count  splits 2 → 3\n")
 
 
+def test_a_side_that_is_not_there_is_trouble(saved: Project) -> None:
+    """A mistyped run directory is told as that, not as a module that cannot be imported."""
+    assert saved.rvrun("diff", "plans/tiny", "plans/tniy", code=2).stderr == (
+        "rvrun: plans/tniy is no plan that this rvrun can read: there is no such run directory, "
+        "file or config\n"
+    )
+
+
 def test_a_plan_alone_tells_that_the_config_changed(saved: Project) -> None:
     """Without the configs beside it, a plan knows their digests only."""
     shutil.copy(saved.folder / "plans/tiny/plan.json", saved.folder / "alone.json")
@@ -211,11 +219,13 @@ def test_the_workflow_is_yaml_and_uses_what_there_is() -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(project: Project, shell: str) -> None:
-    """The script names rvrun; bash completes a verb with it."""
+    """The script names rvrun; bash completes a verb and a runner with it."""
     assert "rvrun" in project.rvrun("completion", shell).stdout
     if shell == "bash":
         words = {"_RVRUN_COMPLETE": "complete_bash", "COMP_WORDS": "rvrun pl", "COMP_CWORD": "1"}
         assert project.rvrun(**words).stdout.split() == ["plan"]
+        words |= {"COMP_WORDS": "rvrun run lo", "COMP_CWORD": "2"}
+        assert project.rvrun(**words).stdout.split() == ["local"]
 
 
 def test_quiet_and_verbose_may_stand_after_the_verb(tiny: Project) -> None:

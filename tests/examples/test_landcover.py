@@ -1,4 +1,7 @@
-"""The landcover example, run command by command in this process, on its real data."""
+"""The landcover example, run command by command in this process, on its real data.
+
+With its files on S3, a real server on the loopback, it is run as typed.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,29 @@ import hashlib
 import importlib.util
 import io
 import json
+import os
 import pickle
 import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
+import attrs
+import boto3
+import cloudpathlib
 import numpy as np
 import pytest
 import rasterio
+from moto.server import ThreadedMotoServer
 from rasterio.errors import NotGeoreferencedWarning
 from threadpoolctl import threadpool_limits
+
+from rvrun.errors import UserCodeError
+from rvrun.load import load
+from tests.conftest import Project
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -338,3 +352,175 @@ def test_values_out_of_range_are_refused(kind: str, field: str, value: object) -
     """A config with a value that makes no sense cannot be made, and the field is named."""
     with pytest.raises(ValueError, match=field):
         getattr(landcover, kind)(**{field: value})
+
+
+IMAGERY = {"image": "s3://lake/data/rmnp-rgb.tif", "dem": "s3://lake/data/rmnp-dem.tif"}
+
+
+@attrs.frozen
+class Bucket:
+    """The bucket `lake` of an S3 server, and the environment in which it is found."""
+
+    objects: Any
+    env: dict[str, str]
+
+    def read(self, prefix: str) -> dict[str, bytes]:
+        """What each object holds, by the rest of its key."""
+        found = self.objects.filter(Prefix=prefix)
+        return {o.key.removeprefix(prefix): o.get()["Body"].read() for o in found}
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Bucket]:
+    """A bucket with the shipped imagery."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    env = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in env.items():
+            patch.setenv(name, value)
+        lake = boto3.resource("s3").create_bucket(Bucket="lake")
+    for uri in IMAGERY.values():
+        key = uri.removeprefix("s3://lake/")
+        lake.upload_file(str(EXAMPLES / key), key)
+    yield Bucket(lake.objects, env)
+    server.stop()
+
+
+@pytest.fixture
+def reached(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """The bucket, reached from this process too, with no copies at the beginning."""
+    for name, value in bucket.env.items():
+        monkeypatch.setenv(name, value)
+    cloudpathlib.S3Client().set_as_default_client()
+    return bucket
+
+
+@pytest.fixture(scope="module")
+def local_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a run leaves whose files and imagery are in local folders, by path."""
+    root = tmp_path_factory.mktemp("local")
+    (config,) = landcover.get_configs("local", root_uri=str(root), window=LARGE)
+    run(config)
+    paths = [path for path in root.rglob("*") if path.is_file()]
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
+
+
+#: A width of windows that makes few of them.
+LARGE = 90
+
+
+def without_imagery(files: dict[str, bytes]) -> dict[str, Any]:
+    """`files` with the config and the bundle opened, and not where the imagery came from."""
+    config = json.loads(files["config.json"])
+    for name in IMAGERY:
+        del config["scene"][name]
+    with ZipFile(io.BytesIO(files["bundle.zip"])) as bundle:
+        parts = {name: bundle.read(name) for name in bundle.namelist()}
+    assert parts.pop("config.json") == files["config.json"]
+    return {**files, "config.json": config, "bundle.zip": parts}
+
+
+@pytest.mark.parametrize(
+    ("runner", "options"), [("inprocess", "--splits 3"), ("local", "--splits predict=3 -j2")]
+)
+def test_on_s3_the_bytes_are_the_same(
+    bucket: Bucket,
+    local_files: dict[str, bytes],
+    runner: str,
+    options: str,
+    project: Project,
+) -> None:
+    """With root and imagery on S3, read by the loose file alone, each file is as in a local run."""
+    shutil.copy(EXAMPLES / "landcover.py", project.folder)
+    args = {"root_uri": f"s3://lake/{runner}", "window": str(LARGE), **IMAGERY}
+    words = [word for name, value in args.items() for word in ("-a", name, value)]
+
+    project.rvrun("run", runner, "landcover.py", *options.split(), *words, **bucket.env)
+
+    files = bucket.read(f"{runner}/")
+    assert without_imagery(local_files) == without_imagery(files)
+    assert {"landcover.py", "runs"} == {path.name for path in project.folder.iterdir()}
+
+
+def test_imagery_on_s3_serves_a_local_root(reached: Bucket, tmp_path: Path) -> None:
+    """Only what is remote is fetched: the same windows are cut into local files."""
+    config = small_config(tmp_path / "out", **IMAGERY)
+
+    run(config, commands=["chip"])
+
+    assert small_config("unused").build().count_items("chip") == len(digests(tmp_path / "out"))
+
+
+def test_plans_download_nothing() -> None:
+    """Items in remote imagery are not counted, so it need not be reached to make a plan."""
+    pipeline = small_config("s3://nowhere/out", **IMAGERY).build()
+
+    assert [pipeline.count_items(command) for command in pipeline.commands] == [None] * 6
+
+
+def test_what_is_on_s3_is_replaced_at_once(reached: Bucket) -> None:
+    """A file written again within a second is not read from the copy of the old one."""
+    path = landcover.locate("s3://lake/twice/", "file.json")
+
+    for value in ("old", "new"):
+        landcover.write_json(path, value)
+        assert landcover.fetched(path).read_text() == f'"{value}"\n'
+
+    assert reached.read("twice/") == {"file.json": b'"new"\n'}
+
+
+def test_a_failure_leaves_the_old_object(reached: Bucket) -> None:
+    """Nothing is uploaded from a command that failed while it wrote."""
+    path = landcover.locate("s3://lake/failure", "file.json")
+    landcover.write_json(path, "old")
+
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        landcover.write_json(path, object())
+
+    assert reached.read("failure/") == {"file.json": b'"old"\n'}
+
+
+def test_a_missing_object_is_named(reached: Bucket) -> None:
+    """An image that is not there is reported by its URI, not by where a copy would be."""
+    scene = landcover.Scene(**{**IMAGERY, "image": "s3://lake/data/typo.tif"})
+
+    with pytest.raises(FileNotFoundError, match=r"^s3://lake/data/typo\.tif is not there$"):
+        small_config("unused", **attrs.asdict(scene)).build().tiles()
+
+
+@pytest.mark.parametrize(
+    ("args", "wanted"),
+    [
+        ({}, "`-a image URI` and `-a dem URI`"),
+        ({"image": IMAGERY["image"]}, "`-a dem URI`"),
+        ({"dem": IMAGERY["dem"], "compare": "true"}, "`-a image URI`"),
+    ],
+)
+def test_a_remote_root_wants_reachable_imagery(args: dict[str, str], wanted: str) -> None:
+    """The shipped imagery is not where others run; what to give instead is told at once."""
+    with pytest.raises(UserCodeError) as caught:
+        load(str(EXAMPLES / "landcover.py"), "local", {"root_uri": "s3://lake/out", **args})
+
+    assert "`root_uri` is s3://lake/out" in str(caught.value)
+    assert str(caught.value).endswith(f": upload them and give {wanted}")
+
+
+def test_local_targets_do_not_wait_for_cloudpathlib() -> None:
+    """With local files the library for remote ones is not imported."""
+    code = (
+        "import runpy, sys; names = runpy.run_path('landcover.py');"
+        "print(names['locate']('out', 'x'), 'cloudpathlib' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=EXAMPLES, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "out/x False\n"

@@ -68,6 +68,14 @@ def test_the_traceback_is_the_users_own(work: Project) -> None:
     assert again.stdout == "part1 says hello\npart2 says hello\nlast says hello\n"
 
 
+def test_no_log_of_an_earlier_run_is_shown(work: Project) -> None:
+    """It prints to the terminal; what a run by make logged before is not shown as its own."""
+    work.write("fail-part1", "")
+    for runner, logs in (("local", 1), ("inprocess", 0)):
+        done = work.rvrun("run", runner, "work.py", "--splits", "2", code=1)
+        assert done.stderr.count("the end of ") == logs
+
+
 def test_keep_going(work: Project) -> None:
     """With -k the other splits still run, and nothing that needs the failed stage."""
     work.write("fail-part0", "")

@@ -7,8 +7,11 @@ import os
 import pathlib
 import pty
 import re
+import shlex
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -128,7 +131,7 @@ def test_each_target_has_a_log_and_a_record(work: Project) -> None:
     work.rvrun("run", "local", "work.py", "--splits", "2")
     assert work.read("runs/work/logs/work/part.2/1.log") == "part1 says hello\n"
     start, end = map(json.loads, work.read("runs/work/records/work/part.2/1.jsonl").splitlines())
-    assert start.keys() == {"event", "attempt", "time", "host", "pid"}
+    assert start.keys() == {"event", "attempt", "time", "host", "pid", "log_offset"}
     assert end.keys() == {"event", "attempt", "time", "exit_code", "peak_memory_kib"}
     assert (start["event"], start["attempt"], start["host"]) == ("start", 1, os.uname().nodename)
     assert (end["event"], end["attempt"], end["exit_code"]) == ("end", 1, 0)
@@ -190,6 +193,50 @@ def test_keep_going(work: Project) -> None:
         "failed in N s: 3 targets ran, 3 failed, 1 not started; logs in runs/work/logs",
         "to go on from here:  rvrun run local work.py --splits 5 -j1 -k",
     ]
+
+
+def test_the_log_shown_is_that_of_the_last_try(work: Project) -> None:
+    """A log keeps what earlier tries printed, the summary shows the last one alone."""
+    work.write("fail-first", "")
+    shown = [work.rvrun("run", "local", "work.py", code=1).stderr for _ in range(2)]
+    assert [without_times(text).count("  | first says hello\n") for text in shown] == [1, 1]
+    assert work.read("runs/work/logs/work/first.log").count("first says hello\n") == 2
+
+
+def test_command_lines_name_rvrun_as_it_was_called(work: Project, tmp_path: pathlib.Path) -> None:
+    """Where no rvrun is on PATH, or another, the lines to copy have its path."""
+    work.write("fail-first", "")
+    scripts = pathlib.Path(sys.executable).parent
+    (work.folder / "env").symlink_to(scripts)
+    elsewhere = tmp_path / "bin"
+    elsewhere.mkdir()
+    for name in ("make", "sh", "mkdir", "touch", "rm"):
+        (elsewhere / name).symlink_to(str(shutil.which(name)))
+    words = ("run", "local", "work.py")
+    called = work.run("env/rvrun", *words, code=1, PATH=str(elsewhere)).stderr
+    assert "alone:     env/rvrun run_command runs/work/config/work.json first\n" in called
+    assert "to go on from here:  env/rvrun run local work.py\n" in called
+    module = work.run(sys.executable, "-m", "rvrun", *words, code=1).stderr
+    assert f"alone:     {shlex.join([sys.executable])} -m rvrun run_command runs/" in module
+    for line in (called, module):
+        alone = shlex.split(line.split("alone:")[1].splitlines()[0])
+        assert "first was told to fail" in work.run(*alone, code=1).stderr
+
+
+def test_command_lines_are_not_broken_at_a_terminal(work: Project) -> None:
+    """What is to be copied stands in one line, however narrow the terminal is."""
+    work.write("fail-first", "")
+    shown, code = at_terminal(work, "run", "local", "work.py", COLUMNS="40")
+    assert code == 1
+    assert "rvrun run_command runs/work/config/work.json first\r\n" in shown
+
+
+def test_no_color_at_a_terminal(work: Project) -> None:
+    """With NO_COLOR nothing is coloured, neither bars nor the summary."""
+    work.write("fail-first", "")
+    colour = re.compile(r"\x1b\[(?:\d+;)*(?:3|4|9|10)[0-9](?:;\d+)*m")
+    assert colour.search(at_terminal(work, "run", "local", "work.py")[0])
+    assert not colour.search(at_terminal(work, "run", "local", "work.py", NO_COLOR="1")[0])
 
 
 def test_always_make(work: Project) -> None:
@@ -302,6 +349,22 @@ def test_ctrl_c_at_a_terminal(work: Project) -> None:
     assert "interrupted" in shown
     assert "Traceback" not in shown
     assert processes_of(work) == []
+
+
+def at_terminal(project: Project, *words: str, **env: str) -> tuple[str, int]:
+    """What `rvrun` shows at a terminal, and its exit code."""
+    controller, terminal = pty.openpty()
+    running = subprocess.Popen(
+        ["rvrun", *words],
+        cwd=project.folder,
+        env=clean_environment(TERM="xterm", **env),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    shown = _read_all(controller)
+    return shown, running.wait(timeout=60)
 
 
 def _own_terminal() -> None:

@@ -1,0 +1,226 @@
+"""`batch`: AWS Batch. Specs rendered, submitted, looked at, ended and tried again."""
+
+from __future__ import annotations
+
+import concurrent.futures as cf
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from rvrun import ledger as ledgers
+from rvrun import storage
+from rvrun.aws import Account, Client, Pace
+from rvrun.ledger import Ledger
+from rvrun.remote import OVER, CutOff, NothingToRetry, RunState, State, StillGoing, Told
+from rvrun.runners import Run
+from rvrun.runners.batch.logs import job_of, read_log
+from rvrun.runners.batch.retry import Failed, retry_files
+from rvrun.runners.batch.specs import FOLDER, Source, render_specs
+from rvrun.runners.batch.state import CANCELLED, Known, known_jobs, read_state
+from rvrun.runners.batch.submit import (
+    ACCEPTED,
+    SUBMITTED,
+    THREADS,
+    Submitter,
+    Ticket,
+    read_ids,
+    read_tickets,
+)
+from rvrun.settings import Settings, project_file
+from rvrun.shipping import check_roots, ship
+
+OWNS = (FOLDER,)
+TITLE = "AWS Batch"
+UPLOADS = f"{FOLDER}/uploads.json"
+#: Calls a second that end jobs; Batch gives them no limit of their own.
+CANCEL_RATE = 40
+
+
+def render(run: Run) -> dict[str, str]:
+    """The specs, and what its jobs read: all that is needed to submit them."""
+    check_roots(run.planned, TITLE)
+    shipments = {pipeline.name: ship(pipeline) for pipeline in run.planned}
+    source = Source(
+        settings=run.settings.batch,
+        config_uris={name: shipment.config_uri for name, shipment in shipments.items()},
+        names=tuple(
+            f"{pipeline.name}/{command.name}"
+            for pipeline in run.pipelines
+            for command in pipeline.declared.commands
+        ),
+        settings_file=project_file(),
+        run_name=run.run_name,
+        templates=run.settings.templates,
+    )
+    files = render_specs(run.plan, source)
+    paths: dict[str, str] = {}
+    for shipment in shipments.values():
+        for uri, text in shipment.files.items():
+            paths[uri] = f"{FOLDER}/uploads/{uri.rpartition('/rvrun/')[2]}"
+            files[paths[uri]] = text
+    return {**files, UPLOADS: json.dumps(paths, indent=2, ensure_ascii=False) + "\n"}
+
+
+def submit(run: Run, told: Told) -> Ledger:
+    """Submit all of `run`; where one of the same was cut off, go on with that."""
+    settings = run.settings
+    account = Account(profile=settings.aws.profile, region=settings.aws.region)
+    files = render(run)
+    ledger = _unfinished(run.run_dir, files)
+    if ledger is None:
+        ledger = ledgers.create(run.run_dir, run.run_name, "batch", account, files)
+    upload(ledger, account)
+    _submit_round(ledger, 1, settings.batch.submit_rate, told)
+    return ledger
+
+
+def _unfinished(run_dir: pathlib.Path, files: Mapping[str, str]) -> Ledger | None:
+    """The latest run of a run directory, where it was cut off; None where a new one can begin.
+
+    Raises `CutOff` where that had other files, `StillGoing` where it was submitted and is not over.
+    """
+    runs = [ledger for ledger in ledgers.ledgers(run_dir) if ledger.runner == "batch"]
+    if not runs:
+        return None
+    last = runs[-1]
+    if last.has(CANCELLED):
+        return None
+    if last.has(SUBMITTED):
+        if not state(last).is_over:
+            raise StillGoing(last.run_id)
+        return None
+    if _files(last, 1) != files:
+        raise CutOff(last.run_id)
+    return last
+
+
+def _files(ledger: Ledger, number: int) -> dict[str, str]:
+    folder = ledger.round_folder(number)
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def upload(ledger: Ledger, account: Account) -> None:
+    """Put what the jobs read where they read it. Twice does no harm: names tell the content."""
+    folder = ledger.round_folder(1)
+    for uri, path in json.loads((folder / UPLOADS).read_text(encoding="utf-8")).items():
+        storage.write(uri, (folder / path).read_bytes(), account)
+
+
+def _submit_round(ledger: Ledger, number: int, rate: float, told: Told) -> None:
+    tickets = read_tickets(ledger, number)
+    done: list[str] = []
+
+    def count(key: str) -> None:
+        done.append(key)
+        told(len(done), len(tickets))
+
+    submitter(ledger, rate).submit(tickets, count)
+
+
+def submitter(ledger: Ledger, rate: float) -> Submitter:
+    """What submits the jobs of a run, at most so many a second."""
+    account = ledger.account
+    return Submitter(
+        ledger=ledger,
+        maker=account.maker("batch"),
+        reader=account.reader("batch"),
+        pace=Pace(rate),
+    )
+
+
+def state(ledger: Ledger) -> RunState:
+    """How a run stands."""
+    return read_state(ledger, ledger.account.reader("batch"))
+
+
+def logs(ledger: Ledger, target: str, *, follow: bool) -> Iterator[str]:
+    """The lines of a target's last try; with `follow` as they come, until it ends."""
+    batch = ledger.account.reader("batch")
+    job_id = job_of(known_jobs(ledger, batch), target)
+    return read_log(batch, ledger.account.reader("logs"), job_id, target, follow=follow)
+
+
+def cancel(ledger: Ledger, told: Told) -> int:
+    """End all that waits or runs; how many jobs that were.
+
+    The last ones first, so that none starts because one before it was ended. What was about to be
+    submitted when the run was cut off is looked for first.
+    """
+    number = ledger.num_rounds
+    batch = ledger.account.reader("batch")
+    find_lost(ledger, number, submitter(ledger, CANCEL_RATE))
+    jobs = [job for job in reversed(known_jobs(ledger, batch)[number]) if _is_alive(job)]
+    pace = Pace(CANCEL_RATE)
+
+    def end(job: Known) -> None:
+        pace.wait()
+        batch.call("TerminateJob", jobId=job.id, reason="cancelled by rvrun cancel")
+
+    with cf.ThreadPoolExecutor(THREADS) as pool:
+        for done, _ in enumerate(pool.map(end, jobs), start=1):
+            told(done, len(jobs))
+    ledger.note(CANCELLED, round=number)
+    return len(jobs)
+
+
+def find_lost(ledger: Ledger, number: int, by: Submitter) -> None:
+    """Note the ids of jobs that were submitted, though that was not noted."""
+    ids = read_ids(ledger, number)
+    intended = by.intended(number)
+    for ticket in read_tickets(ledger, number):
+        if ticket.key in intended and ticket.key not in ids:
+            request = ticket.filled(ledger.run_id, {})
+            if (id_ := by.find(request)) is not None:
+                ledger.note(ACCEPTED, job=ticket.key, round=number, id=id_)
+
+
+def _is_alive(job: Known) -> bool:
+    return job.id is not None and job.job is not None and job.state not in OVER
+
+
+def retry(ledger: Ledger, settings: Settings, told: Told) -> int:
+    """Submit again what failed and what hung on it; how many targets that are.
+
+    Where an earlier retry was cut off, go on with that. Raises `StillGoing`, `NothingToRetry`.
+    """
+    number, rate = ledger.num_rounds, settings.batch.submit_rate
+    submitted = {event["round"] for event in ledger.events(SUBMITTED)}
+    cancelled = {event["round"] for event in ledger.events(CANCELLED)}
+    if number > 1 and number not in submitted | cancelled:
+        _submit_round(ledger, number, rate, told)
+        return _num_targets(read_tickets(ledger, number))
+    if not state(ledger).is_over:
+        raise StillGoing(ledger.run_id)
+    batch = ledger.account.reader("batch")
+    failed = [each for job in known_jobs(ledger, batch)[number] for each in _failed(job, batch)]
+    if not failed:
+        raise NothingToRetry(ledger.run_id)
+    number = ledger.add_round(retry_files(failed, number + 1))
+    _submit_round(ledger, number, rate, told)
+    return _num_targets(read_tickets(ledger, number))
+
+
+def _num_targets(tickets: Sequence[Ticket]) -> int:
+    return sum(ticket.size or 1 for ticket in tickets if not ticket.is_join)
+
+
+def _failed(job: Known, batch: Client) -> Iterator[Failed]:
+    """The job with its failed splits, if it has any; also of what was cancelled unsubmitted."""
+    if not job.counts.get(State.FAILED) and job.id is not None:
+        return
+    splits = job.splits
+    if splits is None or job.ticket.size is None or job.id is None:
+        yield Failed(job.ticket, None if splits is None else tuple(splits))
+        return
+    done = _succeeded(job.id, batch) if job.counts.get(State.SUCCEEDED) else set()
+    yield Failed(job.ticket, tuple(s for child, s in enumerate(splits) if child not in done))
+
+
+def _succeeded(job_id: str, batch: Client) -> set[int]:
+    """The children of an array that need not go again; one never started is not listed at all."""
+    pages = batch.pages("ListJobs", "nextToken", arrayJobId=job_id, jobStatus="SUCCEEDED")
+    return {child["arrayProperties"]["index"] for page in pages for child in page["jobSummaryList"]}

@@ -1,0 +1,236 @@
+"""Jobs as specs: SubmitJob requests, one JSON file each, rendered and read back. Pure.
+
+What is not known before a job is submitted stands as a symbol: `${run}` for the id of the run,
+`${tiny/chip}` for the id of the job of that key.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from rvrun import indices
+from rvrun.errors import RvrunError
+from rvrun.globs import check_globs, overridden
+from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, Plan, Stage
+from rvrun.placement import SPLITS
+from rvrun.render import render
+from rvrun.runners.batch.jobs import Job, plan_jobs
+from rvrun.runners.batch.limits import RUN, check_request
+from rvrun.runners.findings import checked
+from rvrun.settings import BatchCommandSettings, BatchSettings, variable
+
+TEMPLATE = "batch-job.json.j2"
+FOLDER = "batch"
+#: Tags by which a job is found again.
+RUN_TAG, JOB_TAG = "rvrun:run", "rvrun:job"
+#: A job that only joins others; vCPU and MiB that EC2 and Fargate both have.
+JOIN_COMMAND, JOIN_VCPUS, JOIN_MEMORY = ("true",), 1, 2048
+
+
+class BadSpec(RvrunError):
+    """A template of the user's that does not give JSON."""
+
+
+@attrs.frozen(kw_only=True)
+class Spec:
+    """What the template lays out: the parts of one SubmitJob request.
+
+    Each is what the request holds; None, or nothing in it, where it holds nothing.
+    """
+
+    name: str
+    queue: str
+    definition: str
+    size: int | None
+    depends: Sequence[Mapping[str, str]]
+    resources: Sequence[Mapping[str, str]]
+    environment: Sequence[Mapping[str, str]]
+    command: Sequence[str]
+    retry_strategy: Mapping[str, Any] | None
+    timeout_seconds: int | None
+    share_identifier: str | None
+    scheduling_priority: int | None
+    tags: Mapping[str, str]
+
+
+@attrs.frozen(kw_only=True)
+class Source:
+    """What specs are made of, beside the plan.
+
+    - `config_uris`: where the jobs of each pipeline read their config, by its name.
+    - `names`: all commands of all pipelines, `tiny/chip`, also those not selected.
+    - `settings_file`: the file that the settings are, or would be, read from.
+    """
+
+    settings: BatchSettings
+    config_uris: Mapping[str, str]
+    names: Sequence[str]
+    settings_file: str
+    run_name: str
+    templates: str | None = None
+
+
+def render_specs(plan: Plan, source: Source) -> dict[str, str]:
+    """The specs of `plan`, as {relative path: text} in the order of submission.
+
+    Raises `NoMatch` for a glob that no command matches, `Unfit` for all else that is wrong.
+    """
+    check_globs("batch.commands", source.settings.commands, source.names)
+    jobs = plan_jobs(plan)
+    findings = [finding for job in jobs for finding in missing(job, source)]
+    checked("AWS Batch", findings)
+    texts = {job.key: render(TEMPLATE, source.templates, job=spec(job, source)) for job in jobs}
+    requests = {key: parse(key, text) for key, text in texts.items()}
+    checked(
+        "AWS Batch",
+        [
+            f
+            for key, request in requests.items()
+            for f in check_request(key, request, source.run_name)
+        ],
+    )
+    return {path: texts[key] for key, path in zip(texts, file_names(texts), strict=True)}
+
+
+def file_names(keys: Iterable[str]) -> list[str]:
+    """`batch/01-tiny-chip.json`: numbered in order, so that a listing has it too."""
+    known = list(keys)
+    width = len(str(len(known)))
+    return [
+        f"{FOLDER}/{number:0{width}}-{plain(key)}.json" for number, key in enumerate(known, start=1)
+    ]
+
+
+def parse(key: str, text: str) -> dict[str, Any]:
+    """A rendered spec, read back. Raises `BadSpec` for what is no JSON object."""
+    try:
+        request = json.loads(text)
+    except ValueError as error:
+        raise BadSpec(f"template {TEMPLATE} gives no JSON for {key}: {error}") from None
+    if not isinstance(request, dict) or not isinstance(request.get("jobName"), str):
+        raise BadSpec(f"template {TEMPLATE} gives no request with a `jobName` for {key}")
+    if request.get("tags", {}).get(JOB_TAG) != key or RUN not in request["jobName"]:
+        wanted = f"a `jobName` with {RUN} and the tags of `job.tags`"
+        raise BadSpec(f"template {TEMPLATE} must give {wanted} for {key}: by these it is found")
+    return request
+
+
+def missing(job: Job, source: Source) -> list[str]:
+    """What the settings lack for `job`: a sentence for its queue, one for its definition."""
+    asked = asked_for(job, source)
+    kind = "gpu" if job.stage is not None and job.stage.gpu else "cpu"
+    return [
+        f"{_stage_name(job)}: no {what}; set `batch.{kind}_{key}` in {source.settings_file}, or "
+        f"{variable(f'batch.{kind}_{key}')} in the environment"
+        for key, what in (("job_queue", "job queue"), ("job_def", "job definition"))
+        if not getattr(asked, key)
+    ]
+
+
+def _stage_name(job: Job) -> str:
+    return job.key if job.stage is None else f"{job.pipeline}/{job.stage.command}"
+
+
+def asked_for(job: Job, source: Source) -> BatchCommandSettings:
+    """What is said of a job: `[batch]`, over it its pipeline, over that the globs that match."""
+    batch = source.settings
+    gpu = job.stage is not None and job.stage.gpu
+    common = {
+        field.name: getattr(batch, field.name)
+        for field in attrs.fields(BatchCommandSettings)
+        if field.name not in ("job_queue", "job_def")
+    }
+    base = BatchCommandSettings(
+        job_queue=batch.gpu_job_queue if gpu else batch.cpu_job_queue,
+        job_def=batch.gpu_job_def if gpu else batch.cpu_job_def,
+        **common,
+    )
+    if job.stage is None:
+        return attrs.evolve(base, vcpus=JOIN_VCPUS, memory_mib=JOIN_MEMORY, gpus=None)
+    said = attrs.asdict(job.stage.resources, filter=lambda _, value: value is not None)
+    name = f"{job.pipeline}/{job.stage.command}"
+    return overridden(attrs.evolve(base, **said), batch.commands, name)
+
+
+def spec(job: Job, source: Source) -> Spec:
+    """The parts of the request of `job`."""
+    asked = asked_for(job, source)
+    assert asked.job_queue is not None
+    assert asked.job_def is not None
+    return Spec(
+        name=f"{RUN}-{plain(job.key)}",
+        queue=asked.job_queue,
+        definition=asked.job_def,
+        size=job.size,
+        depends=[_depends(each.key, aligned=each.aligned) for each in job.depends],
+        resources=_resources(asked),
+        environment=_environment(job, asked.environment),
+        command=_command(job, source),
+        retry_strategy=retry_strategy(asked.attempts, asked.retry),
+        timeout_seconds=asked.timeout_seconds,
+        share_identifier=asked.share_identifier,
+        scheduling_priority=asked.scheduling_priority,
+        tags={RUN_TAG: RUN, JOB_TAG: job.key, **dict(sorted(asked.tags.items()))},
+    )
+
+
+def plain(key: str) -> str:
+    """A job's key as names of jobs and files have it: `tiny/chip.1` → `tiny-chip-1`."""
+    return re.sub(r"[^A-Za-z0-9_]", "-", key)
+
+
+def symbol(key: str) -> str:
+    """What stands for the id of the job of that key."""
+    return f"${{{key}}}"
+
+
+def _depends(key: str, *, aligned: bool) -> dict[str, str]:
+    return {"jobId": symbol(key), **({"type": "N_TO_N"} if aligned else {})}
+
+
+def _resources(asked: BatchCommandSettings) -> list[dict[str, str]]:
+    wanted = (("VCPU", asked.vcpus), ("MEMORY", asked.memory_mib), ("GPU", asked.gpus))
+    return [{"type": kind, "value": str(value)} for kind, value in wanted if value is not None]
+
+
+def _environment(job: Job, said: Mapping[str, str]) -> list[dict[str, str]]:
+    """The user's variables, and which splits it runs, where these are not all of them."""
+    variables = dict(said)
+    if job.stage is not None and job.splits is not None and not job.whole:
+        variables[SPLITS] = indices.write(job.splits)
+    return [{"name": name, "value": value} for name, value in sorted(variables.items())]
+
+
+def _command(job: Job, source: Source) -> list[str]:
+    if job.stage is None:
+        return list(JOIN_COMMAND)
+    return [*worker_argv(job.stage, source.config_uris[job.pipeline]), "--runner", "batch"]
+
+
+def worker_argv(stage: Stage, config_uri: str) -> list[str]:
+    """The command line of a child, which reads the index of its split from the environment."""
+    said = {CONFIG: config_uri, NUM_SPLITS: str(stage.num_splits)}
+    own = [word for word in stage.argv if word not in ("--split-ind", SPLIT_IND)]
+    return [said.get(word, word) for word in own]
+
+
+def retry_strategy(attempts: int | None, retry: str | None) -> dict[str, Any] | None:
+    """How often a job is tried, and after what; None leaves it to the definition.
+
+    A job that no condition matches is tried again, so the last one says EXIT to all else (AWS
+    Batch User Guide, "Automated job retries").
+    """
+    if attempts is None:
+        return None
+    if retry != "spot":
+        return {"attempts": attempts}
+    reclaimed = {"onStatusReason": "Host EC2*", "action": "RETRY"}
+    return {
+        "attempts": attempts,
+        "evaluateOnExit": [reclaimed, {"onReason": "*", "action": "EXIT"}],
+    }

@@ -1,0 +1,241 @@
+"""How a run on AWS Batch stands: jobs described a hundred a call, arrays by their summaries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from rvrun import indices
+from rvrun.aws import Client
+from rvrun.ledger import Ledger
+from rvrun.placement import SPLITS
+from rvrun.remote import RemoteFailure, RunState, StageState, State, moment
+from rvrun.runners.batch.submit import SUBMITTED, Ticket, describe, read_ids, read_tickets
+
+#: Of events in the ledger.
+CANCELLED, ENDED = "cancelled", "ended"
+#: What Batch calls a job's state (AWS Batch User Guide, "Job states").
+STATES = {
+    "SUBMITTED": State.PENDING,
+    "PENDING": State.PENDING,
+    "RUNNABLE": State.RUNNABLE,
+    "STARTING": State.RUNNING,
+    "RUNNING": State.RUNNING,
+    "SUCCEEDED": State.SUCCEEDED,
+    "FAILED": State.FAILED,
+}
+#: How a reason begins why a job is stuck (AWS Batch User Guide, "Jobs stuck in RUNNABLE").
+STUCK = ("CAPACITY:", "MISCONFIGURATION:")
+
+
+@attrs.frozen(kw_only=True)
+class Known:
+    """A job of a run with what Batch says of it: `id` and `job` are None where that is nothing."""
+
+    ticket: Ticket
+    id: str | None
+    job: Mapping[str, Any] | None
+
+    @property
+    def is_join(self) -> bool:
+        return self.ticket.is_join
+
+    @property
+    def stage(self) -> str:
+        """`tiny/chip` of `tiny/chip.1`."""
+        pipeline, _, rest = self.ticket.key.partition("/")
+        return f"{pipeline}/{rest.partition('.')[0]}"
+
+    @property
+    def num_targets(self) -> int:
+        return self.ticket.size or 1
+
+    @property
+    def state(self) -> State:
+        """Of the job itself; that of an array is no more than its children's together."""
+        if self.job is None:
+            return State.PENDING if self.id is None else State.GONE
+        return STATES[self.job["status"]]
+
+    @property
+    def counts(self) -> dict[State, int]:
+        """How many of its targets are in which state."""
+        summary = (self.job or {}).get("arrayProperties", {}).get("statusSummary") or {}
+        counts: dict[State, int] = {}
+        for word, number in summary.items():
+            if number and word in STATES:
+                counts[STATES[word]] = counts.get(STATES[word], 0) + int(number)
+        # An array has no children yet, or never will, before what it depends on is done.
+        missing = self.num_targets - sum(counts.values())
+        if missing > 0:
+            counts[self.state] = counts.get(self.state, 0) + missing
+        return counts
+
+    @property
+    def splits(self) -> list[int] | None:
+        """The splits that its children run, in their order; None for what is not split."""
+        command = self.ticket.request["containerOverrides"].get("command", ())
+        if "--num-splits" not in command:
+            return None
+        environment = self.ticket.request["containerOverrides"].get("environment", ())
+        said = [each["value"] for each in environment if each["name"] == SPLITS]
+        return indices.read(said[0]) if said else list(range(self.num_targets))
+
+    def target(self, child: int) -> str:
+        """The name of the target that its child of that index runs."""
+        splits = self.splits
+        return self.stage if splits is None else f"{self.stage}/{splits[child]}"
+
+
+def known_jobs(ledger: Ledger, reader: Client) -> dict[int, list[Known]]:
+    """The jobs of each round, in the order of submission."""
+    rounds = {number: read_tickets(ledger, number) for number in ledger.rounds()}
+    ids = {number: read_ids(ledger, number) for number in rounds}
+    flat = [id_ for of_round in ids.values() for id_ in of_round.values()]
+    described = {job["jobId"]: job for job in describe(reader, flat)}
+    return {
+        number: [
+            Known(
+                ticket=ticket,
+                id=(id_ := ids[number].get(ticket.key)),
+                job=described.get(id_) if id_ else None,
+            )
+            for ticket in tickets
+        ]
+        for number, tickets in rounds.items()
+    }
+
+
+def read_state(ledger: Ledger, reader: Client) -> RunState:
+    """How the run stands; once it is over that is kept, for Batch forgets jobs after days."""
+    if (kept := _kept(ledger)) is not None:
+        return kept
+    rounds = known_jobs(ledger, reader)
+    state = RunState(
+        run_id=ledger.run_id,
+        runner=ledger.runner,
+        stages=tuple(_stages(rounds, reader)),
+        began=moment(ledger.facts["began"]),
+        submitted=sum(1 for _ in ledger.events(SUBMITTED)) == len(rounds),
+        cancelled=_is_cancelled(ledger),
+        failure=_first_failure(rounds[max(rounds)], reader),
+    )
+    if state.is_over:
+        ended = max((stage.ended or 0 for stage in state.stages), default=0) or state.began
+        state = attrs.evolve(state, ended=ended)
+        ledger.note(ENDED, round=max(rounds), state=_to_json(state))
+    return state
+
+
+def _is_cancelled(ledger: Ledger) -> bool:
+    return any(event["round"] == ledger.num_rounds for event in ledger.events(CANCELLED))
+
+
+def _kept(ledger: Ledger) -> RunState | None:
+    for event in ledger.events(ENDED):
+        if event["round"] == ledger.num_rounds:
+            return _from_json(event["state"])
+    return None
+
+
+def _to_json(state: RunState) -> dict[str, Any]:
+    return attrs.asdict(state)
+
+
+def _from_json(values: dict[str, Any]) -> RunState:
+    stages = [
+        StageState(**{**each, "counts": {State(k): v for k, v in each["counts"].items()}})
+        for each in values["stages"]
+    ]
+    failure = values["failure"]
+    return RunState(
+        **{
+            **values,
+            "stages": tuple(stages),
+            "failure": RemoteFailure(**failure) if failure else None,
+        }
+    )
+
+
+def _stages(rounds: Mapping[int, Sequence[Known]], reader: Client) -> Iterable[StageState]:
+    """Each stage: what its last round says, and of the rounds before what succeeded."""
+    names = dict.fromkeys(job.stage for job in rounds[1] if not job.is_join)
+    for name in names:
+        of_stage = {
+            number: [job for job in jobs if job.stage == name and not job.is_join]
+            for number, jobs in rounds.items()
+        }
+        last = max(number for number, jobs in of_stage.items() if jobs)
+        yield _stage(name, of_stage, last, reader)
+
+
+def _stage(
+    name: str, of_stage: Mapping[int, Sequence[Known]], last: int, reader: Client
+) -> StageState:
+    counts = dict.fromkeys(State, 0)
+    for number, jobs in of_stage.items():
+        for job in jobs:
+            for state, many in job.counts.items():
+                if number == last or state is State.SUCCEEDED:
+                    counts[state] += many
+    described = [job.job for jobs in of_stage.values() for job in jobs if job.job]
+    # Batch tells of a plain job alone when it started.
+    starts = [job.get("startedAt") or job["createdAt"] for job in described]
+    started = counts[State.RUNNING] or counts[State.SUCCEEDED] or counts[State.FAILED]
+    stops = [job["stoppedAt"] for job in described if job.get("stoppedAt")]
+    is_stuck = counts[State.RUNNABLE] and not counts[State.RUNNING]
+    return StageState(
+        name=name,
+        counts={state: many for state, many in counts.items() if many},
+        began=min(starts) / 1000 if started and starts else None,
+        ended=max(stops) / 1000 if stops else None,
+        stuck=_stuck(of_stage[last], reader) if is_stuck else "",
+    )
+
+
+def _stuck(jobs: Iterable[Known], reader: Client) -> str:
+    """Why the first of the runnable ones does not start, if Batch says so."""
+    for job in jobs:
+        if not job.counts.get(State.RUNNABLE) or job.id is None or job.job is None:
+            continue
+        reasons = [job.job.get("statusReason", "")]
+        if job.ticket.size:
+            answer = reader.call(
+                "ListJobs", arrayJobId=job.id, jobStatus="RUNNABLE", maxResults=100
+            )
+            reasons += [child.get("statusReason", "") for child in answer["jobSummaryList"]]
+        for reason in reasons:
+            if reason.startswith(STUCK):
+                return str(reason)
+    return ""
+
+
+def _first_failure(jobs: Iterable[Known], reader: Client) -> RemoteFailure | None:
+    """That of the first job, in their order, of which one failed: nothing before it did."""
+    for job in jobs:
+        if job.counts.get(State.FAILED) and job.id is not None and not job.is_join:
+            return _failure(job, reader)
+    return None
+
+
+def _failure(job: Known, reader: Client) -> RemoteFailure:
+    assert job.job is not None
+    if job.ticket.size is None:
+        return _described_failure(job.target(0), job.job)
+    answer = reader.call("ListJobs", arrayJobId=job.id, jobStatus="FAILED", maxResults=100)
+    failed = sorted(answer["jobSummaryList"], key=lambda child: child.get("stoppedAt", 0))
+    if not failed:
+        return _described_failure(job.stage, job.job)
+    return _described_failure(job.target(failed[0]["arrayProperties"]["index"]), failed[0])
+
+
+def _described_failure(target: str, job: Mapping[str, Any]) -> RemoteFailure:
+    container = job.get("container", {})
+    reasons = (job.get("statusReason", ""), container.get("reason", ""))
+    return RemoteFailure(
+        target=target,
+        reason="; ".join(dict.fromkeys(filter(None, reasons))),
+        exit_code=container.get("exitCode"),
+    )

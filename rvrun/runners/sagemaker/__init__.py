@@ -1,0 +1,1 @@
+"""`sagemaker`: one pipeline definition, run by SageMaker Pipelines."""

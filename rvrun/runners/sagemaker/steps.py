@@ -1,0 +1,212 @@
+"""A plan as the steps of SageMaker pipelines: what each says, as values for a template. Pure.
+
+A step depends on no more than what its stage needs directly. Where all of many steps need all of
+many others, a Condition step that is always true joins them: it depends on the latter and holds
+the former, so that there are N + M names and not N x M. It takes no machine. That it *holds* them
+is how SageMaker has it: no step may depend on a Condition step, while what is inside of one is
+started when its condition is true, and other steps may depend on that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+
+from rvrun import indices
+from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, NeedKind, Plan, PlannedPipeline, Stage
+from rvrun.placement import SPLITS
+from rvrun.runners.sagemaker.machine import Machine, machine
+from rvrun.settings import SagemakerSettings
+
+
+@attrs.frozen(kw_only=True)
+class Place:
+    """Where the jobs of a pipeline find its config, and put what is theirs."""
+
+    config_uri: str
+    root_uri: str
+
+
+@attrs.frozen(kw_only=True)
+class Step:
+    """One job: a command, one split of it, or a split on each of its instances.
+
+    `splits` are the indices of those it runs; none for a command that is never split.
+    """
+
+    name: str
+    stage: str
+    splits: range
+    depends_on: tuple[str, ...]
+    machine: Machine
+    instance_count: int
+    entrypoint: tuple[str, ...]
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    output_uri: str
+
+
+@attrs.frozen(kw_only=True)
+class Join:
+    """A Condition step that is always true: `steps` start when all of `depends_on` are done."""
+
+    name: str
+    depends_on: tuple[str, ...]
+    steps: tuple[Step, ...]
+
+
+@attrs.frozen(kw_only=True)
+class Definition:
+    """One SageMaker pipeline, of one pipeline or of several that run beside each other."""
+
+    name: str
+    pipelines: tuple[str, ...]
+    steps: tuple[Step | Join, ...]
+
+    @property
+    def num_steps(self) -> int:
+        return sum(1 + len(each.steps) if isinstance(each, Join) else 1 for each in self.steps)
+
+    def jobs(self) -> Iterator[Step]:
+        """The steps that are jobs, also those in joins, each after what it depends on."""
+        for each in self.steps:
+            yield from each.steps if isinstance(each, Join) else (each,)
+
+
+def definitions(
+    plan: Plan, settings: SagemakerSettings, places: Mapping[str, Place], run_name: str
+) -> tuple[Definition, ...]:
+    """The SageMaker pipelines of `plan`: one, or one for each pipeline, as the settings say.
+
+    `places` are by the pipelines' names; `run_name` names the one of several pipelines.
+    """
+    groups: list[tuple[PlannedPipeline, ...]] = [plan.pipelines]
+    if settings.definitions == "each":
+        groups = [(pipeline,) for pipeline in plan.pipelines]
+    return tuple(
+        Definition(
+            name=_name(group, settings, run_name),
+            pipelines=tuple(pipeline.name for pipeline in group),
+            steps=tuple(
+                step
+                for pipeline in group
+                for step in _pipeline_steps(pipeline, settings, places[pipeline.name])
+            ),
+        )
+        for group in groups
+    )
+
+
+def _name(pipelines: Sequence[PlannedPipeline], settings: SagemakerSettings, run_name: str) -> str:
+    if settings.definitions == "one" and settings.pipeline_name:
+        return settings.pipeline_name
+    return pipelines[0].name if len(pipelines) == 1 else run_name
+
+
+@attrs.frozen
+class _Part:
+    """What one step runs of a stage: the splits from `first` on."""
+
+    name: str
+    splits: range
+
+
+def _parts(pipeline: str, stage: Stage, on: Machine) -> tuple[_Part, ...]:
+    """A stage cut into steps, of as many splits as may have an instance each."""
+    name = f"{pipeline}-{stage.command}"
+    if stage.num_splits is None:
+        return (_Part(name, range(0)),)
+    num, size = stage.num_splits, on.max_instances
+    if num <= size:
+        return (_Part(name, range(num)),)
+    return tuple(
+        _Part(f"{name}-{first}", range(first, min(first + size, num)))
+        for first in range(0, num, size)
+    )
+
+
+def _pipeline_steps(
+    pipeline: PlannedPipeline, settings: SagemakerSettings, place: Place
+) -> Iterator[Step | Join]:
+    parts: dict[str, tuple[_Part, ...]] = {}
+    for stage in pipeline.stages:
+        on = machine(pipeline.name, stage, settings)
+        parts[stage.command] = _parts(pipeline.name, stage, on)
+        wanted = tuple(
+            part.name
+            for need in stage.needs
+            if need.kind is NeedKind.ALL
+            for part in parts[need.command]
+        )
+        own = parts[stage.command]
+        is_joined = len(own) > 1 and len(wanted) > 1
+        steps = tuple(
+            _step(
+                pipeline.name,
+                stage,
+                part,
+                on,
+                place,
+                depends_on=(*(() if is_joined else wanted), *_aligned(stage, part, parts)),
+            )
+            for part in own
+        )
+        if is_joined:
+            name = f"{pipeline.name}-{stage.command}--join"
+            yield Join(name=name, depends_on=wanted, steps=steps)
+        else:
+            yield from steps
+
+
+def _aligned(stage: Stage, part: _Part, parts: Mapping[str, tuple[_Part, ...]]) -> tuple[str, ...]:
+    """The steps that run those splits, of stages needed aligned, that `part` runs too."""
+    return tuple(
+        other.name
+        for need in stage.needs
+        if need.kind is NeedKind.ALIGNED
+        for other in parts[need.command]
+        if other.splits.start < part.splits.stop and part.splits.start < other.splits.stop
+    )
+
+
+def _step(
+    pipeline: str,
+    stage: Stage,
+    part: _Part,
+    on: Machine,
+    place: Place,
+    *,
+    depends_on: tuple[str, ...],
+) -> Step:
+    on_instances = len(part.splits) > 1
+    entrypoint, *arguments = _argv(stage, part, on, place.config_uri)
+    is_whole = len(part.splits) == stage.num_splits
+    told = {SPLITS: indices.write(part.splits)} if on_instances and not is_whole else {}
+    return Step(
+        name=part.name,
+        stage=f"{pipeline}/{stage.command}",
+        splits=part.splits,
+        depends_on=depends_on,
+        machine=on,
+        instance_count=len(part.splits) if on_instances else on.instance_count,
+        entrypoint=(entrypoint,),
+        arguments=tuple(arguments),
+        environment={**on.environment, **told},
+        output_uri=f"{place.root_uri.rstrip('/')}/sagemaker-output",
+    )
+
+
+def _argv(stage: Stage, part: _Part, on: Machine, config_uri: str) -> Iterator[str]:
+    """The command line of a step; an instance that is a split finds out itself which one."""
+    values = {CONFIG: config_uri, NUM_SPLITS: str(stage.num_splits)}
+    if len(part.splits) == 1:
+        values[SPLIT_IND] = str(part.splits.start)
+    words = stage.argv
+    if len(part.splits) > 1:
+        at = words.index(SPLIT_IND)
+        words = (*words[: at - 1], *words[at + 1 :])
+    yield from (values.get(word, word) for word in words)
+    yield from ("--runner", "sagemaker")
+    if on.processes is not None:
+        yield from ("--torchrun", str(on.processes))

@@ -1,0 +1,509 @@
+"""AWS Batch on loopback: its REST API, and jobs that really run, as local processes.
+
+    with BatchEngine() as engine:
+        engine.add_queue("cpu"), engine.add_definition("work", command=["true"])
+        batch = engine.client("batch")
+        batch.submit_job(jobName="hello", jobQueue="cpu", jobDefinition="work")
+        engine.wait()
+        assert engine.statuses() == {"hello": "SUCCEEDED"}
+
+What is documented of the service holds; where the documentation is silent, the engine takes what is
+harder for a client: a child's id is no dependency, an array has no children (and a summary of
+zeros) until what it waits for as a whole is done, a cancelled PENDING job stays PENDING until its
+dependencies ended, the reason why a queue is stuck is told of the job at its head alone, and a
+log stream is there from its first line on.
+"""
+
+from __future__ import annotations
+
+import bisect
+import pathlib
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import attrs
+
+from tests.engines import batch_api, faults
+from tests.engines.attempts import NOT_STARTED, Attempt, Execute, Outcome, Stop, run_process
+from tests.engines.batch_jobs import (
+    RUNNING,
+    TIMED_OUT,
+    Job,
+    Queue,
+    Scheduler,
+    Unit,
+    all_ended,
+)
+from tests.engines.batch_rules import (
+    Json,
+    check_definition,
+    check_submission,
+    client_error,
+    spec_of,
+)
+from tests.engines.errors import ServiceError
+from tests.engines.faults import Delay, DropBefore, DropReplyAfter, Fault, ServerError, Throttle
+from tests.engines.http import Reply, Request, Server
+from tests.engines.logs import Logs
+from tests.engines.moto import DUMMY, REGION, client
+
+ARN = f"arn:aws:batch:{REGION}:123456789012"
+
+
+@attrs.define
+class Call:
+    """One request that came, and what became of it: done, refused, or the fault's name."""
+
+    operation: str
+    request: Json
+    number: int
+    at: float
+    outcome: str = ""
+
+
+def no_fault(operation: str, request: Json, number: int) -> Fault | None:
+    return None
+
+
+class BatchEngine:
+    """A region of AWS Batch with its logs.
+
+    `slots` jobs run at once, by `execute`; they see `environment` on top of a clean one.
+    `fault` is asked before each call. A second of a job's time-out lasts `second` seconds; a
+    terminated job is killed after `grace` seconds; a job is listed `list_lag` seconds after it was
+    submitted; `log_gaps`: pages of logs come up empty before their turn.
+    """
+
+    def __init__(
+        self,
+        *,
+        slots: int = 2,
+        execute: Execute | None = None,
+        environment: Mapping[str, str] | None = None,
+        fault: faults.Hook = no_fault,
+        second: float = 1.0,
+        grace: float = 5.0,
+        list_lag: float = 0.0,
+        log_gaps: bool = False,
+    ) -> None:
+        self.execute = execute or (lambda attempt: run_process(attempt, grace=grace))
+        self.environment = dict(environment or {})
+        self.fault = fault
+        self.second = second
+        self.list_lag = list_lag
+        self.queues: dict[str, Queue] = {}
+        self.definitions: dict[str, list[Json]] = {}
+        self.calls: list[Call] = []
+        self.errors: list[BaseException] = []  # what `execute` raised
+        self.logs = Logs(gaps=log_gaps)
+        self.scheduler = Scheduler()
+        self.changed = threading.Condition(threading.RLock())
+        self._numbers: Counter[str] = Counter()
+        self._closed = False
+        self._root = pathlib.Path(tempfile.mkdtemp(prefix="batch-"))
+        self._server = Server(self._respond)
+        self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(slots)]
+        for worker in self._workers:
+            worker.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what runs, and the server."""
+        with self.changed:
+            self._closed = True
+            for unit in self._under_way():
+                if unit.attempt:
+                    unit.attempt.stop(Stop.RECLAIMED)
+            self.changed.notify_all()
+        for worker in self._workers:
+            worker.join(timeout=30)
+        self._server.close()
+        shutil.rmtree(self._root, ignore_errors=True)
+
+    # What tests look at.
+
+    @property
+    def url(self) -> str:
+        return self._server.url
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment in which boto3 finds this engine, and nothing else."""
+        return {
+            **DUMMY,
+            "AWS_ENDPOINT_URL_BATCH": self.url,
+            "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": self.url,
+        }
+
+    def client(self, service: str, **config: Any) -> Any:
+        """A boto3 client of this engine that tries each call once, unless told otherwise."""
+        return client(service, self.url, **config)
+
+    @property
+    def jobs(self) -> dict[str, Job]:
+        return self.scheduler.jobs
+
+    @property
+    def submitted(self) -> list[Json]:
+        """Every accepted SubmitJob request, in order."""
+        with self.changed:
+            return [job.request for job in self.jobs.values()]
+
+    def job(self, name: str) -> Job:
+        """The one job of that name."""
+        with self.changed:
+            (found,) = [job for job in self.jobs.values() if job.name == name]
+        return found
+
+    def statuses(self) -> dict[str, str]:
+        """Each job's state, by name."""
+        with self.changed:
+            return {job.name: job.status for job in self.jobs.values()}
+
+    def count(self, operation: str) -> int:
+        """How many calls of an operation came."""
+        with self.changed:
+            return self._numbers[operation]
+
+    def busiest(self, operation: str, seconds: float = 1.0) -> int:
+        """The most calls of an operation that came within any such time."""
+        with self.changed:
+            times = sorted(call.at for call in self.calls if call.operation == operation)
+        return max(
+            (bisect.bisect_left(times, t + seconds) - i for i, t in enumerate(times)), default=0
+        )
+
+    def wait_for(self, condition: Callable[[], bool], timeout: float = 60.0) -> None:
+        """Until `condition` holds, which is looked at whenever something changed."""
+        with self.changed:
+            if not self.changed.wait_for(condition, timeout):
+                raise TimeoutError(f"after {timeout} s: {self.statuses()}")
+
+    def wait(self, timeout: float = 60.0) -> None:
+        """Until all jobs ended; raises what `execute` raised."""
+        self.wait_for(lambda: all_ended(self.jobs), timeout)
+        if self.errors:
+            raise self.errors[0]
+
+    def wait_until_running(self, job_id: str, timeout: float = 60.0) -> None:
+        """Until that job or child runs."""
+
+        def running() -> bool:
+            unit = self.scheduler.find(job_id)
+            return unit is not None and unit.status == RUNNING
+
+        self.wait_for(running, timeout)
+
+    # What tests do to it.
+
+    def add_queue(self, name: str, *, fair_share: bool = False, state: str = "ENABLED") -> Queue:
+        with self.changed:
+            queue = Queue(name, f"{ARN}:job-queue/{name}", fair_share, state)
+            self.queues[name] = queue
+            return queue
+
+    def add_definition(
+        self,
+        name: str,
+        *,
+        command: Sequence[str] = (),
+        fargate: bool = False,
+        environment: Mapping[str, str] | None = None,
+        resources: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> str:
+        """Register a job definition, `more` being what RegisterJobDefinition takes; its ARN."""
+        container = {
+            "image": "rvrun:latest",
+            "command": list(command),
+            "environment": [{"name": k, "value": v} for k, v in (environment or {}).items()],
+            "resourceRequirements": [
+                {"type": k, "value": v}
+                for k, v in {"VCPU": "1", "MEMORY": "2048", **(resources or {})}.items()
+            ],
+        }
+        request = {
+            "jobDefinitionName": name,
+            "type": "container",
+            "platformCapabilities": ["FARGATE" if fargate else "EC2"],
+            "containerProperties": container,
+            **more,
+        }
+        return str(self.register(request)["jobDefinitionArn"])
+
+    def freeze(self, queue: str, reason: str = "") -> None:
+        """Nothing gets out of the queue; `reason` is told of the job at its head."""
+        with self.changed:
+            self.queues[queue].frozen, self.queues[queue].blocked = True, reason
+
+    def thaw(self, queue: str) -> None:
+        with self.changed:
+            self.queues[queue].frozen, self.queues[queue].blocked = False, ""
+            self.changed.notify_all()
+
+    def reclaim(self, job_id: str) -> None:
+        """Take the spot instance away under a running job."""
+        self._stop_attempt(job_id, Stop.RECLAIMED)
+
+    def time_out(self, job_id: str) -> None:
+        """Let a running job's time be over."""
+        self._stop_attempt(job_id, Stop.TIMED_OUT)
+
+    def forget(self, job_id: str) -> None:
+        """Lose a job that ended, as the service does after days."""
+        with self.changed:
+            del self.jobs[job_id]
+
+    # What the API does; called with the lock held.
+
+    def submit(self, request: Json) -> Job:
+        queue = self.queue(request.get("jobQueue", ""))
+        definition = self.definition(request.get("jobDefinition", ""))
+        if queue.state != "ENABLED":
+            raise client_error(f"Job queue {queue.name} is not enabled")
+        fargate = "FARGATE" in definition.get("platformCapabilities", ())
+        check_submission(request, fair_share=queue.fair_share, fargate=fargate)
+        self._check_dependencies(request)
+        job_id = str(uuid.uuid4())
+        tags = dict(request.get("tags", {}))
+        job = Job(job_id, request, spec_of(request, definition), definition, queue, tags)
+        self.scheduler.add(job)
+        return job
+
+    def _check_dependencies(self, request: Json) -> None:
+        size = request.get("arrayProperties", {}).get("size")
+        for need in request.get("dependsOn", ()):
+            if "jobId" not in need:
+                continue
+            needed = self.jobs.get(need["jobId"])
+            if needed is None:
+                raise client_error(f"Job dependency {need['jobId']} does not exist")
+            if need.get("type") == "N_TO_N" and needed.size != size:
+                raise client_error(
+                    f"an N_TO_N dependency needs arrays of one size: {size} and {needed.size}"
+                )
+
+    def register(self, request: Json) -> Json:
+        with self.changed:
+            check_definition(request)
+            revisions = self.definitions.setdefault(request["jobDefinitionName"], [])
+            revision = len(revisions) + 1
+            name = f"{request['jobDefinitionName']}:{revision}"
+            definition = {
+                **request,
+                "jobDefinitionArn": f"{ARN}:job-definition/{name}",
+                "revision": revision,
+                "status": "ACTIVE",
+                "containerOrchestrationType": "ECS",
+            }
+            revisions.append(definition)
+            return definition
+
+    def definition(self, name: str) -> Json:
+        """By name, name:revision or ARN; the latest active revision where none is said."""
+        short, _, revision = name.removeprefix(f"{ARN}:job-definition/").partition(":")
+        found = [
+            definition
+            for definition in self.definitions.get(short, [])
+            if definition["status"] == "ACTIVE" and revision in {"", str(definition["revision"])}
+        ]
+        if not found:
+            raise client_error(f"JobDefinition {name} not found")
+        return found[-1]
+
+    def queue(self, name: str) -> Queue:
+        """By name or ARN."""
+        queue = self.queues.get(name.removeprefix(f"{ARN}:job-queue/"))
+        if queue is None:
+            raise client_error(f"JobQueue {name} not found")
+        return queue
+
+    def unit(self, job_id: str) -> Unit:
+        """A job, or a child of an array."""
+        unit = self.scheduler.find(job_id)
+        if unit is None:
+            raise client_error(f"Job {job_id} does not exist")
+        return unit
+
+    def _stop_attempt(self, job_id: str, why: Stop) -> None:
+        with self.changed:
+            attempt = self.unit(job_id).attempt
+            if attempt is None:
+                raise AssertionError(f"{job_id} does not run")
+        attempt.stop(why)
+
+    # Running.
+
+    def _under_way(self) -> Iterator[Unit]:
+        for job in self.jobs.values():
+            yield from (unit for unit in job.units if unit.attempt)
+
+    def _work(self) -> None:
+        while True:
+            with self.changed:
+                unit = self._next()
+                while unit is None and not self._closed:
+                    self.changed.wait()
+                    unit = self._next()
+                if self._closed or unit is None:
+                    return
+                attempt = self._start(unit)
+                self.changed.notify_all()
+            if attempt is not None:
+                self._run(unit, attempt)
+
+    def _next(self) -> Unit | None:
+        for queue in sorted(self.queues.values(), key=lambda queue: -queue.priority):
+            if not queue.frozen and queue.head():
+                return queue.waiting.popleft()
+        return None
+
+    def _start(self, unit: Unit) -> Attempt | None:
+        if unit.job.spec.impossible:
+            self.scheduler.refuse(unit, unit.job.spec.impossible)
+            return None
+        attempt = self._attempt(unit)
+        self.scheduler.start(unit, attempt)
+        return attempt
+
+    def _attempt(self, unit: Unit) -> Attempt:
+        task = uuid.uuid4().hex
+        stream = f"{unit.job.definition['jobDefinitionName']}/default/{task}"
+
+        def write(line: str) -> None:
+            with self.changed:
+                self.logs.write(stream, line)
+
+        return Attempt(
+            job_id=unit.id,
+            job_name=unit.job.name,
+            index=unit.index,
+            number=len(unit.attempts) + 1,
+            command=unit.job.spec.command,
+            environment=self._environment(unit),
+            folder=self._root / task,
+            stream=stream,
+            write=write,
+        )
+
+    def _environment(self, unit: Unit) -> dict[str, str]:
+        batch = {
+            "AWS_BATCH_JOB_ID": unit.id,
+            "AWS_BATCH_JOB_ATTEMPT": str(len(unit.attempts) + 1),
+            "AWS_BATCH_JQ_NAME": unit.job.queue.name,
+            "AWS_BATCH_CE_NAME": f"{unit.job.queue.name}-environment",
+        }
+        if unit.index is not None:
+            batch["AWS_BATCH_JOB_ARRAY_INDEX"] = str(unit.index)
+            batch["AWS_BATCH_JOB_ARRAY_SIZE"] = str(unit.job.size)
+        scripts = str(pathlib.Path(sys.executable).parent)
+        return {
+            "PATH": f"{scripts}:/usr/local/bin:/usr/bin:/bin",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",  # as in the image
+            **self.variables,
+            **self.environment,
+            **unit.job.spec.environment,
+            **batch,
+        }
+
+    def _run(self, unit: Unit, attempt: Attempt) -> None:
+        timer = self._timer(unit, attempt)
+        try:
+            outcome = self.execute(attempt)
+        except BaseException as err:  # noqa: BLE001 - a test's own; told by `wait`
+            self.errors.append(err)
+            outcome = Outcome(1)
+        if timer:
+            timer.cancel()
+        if isinstance(outcome, int):
+            outcome = Outcome(outcome)
+        outcome = _told(outcome, attempt.why, unit)
+        with self.changed:
+            if outcome.status_reason != NOT_STARTED:
+                self.logs.write(attempt.stream, "")
+            self.scheduler.finish(unit, outcome, batch_api.attempt_json(unit, attempt, outcome))
+            self.changed.notify_all()
+
+    def _timer(self, unit: Unit, attempt: Attempt) -> threading.Timer | None:
+        seconds = unit.job.spec.timeout
+        if seconds is None:
+            return None
+        timer = threading.Timer(seconds * self.second, attempt.stop, [Stop.TIMED_OUT])
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    # HTTP.
+
+    def _respond(self, request: Request) -> Reply | None:
+        if self._closed:
+            return None
+        operation, body = batch_api.read(request)
+        try:
+            return self._answer(self._taken(operation, body))
+        except Exception as err:  # noqa: BLE001 - a hook's or the engine's own; told by `wait`
+            self.errors.append(err)
+            return batch_api.error_reply(operation, batch_api.broken(repr(err)))
+
+    def _taken(self, operation: str, body: Json) -> Call:
+        with self.changed:
+            self._numbers[operation] += 1
+            call = Call(operation, body, self._numbers[operation], time.monotonic())
+            self.calls.append(call)
+        return call
+
+    def _answer(self, call: Call) -> Reply | None:
+        operation = call.operation
+        fault = self.fault(operation, call.request, call.number)
+        call.outcome = type(fault).__name__ if fault else ""
+        if isinstance(fault, Delay):
+            time.sleep(fault.seconds)
+        if isinstance(fault, DropBefore):
+            return None
+        if isinstance(fault, Throttle):
+            return batch_api.error_reply(operation, batch_api.throttled(operation))
+        if fault == ServerError():
+            return batch_api.error_reply(operation, batch_api.broken())
+        reply = self._serve(call)
+        if isinstance(fault, DropReplyAfter):
+            fault.then()
+            return None
+        if isinstance(fault, ServerError):
+            return batch_api.error_reply(operation, batch_api.broken())
+        return reply
+
+    def _serve(self, call: Call) -> Reply:
+        try:
+            with self.changed:
+                said = batch_api.serve(self, call.operation, call.request)
+                answer = batch_api.reply(call.operation, said)
+                self.changed.notify_all()
+        except ServiceError as err:
+            call.outcome = call.outcome or "refused"
+            return batch_api.error_reply(call.operation, err)
+        call.outcome = call.outcome or "done"
+        return answer
+
+
+def _told(outcome: Outcome, why: Stop | None, unit: Unit) -> Outcome:
+    """The outcome in the words of who ended it."""
+    if why is Stop.RECLAIMED:
+        return Outcome(None, "", f"Host EC2 (instance i-{uuid.uuid4().hex[:17]}) terminated.")
+    if why is Stop.TIMED_OUT:
+        return attrs.evolve(outcome, status_reason=TIMED_OUT)
+    if why is Stop.TERMINATED:
+        return attrs.evolve(outcome, status_reason=unit.stop)
+    return outcome

@@ -1,0 +1,85 @@
+"""CloudWatch Logs as far as reading one stream: GetLogEvents."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any
+
+import attrs
+
+from tests.engines.errors import ServiceError
+
+GROUP = "/aws/batch/job"
+PAGE = 10_000
+
+
+@attrs.frozen
+class Event:
+    timestamp: int
+    message: str
+
+    def to_json(self) -> dict[str, Any]:
+        time = self.timestamp
+        return {"timestamp": time, "message": self.message, "ingestionTime": time}
+
+
+def now() -> int:
+    """Milliseconds since 1970, as AWS tells time."""
+    return time.time_ns() // 1_000_000
+
+
+class Logs:
+    """Streams of one group, each a list of events. `gaps`: pages come up empty before their turn,
+    as the service is free to let them."""
+
+    def __init__(self, *, gaps: bool = False) -> None:
+        self.streams: dict[str, list[Event]] = {}
+        self.gaps = gaps
+
+    def write(self, stream: str, line: str) -> None:
+        """Add a line; empty ones are no events."""
+        events = self.streams.setdefault(stream, [])
+        if line:
+            events.append(Event(now(), line))
+
+    def get(self, request: dict[str, Any]) -> dict[str, Any]:
+        """A page of a stream. At an end, the token that was passed comes back."""
+        events = self._events(request)
+        limit = min(request.get("limit", PAGE), PAGE)
+        token = request.get("nextToken")
+        if token is None:
+            start = 0 if request.get("startFromHead") else max(0, len(events) - limit)
+            return _page(events, start, start + limit)
+        direction, at, *gap = token.split("/")
+        if direction not in {"f", "b"} or not at.isdecimal():
+            raise ServiceError("InvalidParameterException", "The specified nextToken is invalid.")
+        place = int(at)
+        if direction == "b":
+            return _page(events, max(0, place - limit), place)
+        if self.gaps and not gap and place < len(events):
+            return {**_page(events, place, place), "nextForwardToken": f"f/{place}/gap"}
+        page = _page(events, place, place + limit)
+        return page if page["events"] else {**page, "nextForwardToken": token}
+
+    def _events(self, request: dict[str, Any]) -> list[Event]:
+        if request.get("logGroupName", request.get("logGroupIdentifier")) != GROUP:
+            raise ServiceError(
+                "ResourceNotFoundException", "The specified log group does not exist."
+            )
+        if request.get("logStreamName") not in self.streams:
+            raise ServiceError(
+                "ResourceNotFoundException", "The specified log stream does not exist."
+            )
+        start, end = request.get("startTime", 0), request.get("endTime")
+        events = self.streams[request["logStreamName"]]
+        return [e for e in events if start <= e.timestamp and (end is None or e.timestamp < end)]
+
+
+def _page(events: list[Event], start: int, end: int) -> dict[str, Any]:
+    page = [event.to_json() for event in itertools.islice(events, start, end)]
+    return {
+        "events": page,
+        "nextForwardToken": f"f/{start + len(page)}",
+        "nextBackwardToken": f"b/{start}",
+    }
