@@ -231,7 +231,7 @@ def test_verbosity_tmpdir_and_profile_reach_targets(place: Place, runner: str) -
     place.write(".rastervision/mine", "[tiles]\ngreeting=from my profile\n")
     tmpdir = str(place.folder / "my tmp")
     words = ("run", runner, "tiles.py", "-a", "root_uri", "out", "-a", "analyze", "true")
-    place.rvrun("--tmpdir", tmpdir, "-vv", *words, RV_PROFILE="mine")
+    place.rvrun("-p", "mine", "--tmpdir", tmpdir, "-vv", *words)
     assert json.loads(place.read("out/surroundings.json")) == {
         "verbosity": 3,
         "greeting": "from my profile",

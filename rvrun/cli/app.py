@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from rvrun import __version__
+from rvrun import __version__, rv_settings
 from rvrun.cli import check, compare, remote, schema, verbs
 from rvrun.cli.chatter import say
 from rvrun.cli.common import Common, join_args
@@ -70,6 +70,9 @@ def common(
     ] = False,
 ) -> None:
     """Compile pipelines of commands into a plan, render it as a Makefile, and run it."""
+    # What is run, here or in processes of its own, reads these where it is Raster Vision's.
+    if profile is not None and rv_settings.has_profile(profile):
+        os.environ[rv_settings.PROFILE] = profile
     if tmpdir is not None:
         os.environ["TMPDIR"] = os.path.abspath(tmpdir)
     context.obj = Common(profile=profile, quiet=quiet, verbose=verbose, tmpdir=tmpdir)
