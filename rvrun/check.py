@@ -11,7 +11,6 @@ Where it cannot, the check of that very thing tells why, and those that need it 
 
 from __future__ import annotations
 
-import enum
 import fcntl
 import functools
 import os
@@ -33,11 +32,13 @@ from rvrun import __version__, gpu, paths
 from rvrun.artifacts import render_common, to_text
 from rvrun.compile import compile_plan, idle_splits
 from rvrun.errors import RvrunError, UnknownName, UserCodeError
+from rvrun.findings import Finding, error, ok, warning
 from rvrun.load import LoadedPipeline, load
 from rvrun.model import Plan
 from rvrun.resolve import CannotImport
 from rvrun.run_command import INTERNAL, user_frames
-from rvrun.runners import Run, Runner, find_runner, runner_names
+from rvrun.runners import Remote, Run, Runner, as_remote, find_runner, runner_names
+from rvrun.runners.findings import Unfit
 from rvrun.runners.local import num_cpus
 from rvrun.settings import PROFILE, Settings, load_settings, options, variable
 from rvrun.splits import BadSplits, parse_splits
@@ -67,44 +68,6 @@ except BaseException as error:
     worker.print_traceback(error.with_traceback(error.__traceback__.tb_next))
     sys.exit(1)
 """
-
-
-class Level(enum.StrEnum):
-    """How bad a finding is. With a warning all can run; with an error something would fail."""
-
-    OK = "ok"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-@attrs.frozen
-class Finding:
-    """What a check found.
-
-    - `mend`: what to type or change; empty if all is well.
-    - `details`: the user's own traceback, where their code raised.
-    """
-
-    level: Level
-    subject: str
-    text: str
-    mend: str = ""
-    details: str = ""
-
-
-def ok(subject: str, text: str) -> Finding:
-    """What is as it should be."""
-    return Finding(Level.OK, subject, text)
-
-
-def warning(subject: str, text: str, mend: str) -> Finding:
-    """What may not be as the user means it."""
-    return Finding(Level.WARNING, subject, text, mend)
-
-
-def error(subject: str, text: object, mend: str, details: str = "") -> Finding:
-    """What would fail."""
-    return Finding(Level.ERROR, subject, str(text), mend, details)
 
 
 @attrs.frozen(kw_only=True)
@@ -168,15 +131,25 @@ class Case:
         )
 
     @functools.cached_property
+    def remote(self) -> Remote | None:
+        """The runner, if its jobs run on other machines."""
+        return None if isinstance(self.runner, RvrunError) else as_remote(self.runner)
+
+    @functools.cached_property
+    def run(self) -> Run | None:
+        """What the runner would be given."""
+        plan, settings, out = self.plan, self.settings, self.asked.out
+        if not isinstance(plan, Plan) or isinstance(settings, RvrunError) or out is None:
+            return None
+        return Run(plan=plan, pipelines=tuple(self.loaded), out=out, settings=settings)
+
+    @functools.cached_property
     def files(self) -> Mapping[str, str] | RvrunError | None:
         """What would be written into the run directory."""
-        plan, runner, settings = self.plan, self.runner, self.settings
-        if not isinstance(plan, Plan) or isinstance(runner, RvrunError):
+        run, runner = self.run, self.runner
+        if run is None or isinstance(runner, RvrunError):
             return None
-        if isinstance(settings, RvrunError) or self.asked.out is None:
-            return None
-        run = Run(plan=plan, pipelines=tuple(self.loaded), out=self.asked.out, settings=settings)
-        return attempt(lambda: {**render_common(plan, self.loaded), **runner.render(run)})
+        return attempt(lambda: {**render_common(run.plan, self.loaded), **runner.render(run)})
 
 
 def attempt(function: Callable[[], T]) -> T | RvrunError:
@@ -334,7 +307,7 @@ def check_jobs(case: Case) -> Iterator[Finding]:
 def check_gpus(case: Case) -> Iterator[Finding]:
     """GPUs are there for those who want them, with slots that can be locked."""
     settings = case.settings
-    if isinstance(settings, RvrunError):
+    if isinstance(settings, RvrunError) or case.remote is not None:
         return
     local, found = settings.local, gpu.find_gpus()
     devices = list(local.gpus) or found
@@ -424,7 +397,10 @@ def _mend_plan(problem: RvrunError) -> str:
 def check_files(case: Case) -> Iterator[Finding]:
     """The runner can render the plan with these settings, into files that can be named so."""
     files = case.files
-    if isinstance(files, RvrunError):
+    if isinstance(files, Unfit):
+        for finding in files.findings:
+            yield error(files.runner, finding, "change what it names")
+    elif isinstance(files, RvrunError):
         yield error("files", files, "change what it names")
     elif files is not None and case.asked.out is not None:
         longest = max((pathlib.PurePath(path).name for path in files), key=_num_bytes)
@@ -434,6 +410,12 @@ def check_files(case: Case) -> Iterator[Finding]:
             yield error("files", text, "give the pipeline a shorter `name`")
         else:
             yield ok("files", f"{count(len(files), 'file')} rendered")
+
+
+def check_aws(case: Case) -> Iterator[Finding]:
+    """AWS would take what is rendered; asked only where there is something to take."""
+    if case.remote is not None and case.run is not None and isinstance(case.files, Mapping):
+        yield from case.remote.examine(case.run)
 
 
 def _num_bytes(name: str) -> int:
@@ -528,6 +510,8 @@ def check_root_uris(case: Case) -> Iterator[Finding]:
         root = pipeline.root_uri
         name = f"{pipeline.name}: {root or '.'}"
         if place := scheme(root):
+            if case.remote is not None:
+                continue
             text = f"{name} is not checked: {place} is for the pipeline's own code to reach"
             mend = f"see that its commands can read and write {place} from here, or use a path"
             yield warning("root_uri", text, mend)
@@ -597,6 +581,7 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     check_config,
     check_plan,
     check_files,
+    check_aws,
     check_targets,
     check_run_dir,
     check_root_uris,

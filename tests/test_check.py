@@ -252,8 +252,9 @@ def test_a_runner_that_does_not_exist(tiny: Project) -> None:
         (
             "error",
             "runner",
-            "unknown runner `lokal`, did you mean `local`?; known: `inprocess`, `local`",
-            "type --runner inprocess or --runner local",
+            "unknown runner `lokal`, did you mean `local`?; known: `batch`, `inprocess`, `local`, "
+            "`sagemaker`",
+            "type --runner batch or --runner inprocess or --runner local or --runner sagemaker",
         )
     ]
     assert "config" not in subjects(tiny, *words, code=2)
@@ -325,7 +326,8 @@ def test_templates(tiny: Project) -> None:
     ((level, _, text, mend),) = problems(tiny, *words)
     assert (level, text) == (
         "warning",
-        "own has none that replaces one of rvrun's (Makefile.j2)",
+        "own has none that replaces one of rvrun's (Makefile.j2, batch-job.json.j2, "
+        "sagemaker.json.j2)",
     )
     assert mend == f"write own/Makefile.j2, or {change}"
     tiny.write("own/Makefile.j2", "all:\n")

@@ -12,9 +12,10 @@ import attrs
 import typer
 
 from rvrun import check as checks
-from rvrun.check import Asked, Finding, Level
+from rvrun.check import Asked
 from rvrun.cli import common
 from rvrun.errors import DONE, INVALID
+from rvrun.findings import Finding, Level
 from rvrun.text import count
 
 COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}

@@ -11,6 +11,7 @@ from typing import Protocol, cast
 import attrs
 
 from rvrun.errors import check_known
+from rvrun.findings import Finding
 from rvrun.ledger import Ledger, run_name
 from rvrun.load import LoadedPipeline
 from rvrun.model import Plan
@@ -107,6 +108,9 @@ class Remote(Runner, Protocol):
     """
 
     TITLE: str
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        """Whether AWS would take the run, by asking it; nothing is changed there."""
 
     def submit(self, run: Run, told: Told) -> Ledger:
         """Submit all of `run`; where one of the same was cut off, go on with that.

@@ -198,7 +198,8 @@ def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]
         ),
         (
             ("run", "lokal", "args.py", "-a", "title", "x"),
-            "unknown runner `lokal`, did you mean `local`?; known: `inprocess`, `local`",
+            "unknown runner `lokal`, did you mean `local`?; known: `batch`, `inprocess`, `local`, "
+            "`sagemaker`",
         ),
         (("plan", "args.py", "-a", "title", "x", "--out", ""), "--out is empty; name a directory"),
         (
@@ -225,7 +226,7 @@ def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]
         ),
         (
             ("run_command", "c.json", "work", "--runner", "nobody"),
-            "unknown runner `nobody`; known: `inprocess`, `local`",
+            "unknown runner `nobody`; known: `batch`, `inprocess`, `local`, `sagemaker`",
         ),
     ],
 )

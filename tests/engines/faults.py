@@ -44,7 +44,15 @@ class Delay:
     seconds: float
 
 
-Fault = Throttle | DropBefore | DropReplyAfter | ServerError | Delay
+@attrs.frozen
+class Refuse:
+    """The service refuses the call for good; nothing was done. Not of every engine."""
+
+    code: str
+    message: str = "no"
+
+
+Fault = Throttle | DropBefore | DropReplyAfter | ServerError | Delay | Refuse
 #: From an operation's name, its request, and which call of that operation it is (from 1).
 Hook = Callable[[str, dict[str, Any], int], Fault | None]
 

@@ -1,4 +1,4 @@
-"""CloudWatch Logs as far as reading one stream: GetLogEvents."""
+"""CloudWatch Logs as far as finding streams and reading one: GetLogEvents, DescribeLogStreams."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Logs:
     """Streams of one group, each a list of events. `gaps`: pages come up empty before their turn,
     as the service is free to let them."""
 
-    def __init__(self, *, gaps: bool = False) -> None:
+    def __init__(self, group: str = GROUP, *, gaps: bool = False) -> None:
+        self.group = group
         self.streams: dict[str, list[Event]] = {}
         self.gaps = gaps
 
@@ -62,11 +63,25 @@ class Logs:
         page = _page(events, place, place + limit)
         return page if page["events"] else {**page, "nextForwardToken": token}
 
-    def _events(self, request: dict[str, Any]) -> list[Event]:
-        if request.get("logGroupName", request.get("logGroupIdentifier")) != GROUP:
+    def describe(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The streams whose names begin so, by name; with `gaps` one a page."""
+        self._check_group(request)
+        prefix = request.get("logStreamNamePrefix", "")
+        names = sorted(name for name in self.streams if name.startswith(prefix))
+        start, size = int(request.get("nextToken", "0")), 1 if self.gaps else 50
+        page: dict[str, Any] = {
+            "logStreams": [{"logStreamName": name} for name in names[start : start + size]]
+        }
+        return {**page, "nextToken": str(start + size)} if names[start + size :] else page
+
+    def _check_group(self, request: dict[str, Any]) -> None:
+        if request.get("logGroupName", request.get("logGroupIdentifier")) != self.group:
             raise ServiceError(
                 "ResourceNotFoundException", "The specified log group does not exist."
             )
+
+    def _events(self, request: dict[str, Any]) -> list[Event]:
+        self._check_group(request)
         if request.get("logStreamName") not in self.streams:
             raise ServiceError(
                 "ResourceNotFoundException", "The specified log stream does not exist."

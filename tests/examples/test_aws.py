@@ -99,3 +99,18 @@ def test_the_pages_settings_are_settings(template: dict[str, Any], in_folder: pa
         value = outputs[output]["Value"]["Fn::Sub"]
         assert said[key] == value.replace("${AWS::StackName}", "rvrun")
     assert batch.commands["predict*"].vcpus == 8
+
+
+def test_the_pages_run_renders(project: Project) -> None:
+    """Without an account, what the page types gives its requests, one a job."""
+    project.write("rvrun.toml", "".join(blocks(PAGE, "toml")))
+    args, render = (
+        line for line in PAGE.splitlines() if line.startswith(("ARGS=", "rvrun render batch"))
+    )
+    said = args.removeprefix("ARGS=(").rstrip(")").replace("$BUCKET", "s3://bucket")
+    words = render.replace('"${ARGS[@]}"', said).replace("examples/", f"{ROOT}/examples/")
+    project.run(*words.split())
+    specs = [path.name for path in project.folder.rglob("[0-9]-landcover-*.json")]
+    assert sorted(name.split("-")[2] for name in specs) == [
+        f"{command}.json" for command in ("analyze", "bundle", "chip", "eval", "predict", "train")
+    ]

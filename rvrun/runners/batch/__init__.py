@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from rvrun import ledger as ledgers
 from rvrun import storage
 from rvrun.aws import Account, Client, Pace
+from rvrun.findings import Finding, Level
 from rvrun.ledger import Ledger
 from rvrun.remote import OVER, CutOff, NothingToRetry, RunState, State, StillGoing, Told
 from rvrun.runners import Run
+from rvrun.runners.batch.doctor import check_definitions, check_queues
 from rvrun.runners.batch.logs import job_of, read_log
 from rvrun.runners.batch.retry import Failed, retry_files
 from rvrun.runners.batch.specs import FOLDER, Source, render_specs
@@ -23,9 +25,11 @@ from rvrun.runners.batch.submit import (
     THREADS,
     Submitter,
     Ticket,
+    is_spec,
     read_ids,
     read_tickets,
 )
+from rvrun.runners.cloud import check_account, check_buckets
 from rvrun.settings import Settings, project_file
 from rvrun.shipping import check_roots, ship
 
@@ -61,16 +65,33 @@ def render(run: Run) -> dict[str, str]:
     return {**files, UPLOADS: json.dumps(paths, indent=2, ensure_ascii=False) + "\n"}
 
 
+def examine(run: Run) -> Iterator[Finding]:
+    """Whether AWS would take the run: the account, its queues and definitions, the buckets."""
+    account = _account(run.settings)
+    findings = list(check_account(account))
+    yield from findings
+    if any(finding.level is Level.ERROR for finding in findings):
+        return
+    requests = [json.loads(text) for path, text in render(run).items() if is_spec(path)]
+    batch = account.reader("batch")
+    yield from check_queues(batch, requests)
+    yield from check_definitions(batch, requests)
+    yield from check_buckets(account, [pipeline.config.root_uri for pipeline in run.planned])
+
+
+def _account(settings: Settings) -> Account:
+    return Account(profile=settings.aws.profile, region=settings.aws.region)
+
+
 def submit(run: Run, told: Told) -> Ledger:
     """Submit all of `run`; where one of the same was cut off, go on with that."""
-    settings = run.settings
-    account = Account(profile=settings.aws.profile, region=settings.aws.region)
+    account = _account(run.settings)
     files = render(run)
     ledger = _unfinished(run.run_dir, files)
     if ledger is None:
         ledger = ledgers.create(run.run_dir, run.run_name, "batch", account, files)
     upload(ledger, account)
-    _submit_round(ledger, 1, settings.batch.submit_rate, told)
+    _submit_round(ledger, 1, run.settings.batch.submit_rate, told)
     return ledger
 
 

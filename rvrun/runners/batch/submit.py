@@ -99,7 +99,13 @@ def read_tickets(ledger: Ledger, number: int) -> list[Ticket]:
 
 def spec_paths(folder: pathlib.Path) -> list[pathlib.Path]:
     """The files of specs in a folder, in their order."""
-    return sorted(path for path in folder.glob("*.json") if path.name[0].isdigit())
+    return sorted(path for path in folder.glob("*.json") if is_spec(f"{FOLDER}/{path.name}"))
+
+
+def is_spec(path: str) -> bool:
+    """Whether a rendered file, by its relative path, is a spec: `batch/1-tiny-chip.json`."""
+    folder, _, name = path.rpartition("/")
+    return folder == FOLDER and name[:1].isdigit()
 
 
 def read_ids(ledger: Ledger, number: int) -> dict[str, str]:

@@ -1,1 +1,284 @@
-"""`sagemaker`: one pipeline definition, run by SageMaker Pipelines."""
+"""`sagemaker`: SageMaker Pipelines. Rendered, started, looked at, stopped and retried."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator, Mapping
+
+from rvrun import ledger as ledgers
+from rvrun import storage
+from rvrun.aws import Account, AwsError, Client, Refused
+from rvrun.globs import check_globs
+from rvrun.ledger import Ledger
+from rvrun.remote import CutOff, NothingToRetry, RunState, State, StillGoing, Told
+from rvrun.runners import Run
+from rvrun.runners.findings import checked
+from rvrun.runners.sagemaker.definition import problems, render_definition, request
+from rvrun.runners.sagemaker.files import (
+    FOLDER,
+    Submission,
+    Written,
+    read_submissions,
+    read_uploads,
+    write_files,
+)
+from rvrun.runners.sagemaker.logs import place_of, read_log
+from rvrun.runners.sagemaker.machine import missing
+from rvrun.runners.sagemaker.quota import quota_problems
+from rvrun.runners.sagemaker.state import (
+    CANCELLED,
+    RETRIED,
+    Execution,
+    executions,
+    is_cancelled,
+    read_state,
+)
+from rvrun.runners.sagemaker.steps import Definition, Place, definitions
+from rvrun.runners.sagemaker.submit import (
+    INTENDED,
+    MISSING,
+    RETRY,
+    STARTED,
+    STOP,
+    SUBMITTED,
+    Submitter,
+    display_name,
+    failed_to_start,
+    started,
+)
+from rvrun.settings import Settings, project_file
+from rvrun.shipping import check_roots, ship
+
+RUNNER = "sagemaker"
+OWNS = (FOLDER,)
+TITLE = "SageMaker Pipelines"
+
+
+def render(run: Run) -> dict[str, str]:
+    """The definitions, and what their jobs read: all that is needed to start them.
+
+    Raises `LocalRoot`, `NoMatch`, or `Unfit` with all else that SageMaker would refuse.
+    """
+    check_roots(run.planned, TITLE)
+    settings = run.settings.sagemaker
+    names = [f"{each.name}/{c.name}" for each in run.pipelines for c in each.declared.commands]
+    check_globs("sagemaker.commands", settings.commands, names)
+    shipments = {pipeline.name: ship(pipeline) for pipeline in run.planned}
+    places = {
+        each.name: Place(config_uri=shipments[each.name].config_uri, root_uri=each.config.root_uri)
+        for each in run.planned
+    }
+    written = [
+        _write(definition, run, places[definition.pipelines[0]].root_uri)
+        for definition in definitions(run.plan, settings, places, run.run_name)
+    ]
+    checked(
+        TITLE,
+        [
+            *missing(run.plan, settings, project_file()),
+            *_name_problems(run),
+            *quota_problems(run.plan, settings, places, run.run_name),
+            *(found for each in written for found in problems(each.values, each.request)),
+        ],
+    )
+    shipped = {uri: text for each in shipments.values() for uri, text in each.files.items()}
+    return write_files(written, shipped)
+
+
+def _write(definition: Definition, run: Run, root_uri: str) -> Written:
+    settings = run.settings.sagemaker
+    return Written(
+        definition=definition,
+        values=render_definition(definition, settings, run.settings.templates),
+        request=request(definition, settings),
+        root_uri=root_uri,
+    )
+
+
+def _name_problems(run: Run) -> Iterator[str]:
+    settings = run.settings.sagemaker
+    if settings.definitions == "each" and settings.pipeline_name is not None:
+        yield (
+            f"`sagemaker.pipeline_name` is {settings.pipeline_name!r}, and with "
+            '`sagemaker.definitions = "each"` every pipeline has its own name: leave one out'
+        )
+
+
+def submit(run: Run, told: Told) -> Ledger:
+    """Start all of `run`; where one of the same was cut off, go on with that."""
+    aws = run.settings.aws
+    account = Account(profile=aws.profile, region=aws.region)
+    files = render(run)
+    ledger = _unfinished(run.run_dir, files)
+    if ledger is None:
+        ledger = ledgers.create(run.run_dir, run.run_name, RUNNER, account, files)
+    for uri, content in read_uploads(ledger.round_folder(1)).items():
+        storage.write(uri, content, account)
+    submissions = read_submissions(ledger.round_folder(1))
+    submitter = _submitter(ledger)
+    for done, submission in enumerate(submissions, start=1):
+        try:
+            submitter.submit(submission)
+        except AwsError as error:
+            raise failed_to_start(ledger, len(submissions), error) from error
+        told(done, len(submissions))
+    ledger.note(SUBMITTED)
+    return ledger
+
+
+def _submitter(ledger: Ledger) -> Submitter:
+    # It asks again by itself, and more patiently than botocore.
+    return Submitter(ledger=ledger, sagemaker=ledger.account.maker(RUNNER))
+
+
+def _unfinished(run_dir: pathlib.Path, files: Mapping[str, str]) -> Ledger | None:
+    """The latest run of a run directory, where it was cut off; None where a new one can begin.
+
+    Raises `CutOff` where that had other files, `StillGoing` where it was submitted and is not over.
+    """
+    runs = [ledger for ledger in ledgers.ledgers(run_dir) if ledger.runner == RUNNER]
+    if not runs or is_cancelled(runs[-1]):
+        return None
+    last = runs[-1]
+    if last.has(SUBMITTED):
+        if not state(last).is_over:
+            raise StillGoing(last.run_id)
+        return None
+    if _files(last) != files:
+        raise CutOff(last.run_id)
+    return last
+
+
+def _files(ledger: Ledger) -> dict[str, str]:
+    folder = ledger.round_folder(1)
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def state(ledger: Ledger) -> RunState:
+    """How a run stands."""
+    return read_state(ledger, ledger.account.reader(RUNNER))
+
+
+def logs(ledger: Ledger, target: str, *, follow: bool) -> Iterator[str]:
+    """The lines of a target's last try; with `follow` as they come, until it ends."""
+    sagemaker = ledger.account.reader(RUNNER)
+    place = place_of(executions(ledger, sagemaker), target)
+    name = place.execution.submission.name
+
+    def again() -> Execution:
+        return next(e for e in executions(ledger, sagemaker) if e.submission.name == name)
+
+    return read_log(place, again, ledger.account.reader("logs"), follow=follow)
+
+
+def cancel(ledger: Ledger, told: Told) -> int:
+    """Stop all executions that go on; how many jobs were to run or ran.
+
+    What was about to be started when the run was cut off is looked for first.
+    """
+    submitter = _submitter(ledger)
+    _find_lost(ledger)
+    found = executions(ledger, ledger.account.reader(RUNNER))
+    going = [each for each in found if each.arn is not None and not each.is_over]
+    for done, execution in enumerate(going, start=1):
+        _stop(execution, ledger, submitter)
+        told(done, len(going))
+    ledger.note(CANCELLED)
+    return sum(len(_unfinished_jobs(execution)) for execution in going)
+
+
+def _stop(execution: Execution, ledger: Ledger, submitter: Submitter) -> None:
+    """Stop an execution, unless it has just ended or is being stopped."""
+    name, request = execution.submission.name, {"PipelineExecutionArn": execution.arn}
+    try:
+        number = _next_number(ledger, STOP, name)
+        submitter.ask("StopPipelineExecution", STOP, name, request, number)
+    except Refused:
+        now = submitter.sagemaker.call("DescribePipelineExecution", **request)
+        if now["PipelineExecutionStatus"] == "Executing":
+            raise
+
+
+def _unfinished_jobs(execution: Execution) -> list[str]:
+    over = (State.SUCCEEDED, State.FAILED, State.GONE)
+    return [job.name for job in execution.submission.jobs if execution.state(job) not in over]
+
+
+def _find_lost(ledger: Ledger) -> None:
+    """Note the executions that were started, though that was not noted: by the run's id."""
+    known, name = started(ledger), display_name(ledger.run_id)
+    intended = {event["pipeline"] for event in ledger.events(INTENDED)}
+    for submission in read_submissions(ledger.round_folder(1)):
+        if submission.name in intended and submission.name not in known:
+            for summary in _summaries(submission, ledger.account.reader(RUNNER)):
+                if summary.get("PipelineExecutionDisplayName") == name:
+                    arn = summary["PipelineExecutionArn"]
+                    ledger.note(STARTED, pipeline=submission.name, execution=arn)
+
+
+def _summaries(submission: Submission, sagemaker: Client) -> Iterator[Mapping[str, str]]:
+    try:
+        for page in sagemaker.pages(
+            "ListPipelineExecutions", "NextToken", PipelineName=submission.name, MaxResults=100
+        ):
+            yield from page["PipelineExecutionSummaries"]
+    except AwsError as error:
+        if error.code != MISSING:
+            raise
+
+
+def _next_number(ledger: Ledger, what: str, pipeline: str) -> int:
+    """Which time this is, of a call that each time is meant anew."""
+    asked = [(event["what"], event["pipeline"]) for event in ledger.events(INTENDED)]
+    return 1 + asked.count((what, pipeline))
+
+
+def retry(ledger: Ledger, settings: Settings, told: Told) -> int:
+    """Go on with the executions that failed or were stopped; how many targets go again.
+
+    What succeeded stays. Where an earlier retry was cut off, go on with that. Raises `StillGoing`,
+    `NothingToRetry`.
+    """
+    submitter = _submitter(ledger)
+    found = executions(ledger, ledger.account.reader(RUNNER))
+    lost = _lost_retries(ledger)
+    failed = [
+        each
+        for each in found
+        if each.arn is not None and (each.has_failed or each.submission.name in lost)
+    ]
+    if not lost and not all(each.is_over for each in found):
+        raise StillGoing(ledger.run_id)
+    if not failed:
+        raise NothingToRetry(ledger.run_id)
+    again = sum(_num_again(execution) for execution in failed)
+    for done, execution in enumerate(failed, start=1):
+        name = execution.submission.name
+        number = lost[name] if name in lost else _next_number(ledger, RETRY, name)
+        asked = {"PipelineExecutionArn": execution.arn}
+        submitter.ask("RetryPipelineExecution", RETRY, name, asked, number)
+        ledger.note(RETRIED, pipeline=name, number=number)
+        told(done, len(failed))
+    return again
+
+
+def _lost_retries(ledger: Ledger) -> dict[str, int]:
+    """The retries that were intended and not noted as done: their number, by pipeline."""
+    done = {(event["pipeline"], event["number"]) for event in ledger.events(RETRIED)}
+    return {
+        event["pipeline"]: event["number"]
+        for event in ledger.events(INTENDED)
+        if event["what"] == RETRY and (event["pipeline"], event["number"]) not in done
+    }
+
+
+def _num_again(execution: Execution) -> int:
+    return sum(
+        len(job.targets)
+        for job in execution.submission.jobs
+        if execution.state(job) is not State.SUCCEEDED
+    )

@@ -1,0 +1,401 @@
+"""The engine is held to what SageMaker Pipelines documents, by boto3 over HTTP."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import botocore.exceptions
+import pytest
+
+from tests.engines import faults
+from tests.engines.attempts import Attempt
+from tests.engines.sagemaker import SagemakerEngine
+
+Json = dict[str, Any]
+ROLE = "arn:aws:iam::123456789012:role/rvrun"
+JOIN = {"Conditions": [{"Type": "Equals", "LeftValue": 1, "RightValue": 1}], "ElseSteps": []}
+TOKEN = "t" * 32
+
+
+def step(name: str, script: str, *needs: str, count: int = 1, **more: Any) -> Json:
+    """A processing step that runs a shell script on each instance."""
+    cluster = {"InstanceCount": count, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 30}
+    arguments = {
+        "AppSpecification": {
+            "ImageUri": "image",
+            "ContainerEntrypoint": ["sh"],
+            "ContainerArguments": ["-c", script],
+        },
+        "ProcessingResources": {"ClusterConfig": cluster},
+        "RoleArn": ROLE,
+    }
+    depends = {"DependsOn": list(needs)} if needs else {}
+    return {"Name": name, "Type": "Processing", **depends, "Arguments": arguments, **more}
+
+
+def join(name: str, needs: list[str], *steps: Json) -> Json:
+    arguments = {**JOIN, "IfSteps": list(steps)}
+    return {"Name": name, "Type": "Condition", "DependsOn": needs, "Arguments": arguments}
+
+
+def text(*steps: Json) -> str:
+    return json.dumps({"Version": "2020-12-01", "Metadata": {}, "Steps": list(steps)})
+
+
+class Region:
+    """An engine, and short ways to use it."""
+
+    def __init__(self, engine: SagemakerEngine) -> None:
+        self.engine = engine
+        self.sagemaker = engine.client("sagemaker")
+        self.logs = engine.client("logs")
+
+    def create(self, *steps: Json, name: str = "p", **more: Any) -> str:
+        request = {"PipelineName": name, "RoleArn": ROLE, "PipelineDefinition": text(*steps)}
+        return self.sagemaker.create_pipeline(**{**request, **more})["PipelineArn"]
+
+    def start(self, **more: Any) -> str:
+        request = {"PipelineName": "p", **more}
+        return self.sagemaker.start_pipeline_execution(**request)["PipelineExecutionArn"]
+
+    def run(self, *steps: Json, **more: Any) -> str:
+        """Create, start and wait for the end; the execution's ARN."""
+        self.create(*steps, **more)
+        arn = self.start()
+        self.engine.wait()
+        return arn
+
+    def status(self, arn: str) -> str:
+        told = self.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
+        return told["PipelineExecutionStatus"]
+
+    def steps(self, arn: str, **more: Any) -> list[Json]:
+        request = {"PipelineExecutionArn": arn, "SortOrder": "Ascending", **more}
+        told = self.sagemaker.list_pipeline_execution_steps(**request)
+        return told["PipelineExecutionSteps"]
+
+
+Start = Callable[..., Region]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts engines."""
+    engines: list[SagemakerEngine] = []
+
+    def begin(**options: Any) -> Region:
+        engines.append(SagemakerEngine(**options))
+        return Region(engines[-1])
+
+    yield begin
+    for engine in engines:
+        engine.close()
+
+
+def refusal(call: Callable[..., object], *args: Any, **more: Any) -> str:
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        call(*args, **more)
+    error = caught.value.response["Error"]
+    return f"{error['Code']}: {error['Message']}"
+
+
+def test_steps_run_after_what_they_depend_on(start: Start) -> None:
+    """Whatever the order in which they stand; also those inside of a join, and after it."""
+    ran: list[str] = []
+    region = start(execute=lambda attempt: ran.append(attempt.job_name) or 0)
+    arn = region.run(
+        step("d", "", "c-0", "c-1"),
+        join("j", ["a-0", "a-1"], step("c-0", ""), step("c-1", "")),
+        step("a-0", "", "first"),
+        step("a-1", "", "first"),
+        step("first", ""),
+    )
+    assert region.status(arn) == "Succeeded"
+    assert (ran[0], set(ran[1:3]), set(ran[3:5]), ran[5:]) == (
+        "first",
+        {"a-0", "a-1"},
+        {"c-0", "c-1"},
+        ["d"],
+    )
+    assert {each["StepName"]: each["StepStatus"] for each in region.steps(arn)} == dict.fromkeys(
+        ["first", "a-0", "a-1", "j", "c-0", "c-1", "d"], "Succeeded"
+    )
+
+
+def test_jobs_are_processes_with_logs(start: Start) -> None:
+    """A stream an instance, found by the job's name, which the step's ARN ends in."""
+    region = start(environment={"A": "1"})
+    arn = region.run(step("one", "echo $A $B; echo err >&2", count=2, DisplayName="x"))
+    (told,) = region.steps(arn)
+    job = told["Metadata"]["ProcessingJob"]["Arn"].rpartition("/")[2]
+    group = {"logGroupName": "/aws/sagemaker/ProcessingJobs"}
+    streams = region.logs.describe_log_streams(**group, logStreamNamePrefix=f"{job}/")["logStreams"]
+    assert [each["logStreamName"].split("/")[1][:6] for each in streams] == ["algo-1", "algo-2"]
+    events = region.logs.get_log_events(
+        **group, logStreamName=streams[0]["logStreamName"], startFromHead=True
+    )["events"]
+    assert [each["message"] for each in events] == ["1", "err"]
+
+
+def test_instances_know_each_other(start: Start) -> None:
+    """Each is told all hosts, sorted as text, and which of them it is."""
+    region = start()
+    region.run(step("all", 'cat "$RVRUN_RESOURCE_CONFIG"; echo', count=11))
+    lines = [
+        event.message
+        for events in region.engine.logs["Processing"].streams.values()
+        for event in events
+    ]
+    told = [json.loads(line) for line in lines]
+    assert {each["current_host"] for each in told} == {f"algo-{i}" for i in range(1, 12)}
+    assert told[0]["hosts"][:3] == ["algo-1", "algo-10", "algo-11"]
+
+
+def test_one_instance_that_fails_ends_the_others(start: Start) -> None:
+    """And the job fails; what depends on it is never started, and no retry policy helps."""
+    region = start()
+    policy = {"ExceptionType": ["SageMaker.JOB_INTERNAL_ERROR"], "MaxAttempts": 3}
+    script = 'grep -q algo-2\\",.\\"hosts "$RVRUN_RESOURCE_CONFIG" && exit 7; sleep 60'
+    arn = region.run(step("bad", script, count=3, RetryPolicies=[policy]), step("after", "", "bad"))
+    assert region.status(arn) == "Failed"
+    (told,) = region.steps(arn)
+    assert (told["StepStatus"], told["AttemptCount"]) == ("Failed", 1)
+    assert told["FailureReason"] == "ClientError: AlgorithmError: , exit code: 7"
+
+
+@pytest.mark.parametrize(
+    ("fault", "most", "status", "tries"),
+    [
+        ("SageMaker.CAPACITY_ERROR", 2, "Succeeded", 3),
+        ("SageMaker.CAPACITY_ERROR", 1, "Failed", 2),
+        ("Step.THROTTLING", 2, "Failed", 1),
+    ],
+)
+def test_faults_of_the_service_are_retried_as_the_step_says(
+    start: Start, fault: str, most: int, status: str, tries: int
+) -> None:
+    """By kind, and so often."""
+    region = start(job_fault=lambda name, tries: fault if tries <= 2 else None)
+    policy = {"ExceptionType": ["SageMaker.CAPACITY_ERROR"], "MaxAttempts": most}
+    region.run(step("a", "", RetryPolicies=[policy]))
+    assert region.engine.statuses() == {"a": status}
+    assert region.engine.tries("a") == tries
+
+
+def test_a_failed_execution_goes_on_when_retried(start: Start) -> None:
+    """What succeeded stays; the same execution, once for a token."""
+    wrong = threading.Event()
+
+    def execute(attempt: Attempt) -> int:
+        return 3 if attempt.job_name == "b" and not wrong.is_set() else 0
+
+    region = start(execute=execute)
+    arn = region.run(step("a", ""), step("b", "", "a"), step("c", "", "b"))
+    assert region.engine.statuses() == {"a": "Succeeded", "b": "Failed"}
+    wrong.set()
+    for _ in range(2):
+        region.sagemaker.retry_pipeline_execution(
+            PipelineExecutionArn=arn, ClientRequestToken=TOKEN
+        )
+    region.engine.wait()
+    assert region.engine.statuses() == dict.fromkeys("abc", "Succeeded")
+    assert [region.engine.tries(name) for name in "abc"] == [1, 2, 1]
+    retry = region.sagemaker.retry_pipeline_execution
+    assert "only Failed and Stopped" in refusal(retry, PipelineExecutionArn=arn)
+
+
+def test_an_execution_can_be_stopped(start: Start) -> None:
+    """What runs is ended, and nothing more is started."""
+    region = start()
+    region.create(step("a", "sleep 60"), step("b", "", "a"))
+    arn = region.start()
+    region.engine.wait_for(lambda: region.engine.statuses() == {"a": "Executing"})
+    region.sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn)
+    assert region.engine.wait() == ["Stopped"]
+    assert region.engine.statuses() == {"a": "Stopped"}
+    assert "Executing" in refusal(
+        region.sagemaker.stop_pipeline_execution, PipelineExecutionArn=arn
+    )
+
+
+def test_no_more_steps_run_at_once_than_said(start: Start) -> None:
+    """By the pipeline's ParallelismConfiguration."""
+    running, most = set[str](), list[int]()
+    lock = threading.Lock()
+
+    def execute(attempt: Attempt) -> int:
+        with lock:
+            running.add(attempt.job_name)
+            most.append(len(running))
+        threading.Event().wait(0.02)
+        with lock:
+            running.remove(attempt.job_name)
+        return 0
+
+    region = start(slots=8, execute=execute)
+    parallel = {"MaxParallelExecutionSteps": 3}
+    region.run(*(step(f"s{i}", "") for i in range(12)), ParallelismConfiguration=parallel)
+    assert (max(most), len(most)) == (3, 12)
+
+
+def test_an_execution_runs_what_was_defined_when_it_started(start: Start) -> None:
+    """An update is for the next one; that may ask for an earlier version."""
+    gate = threading.Event()
+    region = start(execute=lambda attempt: gate.wait(30) and 0)
+    region.create(step("a", ""), step("b", "", "a"))
+    arn = region.start()
+    updated = region.sagemaker.update_pipeline(
+        PipelineName="p", PipelineDefinition=text(step("c", ""))
+    )
+    assert updated["PipelineVersionId"] == 2
+    others = [region.start(), region.start(PipelineVersionId=1)]
+    gate.set()
+    region.engine.wait()
+    ran = [[each["StepName"] for each in region.steps(each)] for each in (arn, *others)]
+    assert ran == [["a", "b"], ["c"], ["a", "b"]]
+
+
+def test_a_token_starts_one_execution(start: Start) -> None:
+    """The same call again gives the same one; for another call the token is refused."""
+    region = start(execute=lambda attempt: 0)
+    region.create(step("a", ""))
+    first = region.start(ClientRequestToken=TOKEN)
+    assert region.start(ClientRequestToken=TOKEN) == first
+    assert region.start() != first
+    other = refusal(region.start, ClientRequestToken=TOKEN, PipelineExecutionDisplayName="x")
+    assert other.startswith("ConflictException")
+
+
+def test_executions_are_listed_by_their_pipeline(start: Start) -> None:
+    """The latest first, in pages, with the names that they were given."""
+    region = start(execute=lambda attempt: 0)
+    region.create(step("a", ""))
+    for name in ("one", "two", "three"):
+        region.start(PipelineExecutionDisplayName=name)
+    pages = region.sagemaker.get_paginator("list_pipeline_executions").paginate(
+        PipelineName="p", PaginationConfig={"PageSize": 2}
+    )
+    listed = [each for page in pages for each in page["PipelineExecutionSummaries"]]
+    assert [e["PipelineExecutionDisplayName"] for e in listed] == ["three", "two", "one"]
+
+
+def test_tags_are_added(start: Start) -> None:
+    """Those of equal keys are replaced."""
+    region = start()
+    arn = region.create(step("a", ""), Tags=[{"Key": "a", "Value": "1"}])
+    for value in ("2", "3"):
+        region.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "a", "Value": value}])
+    assert region.engine.pipelines["p"].request["Tags"] == [{"Key": "a", "Value": "3"}]
+
+
+def test_names_are_unique_unless_it_is_the_same_call(start: Start) -> None:
+    """As the service says it."""
+    region = start(execute=lambda attempt: 0)
+    region.create(step("a", ""), ClientRequestToken=TOKEN)
+    region.create(step("a", ""), ClientRequestToken=TOKEN)
+    found = refusal(region.create, step("a", ""))
+    assert found.startswith("ValidationException: Pipeline names must be unique within an AWS")
+    described = region.sagemaker.describe_pipeline(PipelineName="p")
+    assert json.loads(described["PipelineDefinition"])["Steps"][0]["Name"] == "a"
+    assert refusal(region.sagemaker.describe_pipeline, PipelineName="q").startswith(
+        "ResourceNotFound"
+    )
+
+
+@pytest.mark.parametrize(
+    ("steps", "problem"),
+    [
+        ([step("a", ""), step("a", "")], "there twice"),
+        ([step("a.b", "")], "not valid"),
+        ([step("a", "", "b")], "cannot depend on 'b'"),
+        ([join("j", []), step("a", "", "j")], "cannot depend on 'j'"),
+        ([step("a", "", "b"), step("b", "", "a")], "a cycle"),
+        ([join("j", ["a"], step("a", ""))], "a cycle"),
+        ([join("j", [], join("k", []))], "nested"),
+        ([], "Version or Steps"),
+        ([{"Name": "a", "Type": "Processing", "Arguments": {}}], "Missing required parameter"),
+        ([{"Name": "a", "Type": "Lambda", "Arguments": {}}], "not known"),
+    ],
+)
+def test_what_is_no_definition_is_refused(start: Start, steps: list[Json], problem: str) -> None:
+    """Before anything is made."""
+    region = start()
+    assert problem in refusal(region.create, *steps)
+    assert region.engine.pipelines == {}
+
+
+def test_a_definition_may_lie_in_s3(start: Start) -> None:
+    """One that is too long to be sent has to."""
+    many = [step(f"s{i}", "x" * 250) for i in range(2500)]
+    files = {("bucket", "k"): text(*many).encode()}
+    region = start(execute=lambda attempt: 0, read_s3=lambda *place: files[place])
+    assert "characters" in refusal(region.create, *many)
+    region.sagemaker.create_pipeline(
+        PipelineName="p",
+        RoleArn=ROLE,
+        PipelineDefinitionS3Location={"Bucket": "bucket", "ObjectKey": "k"},
+    )
+    assert len(region.engine.pipelines["p"].versions[0]["Steps"]) == 2500
+
+
+def test_steps_are_listed_in_pages(start: Start) -> None:
+    """The latest first, unless asked otherwise."""
+    region = start(slots=1, execute=lambda attempt: 0)
+    arn = region.run(*(step(f"s{i}", "") for i in range(12)))
+    page = region.sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn)
+    assert [each["StepName"] for each in page["PipelineExecutionSteps"]][:2] == ["s11", "s10"]
+    assert len(page["PipelineExecutionSteps"]) == 10
+    last = region.sagemaker.list_pipeline_execution_steps(
+        PipelineExecutionArn=arn, NextToken=page["NextToken"]
+    )
+    assert [each["StepName"] for each in last["PipelineExecutionSteps"]] == ["s1", "s0"]
+
+
+def test_training_hosts_reach_each_other(start: Start) -> None:
+    """They are told by addresses of this machine."""
+    region = start()
+    (one,) = [step("t", 'cat "$RVRUN_RESOURCE_CONFIG"')]
+    one["Type"] = "Training"
+    one["Arguments"] = {
+        "AlgorithmSpecification": {
+            "TrainingImage": "image",
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["sh", "-c", 'cat "$RVRUN_RESOURCE_CONFIG"'],
+        },
+        "OutputDataConfig": {"S3OutputPath": "s3://b/k"},
+        "ResourceConfig": {
+            "InstanceCount": 2,
+            "InstanceType": "ml.m5.large",
+            "VolumeSizeInGB": 30,
+        },
+        "RoleArn": ROLE,
+        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+    }
+    arn = region.run(one)
+    assert "TrainingJob" in region.steps(arn)[0]["Metadata"]
+    lines = [
+        e.message for events in region.engine.logs["Training"].streams.values() for e in events
+    ]
+    assert all(host.startswith("127.") for host in json.loads(lines[0])["hosts"])
+
+
+def test_calls_meet_the_faults_that_are_asked_for(start: Start) -> None:
+    """A reply that is lost leaves what was done."""
+    once = iter([faults.DropReplyAfter(), faults.Throttle(), faults.ServerError()])
+    region = start(
+        execute=lambda attempt: 0,
+        fault=lambda operation, request, number: (
+            next(once, None) if operation == "StartPipelineExecution" else None
+        ),
+    )
+    region.create(step("a", ""))
+    with pytest.raises(botocore.exceptions.HTTPClientError):
+        region.start(ClientRequestToken=TOKEN)
+    assert refusal(region.start, ClientRequestToken=TOKEN).startswith("ThrottlingException")
+    assert refusal(region.start, ClientRequestToken=TOKEN).startswith("InternalFailure")
+    region.start(ClientRequestToken=TOKEN)
+    assert len(region.engine.executions) == 1
+    assert region.engine.count("StartPipelineExecution") == 4

@@ -1,0 +1,572 @@
+"""Runs on SageMaker Pipelines, from rendering to retrying, on an engine that executes them."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+import pytest
+from botocore.stub import Stubber
+
+from rvrun import ledger as ledgers
+from rvrun.aws import Client, Patience
+from rvrun.ledger import Ledger
+from rvrun.remote import State
+from rvrun.runners import sagemaker as runner
+from rvrun.runners.sagemaker import limits
+from rvrun.runners.sagemaker.files import Job, Submission
+from rvrun.runners.sagemaker.state import executions
+from rvrun.runners.sagemaker.submit import Submitter, display_name, started
+from tests.conftest import Project
+from tests.engines import faults
+from tests.engines.moto import Moto
+from tests.engines.sagemaker import SagemakerEngine
+
+#: Its commands write to a folder of this machine; their roots are on S3 as they must be.
+SHOP = """
+import json, os, pathlib
+import rvrun
+
+class ShopConfig(rvrun.PipelineConfig):
+    folder: str = "."
+    note: str = ""
+    def build(self):
+        return Shop(self)
+
+class Shop(rvrun.Pipeline):
+    commands = ("chip", "train", "predict", "eval")
+    split_commands = ("chip", "predict")
+
+    @property
+    def folder(self):
+        return pathlib.Path(self.config.folder, self.config.name)
+
+    def save(self, name, *needed):
+        for each in needed:
+            self.folder.joinpath(each).read_text()
+        if self.folder.joinpath(f"fail-{name}").exists():
+            raise ValueError(f"{name} is to fail")
+        print("made", name)
+        self.folder.joinpath(name).write_text(os.environ.get("RVRUN_SPLITS", ""))
+
+    def chip(self, split_ind, num_splits):
+        self.save(f"chip-{split_ind}")
+
+    def train(self):
+        self.save("train", *(f"chip-{i}" for i in range(3)))
+
+    def predict(self, split_ind, num_splits):
+        self.save(f"predict-{split_ind}", "train")
+
+    def eval(self):
+        self.save("eval", *(f"predict-{i}" for i in range(3)))
+
+def get_configs(runner, folder, names="shop", note=""):
+    return [
+        ShopConfig(root_uri=f"s3://bucket/{name}", name=name, folder=folder, note=note)
+        for name in names.split(",")
+    ]
+"""
+SETTINGS = """
+[sagemaker]
+role = "arn:aws:iam::123456789012:role/rvrun"
+cpu_image = "image"
+cpu_instance_type = "ml.m5.large"
+"""
+ALL = ("chip-0", "chip-1", "chip-2", "train", "predict-0", "predict-1", "predict-2", "eval")
+
+
+@attrs.frozen
+class Site:
+    """A project whose AWS is on loopback."""
+
+    project: Project
+    engine: SagemakerEngine
+    moto: Moto
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {**self.moto.variables, **self.engine.variables}
+
+    def rvrun(self, *words: str, code: int = 0, **env: str) -> str:
+        """What a verb printed, to stdout and then to stderr."""
+        done = self.project.rvrun(*words, code=code, **self.variables, **env)
+        return done.stdout + done.stderr
+
+    def run(self, *words: str, code: int = 0, names: str = "shop", **env: str) -> str:
+        for name in names.split(","):
+            self.folder(name).mkdir(parents=True, exist_ok=True)
+        args = ("-a", "folder", str(self.project.folder / "out"), "-a", "names", names)
+        return self.rvrun(
+            "run", "sagemaker", "shop.py", "--splits", "3", *args, *words, code=code, **env
+        )
+
+    def folder(self, name: str = "shop") -> pathlib.Path:
+        return self.project.folder / "out" / name
+
+    def made(self, name: str = "shop") -> set[str]:
+        return {p.name for p in self.folder(name).iterdir() if not p.name.startswith("fail")}
+
+    def fail(self, name: str) -> pathlib.Path:
+        """Have a target fail until the file is gone."""
+        self.folder().mkdir(parents=True, exist_ok=True)
+        path = self.folder() / f"fail-{name}"
+        path.touch()
+        return path
+
+    def status(self, code: int = 0) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(
+            self.rvrun("status", "@latest", "--json", code=code).partition("\nrvrun")[0]
+        )
+        return told
+
+    @property
+    def ledger(self) -> Ledger:
+        return ledgers.ledgers(self.project.folder / "runs/shop")[-1]
+
+
+@pytest.fixture
+def make(project: Project, moto: Moto) -> Iterator[Callable[..., Site]]:
+    """Makes sites."""
+    engines: list[SagemakerEngine] = []
+    moto.bucket()
+    project.write("shop.py", SHOP)
+    project.write("rvrun.toml", SETTINGS)
+
+    def read(bucket: str, key: str) -> bytes:
+        content: bytes = moto.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+        return content
+
+    def begin(**options: Any) -> Site:
+        engines.append(SagemakerEngine(environment=moto.variables, read_s3=read, **options))
+        engine = engines[-1]
+        engine.environment.update(engine.variables)
+        return Site(project, engine, moto)
+
+    yield begin
+    for engine in engines:
+        engine.close()
+
+
+@pytest.fixture
+def site(make: Callable[..., Site]) -> Site:
+    return make()
+
+
+@pytest.mark.parametrize("split_by", ["steps", "instances"])
+def test_a_run_does_all_there_is_to_do(site: Site, split_by: str) -> None:
+    """Each target once and after what it needs, however splits are cut; the code travels."""
+    text = site.run("--wait", RVRUN_SAGEMAKER_SPLIT_BY=split_by)
+    assert "succeeded after" in text
+    assert site.made() == set(ALL)
+    told = site.status()
+    assert told["state"] == "succeeded"
+    assert [(each["name"], each["succeeded"]) for each in told["stages"]] == [
+        ("shop/chip", 3),
+        ("shop/train", 1),
+        ("shop/predict", 3),
+        ("shop/eval", 1),
+    ]
+    keys = sorted(key.split("-")[0] for key in site.moto.objects())
+    assert [key.partition("code/")[0] for key in keys] == ["shop/rvrun/", "shop/rvrun/config/shop"]
+    assert len(site.engine.statuses()) == (8 if split_by == "steps" else 4)
+
+
+def test_splits_beyond_a_step_s_instances(site: Site) -> None:
+    """Each instance of each step finds its own split."""
+    env = {"RVRUN_SAGEMAKER_SPLIT_BY": "instances", "RVRUN_SAGEMAKER_MAX_INSTANCES": "2"}
+    site.run("--wait", **env)
+    assert site.made() == set(ALL)
+    told = [site.folder().joinpath(f"chip-{split}").read_text() for split in range(3)]
+    assert told == ["", "", ""]
+    assert set(site.engine.statuses()) >= {"shop-chip-0", "shop-chip-2"}
+
+
+def test_a_second_run_waits_for_the_first(make: Callable[..., Site]) -> None:
+    """And then updates the pipeline and starts it anew."""
+    site = make(slots=0)
+    first = site.run().splitlines()[0]
+    assert f"run {first} is still going" in site.run(code=2)
+    site.rvrun("cancel", "@latest")
+    second = site.run().splitlines()[0]
+    assert second != first
+    assert [site.engine.count(each) for each in ("CreatePipeline", "UpdatePipeline")] == [2, 1]
+    listed = site.rvrun("list")
+    assert [line.split()[0] for line in listed.splitlines()[2:4]] == [first, second]
+
+
+def test_a_failure_is_told_and_retried(site: Site) -> None:
+    """Its log, what hung on it, and that only these go again."""
+    wrong = site.fail("predict-1")
+    text = site.run("--wait", code=1)
+    assert "first failure: shop/predict/1 (exit 1): ClientError: AlgorithmError" in text
+    assert "ValueError: predict-1 is to fail" in text
+    told = site.status(code=1)
+    assert told["state"] == "failed"
+    assert told["stages"][3] == {**told["stages"][3], "name": "shop/eval", "failed": 1}
+    wrong.unlink()
+    again = site.rvrun("retry", "@latest", "--wait")
+    assert "submitted" in again
+    assert site.made() == set(ALL)
+    assert site.engine.tries("shop-train") == 1
+    assert site.engine.tries("shop-predict-1") == 2
+    assert "nothing of run" in site.rvrun("retry", "@latest", code=2)
+
+
+def test_the_log_of_an_instance(site: Site) -> None:
+    """Each has its own; a stage of one step has them all, each line with its host."""
+    site.run("--wait", RVRUN_SAGEMAKER_SPLIT_BY="instances")
+    assert "made chip-2\n" in site.rvrun("logs", "@latest", "shop/chip/2")
+    lines = site.rvrun("logs", "@latest", "shop/chip").splitlines()
+    assert [line for line in lines if "made" in line] == [
+        f"algo-{number + 1}: made chip-{number}" for number in range(3)
+    ]
+    assert "made train\n" in site.rvrun("logs", "@latest", "shop/train")
+    assert "shop/chip has no target shop/chip/3" in site.rvrun(
+        "logs", "@latest", "shop/chip/3", code=2
+    )
+
+
+def test_the_log_of_a_step(make: Callable[..., Site]) -> None:
+    """A split stage of several steps asks which; pages may come up empty."""
+    site = make(log_gaps=True)
+    site.run("--wait")
+    assert "made chip-1\n" in site.rvrun("logs", "@latest", "shop/chip/1", "-f")
+    assert "shop/chip is split; name one target, such as shop/chip/0" in site.rvrun(
+        "logs", "@latest", "shop/chip", code=2
+    )
+    assert "did you mean `shop/train`" in site.rvrun("logs", "@latest", "shop/trian", code=2)
+
+
+def test_a_cancelled_run_stops(make: Callable[..., Site]) -> None:
+    """What runs is ended, what waits is never started; what was not started has no log."""
+    site = make(execute=lambda attempt: attempt.wait_until_stopped())
+    site.run()
+    site.engine.wait_for(lambda: "Executing" in site.engine.statuses().values())
+    assert "cancelled shop-" in site.rvrun("cancel", "@latest")
+    assert site.engine.wait() == ["Stopped"]
+    told = site.status(code=1)
+    assert (told["state"], told["stages"][3]["failed"]) == ("cancelled", 1)
+    assert "it was not started" in site.rvrun("logs", "@latest", "shop/eval", code=2)
+    assert "0 jobs ended" in site.rvrun("cancel", "@latest")
+    assert "submitted 8 targets" in site.rvrun("retry", "@latest")
+
+
+@pytest.mark.parametrize(("definitions", "names"), [("one", ["run-2"]), ("each", ["a", "b"])])
+def test_several_pipelines(site: Site, definitions: str, names: list[str]) -> None:
+    """In one execution or in one each, side by side; their targets are told apart."""
+    words = ("--wait", "--run-name", "run-2")
+    site.run(*words, names="a,b", RVRUN_SAGEMAKER_DEFINITIONS=definitions)
+    assert sorted(site.engine.pipelines) == names
+    assert site.made("a") == site.made("b") == set(ALL)
+    assert [each["name"] for each in site.status()["stages"]][::4] == ["a/chip", "b/chip"]
+
+
+def test_a_long_definition_goes_through_s3(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its place is in the request, and it is there before that is asked."""
+    site.project.write(
+        "sitecustomize.py",
+        "from rvrun.runners.sagemaker import limits\nlimits.INLINE_CHARACTERS = 100\n",
+    )
+    site.run("--wait", PYTHONPATH=str(site.project.folder))
+    (call,) = [each for each in site.engine.calls if each.operation == "CreatePipeline"]
+    place = call.request["PipelineDefinitionS3Location"]
+    assert "PipelineDefinition" not in call.request
+    definition = json.loads(site.moto.objects()[place["ObjectKey"]])
+    assert len(definition["Steps"]) == 8
+    assert site.made() == set(ALL)
+
+
+def test_what_is_written_is_what_is_asked(site: Site) -> None:
+    """`render` writes all of it and starts nothing; what is no longer part of it goes."""
+    args = ("-a", "folder", "x", "--splits", "2")
+    site.rvrun("render", "sagemaker", "shop.py", *args, "-a", "names", "old")
+    site.rvrun("render", "sagemaker", "shop.py", *args)
+    folder = site.project.folder / "runs/shop/sagemaker"
+    names = sorted(path.name for path in folder.glob("*.json"))
+    assert names == [
+        "shop.definition.json",
+        "shop.request.json",
+        "shop.steps.json",
+        "uploads.json",
+    ]
+    steps = json.loads((folder / "shop.steps.json").read_text())
+    assert steps["shop-chip-1"] == {"stage": "shop/chip", "splits": "1"}
+    assert steps["shop-train"] == {"stage": "shop/train", "splits": None}
+    assert site.engine.calls == []
+
+
+def test_all_that_does_not_fit_is_told_at_once(site: Site) -> None:
+    """Before the first call: settings, names, limits, secrets, quotas."""
+    site.project.write(
+        "rvrun.toml",
+        "[sagemaker]\nmax_steps = 5\ncpu_instance_type = 'ml.m5.huge'\nattempts = 21\n"
+        "cache_expire_after = '30 days'\nuse_spot_instances = true\nmax_run_time = 90000\n"
+        "spot_instance_max_wait_time = 80000\nkms_key = 'a key'\n"
+        "[sagemaker.environment]\nAPI_KEY = 'x'\nLONG = '" + "x" * 300 + "'\n",
+    )
+    text = site.run(code=2, names="a.b")
+    assert text.startswith("rvrun: not fit for SageMaker Pipelines, 22 findings:\n  ")
+    for part in (
+        "`sagemaker.role` is not set, which the jobs cannot do without: set it in rvrun.toml",
+        "`sagemaker.cpu_image` is not set, which `a.b/chip`, `a.b/predict`, `a.b/eval` cannot",
+        "`sagemaker.train_image` is not set, which `a.b/train` cannot do without",
+        'pipeline `a.b` has 8 steps, more than `sagemaker.max_steps`, 5: `sagemaker.split_by = "in',
+        "PipelineName is 'a.b', which does not match",
+        "step `a.b-chip-0` (10 characters) cannot be named so",
+        "step `a.b-chip-0` and 6 more steps: Environment.LONG has 300 characters",
+        "and 7 more steps: environment variable `API_KEY` looks like a secret",
+        "InstanceType is 'ml.m5.huge', did you mean 'ml.m5.large'?",
+        "VolumeKmsKeyId is 'a key', which does not match",
+        "MaxWaitTimeInSeconds is 80000, less than MaxRuntimeInSeconds, 90000",
+        "CacheConfig.ExpireAfter is '30 days', no duration such as",
+    ):
+        assert part in text
+    assert site.engine.calls == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ("[sagemaker.commands.'tra*n2']\nimage = 'x'", "matches no command"),
+        (
+            "[sagemaker]\ndefinitions = 'each'\npipeline_name = 'x'",
+            "`sagemaker.pipeline_name` is 'x', and with",
+        ),
+    ],
+)
+def test_settings_that_say_nothing_are_refused(site: Site, settings: str, problem: str) -> None:
+    """A glob without a command, a name for what has several."""
+    site.project.write("rvrun.toml", settings)
+    assert problem in site.run(code=2)
+
+
+def test_a_local_root_is_refused(site: Site) -> None:
+    """No machine of SageMaker's reaches it."""
+    source = SHOP.replace("s3://bucket/{name}", "here/{name}")
+    site.project.write("shop.py", source)
+    text = site.run(code=2)
+    assert "reach s3:// URIs but no folder of this one: `shop` has here/shop" in text
+
+
+def test_check_knows_what_sagemaker_refuses(site: Site) -> None:
+    """`rvrun check` renders for it, and tells the same findings."""
+    site.folder().mkdir(parents=True)
+    args = ("check", "shop.py", "--runner", "sagemaker", "-a", "folder", str(site.folder()))
+    site.rvrun(*args)
+    text = site.rvrun(*args, code=2, RVRUN_SAGEMAKER_CPU_INSTANCE_TYPE="ml.m5.huge")
+    assert "did you mean 'ml.m5.large'?" in text
+
+
+class Died(BaseException):
+    """The process is gone."""
+
+
+@attrs.frozen
+class World:
+    """A ledger with submissions, and an engine that they go to, in this process."""
+
+    ledger: Ledger
+    engine: SagemakerEngine
+
+    def submit(self, submissions: list[Submission]) -> None:
+        client = Client("sagemaker", self.engine.client("sagemaker"))
+        patience = Patience(attempts=20, wait_initial=0, wait_max=0, wait_jitter=0)
+        by = Submitter(ledger=self.ledger, sagemaker=client, patience=patience)
+        for each in submissions:
+            by.submit(each)
+
+
+def one_step(name: str) -> Submission:
+    """A pipeline of one step that is never run."""
+    definition = {
+        "Version": "2020-12-01",
+        "Steps": [
+            {
+                "Name": "a",
+                "Type": "Condition",
+                "Arguments": {
+                    "Conditions": [{"Type": "Equals", "LeftValue": 1, "RightValue": 1}],
+                    "IfSteps": [],
+                    "ElseSteps": [],
+                },
+            }
+        ],
+    }
+    request = {
+        "PipelineName": name,
+        "RoleArn": "arn:aws:iam::123456789012:role/rvrun",
+        "PipelineDefinition": json.dumps(definition),
+        "Tags": [{"Key": "team", "Value": "maps"}],
+    }
+    return Submission(
+        name=name, request=request, jobs=(Job(name="a", stage=f"{name}/a", splits=None),)
+    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_one_execution_whatever_happens(
+    seed: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Throttled, unanswered, and killed between any two steps: each pipeline is started once."""
+    dice = random.Random(seed)
+    submissions = [one_step(name) for name in ("a", "b", "c")]
+    note = Ledger.note
+
+    def noting(self: Ledger, event: str, **facts: Any) -> None:
+        if dice.random() < 0.2:
+            raise Died
+        note(self, event, **facts)
+        if dice.random() < 0.2:
+            raise Died
+
+    with SagemakerEngine(slots=0, fault=faults.seeded(seed, rate=0.4)) as engine:
+        monkeypatch.setattr(Ledger, "note", noting)
+        world = World(Ledger(tmp_path / "run-20260102-030405-abcd"), engine)
+        world.ledger.folder.mkdir()
+        for _ in range(200):
+            try:
+                world.submit(submissions)
+                break
+            except Died:
+                continue
+        else:
+            raise AssertionError("it never got through")
+        names = [each.pipeline for each in engine.executions.values()]
+        assert (sorted(names), engine.errors) == (["a", "b", "c"], [])
+        assert sorted(started(world.ledger)) == ["a", "b", "c"]
+
+
+def test_a_pipeline_that_is_there_is_updated(tmp_path: pathlib.Path) -> None:
+    """With its tags; what was just defined is what is started, whoever updates it meanwhile."""
+    with SagemakerEngine(slots=0) as engine:
+        sagemaker = engine.client("sagemaker")
+        request = dict(one_step("a").request)
+        sagemaker.create_pipeline(**{**request, "Tags": [{"Key": "other", "Value": "1"}]})
+
+        def meddle(operation: str, request: dict[str, Any], number: int) -> faults.Fault | None:
+            if operation == "StartPipelineExecution":
+                pipeline = engine.pipelines["a"]
+                pipeline.versions.append({"Version": "2020-12-01", "Steps": []})
+            return None
+
+        engine.fault = meddle
+        world = World(Ledger(tmp_path / "run"), engine)
+        world.ledger.folder.mkdir()
+        world.submit([one_step("a")])
+        (execution,) = engine.executions.values()
+        assert list(execution.steps) == ["a"]
+        assert [each["Key"] for each in engine.pipelines["a"].request["Tags"]] == ["other", "team"]
+
+
+def test_a_lost_start_is_found_when_cancelled(make: Callable[..., Site]) -> None:
+    """Killed when it was started and that not yet noted: cancel stops it all the same."""
+    site = make(slots=0)
+    site.run()
+    ledger = site.ledger
+    events = ledger.folder / "events.jsonl"
+    lines = events.read_text().splitlines()
+    events.write_text(
+        "".join(
+            f"{line}\n" for line in lines if '"started"' not in line and '"submitted"' not in line
+        )
+    )
+    assert site.status(code=1)["state"] == "cut off"
+    site.rvrun("cancel", "@latest")
+    assert site.engine.wait() == ["Stopped"]
+
+
+def test_a_cut_off_run_that_was_never_started_can_be_cancelled(make: Callable[..., Site]) -> None:
+    """Then it is over, and another can begin."""
+    site = make(slots=0, fault=refuse_starts)
+    text = site.run(code=2)
+    assert "0 of 1 pipelines of run shop-" in text
+    assert "your AWS user needs a policy that allows it" in text
+    assert "type the same command again to go on" in text
+    assert "is not the same" in site.run("-a", "note", "x", code=2)
+    site.rvrun("cancel", "@latest")
+    assert site.status(code=1)["state"] == "cancelled"
+
+
+def refuse_starts(operation: str, request: dict[str, Any], number: int) -> faults.Fault | None:
+    return faults.Refuse("AccessDeniedException") if operation == "StartPipelineExecution" else None
+
+
+def test_moto_takes_the_calls(moto: Moto, project: Project) -> None:
+    """Created, updated and started, as another implementation of the service understands it."""
+    moto.bucket()
+    project.write("shop.py", SHOP)
+    project.write("rvrun.toml", SETTINGS + "[sagemaker.tags]\nteam = 'maps'\n")
+    args = ("run", "sagemaker", "shop.py", "-a", "folder", "x")
+    for name in ("one", "two"):
+        project.rvrun(*args, "--out", f"runs/{name}", **moto.variables)
+    sagemaker = moto.client("sagemaker")
+    described = sagemaker.describe_pipeline(PipelineName="shop")
+    assert len(json.loads(described["PipelineDefinition"])["Steps"]) == 4
+    listed = sagemaker.list_pipeline_executions(PipelineName="shop")["PipelineExecutionSummaries"]
+    assert len(listed) == 2
+
+
+def test_replies_as_aws_gives_them(tmp_path: pathlib.Path) -> None:
+    """Steps of all states in two pages, held to the shapes of botocore's model."""
+    ledger = Ledger(tmp_path / "run")
+    ledger.folder.mkdir()
+    names = ["wait", "run", "done", "bad", "stop", "later"]
+    jobs = {name: {"stage": f"p/{name}", "splits": None} for name in names}
+    folder = ledger.round_folder(1) / "sagemaker"
+    folder.mkdir(parents=True)
+    (folder / "p.request.json").write_text('{"PipelineName": "p"}')
+    (folder / "p.definition.json").write_text('{"Steps": []}')
+    (folder / "p.steps.json").write_text(json.dumps(jobs))
+    arn = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/p/execution/abcdefghijkl"
+    ledger.note("started", pipeline="p", execution=arn)
+    with SagemakerEngine(slots=0) as engine:
+        boto = engine.client("sagemaker")
+    told = ["Starting", "Executing", "Succeeded", "Failed", "Stopped"]
+    steps = [
+        {"StepName": name, "StepStatus": status, "AttemptCount": 1}
+        for name, status in zip(names, told, strict=False)
+    ]
+    with Stubber(boto) as stubber:
+        asked = {"PipelineExecutionArn": arn}
+        execution = {**asked, "PipelineExecutionStatus": "Executing"}
+        stubber.add_response("describe_pipeline_execution", execution, asked)
+        asked = {**asked, "MaxResults": 100}
+        for page, more, token in (
+            (steps[:3], {}, {"NextToken": "t"}),
+            (steps[3:], {"NextToken": "t"}, {}),
+        ):
+            stubber.add_response(
+                "list_pipeline_execution_steps",
+                {"PipelineExecutionSteps": page, **token},
+                {**asked, **more},
+            )
+        (found,) = executions(ledger, Client("sagemaker", boto))
+    states = [found.state(job) for job in found.submission.jobs]
+    assert states == [
+        State.RUNNABLE,
+        State.RUNNING,
+        State.SUCCEEDED,
+        State.FAILED,
+        State.FAILED,
+        State.PENDING,
+    ]
+
+
+def test_a_display_name_is_one_that_is_taken() -> None:
+    """Without underscores, and its end, which tells runs apart, kept."""
+    assert display_name("my_run-20260102-030405-abcd") == "my-run-20260102-030405-abcd"
+    long = display_name("x" * 90 + "_-20260102-030405-abcd")
+    assert (len(long), long.endswith("-20260102-030405-abcd")) == (82, True)
+
+
+def test_the_engine_and_the_limit_agree() -> None:
+    """What is too long to be sent, for both."""
+    from tests.engines.sagemaker_rules import MAX_INLINE
+
+    assert MAX_INLINE == limits.INLINE_CHARACTERS
+    assert runner.OWNS == ("sagemaker",)
