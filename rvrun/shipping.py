@@ -49,18 +49,14 @@ class Shipment:
 
 def check_roots(pipelines: Sequence[LoadedPipeline], runner: str) -> None:
     """Raise `LocalRoot` unless all roots are on S3."""
-    local = {
-        each.name: each.config.root_uri
-        for each in pipelines
-        if not storage.is_on_s3(each.config.root_uri)
-    }
+    local = {each.name: each.root_uri for each in pipelines if not storage.is_on_s3(each.root_uri)}
     if local:
         raise LocalRoot(local, runner)
 
 
 def ship(pipeline: LoadedPipeline) -> Shipment:
     """What travels of `pipeline`."""
-    folder = storage.join(pipeline.config.root_uri, "rvrun")
+    folder = storage.join(pipeline.root_uri, "rvrun")
     files: dict[str, str] = {}
     document = pipeline.document
     if pipeline.code is not None:
