@@ -47,6 +47,24 @@ if TYPE_CHECKING:
         ) -> AbstractContextManager[Any]:
             """Within, the pipeline of a saved config, all set up for one target to be run."""
 
+        def config_uri(self, document: Mapping[str, Any]) -> str:
+            """Where the system's own worker looks for a saved config."""
+
+        def save(self, document: Mapping[str, Any]) -> str:
+            """Save the config where the system's own worker looks for it; gives that URI."""
+
+        def argv(
+            self,
+            uri: str,
+            command: str,
+            *,
+            split_ind: str | None = None,
+            num_splits: str | None = None,
+            runner: str | None = None,
+            verbosity: int = 0,
+        ) -> list[str]:
+            """How the system's own worker is called for one target, or one of an array's."""
+
 
 #: Adapters, by the top-level package that a config's class, or one of its bases, comes from.
 ADAPTERS = {"rastervision": "rvrun.rastervision"}

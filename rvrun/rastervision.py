@@ -285,6 +285,11 @@ def set_up(verbosity: int = 0, overrides: Mapping[str, str] | None = None) -> No
     rv_config.set_everett_config(config_overrides=dict(overrides or {}))
 
 
+def config_uri(document: Mapping[str, Any]) -> str:
+    """Where Raster Vision looks for the config."""
+    return str(read(document["config"]).get_config_uri())
+
+
 def save(document: Mapping[str, Any]) -> str:
     """Save the config where Raster Vision looks for it, unless it is there; gives that URI.
 

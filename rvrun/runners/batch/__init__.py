@@ -31,7 +31,7 @@ from rvrun.runners.batch.submit import (
 )
 from rvrun.runners.cloud import check_account, check_buckets
 from rvrun.settings import Settings, project_file
-from rvrun.shipping import check_roots, ship
+from rvrun.shipping import check_roots, save, ship
 
 OWNS = (FOLDER,)
 TITLE = "AWS Batch"
@@ -46,7 +46,7 @@ def render(run: Run) -> dict[str, str]:
     shipments = {pipeline.name: ship(pipeline) for pipeline in run.planned}
     source = Source(
         settings=run.settings.batch,
-        config_uris={name: shipment.config_uri for name, shipment in shipments.items()},
+        shipments=shipments,
         names=tuple(
             f"{pipeline.name}/{command.name}"
             for pipeline in run.pipelines
@@ -55,6 +55,7 @@ def render(run: Run) -> dict[str, str]:
         settings_file=project_file(),
         run_name=run.run_name,
         templates=run.settings.templates,
+        verbosity=run.verbosity,
     )
     files = render_specs(run.plan, source)
     paths: dict[str, str] = {}
@@ -76,7 +77,7 @@ def examine(run: Run) -> Iterator[Finding]:
     batch = account.reader("batch")
     yield from check_queues(batch, requests)
     yield from check_definitions(batch, requests)
-    yield from check_buckets(account, [pipeline.config.root_uri for pipeline in run.planned])
+    yield from check_buckets(account, [pipeline.root_uri for pipeline in run.planned])
 
 
 def _account(settings: Settings) -> Account:
@@ -90,6 +91,7 @@ def submit(run: Run, told: Told) -> Ledger:
     ledger = _unfinished(run.run_dir, files)
     if ledger is None:
         ledger = ledgers.create(run.run_dir, run.run_name, "batch", account, files)
+    save(run.planned)
     upload(ledger, account)
     _submit_round(ledger, 1, run.settings.batch.submit_rate, told)
     return ledger

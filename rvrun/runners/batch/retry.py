@@ -14,6 +14,7 @@ import attrs
 
 from rvrun import indices
 from rvrun.placement import SPLITS
+from rvrun.runners.batch.boot import booted
 from rvrun.runners.batch.limits import RUN
 from rvrun.runners.batch.specs import file_names, symbol
 from rvrun.runners.batch.submit import Ticket
@@ -74,6 +75,7 @@ def _narrowed(request: dict[str, Any], splits: Sequence[int]) -> dict[str, Any]:
     overrides = dict(request["containerOverrides"])
     others = [each for each in overrides.get("environment", ()) if each["name"] != SPLITS]
     own = {"name": SPLITS, "value": indices.write(splits)}
+    overrides["command"] = booted(overrides["command"])
     overrides["environment"] = sorted([*others, own], key=lambda each: str(each["name"]))
     narrowed = {**request, "containerOverrides": overrides}
     narrowed.pop("arrayProperties", None)

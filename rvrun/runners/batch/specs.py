@@ -16,13 +16,15 @@ import attrs
 from rvrun import indices
 from rvrun.errors import RvrunError
 from rvrun.globs import check_globs, overridden
-from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, Plan, Stage
-from rvrun.placement import SPLITS
+from rvrun.model import Plan
+from rvrun.placement import BATCH, SPLITS
 from rvrun.render import render
+from rvrun.runners.batch.boot import booted
 from rvrun.runners.batch.jobs import Job, plan_jobs
 from rvrun.runners.batch.limits import RUN, check_request
 from rvrun.runners.findings import checked
 from rvrun.settings import BatchCommandSettings, BatchSettings, variable
+from rvrun.shipping import Shipment
 
 TEMPLATE = "batch-job.json.j2"
 FOLDER = "batch"
@@ -62,17 +64,18 @@ class Spec:
 class Source:
     """What specs are made of, beside the plan.
 
-    - `config_uris`: where the jobs of each pipeline read their config, by its name.
+    - `shipments`: what travels of each pipeline, by its name.
     - `names`: all commands of all pipelines, `tiny/chip`, also those not selected.
     - `settings_file`: the file that the settings are, or would be, read from.
     """
 
     settings: BatchSettings
-    config_uris: Mapping[str, str]
+    shipments: Mapping[str, Shipment]
     names: Sequence[str]
     settings_file: str
     run_name: str
     templates: str | None = None
+    verbosity: int = 0
 
 
 def render_specs(plan: Plan, source: Source) -> dict[str, str]:
@@ -207,16 +210,13 @@ def _environment(job: Job, said: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _command(job: Job, source: Source) -> list[str]:
+    """What its children run; a plain job of a split stage is told its split, as it has no index."""
     if job.stage is None:
         return list(JOIN_COMMAND)
-    return [*worker_argv(job.stage, source.config_uris[job.pipeline]), "--runner", "batch"]
-
-
-def worker_argv(stage: Stage, config_uri: str) -> list[str]:
-    """The command line of a child, which reads the index of its split from the environment."""
-    said = {CONFIG: config_uri, NUM_SPLITS: str(stage.num_splits)}
-    own = [word for word in stage.argv if word not in ("--split-ind", SPLIT_IND)]
-    return [said.get(word, word) for word in own]
+    only = job.splits[0] if job.splits is not None and job.size is None else None
+    shipment = source.shipments[job.pipeline]
+    argv = shipment.argv(job.stage, BATCH, only, source.verbosity)
+    return argv if job.whole else booted(argv)
 
 
 def retry_strategy(attempts: int | None, retry: str | None) -> dict[str, Any] | None:

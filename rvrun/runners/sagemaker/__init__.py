@@ -47,7 +47,7 @@ from rvrun.runners.sagemaker.submit import (
     started,
 )
 from rvrun.settings import Settings, project_file
-from rvrun.shipping import check_roots, ship
+from rvrun.shipping import check_roots, save, ship
 
 RUNNER = "sagemaker"
 OWNS = (FOLDER,)
@@ -65,7 +65,7 @@ def render(run: Run) -> dict[str, str]:
     check_globs("sagemaker.commands", settings.commands, names)
     shipments = {pipeline.name: ship(pipeline) for pipeline in run.planned}
     places = {
-        each.name: Place(config_uri=shipments[each.name].config_uri, root_uri=each.config.root_uri)
+        each.name: Place(shipment=shipments[each.name], root_uri=each.root_uri)
         for each in run.planned
     }
     written = [
@@ -112,6 +112,7 @@ def submit(run: Run, told: Told) -> Ledger:
     ledger = _unfinished(run.run_dir, files)
     if ledger is None:
         ledger = ledgers.create(run.run_dir, run.run_name, RUNNER, account, files)
+    save(run.planned)
     storage.write_all(read_uploads(ledger.round_folder(1)), account)
     submissions = read_submissions(ledger.round_folder(1))
     submitter = _submitter(ledger)
