@@ -11,9 +11,13 @@ from rvrun.errors import RvrunError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rvrun.aws import Account
 
 S3 = "s3://"
+#: How many files are written at the same time.
+THREADS = 16
 
 
 class CannotReach(RvrunError):
@@ -74,6 +78,14 @@ def write(uri: str, content: bytes, account: Account | None = None) -> None:
     """Put `content` at the S3 URI `uri`, whole or not at all."""
     bucket, key = split_s3(uri)
     _account(account).reader("s3").call("PutObject", Bucket=bucket, Key=key, Body=content)
+
+
+def write_all(contents: Mapping[str, bytes], account: Account | None = None) -> None:
+    """As `write`, several at a time."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(lambda uri: write(uri, contents[uri], account), contents))
 
 
 def split_s3(uri: str) -> tuple[str, str]:
