@@ -222,8 +222,3 @@ def _named(run: str, known: Sequence[Ledger]) -> list[Ledger]:
 
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
-
-
-def age(moment: str) -> float:
-    """How long ago, in seconds, a time of a ledger was."""
-    return (_now() - dt.datetime.fromisoformat(moment)).total_seconds()

@@ -74,7 +74,7 @@ class BatchJobSettings:
 
     vcpus: int | None = setting("vCPUs of a job; not set: as its definition says")
     memory_mib: int | None = setting("memory of a job in MiB; not set: as its definition says")
-    gpus: int | None = setting("GPUs of a job; not set: as its definition says")
+    gpus: int | None = setting("GPUs of a GPU command's job; not set: as its definition says")
     attempts: int | None = setting(
         "tries of each job, 1 to 10; not set: as its definition says", most=10
     )

@@ -271,7 +271,7 @@ def test_what_cannot_be_submitted_is_told(tmp_path: pathlib.Path, new_engine: An
         "(ClientException)\n"
         f"1 of 3 jobs of run {run.run_id} were submitted:\n"
         f"  a/chip  {accepted['id']}\n"
-        f"type the same command again to go on, or `rvrun cancel {run.run_id}` to end them"
+        f"type the same command again to go on, or `rvrun cancel {run.handle}` to end them"
     )
     assert [each["tags"]["rvrun:job"] for each in engine.submitted] == ["a/chip"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -21,10 +21,11 @@ from rvrun.placement import BATCH, SPLITS
 from rvrun.render import render
 from rvrun.runners.batch.boot import booted
 from rvrun.runners.batch.jobs import Job, plan_jobs
-from rvrun.runners.batch.limits import RUN, check_request
+from rvrun.runners.batch.limits import RUN, check_request, check_types
 from rvrun.runners.findings import checked
 from rvrun.settings import BatchCommandSettings, BatchSettings, variable
 from rvrun.shipping import Shipment
+from rvrun.text import count
 
 TEMPLATE = "batch-job.json.j2"
 FOLDER = "batch"
@@ -85,19 +86,24 @@ def render_specs(plan: Plan, source: Source) -> dict[str, str]:
     """
     check_globs("batch.commands", source.settings.commands, source.names)
     jobs = plan_jobs(plan)
-    findings = [finding for job in jobs for finding in missing(job, source)]
-    checked("AWS Batch", findings)
-    texts = {job.key: render(TEMPLATE, source.templates, job=spec(job, source)) for job in jobs}
+    _check(finding for job in jobs for finding in unfit(job, source))
+    specs = {job.key: spec(job, source) for job in jobs}
+    texts = {key: render(TEMPLATE, source.templates, job=each) for key, each in specs.items()}
     requests = {key: parse(key, text) for key, text in texts.items()}
-    checked(
-        "AWS Batch",
-        [
-            f
-            for key, request in requests.items()
-            for f in check_request(key, request, source.run_name)
-        ],
+    _check(f for key, request in requests.items() for f in check_types(key, request))
+    _check(
+        finding
+        for key, request in requests.items()
+        for finding in (
+            *left_out(key, specs[key], request),
+            *check_request(key, request, source.run_name),
+        )
     )
     return {path: texts[key] for key, path in zip(texts, file_names(texts), strict=True)}
+
+
+def _check(findings: Iterable[str]) -> None:
+    checked("AWS Batch", findings)
 
 
 def file_names(keys: Iterable[str]) -> list[str]:
@@ -112,27 +118,62 @@ def file_names(keys: Iterable[str]) -> list[str]:
 def parse(key: str, text: str) -> dict[str, Any]:
     """A rendered spec, read back. Raises `BadSpec` for what is no JSON object."""
     try:
-        request = json.loads(text)
+        request: Any = json.loads(text)
     except ValueError as error:
         raise BadSpec(f"template {TEMPLATE} gives no JSON for {key}: {error}") from None
     if not isinstance(request, dict) or not isinstance(request.get("jobName"), str):
         raise BadSpec(f"template {TEMPLATE} gives no request with a `jobName` for {key}")
-    if request.get("tags", {}).get(JOB_TAG) != key or RUN not in request["jobName"]:
+    tags: Any = request.get("tags")
+    is_tags = isinstance(tags, dict) and all(isinstance(value, str) for value in tags.values())
+    own = {RUN_TAG: RUN, JOB_TAG: key}
+    if not is_tags or not own.items() <= tags.items() or RUN not in request["jobName"]:
         wanted = f"a `jobName` with {RUN} and the tags of `job.tags`"
         raise BadSpec(f"template {TEMPLATE} must give {wanted} for {key}: by these it is found")
     return request
 
 
-def missing(job: Job, source: Source) -> list[str]:
-    """What the settings lack for `job`: a sentence for its queue, one for its definition."""
+def left_out(key: str, spec: Spec, request: Mapping[str, Any]) -> Iterator[str]:
+    """What a template did not take from `spec`, so that jobs would run too early, or too often."""
+    place = f"{key}: template {TEMPLATE} must give"
+    if request.get("arrayProperties", {}).get("size") != spec.size:
+        yield f"{place} `job.size`, {spec.size}, as the size of its array"
+    depends = request.get("dependsOn", [])
+    if any(each not in depends for each in spec.depends):
+        yield f"{place} all of `job.depends` as `dependsOn`"
+    known = {each["jobId"] for each in spec.depends}
+    for each in depends:
+        if (id_ := each.get("jobId", "")).startswith("${") and id_ not in known:
+            yield f"{key}: template {TEMPLATE} gives a dependency on {id_}, which is not known"
+    overrides = request.get("containerOverrides", {})
+    if any(each not in overrides.get("environment", []) for each in spec.environment):
+        yield f"{place} all of `job.environment` as `environment`"
+    if not set(spec.command) <= set(overrides.get("command", [])):
+        yield f"{place} all words of `job.command` in `command`"
+
+
+def unfit(job: Job, source: Source) -> Iterator[str]:
+    """What the settings lack for `job`, or say of it that cannot be, as a sentence each."""
     asked = asked_for(job, source)
+    stage = _stage_name(job)
     kind = "gpu" if job.stage is not None and job.stage.gpu else "cpu"
-    return [
-        f"{_stage_name(job)}: no {what}; set `batch.{kind}_{key}` in {source.settings_file}, or "
-        f"{variable(f'batch.{kind}_{key}')} in the environment"
-        for key, what in (("job_queue", "job queue"), ("job_def", "job definition"))
-        if not getattr(asked, key)
-    ]
+    for key, what in (("job_queue", "job queue"), ("job_def", "job definition")):
+        if not getattr(asked, key):
+            yield (
+                f"{stage}: no {what}; set `batch.{kind}_{key}` in {source.settings_file}, or "
+                f"{variable(f'batch.{kind}_{key}')} in the environment"
+            )
+    if asked.retry == "spot" and asked.attempts is None:
+        yield (
+            f"{stage}: `retry` is spot, but nothing says how often; set `batch.attempts` in "
+            f"{source.settings_file}, or {variable('batch.attempts')} in the environment"
+        )
+    if kind == "cpu" and asked.gpus and asked.job_queue == source.settings.cpu_job_queue:
+        yield (
+            f"{stage}: asks for {count(asked.gpus, 'GPU')} on the queue of CPU jobs, "
+            f"`{asked.job_queue}`; name it in `gpu_commands`, or give it another `job_queue`"
+        )
+    if SPLITS in asked.environment:
+        yield f"{stage}: {SPLITS} in `environment` is what rvrun itself tells jobs; take it out"
 
 
 def _stage_name(job: Job) -> str:
@@ -146,15 +187,16 @@ def asked_for(job: Job, source: Source) -> BatchCommandSettings:
     common = {
         field.name: getattr(batch, field.name)
         for field in attrs.fields(BatchCommandSettings)
-        if field.name not in ("job_queue", "job_def")
+        if field.name not in ("job_queue", "job_def", "gpus")
     }
     base = BatchCommandSettings(
         job_queue=batch.gpu_job_queue if gpu else batch.cpu_job_queue,
         job_def=batch.gpu_job_def if gpu else batch.cpu_job_def,
+        gpus=batch.gpus if gpu else None,
         **common,
     )
     if job.stage is None:
-        return attrs.evolve(base, vcpus=JOIN_VCPUS, memory_mib=JOIN_MEMORY, gpus=None)
+        return attrs.evolve(base, vcpus=JOIN_VCPUS, memory_mib=JOIN_MEMORY)
     said = attrs.asdict(job.stage.resources, filter=lambda _, value: value is not None)
     name = f"{job.pipeline}/{job.stage.command}"
     return overridden(attrs.evolve(base, **said), batch.commands, name)

@@ -142,10 +142,10 @@ def _unfinished(run_dir: pathlib.Path, files: Mapping[str, str]) -> Ledger | Non
     last = runs[-1]
     if last.has(SUBMITTED):
         if not state(last).is_over:
-            raise StillGoing(last.run_id)
+            raise StillGoing(last.handle)
         return None
     if _files(last) != files:
-        raise CutOff(last.run_id)
+        raise CutOff(last.handle)
     return last
 
 
@@ -252,9 +252,9 @@ def retry(ledger: Ledger, settings: Settings, told: Told) -> int:
         if each.arn is not None and (each.has_failed or each.submission.name in lost)
     ]
     if not lost and not all(each.is_over for each in found):
-        raise StillGoing(ledger.run_id)
+        raise StillGoing(ledger.handle)
     if not failed:
-        raise NothingToRetry(ledger.run_id)
+        raise NothingToRetry(ledger.handle)
     again = sum(_num_again(execution) for execution in failed)
     for done, execution in enumerate(failed, start=1):
         name = execution.submission.name
