@@ -561,6 +561,24 @@ def test_without_raster_vision_a_saved_config_says_so(place: Place) -> None:
     )
 
 
+def test_a_class_in_the_configs_own_file(place: Place) -> None:
+    """Raster Vision's other processes do not find it; here targets import the file first."""
+    place.write(
+        "mine.py",
+        "from rastervision.pipeline.config import register_config\n"
+        "from rastervision.tiles import TilesConfig\n"
+        "@register_config('mine.mine')\n"
+        "class MineConfig(TilesConfig):\n    extra: int = 1\n"
+        "def get_config(runner, root_uri):\n    return MineConfig(root_uri=root_uri)\n",
+    )
+    words = ("mine.py", "-a", "root_uri")
+    place.raster_vision("run", "inprocess", *words, "theirs")
+    place.raster_vision("run", "local", *words, "none", code=2)
+    place.rvrun("check", *words, "ours")
+    place.rvrun("run", "local", *words, "ours", "--splits", "2")
+    assert place.left("theirs") == place.left("ours")
+
+
 def test_names_of_several(place: Place) -> None:
     """By what differs in their roots; an unusable difference becomes a number."""
     told = place.rvrun("plan", "both.py", "-a", "root_uri", "s3://b/x y").stdout
