@@ -7,6 +7,8 @@
     b   what make needs to read the Makefile, against a hand-written floor
     c   2 x 1,000 targets that do nothing, under make -j2
     d   how long rvrun takes to start
+    e   rvrun diff of two plans of 1,000,000 targets
+    f   rvrun run batch of 600 jobs against an endpoint that answers in 100 ms
 
 Prints Markdown. Run it with the interpreter of the environment that rvrun is installed in.
 Within a part the contestants take turns (A B C A B C ...), so that noise of the machine hits all
@@ -28,6 +30,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from endpoint import Endpoint
 
 import rvrun
 
@@ -480,6 +484,74 @@ def part_e(work: Path, rounds: int) -> None:
     print_aim("under 0.3 s beyond start-up at 1,000,000 targets", seen, met=beyond < 0.3)
 
 
+PIPELINES, COMMANDS, ANSWER = 100, 6, 0.1
+SIX = """\
+import rvrun
+
+
+class Six(rvrun.Pipeline):
+    commands = ("analyze", "chip", "train", "predict", "eval", "bundle")
+
+    def command(self):
+        pass
+
+    analyze = chip = train = predict = eval = bundle = command
+
+
+class SixConfig(rvrun.PipelineConfig):
+    def build(self):
+        return Six(self)
+
+
+def get_configs(runner):
+    return [SixConfig(name=f"p{i}", root_uri=f"s3://bucket/p{i}") for i in range(100)]
+"""
+#: As Raster Vision submits: a call when the one before has been answered.
+ONE_BY_ONE = """\
+import glob, json, boto3
+
+batch = boto3.client("batch")
+for path in sorted(glob.glob("six/batch/[0-9]*.json")):
+    request = json.load(open(path))
+    request.pop("dependsOn", None)
+    batch.submit_job(**request)
+"""
+
+
+def part_f(work: Path, rounds: int) -> None:
+    """Submitting 100 pipelines of 6 commands: whole processes, and the calls that they make."""
+    (work / "hundred.py").write_text(SIX)
+    (work / "rvrun.toml").write_text('[batch]\ncpu_job_queue = "cpu"\ncpu_job_def = "work"\n')
+    ours, theirs = "rvrun run batch", "the same requests, one after the other"
+    with Endpoint(ANSWER) as endpoint:
+        rvrun_argv = [RVRUN, "run", "batch", "hundred.py", "--out", "six"]
+        samples = race(
+            [
+                batch_contestant(ours, rvrun_argv, work, endpoint),
+                batch_contestant(theirs, [PYTHON, "-c", ONE_BY_ONE], work, endpoint),
+            ],
+            rounds,
+            warm_up=False,
+        )
+        print_samples(samples, theirs)
+        calls = {what: many // rounds for what, many in sorted(endpoint.calls.items())}
+    told = ", ".join(f"{many:,} {what}" for what, many in calls.items())
+    jobs = PIPELINES * COMMANDS
+    print(f"Calls of one round, of both contestants together: {told}.\n")
+    seconds = median(samples, ours)
+    print_aim(f"{jobs} jobs in under 30 s", f"{seconds:.1f} s", met=seconds < 30)
+
+
+def batch_contestant(name: str, argv: Sequence[str], work: Path, endpoint: Endpoint) -> Contestant:
+    return Contestant(
+        name=name,
+        argv=argv,
+        folder=work,
+        environment=endpoint.environment,
+        prepare=lambda: remove(work / "six" / "submitted"),
+    )
+
+
 def worker(
     work: Path, name: str, program: Sequence[str], run_dir: Path, **environment: str
 ) -> Contestant:
@@ -539,6 +611,7 @@ PARTS = {
     "c": Part(part_c, "(c) 2 x 1,000 targets that do nothing", 3),
     "d": Part(part_d, "(d) starting up", 40),
     "e": Part(part_e, "(e) comparing plans", 15),
+    "f": Part(part_f, "(f) submitting 600 jobs to an endpoint that answers in 100 ms", 2),
 }
 
 
@@ -547,7 +620,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help="a, b, c, d, e; all if none is given"
+        "parts", nargs="*", metavar="PART", help="a, b, c, d, e, f; all if none is given"
     )
     parser.add_argument("--rounds", type=int, metavar="N", help="instead of each part's own")
     words = parser.parse_args()

@@ -49,9 +49,7 @@ class Shipment:
 
 def check_roots(pipelines: Sequence[LoadedPipeline], runner: str) -> None:
     """Raise `LocalRoot` unless all roots are on S3."""
-    local = {
-        each.name: each.root_uri for each in pipelines if not each.root_uri.startswith(storage.S3)
-    }
+    local = {each.name: each.root_uri for each in pipelines if not storage.is_on_s3(each.root_uri)}
     if local:
         raise LocalRoot(local, runner)
 

@@ -116,11 +116,15 @@ class Common:
 
 @attrs.frozen(kw_only=True)
 class Prepared:
-    """A run compiled and rendered; nothing is written yet."""
+    """A run compiled and rendered; nothing is written yet.
+
+    `owned`: the folders of the run directory that are to hold nothing else.
+    """
 
     run: Run
     runner: Runner
     files: Mapping[str, str]
+    owned: tuple[str, ...]
 
     def statuses(self) -> list[StageStatus]:
         """What each stage has to do in the run directory as it is now, and why."""
@@ -177,7 +181,23 @@ def prepare(runner_name: str, request: Request, common: Common) -> Prepared:
         tmpdir=common.tmpdir,
     )
     files = {**render_common(plan, pipelines), **runner.render(run)}
-    return Prepared(run=run, runner=runner, files=files)
+    return Prepared(run=run, runner=runner, files=files, owned=runner.OWNS)
+
+
+def prepare_all(runner_names: Sequence[str], request: Request, common: Common) -> Prepared:
+    """As `prepare`, for several runners in one run directory; it is a run of the first.
+
+    Raises `BadOption` where the config is another one for another runner.
+    """
+    first, *others = (prepare(name, request, common) for name in dict.fromkeys(runner_names))
+    files = dict(first.files)
+    for name, other in zip(list(dict.fromkeys(runner_names))[1:], others, strict=True):
+        for path, text in other.files.items():
+            if files.setdefault(path, text) != text:
+                both = f"--runner {name} than for --runner {runner_names[0]}"
+                raise BadOption(f"{path} is another one for {both}; plan each in its own --out")
+    owned = [folder for each in (first, *others) for folder in each.owned]
+    return attrs.evolve(first, files=files, owned=tuple(owned))
 
 
 def run_dir_of(config: str, out: str | None) -> str:

@@ -165,7 +165,7 @@ def check_saved(prepared: Prepared, form: Format, *, quiet: bool) -> int:
     saved = read_plan(pathlib.Path(prepared.run.out, paths.PLAN))
     found = diff_plans(saved, compiled_side(prepared))
     stale = [path for path, text in prepared.files.items() if not is_current(run_dir, path, text)]
-    stale += strangers(run_dir, prepared.files, prepared.runner.OWNS)
+    stale += strangers(run_dir, prepared.files, prepared.owned)
     print(_FORMATTERS[form](found), end="")
     if not found.same or stale:
         if stale:

@@ -46,7 +46,7 @@ def submit(prepared: Prepared, remote: Remote, said: Common, *, wait: bool) -> i
     """Write and submit a run, and wait for its end if that is wanted; the exit code."""
     run = prepared.run
     with rundir.locked(run.run_dir):
-        rundir.write(run.run_dir, prepared.files, prepared.runner.OWNS)
+        rundir.write(run.run_dir, prepared.files, prepared.owned)
         with _counting("submitting", said) as told:
             try:
                 ledger = remote.submit(run, told)

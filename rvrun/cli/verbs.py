@@ -13,7 +13,7 @@ from rvrun import paths, rundir, settings
 from rvrun import run_command as worker
 from rvrun.cli import common, compare
 from rvrun.cli.chatter import say
-from rvrun.cli.common import Common, Prepared, Request, prepare
+from rvrun.cli.common import Common, Prepared, Request, prepare, prepare_all
 from rvrun.cli.remote import submit
 from rvrun.errors import DONE, FAILED, INTERRUPTED, check_known
 from rvrun.graph import to_dot, to_mermaid, to_svg
@@ -118,7 +118,7 @@ def _carry_out(prepared: Prepared, reporter: Reporter) -> Outcome:
     run_dir = prepared.run.run_dir
     with rundir.locked(run_dir):
         statuses = prepared.statuses()
-        rundir.write(run_dir, prepared.files, prepared.runner.OWNS)
+        rundir.write(run_dir, prepared.files, prepared.owned)
         return cast(Local, prepared.runner).run(prepared.run, statuses, reporter)
 
 
@@ -175,9 +175,15 @@ def plan(
     splits: common.Splits = None,
     args: common.Args = None,
     out: common.Out = None,
-    runner: Annotated[
-        str, typer.Option("--runner", metavar="NAME", help="The runner to render for.")
-    ] = "local",
+    runners: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--runner",
+            metavar="NAME",
+            help="The runner to render for. Can be given several times.",
+            show_default="local",
+        ),
+    ] = None,
     check: Annotated[
         str | None,
         typer.Option(
@@ -200,6 +206,7 @@ def plan(
     - `rvrun plan my_config.py --splits 8`
     - `rvrun plan my_config.py --splits 8 --out plans/big`
     - `rvrun plan my_config.py --splits 8 --check plans/big`
+    - `rvrun plan my_config.py --runner local --runner batch --out plans/big`
     """
     from rvrun.cli.output import print_plan
 
@@ -217,7 +224,7 @@ def plan(
     form = compare.chosen_format(as_json, as_markdown, as_github)
     if check is None and form is not compare.Format.TEXT:
         raise common.BadOption(f"--{form} is for what differs; give --check DIR too")
-    prepared = prepare(runner, request, context.obj)
+    prepared = prepare_all(runners or ["local"], request, context.obj)
     if check is not None:
         raise typer.Exit(compare.check_saved(prepared, form, quiet=context.obj.quiet))
     statuses = prepared.statuses()
@@ -230,7 +237,7 @@ def _write(prepared: Prepared, said: Common) -> None:
     """Write what was rendered and say so."""
     run_dir = prepared.run.run_dir
     with rundir.locked(run_dir):
-        changed = set(rundir.write(run_dir, prepared.files, prepared.runner.OWNS))
+        changed = set(rundir.write(run_dir, prepared.files, prepared.owned))
     if not said.quiet:
         for path in prepared.files:
             state = "written" if path in changed else "unchanged"

@@ -255,3 +255,31 @@ def test_svg_without_graphviz(tiny: Project) -> None:
     assert rvrun is not None
     done = tiny.run(rvrun, "graph", "tiny.py", "-f", "svg", code=2, PATH="/nowhere")
     assert done.stderr.startswith("rvrun: graphviz is not installed (no `dot` on PATH); install it")
+
+
+def test_a_plan_is_rendered_for_several_runners(tiny: Project) -> None:
+    """All that they render is in one directory, checked as one; a stale file of theirs counts."""
+    tiny.write("rvrun.toml", '[batch]\ncpu_job_queue = "cpu"\ncpu_job_def = "work"\n')
+    words = ("plan", "tiny.py", "-a", "root_uri", "s3://bucket/tiny")
+    both = ("--runner", "local", "--runner", "batch")
+    tiny.rvrun(*words, *both, "--splits", "2", "--out", "plans/tiny")
+    assert (tiny.folder / "plans/tiny/Makefile").exists()
+    assert (tiny.folder / "plans/tiny/batch/1-tiny-cut.json").exists()
+    tiny.rvrun(*words, *both, "--splits", "2", "--check", "plans/tiny")
+    tiny.write("plans/tiny/batch/9-tiny-old.json", "{}")
+    done = tiny.rvrun(*words, *both, "--splits", "2", "--check", "plans/tiny", code=1)
+    assert "not as rendered now: plans/tiny/batch/9-tiny-old.json" in done.stderr
+    tiny.rvrun(*words, *both, "--splits", "2", "--out", "plans/tiny")
+    assert not (tiny.folder / "plans/tiny/batch/9-tiny-old.json").exists()
+
+
+def test_runners_with_configs_of_their_own_are_refused(tiny: Project) -> None:
+    """One directory holds one plan."""
+    text = tiny.read("tiny.py").replace("root_uri=root_uri,", "root_uri=f's3://b/{runner}',")
+    tiny.write("tiny.py", text)
+    tiny.write("rvrun.toml", '[batch]\ncpu_job_queue = "cpu"\ncpu_job_def = "work"\n')
+    words = ("plan", "tiny.py", "--runner", "local", "--runner", "batch", "--out", "plans")
+    assert (
+        "plan.json is another one for --runner batch than for --runner local; plan each in its "
+        "own --out"
+    ) in tiny.rvrun(*words, code=2).stderr

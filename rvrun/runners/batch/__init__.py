@@ -127,8 +127,9 @@ def _files(ledger: Ledger, number: int) -> dict[str, str]:
 def upload(ledger: Ledger, account: Account) -> None:
     """Put what the jobs read where they read it. Twice does no harm: names tell the content."""
     folder = ledger.round_folder(1)
-    for uri, path in json.loads((folder / UPLOADS).read_text(encoding="utf-8")).items():
-        storage.write(uri, (folder / path).read_bytes(), account)
+    paths = json.loads((folder / UPLOADS).read_text(encoding="utf-8"))
+    contents = {uri: (folder / path).read_bytes() for uri, path in paths.items()}
+    storage.write_all(contents, account)
 
 
 def _submit_round(ledger: Ledger, number: int, rate: float, told: Told) -> None:

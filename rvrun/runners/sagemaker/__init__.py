@@ -112,8 +112,7 @@ def submit(run: Run, told: Told) -> Ledger:
     ledger = _unfinished(run.run_dir, files)
     if ledger is None:
         ledger = ledgers.create(run.run_dir, run.run_name, RUNNER, account, files)
-    for uri, content in read_uploads(ledger.round_folder(1)).items():
-        storage.write(uri, content, account)
+    storage.write_all(read_uploads(ledger.round_folder(1)), account)
     submissions = read_submissions(ledger.round_folder(1))
     submitter = _submitter(ledger)
     for done, submission in enumerate(submissions, start=1):
