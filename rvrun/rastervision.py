@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rastervision.pipeline import config as config_module
 from rastervision.pipeline import registry_ as registry
 from rastervision.pipeline import rv_config_ as rv_config
 from rastervision.pipeline.config import Config, build_config
@@ -26,7 +27,7 @@ from rastervision.pipeline.file_system import FileSystem, LocalFileSystem, NotRe
 from rastervision.pipeline.file_system.utils import file_to_str, str_to_file
 from rastervision.pipeline.pipeline_config import PipelineConfig
 
-from rvrun import foreign, resolve
+from rvrun import foreign, resolve, storage
 from rvrun.errors import RvrunError, UserCodeError, describe
 
 if TYPE_CHECKING:
@@ -74,8 +75,6 @@ def load_saved(document: Mapping[str, Any]) -> LoadedPipeline:
     """The pipeline of a saved config. One that Raster Vision saved is updated, as it does."""
     if foreign.is_own(document):
         return load(read(document), None)
-    if document.get("source"):
-        resolve.import_source(document["source"])
     return _loaded(document)
 
 
@@ -156,6 +155,7 @@ def _loaded(document: Mapping[str, Any]) -> LoadedPipeline:
         document=dict(document),
         pipeline=pipeline,
         declared=declared,
+        code=storage.read(document["source"]) if document.get("source") else None,
     )
 
 
@@ -246,6 +246,7 @@ def read(values: Mapping[str, Any]) -> Any:
 @contextlib.contextmanager
 def built(document: Mapping[str, Any]) -> Iterator[Any]:
     """Within, the pipeline of a saved config and its temporary folder; nothing else is written."""
+    _import_source(document)
     with _built(read(document["config"]), document["name"]) as pipeline:
         yield pipeline
 
@@ -266,8 +267,7 @@ def opened(document: Mapping[str, Any], call: Call, verbosity: int) -> Iterator[
     is where it comes from.
     """
     set_up(verbosity, document.get("rv_config"))
-    if document.get("source"):
-        resolve.import_source(document["source"])
+    _import_source(document)
     config = read(document["config"])
     if "rv_config" not in document:
         _save(config)
@@ -288,6 +288,28 @@ def set_up(verbosity: int = 0, overrides: Mapping[str, str] | None = None) -> No
 def config_uri(document: Mapping[str, Any]) -> str:
     """Where Raster Vision looks for the config."""
     return str(read(document["config"]).get_config_uri())
+
+
+def _import_source(document: Mapping[str, Any]) -> None:
+    """Import the loose file whose classes the config needs, if there is one."""
+    if document.get("source"):
+        resolve.import_source(document["source"])
+
+
+_plugin_of_class = config_module.get_plugin
+
+
+def _plugin_of(config_cls: type) -> str:
+    """The plugin of a config's class; of one in a loose file `rastervision.pipeline`.
+
+    So it is under Raster Vision, which imports such a file under that name.
+    """
+    if "." not in config_cls.__module__:
+        return "rastervision.pipeline"
+    return str(_plugin_of_class(config_cls))
+
+
+config_module.get_plugin = _plugin_of
 
 
 def save(document: Mapping[str, Any]) -> str:

@@ -561,6 +561,58 @@ def test_without_raster_vision_a_saved_config_says_so(place: Place) -> None:
     )
 
 
+def test_a_class_in_the_configs_own_file(place: Place) -> None:
+    """Raster Vision's other processes do not find it; here targets import the file first."""
+    place.write(
+        "mine.py",
+        "from rastervision.pipeline.config import register_config\n"
+        "from rastervision.tiles import TilesConfig\n"
+        "@register_config('mine.mine')\n"
+        "class MineConfig(TilesConfig):\n    extra: int = 1\n"
+        "def get_config(runner, root_uri):\n    return MineConfig(root_uri=root_uri)\n",
+    )
+    words = ("mine.py", "-a", "root_uri")
+    place.raster_vision("run", "inprocess", *words, "theirs")
+    place.raster_vision("run", "local", *words, "none", code=2)
+    place.rvrun("check", *words, "ours")
+    place.rvrun("run", "local", *words, "ours", "--splits", "2")
+    assert place.left("theirs") == place.left("ours")
+
+
+def test_a_pipeline_may_say_more(place: Place) -> None:
+    """What an rvrun pipeline says, one of Raster Vision's may say too."""
+    place.write(
+        "more.py",
+        "from rastervision.pipeline.config import register_config\n"
+        "from rastervision.tiles import TilesConfig\n"
+        "from rastervision.tiles.pipeline import Tiles\n"
+        "import rvrun\n"
+        "class More(Tiles):\n"
+        "    needs = {'predict': ['chip'], 'eval': ['train', rvrun.aligned('predict')]}\n"
+        "    config_keys = {'chip': ['dataset.scenes']}\n"
+        "    resources = {'eval': rvrun.Resources(vcpus=2)}\n"
+        "    split_commands = ['chip', 'predict', 'eval']\n"
+        "    def eval(self, split_ind=0, num_splits=1):\n        pass\n"
+        "    def count_items(self, command):\n        return 1\n"
+        "@register_config('more.more')\n"
+        "class MoreConfig(TilesConfig):\n"
+        "    def build(self, tmp_dir):\n        return More(self, tmp_dir)\n"
+        "def get_config(runner, epochs=1):\n"
+        "    return MoreConfig(root_uri='out', epochs=epochs)\n",
+    )
+    done = place.rvrun("render", "local", "more.py", "--splits", "2")
+    assert "more/chip has 2 splits for 1 items: 1 will have nothing to do" in done.stderr
+    (pipeline,) = json.loads(place.read("runs/more/plan.json"))["pipelines"]
+    needs = {s["command"]: [n["command"] for n in s["needs"]] for s in pipeline["stages"]}
+    assert needs["eval"] == ["train", "predict"]
+    assert pipeline["stages"][-1]["resources"] == {"vcpus": 2, "job_queue": "tiles-queue"}
+    assert json.loads(place.read("runs/more/config/more/chip.json")) == {
+        "type_hint": "more.more",
+        "root_uri": "out",
+        "dataset.scenes": ["a", "b", "c", "d"],
+    }
+
+
 def test_names_of_several(place: Place) -> None:
     """By what differs in their roots; an unusable difference becomes a number."""
     told = place.rvrun("plan", "both.py", "-a", "root_uri", "s3://b/x y").stdout

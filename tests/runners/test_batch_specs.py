@@ -21,6 +21,7 @@ from rvrun.runners.batch.specs import BadSpec, Source, render_specs
 from rvrun.runners.batch.submit import Ticket
 from rvrun.runners.findings import Unfit
 from rvrun.settings import BatchCommandSettings, BatchSettings
+from rvrun.shipping import Shipment
 from rvrun.splits import parse_splits
 from tests.build import DIGEST, need, pipeline
 from tests.conftest import ROOT, Project
@@ -44,14 +45,16 @@ def declared(name: str = "p", **commands: Mapping[str, Any]) -> DeclaredPipeline
     return DeclaredPipeline(name=name, config_digest=DIGEST, commands=tuple(made))
 
 
+def shipment(name: str) -> Shipment:
+    uri = f"s3://bucket/{name}/rvrun/config/{name}-0123456789abcdef.json"
+    return Shipment(config_uri=uri, files={})
+
+
 def source(*pipelines: DeclaredPipeline, settings: BatchSettings = BATCH, **more: Any) -> Source:
     return Source(
         **{
             "settings": settings,
-            "config_uris": {
-                each.name: f"s3://bucket/{each.name}/rvrun/config/{each.name}-0123456789abcdef.json"
-                for each in pipelines
-            },
+            "shipments": {each.name: shipment(each.name) for each in pipelines},
             "names": [f"{each.name}/{c.name}" for each in pipelines for c in each.commands],
             "settings_file": "rvrun.toml",
             "run_name": "night",
