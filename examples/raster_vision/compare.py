@@ -9,7 +9,8 @@ r"""The real thing: a pipeline of Raster Vision's, with PyTorch, through its run
     venv/bin/python examples/raster_vision/compare.py [FOLDER]
 
 Makes six small scenes of the shipped images, then runs `segmentation.py` through
-`rastervision run inprocess` and `rvrun run local --splits 2`, and compares:
+`rastervision run inprocess`, `rastervision run local` and `rvrun run local --splits 2`, and
+compares the first with the last:
 
 - chips: the same images;
 - training: each trains a model of its own, which does not come out the same twice; their scores
@@ -146,12 +147,16 @@ def main() -> int:
     config = os.path.relpath(HERE / "segmentation.py", folder)
     given = ("-a", "data_uri", "data", "-a", "root_uri")
     theirs, ours, again = folder / "theirs", folder / "ours", folder / "again"
+    split = ("--splits", "2")
     took = {
         "rastervision run inprocess": run(
             folder, "rastervision", "run", "inprocess", config, *given, "theirs"
         ),
+        "rastervision run local --splits 2": run(
+            folder, "rastervision", "run", "local", config, *given, "local", *split
+        ),
         "rvrun run local --splits 2 -j2": run(
-            folder, "rvrun", "run", "local", config, *given, "ours", "--splits", "2", "-j2"
+            folder, "rvrun", "run", "local", config, *given, "ours", *split, "-j2"
         ),
     }
     shutil.copytree(ours, again, ignore=shutil.ignore_patterns("predict", "eval", "bundle"))

@@ -31,7 +31,7 @@ SIZE = 64
 
 
 def get_config(
-    runner: str, root_uri: str, data_uri: str, epochs: int = 2
+    runner: str, root_uri: str, data_uri: str, epochs: int = 12
 ) -> SemanticSegmentationConfig:
     """The config that Raster Vision, or rvrun, runs."""
     classes = ClassConfig(names=["below", "above"], colors=["green", "orange"])
@@ -47,7 +47,9 @@ def get_config(
         log_tensorboard=False,
         run_tensorboard=False,
     )
-    sampling = WindowSamplingConfig(method=WindowSamplingMethod.sliding, size=SIZE, stride=SIZE)
+    sampling = WindowSamplingConfig(
+        method=WindowSamplingMethod.sliding, size=SIZE, stride=SIZE // 2
+    )
     return SemanticSegmentationConfig(
         root_uri=root_uri,
         dataset=dataset,
