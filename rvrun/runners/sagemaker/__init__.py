@@ -8,12 +8,15 @@ from collections.abc import Iterator, Mapping
 from rvrun import ledger as ledgers
 from rvrun import storage
 from rvrun.aws import Account, AwsError, Client, Refused
+from rvrun.findings import Finding, Level
 from rvrun.globs import check_globs
 from rvrun.ledger import Ledger
 from rvrun.remote import CutOff, NothingToRetry, RunState, State, StillGoing, Told
 from rvrun.runners import Run
+from rvrun.runners.cloud import check_account, check_buckets
 from rvrun.runners.findings import checked
 from rvrun.runners.sagemaker.definition import problems, render_definition, request
+from rvrun.runners.sagemaker.doctor import check_images, check_role
 from rvrun.runners.sagemaker.files import (
     FOLDER,
     Submission,
@@ -23,7 +26,7 @@ from rvrun.runners.sagemaker.files import (
     write_files,
 )
 from rvrun.runners.sagemaker.logs import place_of, read_log
-from rvrun.runners.sagemaker.machine import missing
+from rvrun.runners.sagemaker.machine import machine, missing
 from rvrun.runners.sagemaker.quota import quota_problems
 from rvrun.runners.sagemaker.state import (
     CANCELLED,
@@ -104,10 +107,28 @@ def _name_problems(run: Run) -> Iterator[str]:
         )
 
 
+def examine(run: Run) -> Iterator[Finding]:
+    """Whether AWS would take the run: the account, its role and images, the buckets."""
+    account = _account(run.settings)
+    findings = list(check_account(account))
+    yield from findings
+    if any(finding.level is Level.ERROR for finding in findings):
+        return
+    settings = run.settings.sagemaker
+    yield from check_role(account.reader("iam"), settings.role or "")
+    stages = [(each.name, stage) for each in run.plan.pipelines for stage in each.stages]
+    images = [machine(name, stage, settings).image for name, stage in stages]
+    yield from check_images(account, images)
+    yield from check_buckets(account, [pipeline.config.root_uri for pipeline in run.planned])
+
+
+def _account(settings: Settings) -> Account:
+    return Account(profile=settings.aws.profile, region=settings.aws.region)
+
+
 def submit(run: Run, told: Told) -> Ledger:
     """Start all of `run`; where one of the same was cut off, go on with that."""
-    aws = run.settings.aws
-    account = Account(profile=aws.profile, region=aws.region)
+    account = _account(run.settings)
     files = render(run)
     ledger = _unfinished(run.run_dir, files)
     if ledger is None:
