@@ -6,6 +6,7 @@ something try nothing again: whoever calls must know whether what went unanswere
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
 import threading
@@ -139,22 +140,37 @@ class Client:
 
     def call(self, operation: str, **params: Any) -> dict[str, Any]:
         """What `operation` (as AWS writes it, `SubmitJob`) answers to `params`."""
-        import botocore.exceptions
         from botocore import xform_name
 
-        try:
+        with self._translated(operation):
             answer: dict[str, Any] = getattr(self.boto, xform_name(operation))(**params)
-        except botocore.exceptions.ClientError as error:
-            raise self._answered(operation, error.response) from None
-        except botocore.exceptions.EndpointConnectionError as error:
-            raise self._error(Throttled, operation, error) from None
-        except botocore.exceptions.ConnectTimeoutError as error:
-            raise self._error(Throttled, operation, error) from None
-        except (botocore.exceptions.HTTPClientError, botocore.exceptions.ConnectionError) as error:
-            raise self._error(Unanswered, operation, error) from None
-        except botocore.exceptions.BotoCoreError as error:
-            raise self._error(Refused, operation, error) from None
         return answer
+
+    def content(self, operation: str, **params: Any) -> bytes:
+        """The body of what `operation` answers, all of it."""
+        answer = self.call(operation, **params)
+        with self._translated(operation):
+            content: bytes = answer["Body"].read()
+        return content
+
+    @contextlib.contextmanager
+    def _translated(self, operation: str) -> Iterator[None]:
+        import botocore.exceptions as botocore
+
+        try:
+            yield
+        except botocore.ClientError as error:
+            raise self._answered(operation, error.response) from None
+        except (botocore.EndpointConnectionError, botocore.ConnectTimeoutError) as error:
+            raise self._error(Throttled, operation, error) from None
+        except (
+            botocore.HTTPClientError,
+            botocore.ConnectionError,
+            botocore.IncompleteReadError,
+        ) as error:
+            raise self._error(Unanswered, operation, error) from None
+        except botocore.BotoCoreError as error:
+            raise self._error(Refused, operation, error) from None
 
     def pages(self, operation: str, next_key: str, **params: Any) -> Iterator[dict[str, Any]]:
         """The answers of an operation that comes in pages; `next_key` asks for the next one."""

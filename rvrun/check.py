@@ -59,7 +59,8 @@ BUILD = """
 import sys
 from rvrun import run_command as worker
 try:
-    worker.build(worker.read_document(sys.argv[1]), sys.argv[1])
+    with worker.built(worker.read_document(sys.argv[1]), sys.argv[1]):
+        pass
 except worker.RvrunError as error:
     worker.print_error(error)
     sys.exit(error.exit_code)
@@ -506,7 +507,7 @@ def _holder(lock: pathlib.Path) -> str:
 def check_root_uris(case: Case) -> Iterator[Finding]:
     """What each pipeline's files are written below can be read and written, as far as is seen."""
     for pipeline in case.loaded:
-        root = pipeline.config.root_uri
+        root = pipeline.root_uri
         name = f"{pipeline.name}: {root or '.'}"
         if place := scheme(root):
             if case.remote is not None:
@@ -526,13 +527,13 @@ def check_shared_roots(case: Case) -> Iterator[Finding]:
     """No two pipelines write below the same root."""
     users: dict[str, list[LoadedPipeline]] = {}
     for pipeline in case.loaded:
-        root = pipeline.config.root_uri
+        root = pipeline.root_uri
         place = root.rstrip("/") if scheme(root) else os.path.realpath(root)
         users.setdefault(place, []).append(pipeline)
     for pipelines in users.values():
         if len(pipelines) > 1:
             names = ", ".join(pipeline.name for pipeline in pipelines)
-            root = pipelines[0].config.root_uri
+            root = pipelines[0].root_uri
             text = f"{names} share {root} and may overwrite each other's files"
             yield warning("root_uri", text, f"give each its own, such as {root.rstrip('/')}/NAME")
 

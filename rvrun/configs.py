@@ -8,6 +8,9 @@ from typing import Any, Final
 
 from rvrun.resolve import TYPE
 
+#: Keys that say of which class a config is: rvrun's, and those of other systems.
+TYPES = (TYPE, "type_hint")
+
 
 class Missing(enum.Enum):
     """Where one of two configs has no such key."""
@@ -24,7 +27,7 @@ def narrow(config: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     Its class and `root_uri` always are: another class or place means other work. A key that is
     not there is left out.
     """
-    part: dict[str, Any] = {TYPE: config[TYPE], "root_uri": config["root_uri"]}
+    part = {key: config[key] for key in (*TYPES, "root_uri") if key in config}
     for key in keys:
         value = look_up(config, key)
         if value is not MISSING:

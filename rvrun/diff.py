@@ -175,7 +175,7 @@ def _keys(stage: Stage) -> list[str] | str:
     return "all" if stage.config_keys is None else list(stage.config_keys)
 
 
-def _resources(stage: Stage) -> dict[str, int]:
+def _resources(stage: Stage) -> dict[str, int | str]:
     return attrs.asdict(stage.resources, filter=lambda _, value: value is not None)
 
 

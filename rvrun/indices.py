@@ -38,8 +38,14 @@ def _write_map(indices: Sequence[int]) -> str:
 
 def read(text: str) -> list[int]:
     """The indices that `write` wrote. Raises ValueError for what it never writes."""
-    if ":" in text:
-        return _read_map(text)
+    found = _read_map(text) if ":" in text else _read_runs(text)
+    # What is mistyped or cut off may still be read, as something else.
+    if write(sorted(set(found))) != text:
+        raise ValueError(f"{text!r} is no list of indices")
+    return found
+
+
+def _read_runs(text: str) -> list[int]:
     found: list[int] = []
     for run in text.split(","):
         first, _, last = run.partition("-")

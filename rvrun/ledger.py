@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import pathlib
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -28,6 +29,8 @@ from rvrun.rundir import write
 RUN_FILE = "run.json"
 EVENTS = "events.jsonl"
 LATEST = "@latest"
+#: Where run directories are, unless said otherwise.
+RUNS = "runs"
 VERSION = 1
 #: What is added to a run's name to tell it from others of the same name.
 ID_EXTRA = len("-20260102-030405-abcd")
@@ -61,6 +64,13 @@ class Ledger:
     @property
     def run_id(self) -> str:
         return self.folder.name
+
+    @property
+    def handle(self) -> str:
+        """What to type for it in the current folder: its id, or its folder if that finds it not."""
+        folder = os.path.relpath(self.folder)
+        root, *rest = pathlib.PurePath(folder).parts
+        return self.run_id if root == RUNS and len(rest) == 3 else folder
 
     @property
     def run_dir(self) -> pathlib.Path:
@@ -140,7 +150,8 @@ def create(
     facts = {
         "rvrun_run": VERSION,
         "runner": runner,
-        "began": _now().isoformat(timespec="seconds"),
+        # So precisely that runs after each other are in order.
+        "began": _now().isoformat(timespec="microseconds"),
         "profile": account.profile,
         "region": account.region_in_force,
     }
@@ -182,35 +193,32 @@ def find(run: str, root: pathlib.Path) -> Ledger:
     Ids are looked for in the run directories in `root`. Of a run directory it is the latest run.
     Raises `NoRun`.
     """
-    if (path := pathlib.Path(run)).is_dir() and run != LATEST:
-        own = [Ledger(path)] if (path / RUN_FILE).exists() else ledgers(path)
-        if not own:
-            raise NoRun(f"nothing was submitted from {run}")
-        return own[-1]
-    known = all_ledgers(root)
+    path, known = pathlib.Path(run), all_ledgers(root)
     if run == LATEST:
         if not known:
             raise NoRun(f"nothing was submitted from the run directories in {root}")
         return known[-1]
-    return _named(run, known, root)
-
-
-def _named(run: str, known: list[Ledger], root: pathlib.Path) -> Ledger:
-    exact = [ledger for ledger in known if ledger.run_id == run]
-    matching = exact or [ledger for ledger in known if ledger.run_id.startswith(run)]
+    if (path / RUN_FILE).exists():
+        return Ledger(path)
+    if own := ledgers(path):
+        return own[-1]
+    matching = _named(run, known)
     if len(matching) == 1:
         return matching[0]
     if matching:
         several = ", ".join(ledger.run_id for ledger in matching)
         raise NoRun(f"`{run}` may be {several}; type more of it")
+    if path.is_dir():
+        raise NoRun(f"nothing was submitted from {run}")
     last = f"; the latest is {known[-1].run_id}" if known else ""
     raise NoRun(f"no run `{run}` in the run directories in {root}{last}; see `rvrun list`")
 
 
+def _named(run: str, known: Sequence[Ledger]) -> list[Ledger]:
+    """That of the id `run`, else those whose ids begin with it."""
+    exact = [ledger for ledger in known if ledger.run_id == run]
+    return exact or [ledger for ledger in known if ledger.run_id.startswith(run)]
+
+
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
-
-
-def age(moment: str) -> float:
-    """How long ago, in seconds, a time of a ledger was."""
-    return (_now() - dt.datetime.fromisoformat(moment)).total_seconds()

@@ -4,6 +4,8 @@ import        the file or module; its `get_config(s)(runner, **args)` is called
 save          each config becomes JSON values and must be the same after reading them
 build         the pipeline of each config
 declare       what it says of its commands, checked
+
+Configs of other systems go through their adapter instead (see `foreign`).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from rvrun import serialize, storage
+from rvrun import foreign, serialize, storage
 from rvrun.args import bind
 from rvrun.errors import RvrunError, UnknownName, UserCodeError, check_known, describe
 from rvrun.model import (
@@ -63,14 +65,15 @@ class NoMethod(UnknownName):
 class LoadedPipeline:
     """A pipeline ready to be compiled and run.
 
+    - `config`, `pipeline`: rvrun's, or those of another system.
     - `document`: what its saved config file holds, as JSON values.
     - `declared`: its commands as the compiler reads them.
     - `code`: the content of the loose file that its classes are in; None for a module.
     """
 
-    config: PipelineConfig
+    config: Any
     document: dict[str, Any]
-    pipeline: Pipeline
+    pipeline: Any
     declared: DeclaredPipeline
     code: bytes | None = None
 
@@ -78,9 +81,17 @@ class LoadedPipeline:
     def name(self) -> str:
         return self.declared.name
 
+    @property
+    def root_uri(self) -> str:
+        return str(self.document["config"]["root_uri"])
 
-def load(source: str, runner: str, args: Mapping[str, str]) -> list[LoadedPipeline]:
+
+def load(
+    source: str, runner: str, args: Mapping[str, str], *, verbosity: int = 0
+) -> list[LoadedPipeline]:
     """The pipelines of `source`, for the runner called `runner`, with `-a` arguments `args`.
+
+    `verbosity` is for other systems' configs.
 
     Raises the `RvrunError` that says what is wrong; what the user's own code raised is a
     `UserCodeError` with that as its cause.
@@ -88,11 +99,13 @@ def load(source: str, runner: str, args: Mapping[str, str]) -> list[LoadedPipeli
     if source.endswith(".json"):
         if args:
             raise CannotLoad(source, "a saved config takes no arguments (-a)")
-        return [_load_saved(document) for document in read_documents(source)]
+        return _distinguish([_load_saved(document) for document in read_documents(source)])
     is_file = source.endswith(".py") or os.sep in source
+    foreign.meet(source, verbosity)
     module = import_source(source) if is_file else _import_named(source)
     path = os.path.relpath(source).replace(os.sep, "/") if is_file else None
-    return [_load(config, path) for config in _get_configs(module, source, runner, args)]
+    configs = _get_configs(module, source, runner, args)
+    return _distinguish([_load_any(config, path) for config in configs])
 
 
 def read_documents(path: str) -> list[dict[str, Any]]:
@@ -106,7 +119,8 @@ def read_documents(path: str) -> list[dict[str, Any]]:
     if not documents:
         raise CannotLoad(path, "holds no config")
     for document in documents:
-        check_document(document, path)
+        if not foreign.is_own(document):
+            check_document(document, path)
     return documents
 
 
@@ -132,9 +146,7 @@ def _import_named(name: str) -> Any:
         raise
 
 
-def _get_configs(
-    module: Any, source: str, runner: str, args: Mapping[str, str]
-) -> list[PipelineConfig]:
+def _get_configs(module: Any, source: str, runner: str, args: Mapping[str, str]) -> list[Any]:
     function = getattr(module, "get_configs", None) or getattr(module, "get_config", None)
     if not callable(function):
         raise CannotLoad(source, "has neither a function `get_config` nor `get_configs`")
@@ -145,7 +157,7 @@ def _get_configs(
     if not configs:
         raise CannotLoad(source, f"`{function.__name__}` returned no config")
     for config in configs:
-        if not isinstance(config, PipelineConfig):
+        if not isinstance(config, PipelineConfig) and foreign.of_config(config) is None:
             problem = f"returned {config!r}, which is no rvrun.PipelineConfig"
             raise CannotLoad(source, f"`{function.__name__}` {problem}")
     return configs
@@ -161,7 +173,27 @@ def call_user_code(what: str, function: Callable[..., T], /, *args: object, **kw
         raise UserCodeError(f"{what} raised {describe(error)}") from error
 
 
+def _distinguish(pipelines: list[LoadedPipeline]) -> list[LoadedPipeline]:
+    """Other systems' pipelines have no names of their own, so these may have to be told apart."""
+    adapters = [foreign.of_document(pipeline.document) for pipeline in pipelines]
+    found = list(pipelines)
+    for adapter in dict.fromkeys(filter(None, adapters)):
+        indices = [index for index, other in enumerate(adapters) if other is adapter]
+        named = adapter.distinguish([pipelines[index] for index in indices])
+        for index, pipeline in zip(indices, named, strict=True):
+            found[index] = pipeline
+    return found
+
+
+def _load_any(config: Any, source: str | None) -> LoadedPipeline:
+    adapter = foreign.of_config(config)
+    return _load(config, source) if adapter is None else adapter.load(config, source)
+
+
 def _load_saved(document: dict[str, Any]) -> LoadedPipeline:
+    adapter = foreign.of_document(document)
+    if adapter is not None:
+        return adapter.load_saved(document)
     source = document.get("source")
     if source:
         import_source(source)
@@ -202,11 +234,12 @@ def default_name(cls: type[PipelineConfig]) -> str:
     return name.lower()
 
 
-def declare(pipeline: Pipeline, name: str, config: Mapping[str, Any]) -> DeclaredPipeline:
+def declare(pipeline: Any, name: str, config: Mapping[str, Any]) -> DeclaredPipeline:
     """What `pipeline` says of its commands, as values, checked against its class and config.
 
-    `commands` may depend on the config, so `split_commands` and so on may speak of a command
-    that is not among them; but it must be a method.
+    It has `commands`, `split_commands` and `gpu_commands`; those of other systems need not have
+    what else an `rvrun.Pipeline` has. `commands` may depend on the config, so `split_commands` and
+    so on may speak of a command that is not among them; but it must be a method.
     """
     place = f"pipeline `{name}`"
     said = call_user_code(f"reading {place}", _Said.read, pipeline)
@@ -258,8 +291,8 @@ class _Said:
         ]
 
 
-def _names(pipeline: Pipeline, attribute: str) -> tuple[str, ...]:
-    said = getattr(pipeline, attribute)
+def _names(pipeline: Any, attribute: str) -> tuple[str, ...]:
+    said = getattr(pipeline, attribute, ())
     names = _texts(said)
     if names is None:
         raise _wrong(pipeline, attribute, f"{said!r} is no sequence of command names")
@@ -274,8 +307,8 @@ def _texts(said: object) -> tuple[str, ...] | None:
     return texts if all(isinstance(text, str) for text in texts) else None
 
 
-def _by_command(pipeline: Pipeline, attribute: str) -> dict[str, Any]:
-    values = getattr(pipeline, attribute)
+def _by_command(pipeline: Any, attribute: str) -> dict[str, Any]:
+    values = getattr(pipeline, attribute, {})
     if not isinstance(values, Mapping) or _texts(values) is None:
         raise _wrong(pipeline, attribute, f"{values!r} is no mapping from command names")
     for command, value in values.items():
@@ -288,11 +321,11 @@ def _by_command(pipeline: Pipeline, attribute: str) -> dict[str, Any]:
     return dict(values)
 
 
-def _wrong(pipeline: Pipeline, attribute: str, problem: str) -> CannotLoad:
+def _wrong(pipeline: Any, attribute: str, problem: str) -> CannotLoad:
     return CannotLoad(f"`{type(pipeline).__name__}.{attribute}`", problem)
 
 
-def _check_method(pipeline: Pipeline, command: str, place: str) -> None:
+def _check_method(pipeline: Any, command: str, place: str) -> None:
     check_command_name(command, place)
     if not callable(getattr(pipeline, command, None)) or hasattr(Pipeline, command):
         methods = tuple(
@@ -303,7 +336,7 @@ def _check_method(pipeline: Pipeline, command: str, place: str) -> None:
         raise NoMethod(command, methods, type(pipeline).__name__, place)
 
 
-def _check_parameters(pipeline: Pipeline, command: str, is_split: bool, place: str) -> None:
+def _check_parameters(pipeline: Any, command: str, is_split: bool, place: str) -> None:
     signature = inspect.signature(getattr(pipeline, command))
     kwargs = {"split_ind": 0, "num_splits": 1} if is_split else {}
     try:
@@ -317,7 +350,7 @@ def _check_parameters(pipeline: Pipeline, command: str, is_split: bool, place: s
 
 
 def _declare_command(
-    pipeline: Pipeline, said: _Said, name: str, config: Mapping[str, Any], place: str
+    pipeline: Any, said: _Said, name: str, config: Mapping[str, Any], place: str
 ) -> Command:
     keys = said.config_keys.get(name)
     for key in keys or ():
@@ -335,7 +368,7 @@ def _declare_command(
     )
 
 
-def _declare_resources(pipeline: Pipeline, said: _Said, name: str) -> Resources:
+def _declare_resources(pipeline: Any, said: _Said, name: str) -> Resources:
     """Those of `resources`; a queue and a definition may also be attributes.
 
     As in Raster Vision, `job_queue` and `job_def` of the command's method go before those of the
@@ -353,7 +386,9 @@ def _declare_resources(pipeline: Pipeline, said: _Said, name: str) -> Resources:
         raise _wrong(pipeline, name, str(error)) from None
 
 
-def _count_items(pipeline: Pipeline, name: str, place: str) -> int | None:
+def _count_items(pipeline: Any, name: str, place: str) -> int | None:
+    if not hasattr(pipeline, "count_items"):
+        return None
     count = call_user_code(f"`count_items` of {place}", pipeline.count_items, name)
     if not isinstance(count, int | None):
         raise _wrong(pipeline, "count_items", f"{count!r} for `{name}` is no whole number")

@@ -30,22 +30,37 @@ def split_of(runner: str, num_splits: int) -> int:
 
         hosts = read_hosts(os.environ)
         return _split_at(hosts.rank, num_splits, f"host {hosts.current}")
-    index = os.environ.get(ARRAY_INDEX, "0")
-    return _split_at(index, num_splits, f"{ARRAY_INDEX}={index}")
+    index = os.environ.get(ARRAY_INDEX)
+    source = f"{ARRAY_INDEX} is not set" if index is None else f"{ARRAY_INDEX}={index}"
+    return _split_at(index, num_splits, source)
 
 
-def _split_at(index: int | str, num_splits: int, source: str) -> int:
-    """What is at `index` of what `SPLITS` lists, or of all splits; `source` is where it is from."""
-    splits = os.environ.get(SPLITS, "")
+def _split_at(index: int | str | None, num_splits: int, source: str) -> int:
+    """What is at `index` of what `SPLITS` lists, or of all splits; `source` is where it is from.
+
+    Without an index there must be one split only.
+    """
+    said = os.environ.get(SPLITS, "")
     try:
-        split = indices.read(splits)[int(index)] if splits else int(index)
-    except (ValueError, IndexError):
-        problem = f"{SPLITS}={splits!r} has no index {index} of {source}"
-        raise Misplaced(f"cannot tell which split to run: {problem}") from None
+        splits = indices.read(said) if said else range(num_splits)
+    except ValueError:
+        raise _misplaced(f"{SPLITS}={said!r} is no list of splits") from None
+    if index is None and len(splits) != 1:
+        raise _misplaced(f"{source}, though there are {len(splits)}")
+    try:
+        number = int(index or 0)
+    except ValueError:
+        raise _misplaced(f"{source} is no index") from None
+    if said and not 0 <= number < len(splits):
+        raise _misplaced(f"{SPLITS}={said!r} has no index {number} of {source}")
+    split = splits[number] if said else number
     if not 0 <= split < num_splits:
-        problem = f"{source} gives split {split} of {num_splits}"
-        raise Misplaced(f"cannot tell which split to run: {problem}")
+        raise _misplaced(f"{source} gives split {split} of {num_splits}")
     return split
+
+
+def _misplaced(problem: str) -> Misplaced:
+    return Misplaced(f"cannot tell which split to run: {problem}")
 
 
 def attempt(runner: str) -> int | None:

@@ -113,39 +113,62 @@ class RunState:
 
 
 class StillGoing(RvrunError):
-    """A run that must have ended first."""
+    """A run that must have ended first; `run` is what to type for it."""
 
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
+    def __init__(self, run: str) -> None:
+        self.run = run
 
     def __str__(self) -> str:
         return (
-            f"run {self.run_id} is still going; see `rvrun status {self.run_id}`, wait for it, or "
-            f"`rvrun cancel {self.run_id}`"
+            f"run {self.run} is still going; see `rvrun status {self.run}`, wait for it, or "
+            f"`rvrun cancel {self.run}`"
         )
 
 
 class CutOff(RvrunError):
     """A run that was cut off while it was submitted, in the way of another."""
 
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
+    def __init__(self, run: str) -> None:
+        self.run = run
 
     def __str__(self) -> str:
         return (
-            f"run {self.run_id} was cut off while it was submitted, and what would be submitted "
-            f"now is not the same; `rvrun cancel {self.run_id}` ends what is there of it"
+            f"run {self.run} was cut off while it was submitted, and what would be submitted "
+            f"now is not the same; `rvrun cancel {self.run}` ends what is there of it"
         )
 
 
 class NothingToRetry(RvrunError):
     """A run in which nothing failed."""
 
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
+    def __init__(self, run: str) -> None:
+        self.run = run
 
     def __str__(self) -> str:
-        return f"nothing of run {self.run_id} failed, so there is nothing to retry"
+        return f"nothing of run {self.run} failed, so there is nothing to retry"
+
+
+class NotSubmitted(RvrunError):
+    """A run that was cut off while it was submitted, to be retried."""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.run} was cut off while it was submitted; type the command again that "
+            f"submitted it to go on, or `rvrun cancel {self.run}` to end what is there of it"
+        )
+
+
+class Forgotten(RvrunError):
+    """A run so old that AWS does not tell any more what of it failed."""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+
+    def __str__(self) -> str:
+        return f"AWS no longer knows all jobs of run {self.run}, so begin a new one: rvrun run"
 
 
 class Told(Protocol):

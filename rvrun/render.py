@@ -53,5 +53,11 @@ def _environment(folder: str | None) -> jinja2.Environment:
     )
     environment.filters["shell"] = for_shell
     environment.filters["recipe"] = for_recipe
-    environment.filters["json"] = for_json
+    environment.filters["json"] = _json
     return environment
+
+
+def _json(value: Any) -> str:
+    if isinstance(value, jinja2.Undefined):
+        str(value)  # raises, with the name
+    return for_json(value)

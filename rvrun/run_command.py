@@ -8,6 +8,7 @@ is needed. What it was told in the environment, by the Makefile or by `rvrun run
     RVRUN_RUN_DIR   the run directory, where its record goes; unset: no record
     RVRUN_LOGS      set: what it prints goes to its log in the run directory
     RVRUN_EVENTS    the descriptor of a pipe on which it tells when it starts and ends
+    RVRUN_VERBOSITY how much other systems' pipelines are to tell: 1, 2, …
 
 As a job on AWS (`--runner batch` or `sagemaker`) it is told which split is its own in ways of the
 runner's; see `placement`. It says on stderr what it begins and how that ended, for the job's log.
@@ -23,7 +24,7 @@ import stat
 import sys
 import time
 
-from rvrun import paths, placement, resolve, storage
+from rvrun import foreign, paths, placement, resolve, storage
 from rvrun.errors import FAILED, INTERRUPTED, INVALID, RvrunError, UserCodeError, check_known
 from rvrun.pipeline import Pipeline, PipelineConfig
 from rvrun.record import Recorder, peak_memory_kib
@@ -31,6 +32,7 @@ from rvrun.record import Recorder, peak_memory_kib
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Any, NoReturn
 
@@ -39,8 +41,9 @@ if TYPE_CHECKING:
 RUN_DIR = "RVRUN_RUN_DIR"
 LOGS = "RVRUN_LOGS"
 EVENTS = "RVRUN_EVENTS"
+VERBOSITY = "RVRUN_VERBOSITY"
 #: Environment variables of rvrun that are no settings.
-INTERNAL = (RUN_DIR, LOGS, EVENTS, placement.SPLITS, placement.RESOURCE_CONFIG)
+INTERNAL = (RUN_DIR, LOGS, EVENTS, VERBOSITY, placement.SPLITS, placement.RESOURCE_CONFIG)
 
 #: Signals that ask a target to end.
 ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -60,11 +63,12 @@ class Call:
         self,
         config: str,
         command: str,
-        split_ind: int | None,
-        num_splits: int | None,
+        split_ind: int | None = None,
+        num_splits: int | None = None,
         *,
         runner: str = "local",
         torchrun: str | None = None,
+        verbosity: int = 0,
     ) -> None:
         if torchrun is not None and runner != placement.SAGEMAKER:
             raise BadCall(f"run_command {command}: --torchrun is for --runner sagemaker")
@@ -77,6 +81,7 @@ class Call:
         self.num_splits = num_splits
         self.runner = runner
         self.torchrun = torchrun
+        self.verbosity = verbosity
 
     @property
     def is_remote(self) -> bool:
@@ -132,7 +137,8 @@ def run_command(call: Call) -> int:
         hosts.run_under_torchrun(call.torchrun, call.words)
     environment = {name: os.environ.pop(name, "") for name in INTERNAL}
     document = read_document(call.config)
-    pipeline = document["config"].get("name", "")
+    pipeline = pipeline_name(document)
+    call.verbosity = call.verbosity or _whole(environment[VERBOSITY])
     run_dir = environment[RUN_DIR]
     for each in ENDING:
         signal.signal(each, _end)
@@ -195,10 +201,10 @@ def _outcome(call: Call, document: dict[str, Any], recorder: Recorder | None) ->
 
 
 def _work(call: Call, document: dict[str, Any], recorder: Recorder | None) -> None:
-    pipeline = build(document, call.config)
-    check_runs(pipeline, call)
-    method = getattr(pipeline, call.command)
     with contextlib.ExitStack() as stack:
+        pipeline = stack.enter_context(opened(document, call))
+        check_runs(pipeline, call)
+        method = getattr(pipeline, call.command)
         if call.command in pipeline.gpu_commands and not call.is_remote:
             device = stack.enter_context(gpu_slot())
             if recorder:
@@ -216,9 +222,32 @@ def read_document(path: str) -> dict[str, Any]:
         document = json.loads(content)
     except ValueError as error:
         raise BadCall(f"config {path} is not JSON ({error})") from None
+    if foreign.is_own(document):
+        return foreign.wrapped(document)
     if not isinstance(document, dict) or not isinstance(document.get("config"), dict):
         raise BadCall(f"{path} is no saved config of one pipeline")
     return document
+
+
+def pipeline_name(document: dict[str, Any]) -> str:
+    """The name of the pipeline of a saved config."""
+    return str(document.get("name") or document["config"].get("name", ""))
+
+
+def opened(document: dict[str, Any], call: Call) -> AbstractContextManager[Any]:
+    """Within, the pipeline of the config in `document`, ready for the command of `call`."""
+    adapter = foreign.of_document(document)
+    if adapter is None:
+        return contextlib.nullcontext(build(document, call.config))
+    return adapter.opened(document, call, call.verbosity)
+
+
+def built(document: dict[str, Any], path: str) -> AbstractContextManager[Any]:
+    """Within, the pipeline of the config in `document`, which was read from `path`."""
+    adapter = foreign.of_document(document)
+    if adapter is None:
+        return contextlib.nullcontext(build(document, path))
+    return adapter.built(document)
 
 
 def build(document: dict[str, Any], path: str) -> Pipeline:
@@ -242,7 +271,7 @@ def build(document: dict[str, Any], path: str) -> Pipeline:
     return config.build()
 
 
-def check_runs(pipeline: Pipeline, call: Call) -> None:
+def check_runs(pipeline: Any, call: Call) -> None:
     """Raise `RvrunError` unless `call` names a command of `pipeline`, split if that is."""
     name = type(pipeline).__name__
     check_known("command", call.command, tuple(pipeline.commands), f"pipeline `{name}`")
@@ -287,6 +316,10 @@ def _end(signum: int, frame: object) -> NoReturn:
 
 def _ignore(signum: int, frame: object) -> None:
     """A signal handler for what was asked already: make and `rvrun run local` both ask."""
+
+
+def _whole(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def exit_code_of(error: SystemExit) -> int:

@@ -1,6 +1,7 @@
 """Settings in layers, each over those after it:
 
-    flags > RVRUN_* environment > rvrun.toml or [tool.rvrun] in pyproject.toml > profile > defaults
+    flags > RVRUN_* environment > rvrun.toml or [tool.rvrun] in pyproject.toml > profile
+    > Raster Vision's (see `rv_settings`) > defaults
 
 The profile is `$XDG_CONFIG_HOME/rvrun/<profile>.toml` (`~/.config/rvrun/default.toml`). Keys that
 rvrun does not know are errors, wherever they stand. The only door to typed_settings.
@@ -22,6 +23,7 @@ from typed_settings.converters import TSConverter
 from typed_settings.dict_utils import set_path
 from typed_settings.types import LoadedSettings, LoaderMeta, OptionList, SettingsClass
 
+from rvrun import rv_settings
 from rvrun.errors import RvrunError, UnknownName
 from rvrun.run_command import INTERNAL
 
@@ -72,7 +74,7 @@ class BatchJobSettings:
 
     vcpus: int | None = setting("vCPUs of a job; not set: as its definition says")
     memory_mib: int | None = setting("memory of a job in MiB; not set: as its definition says")
-    gpus: int | None = setting("GPUs of a job; not set: as its definition says")
+    gpus: int | None = setting("GPUs of a GPU command's job; not set: as its definition says")
     attempts: int | None = setting(
         "tries of each job, 1 to 10; not set: as its definition says", most=10
     )
@@ -311,6 +313,7 @@ def layers(flags: Mapping[str, Any], profile: str | None) -> list[Layer]:
     Where a layer says something of a table, it holds also what weaker ones say of it.
     """
     found = [
+        *_raster_vision_layers(profile),
         *_profile_layer(profile or os.environ.get(PROFILE) or None),
         *_project_layer(),
         *_environment_layers(),
@@ -448,12 +451,18 @@ def _value(settings: Settings, key: str) -> Any:
     return value
 
 
+def _raster_vision_layers(profile: str | None) -> Iterator[Layer]:
+    known = {field.key: field for field in fields_of(Settings)}
+    for origin, texts in rv_settings.layers(profile):
+        yield _layer(origin, {key: _read_text(text, known[key]) for key, text in texts.items()})
+
+
 def _profile_layer(profile: str | None) -> Iterator[Layer]:
     base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
     path = pathlib.Path(base, "rvrun", f"{profile or 'default'}.toml")
     if path.exists():
         yield _file_layer(path, _read_toml(path))
-    elif profile is not None:
+    elif profile is not None and not rv_settings.has_profile(profile):
         raise BadSetting(f"profile `{profile}`", f"there is no file {path}")
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from rvrun import storage
+from rvrun import foreign, storage
 from rvrun.artifacts import to_text
 from rvrun.errors import RvrunError
 from rvrun.load import LoadedPipeline
+from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, Stage
 
 #: Digits of a digest in a name.
 DIGITS = 16
@@ -36,31 +37,74 @@ class LocalRoot(RvrunError):
         )
 
 
+class NeedsPlugin(RvrunError):
+    """Another system's config whose class is in a loose file, which its worker cannot read."""
+
+    def __init__(self, name: str, source: str) -> None:
+        self.name = name
+        self.source = source
+
+    def __str__(self) -> str:
+        return (
+            f"pipeline `{self.name}` has a class that is in {self.source}, which jobs elsewhere "
+            "cannot import; put it into a plugin that is installed in their image"
+        )
+
+
 @attrs.frozen(kw_only=True)
 class Shipment:
     """What travels of one pipeline.
 
     - `config_uri`: where its jobs read their config. `files`: the text by URI.
+    - `adapter`: of the system whose own worker runs its targets; None for rvrun's.
     """
 
     config_uri: str
     files: Mapping[str, str]
+    adapter: foreign.Adapter | None = attrs.field(default=None, eq=False)
+
+    def argv(
+        self, stage: Stage, runner: str, split_ind: int | None = None, verbosity: int = 0
+    ) -> list[str]:
+        """The command line of a target of `stage`.
+
+        Of a split one without `split_ind` the worker finds out itself which split is its own.
+        """
+        if self.adapter is not None:
+            return self.adapter.argv(
+                self.config_uri,
+                stage.command,
+                split_ind=None if split_ind is None else str(split_ind),
+                num_splits=None if stage.num_splits is None else str(stage.num_splits),
+                runner=runner if stage.num_splits is not None and split_ind is None else None,
+                verbosity=verbosity,
+            )
+        return rvrun_argv(self.config_uri, stage, runner, split_ind)
+
+
+def rvrun_argv(config_uri: str, stage: Stage, runner: str, split_ind: int | None) -> list[str]:
+    """The command line of rvrun's own worker; as `Shipment.argv`."""
+    said = {CONFIG: config_uri, NUM_SPLITS: str(stage.num_splits), SPLIT_IND: str(split_ind)}
+    left_out = ("--split-ind", SPLIT_IND) if split_ind is None else ()
+    words = [said.get(word, word) for word in stage.argv if word not in left_out]
+    return [*words, "--runner", runner]
 
 
 def check_roots(pipelines: Sequence[LoadedPipeline], runner: str) -> None:
     """Raise `LocalRoot` unless all roots are on S3."""
-    local = {
-        each.name: each.config.root_uri
-        for each in pipelines
-        if not each.config.root_uri.startswith(storage.S3)
-    }
+    local = {each.name: each.root_uri for each in pipelines if not storage.is_on_s3(each.root_uri)}
     if local:
         raise LocalRoot(local, runner)
 
 
 def ship(pipeline: LoadedPipeline) -> Shipment:
-    """What travels of `pipeline`."""
-    folder = storage.join(pipeline.config.root_uri, "rvrun")
+    """What travels of `pipeline`. Another system's config is saved by its adapter; see `save`."""
+    adapter = foreign.of_document(pipeline.document)
+    if adapter is not None:
+        if pipeline.document.get("source"):
+            raise NeedsPlugin(pipeline.name, pipeline.document["source"])
+        return Shipment(config_uri=adapter.config_uri(pipeline.document), files={}, adapter=adapter)
+    folder = storage.join(pipeline.root_uri, "rvrun")
     files: dict[str, str] = {}
     document = pipeline.document
     if pipeline.code is not None:
@@ -79,6 +123,17 @@ def _decoded(code: bytes, source: str) -> str:
         return code.decode("utf-8")
     except UnicodeDecodeError as error:
         raise storage.CannotReach(source, f"is not UTF-8 ({error}); save it so") from None
+
+
+def save(pipelines: Iterable[LoadedPipeline]) -> None:
+    """Save the configs of other systems where their own workers look for them.
+
+    They hold what depends on this machine, so they are no part of what is rendered.
+    """
+    for pipeline in pipelines:
+        adapter = foreign.of_document(pipeline.document)
+        if adapter is not None:
+            adapter.save(pipeline.document)
 
 
 def digits(content: bytes) -> str:

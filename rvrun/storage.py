@@ -5,13 +5,14 @@ Nothing of AWS is imported before an S3 URI is met.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from rvrun.errors import RvrunError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from rvrun.aws import Account
 
@@ -37,26 +38,23 @@ def scheme(uri: str) -> str:
     return head + separator if separator and head.isascii() and head.isalnum() else ""
 
 
+def is_on_s3(uri: str) -> bool:
+    """Whether it is an S3 URI, with a bucket."""
+    return uri.startswith(S3) and uri.removeprefix(S3).partition("/")[0] != ""
+
+
 def join(folder: str, *parts: str) -> str:
     """The URI of a file below that of a folder."""
     return "/".join([folder.rstrip("/"), *parts])
 
 
 def read(uri: str, account: Account | None = None) -> bytes:
-    """The content of the file at `uri`. Raises `CannotReach`, or what AWS refuses."""
+    """The content of the file at `uri`. Raises `CannotReach`."""
     if not scheme(uri):
         return _read_path(uri)
-    from rvrun.aws import Refused
-
     bucket, key = split_s3(uri)
-    try:
-        answer = _account(account).reader("s3").call("GetObject", Bucket=bucket, Key=key)
-    except Refused as error:
-        if error.code in ("NoSuchKey", "NoSuchBucket"):
-            raise CannotReach(uri, error.message) from None
-        raise
-    content: bytes = answer["Body"].read()
-    return content
+    with _naming(uri):
+        return _account(account).reader("s3").content("GetObject", Bucket=bucket, Key=key)
 
 
 def fetch(uri: str) -> str:
@@ -75,9 +73,21 @@ def fetch(uri: str) -> str:
 
 
 def write(uri: str, content: bytes, account: Account | None = None) -> None:
-    """Put `content` at the S3 URI `uri`, whole or not at all."""
+    """Put `content` at the S3 URI `uri`, whole or not at all. Raises `CannotReach`."""
     bucket, key = split_s3(uri)
-    _account(account).reader("s3").call("PutObject", Bucket=bucket, Key=key, Body=content)
+    with _naming(uri):
+        _account(account).reader("s3").call("PutObject", Bucket=bucket, Key=key, Body=content)
+
+
+@contextlib.contextmanager
+def _naming(uri: str) -> Iterator[None]:
+    """What S3 answers names neither bucket nor key."""
+    from rvrun.aws import AwsError
+
+    try:
+        yield
+    except AwsError as error:
+        raise CannotReach(uri, str(error)) from None
 
 
 def write_all(contents: Mapping[str, bytes], account: Account | None = None) -> None:

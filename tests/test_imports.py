@@ -25,11 +25,13 @@ DOORS = {
     "boto3": ("aws.py",),
     "botocore": ("aws.py", "shapes.py"),
     "stamina": ("aws.py",),
+    "rastervision": ("rastervision.py",),
 }
 #: What the worker of every target imports, so nothing slow stands at their top.
 LIGHT = (
     "__main__.py",
     "errors.py",
+    "foreign.py",
     "indices.py",
     "paths.py",
     "pipeline.py",

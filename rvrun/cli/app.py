@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from rvrun import __version__
+from rvrun import __version__, rv_settings
 from rvrun.cli import check, compare, remote, schema, verbs
 from rvrun.cli.chatter import say
 from rvrun.cli.common import Common, join_args
@@ -47,8 +47,21 @@ def common(
         bool, typer.Option("-q", "--quiet", help="No progress; only what went wrong.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Tell more: targets as they start, settings.")
-    ] = False,
+        int,
+        typer.Option(
+            "-v",
+            "--verbose",
+            count=True,
+            help="Tell more: targets as they start, settings. Can be given several times.",
+            show_default=False,
+        ),
+    ] = 0,
+    tmpdir: Annotated[
+        str | None,
+        typer.Option(
+            "--tmpdir", metavar="DIR", help="Where targets put temporary files, as TMPDIR does."
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option(
@@ -57,7 +70,12 @@ def common(
     ] = False,
 ) -> None:
     """Compile pipelines of commands into a plan, render it as a Makefile, and run it."""
-    context.obj = Common(profile=profile, quiet=quiet, verbose=verbose)
+    # What is run, here or in processes of its own, reads these where it is Raster Vision's.
+    if profile is not None and rv_settings.has_profile(profile):
+        os.environ[rv_settings.PROFILE] = profile
+    if tmpdir is not None:
+        os.environ["TMPDIR"] = os.path.abspath(tmpdir)
+    context.obj = Common(profile=profile, quiet=quiet, verbose=verbose, tmpdir=tmpdir)
 
 
 app.command("run")(verbs.run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -109,7 +110,8 @@ class Common:
 
     profile: str | None = None
     quiet: bool = False
-    verbose: bool = False
+    verbose: int = 0
+    tmpdir: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -158,7 +160,8 @@ def prepare(runner_name: str, request: Request, common: Common) -> Prepared:
     splits = parse_splits(request.splits)
     # What the user's code prints while it is loaded is no part of what a verb prints.
     with contextlib.redirect_stdout(sys.stderr):
-        pipelines = load(request.config, runner_name, parse_args(request.args))
+        args = parse_args(request.args)
+        pipelines = load(request.config, runner_name, args, verbosity=common.verbose)
     declared = [pipeline.declared for pipeline in pipelines]
     plan = compile_plan(declared, request.commands, splits)
     for warning in idle_splits(declared, plan):
@@ -173,6 +176,9 @@ def prepare(runner_name: str, request: Request, common: Common) -> Prepared:
         force=request.force or as_remote(runner) is not None,
         debug=request.debug,
         name=request.name,
+        verbosity=common.verbose,
+        profile=common.profile,
+        tmpdir=common.tmpdir,
     )
     files = {**render_common(plan, pipelines), **runner.render(run)}
     return Prepared(run=run, runner=runner, files=files, owned=runner.OWNS)
@@ -229,15 +235,15 @@ def parse_args(words: Sequence[str]) -> dict[str, str]:
 def join_args(argv: Sequence[str]) -> list[str]:
     """The words as the command-line library can read them.
 
-    `-a KEY VALUE` becomes `-a KEY=VALUE`, since it takes one word only; `-q` and `-v`, which may
-    stand anywhere, go before the verb.
+    `-a KEY VALUE` becomes `-a KEY=VALUE`, since it takes one word only; `-q` and `-v` (`-vv`),
+    which may stand anywhere, go before the verb.
     """
     common: list[str] = []
     words: list[str] = []
     rest = list(argv)
     while rest:
         word = rest.pop(0)
-        if word in ("-q", "--quiet", "-v", "--verbose"):
+        if word in ("-q", "--quiet", "--verbose") or re.fullmatch("-v+", word):
             common.append(word)
             continue
         words.append(word)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rvrun import paths
+from rvrun import foreign, paths
 from rvrun.cli import common
 from rvrun.cli.chatter import say
 from rvrun.cli.common import Common, Prepared, Request, prepare
@@ -133,7 +133,7 @@ def _is_config(path: pathlib.Path) -> bool:
     except (OSError, ValueError):
         return False
     first = document[0] if isinstance(document, list) and document else document
-    return isinstance(first, dict) and FILE_KEY in first
+    return isinstance(first, dict) and (FILE_KEY in first or foreign.is_own(first))
 
 
 def compiled_side(prepared: Prepared) -> Side:

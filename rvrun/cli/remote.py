@@ -18,14 +18,12 @@ from rvrun.cli.chatter import say
 from rvrun.cli.common import Common, Prepared
 from rvrun.cli.compare import AsJson
 from rvrun.errors import DONE, FAILED, INTERRUPTED
-from rvrun.ledger import Ledger
+from rvrun.ledger import RUNS, Ledger
 from rvrun.remote import RunState
 from rvrun.runners import Remote, find_remote
 from rvrun.settings import load_settings
 from rvrun.text import count
 
-#: Where run directories are, unless said otherwise.
-RUNS = "runs"
 #: Seconds between two looks at a run: at first, and at most.
 POLL_FIRST, POLL_MOST = 3.0, 30.0
 
@@ -57,8 +55,8 @@ def submit(prepared: Prepared, remote: Remote, said: Common, *, wait: bool) -> i
     if wait:
         return _wait(ledger, remote, said)
     if not said.quiet:
-        say(f"  how it goes:  rvrun status {ledger.run_id} --watch")
-        say(f"  to end it:    rvrun cancel {ledger.run_id}")
+        say(f"  how it goes:  rvrun status {ledger.handle} --watch")
+        say(f"  to end it:    rvrun cancel {ledger.handle}")
     print(ledger.run_id)
     return DONE
 
@@ -146,7 +144,7 @@ def cancel(context: typer.Context, run: RunId, runs: Runs = RUNS) -> None:
     - `rvrun cancel @latest`
     """
     ledger = ledgers.find(run, pathlib.Path(runs))
-    with _counting("cancelling", context.obj) as told:
+    with rundir.locked(ledger.run_dir), _counting("cancelling", context.obj) as told:
         ended = find_remote(ledger.runner).cancel(ledger, told)
     say(f"cancelled {ledger.run_id}: {count(ended, 'job')} ended")
 
@@ -187,10 +185,10 @@ def _wait(ledger: Ledger, remote: Remote, said: Common) -> int:
         with watching(console(err=True), quiet=said.quiet) as show:
             state = follow(lambda: remote.state(ledger), show)
     except KeyboardInterrupt:
-        run_id = ledger.run_id
-        say(f"no longer waiting; the run goes on: rvrun status {run_id}, rvrun cancel {run_id}")
+        run = ledger.handle
+        say(f"no longer waiting; the run goes on: rvrun status {run}, rvrun cancel {run}")
         return INTERRUPTED
-    print_summary(state, _tail(ledger, remote, state))
+    print_summary(state, _tail(ledger, remote, state), ledger.handle)
     return _exit_code(state)
 
 
@@ -224,7 +222,7 @@ def _tail(ledger: Ledger, remote: Remote, state: RunState) -> list[str]:
 
 
 def _exit_code(state: RunState) -> int:
-    return FAILED if state.has_failed or state.word in ("cancelled", "cut off") else DONE
+    return DONE if state.word in ("succeeded", "running") and not state.has_failed else FAILED
 
 
 def _to_json(state: RunState) -> dict[str, Any]:

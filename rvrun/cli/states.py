@@ -118,15 +118,18 @@ def _failure(failure: RemoteFailure) -> str:
     return f"{failure.target}{code}" + (f": {failure.reason}" if failure.reason else "")
 
 
-def print_summary(state: RunState, log: Sequence[str]) -> None:
-    """At the end of a run: the first failure with the end of its log, and what to do next."""
+def print_summary(state: RunState, log: Sequence[str], run: str) -> None:
+    """At the end of a run: the first failure with the end of its log, and what to do next.
+
+    `run` is what to type for it.
+    """
     err = console(err=True)
     if state.failure is not None:
         err.print(Text(f"first failure: {_failure(state.failure)}", "bold red"))
         for line in log:
             err.print(f"  | {line}")
-        err.print(f"all of its log:     rvrun logs {state.run_id} {state.failure.target}")
-        err.print(f"to try it again:    rvrun retry {state.run_id}")
+        err.print(f"all of its log:     rvrun logs {run} {state.failure.target}")
+        err.print(f"to try it again:    rvrun retry {run}")
     if state.word == "cut off":
         err.print("to go on with it, type the command again that submitted it")
     err.print(Text(_headline(state), WORDS.get(state.word, "bold red")))

@@ -132,7 +132,7 @@ def _reporter(runner: str, said: Common) -> Reporter:
     if runner == "inprocess":
         return Headings(err)
     if said.verbose or not err.is_terminal:
-        return Lines(err, starts=said.verbose)
+        return Lines(err, starts=bool(said.verbose))
     return Bars(err)
 
 

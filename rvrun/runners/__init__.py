@@ -30,6 +30,7 @@ class Run:
     - `out`: the run directory, relative to `workdir`, where commands run.
     - `force`: also what is up to date. `debug`: stop in the debugger where a command raises.
     - `name`: of runs that go on without this process; None for one after the run directory.
+    - `verbosity`: how much is told, from 0. `profile`, `tmpdir`: as given on the command line.
     """
 
     plan: Plan
@@ -40,6 +41,9 @@ class Run:
     keep_going: bool = False
     force: bool = False
     debug: bool = False
+    verbosity: int = 0
+    profile: str | None = None
+    tmpdir: str | None = None
     name: str | None = None
 
     @property

@@ -5,16 +5,24 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import attrs
 
-from rvrun import stamps
-from rvrun.errors import FAILED, INTERRUPTED
+from rvrun import foreign, stamps
+from rvrun.errors import FAILED, INTERRUPTED, RvrunError
 from rvrun.model import Target
 from rvrun.outcome import Outcome, read_outcome
 from rvrun.record import Recorder
-from rvrun.run_command import exit_code_of, gpu_slot, print_traceback, user_frames
+from rvrun.run_command import (
+    Call,
+    exit_code_of,
+    gpu_slot,
+    print_error,
+    print_traceback,
+    user_frames,
+)
 from rvrun.runners import Reporter, Run
 from rvrun.status import StageStatus
 
@@ -95,13 +103,15 @@ class _Walk:
 
     def call(self, target: Target) -> int:
         """Call the target's method; its exit code. What it raises is shown, or debugged."""
-        loaded = next(each for each in self.run.pipelines if each.name == target.pipeline)
-        method = getattr(loaded.pipeline, target.command)
         split: dict[str, Any] = {}
         if target.split_ind is not None:
             split = {"split_ind": target.split_ind, "num_splits": target.num_splits}
         try:
-            method(**split)
+            with self.opened(target) as pipeline:
+                getattr(pipeline, target.command)(**split)
+        except RvrunError as error:
+            print_error(error)
+            return error.exit_code
         except KeyboardInterrupt:
             self.interrupted = True
             return INTERRUPTED
@@ -113,6 +123,15 @@ class _Walk:
                 _debug(error)
             return FAILED
         return 0
+
+    def opened(self, target: Target) -> AbstractContextManager[Any]:
+        """Within, the target's pipeline: rvrun's is the same for all targets of a run."""
+        loaded = next(each for each in self.run.pipelines if each.name == target.pipeline)
+        adapter = foreign.of_document(loaded.document)
+        if adapter is None:
+            return contextlib.nullcontext(loaded.pipeline)
+        call = Call("", target.command, target.split_ind, target.num_splits)
+        return adapter.opened(loaded.document, call, self.run.verbosity)
 
 
 def _debug(error: Exception) -> None:

@@ -20,9 +20,9 @@ from rvrun.errors import RvrunError
 from rvrun.makefile import render_makefile
 from rvrun.outcome import Outcome, read_outcome, tail
 from rvrun.quote import for_make
-from rvrun.run_command import EVENTS, LOGS
+from rvrun.run_command import EVENTS, LOGS, VERBOSITY
 from rvrun.runners import Reporter, Run
-from rvrun.settings import LocalSettings, variable
+from rvrun.settings import variable
 from rvrun.status import StageStatus
 
 #: How long to wait for news before looking whether make is still there, in seconds.
@@ -119,7 +119,7 @@ def _run_make(make: str, run: Run, log: Any, reporter: Reporter) -> int:
     they start and end. The pipe ends with the last of them.
     """
     reading, writing = os.pipe()
-    environment = _environment(writing, run.settings.local)
+    environment = _environment(writing, run)
     with open(reading, "rb", buffering=0) as events:
         try:
             process = subprocess.Popen(
@@ -139,7 +139,7 @@ def _run_make(make: str, run: Run, log: Any, reporter: Reporter) -> int:
         return process.wait()
 
 
-def _environment(events: int, local: LocalSettings) -> dict[str, str]:
+def _environment(events: int, run: Run) -> dict[str, str]:
     """This one's, without what a make around us left in it, and with what targets are told.
 
     Among that are the settings that they read themselves, which may come from a flag or a profile.
@@ -149,6 +149,9 @@ def _environment(events: int, local: LocalSettings) -> dict[str, str]:
     # -P keeps the current directory from hiding what rvrun itself imports.
     program = shlex.join([sys.executable, "-P", "-m", "rvrun"])
     told = {"RVRUN": for_make(program), EVENTS: str(events), LOGS: "1"}
+    if run.verbosity:
+        told[VERBOSITY] = str(run.verbosity)
+    local = run.settings.local
     for key, value in (
         ("local.gpus", ",".join(local.gpus)),
         ("local.gpu_slots", local.gpu_slots),

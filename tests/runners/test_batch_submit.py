@@ -21,6 +21,7 @@ from rvrun.ledger import Ledger
 from rvrun.runners.batch.specs import Source, render_specs
 from rvrun.runners.batch.submit import ACCEPTED, NotAllSubmitted, Submitter, read_tickets
 from rvrun.settings import BatchSettings
+from rvrun.shipping import Shipment
 from rvrun.splits import SplitRequest
 from tests.build import pipeline
 from tests.conftest import Project, clean_environment
@@ -110,7 +111,10 @@ def specs(plan: Any = PLAN) -> dict[str, str]:
     names = [f"{p.name}/{stage.command}" for p in plan.pipelines for stage in p.stages]
     source = Source(
         settings=SETTINGS,
-        config_uris={p.name: f"s3://bucket/{p.name}.json" for p in plan.pipelines},
+        shipments={
+            p.name: Shipment(config_uri=f"s3://bucket/{p.name}.json", files={})
+            for p in plan.pipelines
+        },
         names=names,
         settings_file="rvrun.toml",
         run_name="run",
@@ -267,7 +271,7 @@ def test_what_cannot_be_submitted_is_told(tmp_path: pathlib.Path, new_engine: An
         "(ClientException)\n"
         f"1 of 3 jobs of run {run.run_id} were submitted:\n"
         f"  a/chip  {accepted['id']}\n"
-        f"type the same command again to go on, or `rvrun cancel {run.run_id}` to end them"
+        f"type the same command again to go on, or `rvrun cancel {run.handle}` to end them"
     )
     assert [each["tags"]["rvrun:job"] for each in engine.submitted] == ["a/chip"]
 

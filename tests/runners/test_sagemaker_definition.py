@@ -20,6 +20,7 @@ from rvrun.runners.sagemaker.machine import missing
 from rvrun.runners.sagemaker.quota import quota_problems
 from rvrun.runners.sagemaker.steps import Definition, Place, definitions
 from rvrun.settings import SagemakerCommandSettings, SagemakerSettings
+from rvrun.shipping import Shipment
 from rvrun.splits import parse_splits
 from tests.build import pipeline
 from tests.strategies import plans
@@ -42,7 +43,9 @@ def settings(**changed: Any) -> SagemakerSettings:
 def places(plan: Plan) -> dict[str, Place]:
     return {
         each.name: Place(
-            config_uri=f"s3://bucket/{each.name}/rvrun/config-0123456789abcdef.json",
+            shipment=Shipment(
+                config_uri=f"s3://bucket/{each.name}/rvrun/config-0123456789abcdef.json", files={}
+            ),
             root_uri=f"s3://bucket/{each.name}",
         )
         for each in plan.pipelines

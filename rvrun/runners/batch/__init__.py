@@ -12,15 +12,33 @@ from rvrun import storage
 from rvrun.aws import Account, Client, Pace
 from rvrun.findings import Finding, Level
 from rvrun.ledger import Ledger
-from rvrun.remote import OVER, CutOff, NothingToRetry, RunState, State, StillGoing, Told
+from rvrun.remote import (
+    OVER,
+    CutOff,
+    Forgotten,
+    NothingToRetry,
+    NotSubmitted,
+    RunState,
+    State,
+    StillGoing,
+    Told,
+)
 from rvrun.runners import Run
 from rvrun.runners.batch.doctor import check_definitions, check_queues
 from rvrun.runners.batch.logs import job_of, read_log
 from rvrun.runners.batch.retry import Failed, retry_files
 from rvrun.runners.batch.specs import FOLDER, Source, render_specs
-from rvrun.runners.batch.state import CANCELLED, Known, known_jobs, read_state
+from rvrun.runners.batch.state import (
+    CANCEL_REASON,
+    CANCELLED,
+    Known,
+    known_jobs,
+    read_state,
+    rounds_of,
+)
 from rvrun.runners.batch.submit import (
     ACCEPTED,
+    INTENDED,
     SUBMITTED,
     THREADS,
     Submitter,
@@ -31,7 +49,7 @@ from rvrun.runners.batch.submit import (
 )
 from rvrun.runners.cloud import check_account, check_buckets
 from rvrun.settings import Settings, project_file
-from rvrun.shipping import check_roots, ship
+from rvrun.shipping import check_roots, save, ship
 
 OWNS = (FOLDER,)
 TITLE = "AWS Batch"
@@ -46,7 +64,7 @@ def render(run: Run) -> dict[str, str]:
     shipments = {pipeline.name: ship(pipeline) for pipeline in run.planned}
     source = Source(
         settings=run.settings.batch,
-        config_uris={name: shipment.config_uri for name, shipment in shipments.items()},
+        shipments=shipments,
         names=tuple(
             f"{pipeline.name}/{command.name}"
             for pipeline in run.pipelines
@@ -55,6 +73,7 @@ def render(run: Run) -> dict[str, str]:
         settings_file=project_file(),
         run_name=run.run_name,
         templates=run.settings.templates,
+        verbosity=run.verbosity,
     )
     files = render_specs(run.plan, source)
     paths: dict[str, str] = {}
@@ -76,7 +95,7 @@ def examine(run: Run) -> Iterator[Finding]:
     batch = account.reader("batch")
     yield from check_queues(batch, requests)
     yield from check_definitions(batch, requests)
-    yield from check_buckets(account, [pipeline.config.root_uri for pipeline in run.planned])
+    yield from check_buckets(account, [pipeline.root_uri for pipeline in run.planned])
 
 
 def _account(settings: Settings) -> Account:
@@ -88,9 +107,10 @@ def submit(run: Run, told: Told) -> Ledger:
     account = _account(run.settings)
     files = render(run)
     ledger = _unfinished(run.run_dir, files)
+    save(run.planned)
+    upload(files, account)
     if ledger is None:
         ledger = ledgers.create(run.run_dir, run.run_name, "batch", account, files)
-    upload(ledger, account)
     _submit_round(ledger, 1, run.settings.batch.submit_rate, told)
     return ledger
 
@@ -104,15 +124,18 @@ def _unfinished(run_dir: pathlib.Path, files: Mapping[str, str]) -> Ledger | Non
     if not runs:
         return None
     last = runs[-1]
-    if last.has(CANCELLED):
+    number = last.num_rounds
+    if number in rounds_of(last, CANCELLED):
         return None
-    if last.has(SUBMITTED):
+    if number in rounds_of(last, SUBMITTED):
         if not state(last).is_over:
-            raise StillGoing(last.run_id)
+            raise StillGoing(last.handle)
         return None
-    if _files(last, 1) != files:
-        raise CutOff(last.run_id)
-    return last
+    if number == 1 and _files(last, 1) == files:
+        return last
+    if last.has(INTENDED):
+        raise CutOff(last.handle)
+    return None
 
 
 def _files(ledger: Ledger, number: int) -> dict[str, str]:
@@ -124,12 +147,10 @@ def _files(ledger: Ledger, number: int) -> dict[str, str]:
     }
 
 
-def upload(ledger: Ledger, account: Account) -> None:
+def upload(files: Mapping[str, str], account: Account) -> None:
     """Put what the jobs read where they read it. Twice does no harm: names tell the content."""
-    folder = ledger.round_folder(1)
-    paths = json.loads((folder / UPLOADS).read_text(encoding="utf-8"))
-    contents = {uri: (folder / path).read_bytes() for uri, path in paths.items()}
-    storage.write_all(contents, account)
+    uploads = json.loads(files[UPLOADS])
+    storage.write_all({uri: files[path].encode() for uri, path in uploads.items()}, account)
 
 
 def _submit_round(ledger: Ledger, number: int, rate: float, told: Told) -> None:
@@ -180,7 +201,7 @@ def cancel(ledger: Ledger, told: Told) -> int:
 
     def end(job: Known) -> None:
         pace.wait()
-        batch.call("TerminateJob", jobId=job.id, reason="cancelled by rvrun cancel")
+        batch.call("TerminateJob", jobId=job.id, reason=CANCEL_REASON)
 
     with cf.ThreadPoolExecutor(THREADS) as pool:
         for done, _ in enumerate(pool.map(end, jobs), start=1):
@@ -207,20 +228,23 @@ def _is_alive(job: Known) -> bool:
 def retry(ledger: Ledger, settings: Settings, told: Told) -> int:
     """Submit again what failed and what hung on it; how many targets that are.
 
-    Where an earlier retry was cut off, go on with that. Raises `StillGoing`, `NothingToRetry`.
+    Where an earlier retry was cut off, go on with that. Raises `StillGoing`, `NotSubmitted`,
+    `NothingToRetry`, `Forgotten`.
     """
     number, rate = ledger.num_rounds, settings.batch.submit_rate
-    submitted = {event["round"] for event in ledger.events(SUBMITTED)}
-    cancelled = {event["round"] for event in ledger.events(CANCELLED)}
-    if number > 1 and number not in submitted | cancelled:
+    if number not in rounds_of(ledger, SUBMITTED) | rounds_of(ledger, CANCELLED):
+        if number == 1:
+            raise NotSubmitted(ledger.handle)
         _submit_round(ledger, number, rate, told)
         return _num_targets(read_tickets(ledger, number))
     if not state(ledger).is_over:
-        raise StillGoing(ledger.run_id)
+        raise StillGoing(ledger.handle)
     batch = ledger.account.reader("batch")
-    failed = [each for job in known_jobs(ledger, batch)[number] for each in _failed(job, batch)]
+    jobs = known_jobs(ledger, batch)[number]
+    failed = [each for job in jobs for each in _failed(job, batch)]
     if not failed:
-        raise NothingToRetry(ledger.run_id)
+        gone = any(job.counts.get(State.GONE) for job in jobs)
+        raise Forgotten(ledger.handle) if gone else NothingToRetry(ledger.handle)
     number = ledger.add_round(retry_files(failed, number + 1))
     _submit_round(ledger, number, rate, told)
     return _num_targets(read_tickets(ledger, number))

@@ -130,16 +130,14 @@ def joined(
     left = list(depends)
     while len(left) > room:
         groups = [left[i : i + MAX_DEPENDENCIES] for i in range(0, len(left), MAX_DEPENDENCIES)]
-        new = [
-            Job(
-                key=f"{name}.{len(joins) + number}",
-                pipeline=pipeline,
-                stage=None,
-                splits=splits,
-                depends=tuple(group),
+        left = []
+        for group in groups:
+            if len(group) == 1:  # a join of one would be a job for nothing
+                left += group
+                continue
+            key = f"{name}.{len(joins)}"
+            joins.append(
+                Job(key=key, pipeline=pipeline, stage=None, splits=splits, depends=tuple(group))
             )
-            for number, group in enumerate(groups)
-        ]
-        joins += new
-        left = [Dependency(job.key, aligned=job.size is not None) for job in new]
+            left.append(Dependency(key, aligned=joins[-1].size is not None))
     return joins, left

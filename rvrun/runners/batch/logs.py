@@ -24,17 +24,22 @@ class NoLog(RvrunError):
 
 def job_of(rounds: Mapping[int, Sequence[Known]], target: str) -> str:
     """The id of the job, or of the child, that ran `target` last. Raises `NoLog`."""
-    stage, split = _parse(target)
+    name, split = _parse(target)
     jobs = [job for jobs in rounds.values() for job in jobs if not job.is_join]
-    check_known("stage", stage, tuple(dict.fromkeys(job.stage for job in jobs)))
-    for job in reversed([job for job in jobs if job.stage == stage]):
-        splits = job.splits
-        if split is None and job.ticket.size:
-            known = f"{stage}/0 or another of its {job.ticket.size:,} splits"
-            raise NoLog(f"{stage} is split; name one target, such as {known}")
-        if split is None or (splits is not None and split in splits):
-            return _child_id(job, splits, split, target)
-    raise NoLog(f"{stage} has no target {target}")
+    check_known("stage", name, tuple(dict.fromkeys(job.stage for job in jobs)))
+    of_stage = [job for job in jobs if job.stage == name]
+    if split is None:
+        splits = {split for job in of_stage for split in job.splits or ()}
+        if len(splits) > 1:
+            raise NoLog(
+                f"{name} is split; name one target, such as {name}/{min(splits)} or another of "
+                f"its {len(splits):,} splits"
+            )
+        return _child_id(of_stage[-1], None, target)
+    for job in reversed(of_stage):
+        if job.splits is not None and split in job.splits:
+            return _child_id(job, job.splits.index(split), target)
+    raise NoLog(f"{name} has no target {target}")
 
 
 def _parse(target: str) -> tuple[str, int | None]:
@@ -45,12 +50,10 @@ def _parse(target: str) -> tuple[str, int | None]:
     return target, None
 
 
-def _child_id(job: Known, splits: Sequence[int] | None, split: int | None, target: str) -> str:
+def _child_id(job: Known, child: int | None, target: str) -> str:
     if job.id is None:
         raise NoLog(f"{target} was not submitted")
-    if splits is None or split is None or job.ticket.size is None:
-        return job.id
-    return f"{job.id}:{splits.index(split)}"
+    return job.id if child is None or job.ticket.size is None else f"{job.id}:{child}"
 
 
 def read_log(
@@ -89,10 +92,12 @@ def _why(job: Mapping[str, Any]) -> str:
 
 
 def _described(batch: Client, job_id: str, target: str) -> dict[str, Any]:
-    found = describe(batch, [job_id])
+    """A job as it is; of a child that is not there yet, or never will be, its array."""
+    array, _, child = job_id.partition(":")
+    found = {job["jobId"]: job for job in describe(batch, [job_id, array] if child else [job_id])}
     if not found:
         raise NoLog(f"{target}: Batch no longer knows job {job_id}")
-    return found[0]
+    return found.get(job_id) or found[array]
 
 
 def _stream(job: Mapping[str, Any]) -> str | None:

@@ -14,9 +14,11 @@ import attrs
 
 from rvrun import indices
 from rvrun.placement import SPLITS
-from rvrun.runners.batch.limits import RUN
+from rvrun.runners.batch.boot import booted
+from rvrun.runners.batch.limits import RUN, check_sizes
 from rvrun.runners.batch.specs import file_names, symbol
 from rvrun.runners.batch.submit import Ticket
+from rvrun.runners.findings import checked
 
 
 @attrs.frozen
@@ -28,9 +30,20 @@ class Failed:
 
 
 def retry_files(failed: Sequence[Failed], number: int) -> dict[str, str]:
-    """The specs of round `number`, as {relative path: text} in the order of submission."""
+    """The specs of round `number`, as {relative path: text} in the order of submission.
+
+    Raises `Unfit` where what must be told of the failed splits is too much for a job.
+    """
     by_key = {each.ticket.key: each for each in failed}
     requests = [retried(each, by_key, number) for each in failed]
+    checked(
+        "AWS Batch",
+        [
+            finding
+            for key, request in zip(by_key, requests, strict=True)
+            for finding in check_sizes(key, request)
+        ],
+    )
     paths = file_names(by_key)
     return {path: _text(request) for path, request in zip(paths, requests, strict=True)}
 
@@ -49,10 +62,9 @@ def retried(one: Failed, failed: Mapping[str, Failed], number: int) -> dict[str,
 
 
 def _fresh_name(name: str, number: int) -> str:
-    """`${run}-r2-tiny-chip`, also of one that was retried before."""
-    before = f"{RUN}-r{number - 1}-"
-    own = name.removeprefix(before if name.startswith(before) else f"{RUN}-")
-    return f"{RUN}-r{number}-{own}"
+    """`${run}-r2-tiny-chip` of `${run}-tiny-chip`, `${run}-r3-tiny-chip` of that."""
+    before = f"{RUN}-" if number == 2 else f"{RUN}-r{number - 1}-"
+    return f"{RUN}-r{number}-{name.removeprefix(before)}"
 
 
 def _depends(one: Failed, failed: Mapping[str, Failed]) -> list[dict[str, str]]:
@@ -74,6 +86,7 @@ def _narrowed(request: dict[str, Any], splits: Sequence[int]) -> dict[str, Any]:
     overrides = dict(request["containerOverrides"])
     others = [each for each in overrides.get("environment", ()) if each["name"] != SPLITS]
     own = {"name": SPLITS, "value": indices.write(splits)}
+    overrides["command"] = booted(overrides["command"])
     overrides["environment"] = sorted([*others, own], key=lambda each: str(each["name"]))
     narrowed = {**request, "containerOverrides": overrides}
     narrowed.pop("arrayProperties", None)

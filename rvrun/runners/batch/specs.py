@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -16,13 +16,16 @@ import attrs
 from rvrun import indices
 from rvrun.errors import RvrunError
 from rvrun.globs import check_globs, overridden
-from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, Plan, Stage
-from rvrun.placement import SPLITS
+from rvrun.model import Plan
+from rvrun.placement import BATCH, SPLITS
 from rvrun.render import render
+from rvrun.runners.batch.boot import booted
 from rvrun.runners.batch.jobs import Job, plan_jobs
-from rvrun.runners.batch.limits import RUN, check_request
+from rvrun.runners.batch.limits import RUN, check_request, check_types
 from rvrun.runners.findings import checked
 from rvrun.settings import BatchCommandSettings, BatchSettings, variable
+from rvrun.shipping import Shipment
+from rvrun.text import count
 
 TEMPLATE = "batch-job.json.j2"
 FOLDER = "batch"
@@ -62,17 +65,18 @@ class Spec:
 class Source:
     """What specs are made of, beside the plan.
 
-    - `config_uris`: where the jobs of each pipeline read their config, by its name.
+    - `shipments`: what travels of each pipeline, by its name.
     - `names`: all commands of all pipelines, `tiny/chip`, also those not selected.
     - `settings_file`: the file that the settings are, or would be, read from.
     """
 
     settings: BatchSettings
-    config_uris: Mapping[str, str]
+    shipments: Mapping[str, Shipment]
     names: Sequence[str]
     settings_file: str
     run_name: str
     templates: str | None = None
+    verbosity: int = 0
 
 
 def render_specs(plan: Plan, source: Source) -> dict[str, str]:
@@ -82,19 +86,24 @@ def render_specs(plan: Plan, source: Source) -> dict[str, str]:
     """
     check_globs("batch.commands", source.settings.commands, source.names)
     jobs = plan_jobs(plan)
-    findings = [finding for job in jobs for finding in missing(job, source)]
-    checked("AWS Batch", findings)
-    texts = {job.key: render(TEMPLATE, source.templates, job=spec(job, source)) for job in jobs}
+    _check(finding for job in jobs for finding in unfit(job, source))
+    specs = {job.key: spec(job, source) for job in jobs}
+    texts = {key: render(TEMPLATE, source.templates, job=each) for key, each in specs.items()}
     requests = {key: parse(key, text) for key, text in texts.items()}
-    checked(
-        "AWS Batch",
-        [
-            f
-            for key, request in requests.items()
-            for f in check_request(key, request, source.run_name)
-        ],
+    _check(f for key, request in requests.items() for f in check_types(key, request))
+    _check(
+        finding
+        for key, request in requests.items()
+        for finding in (
+            *left_out(key, specs[key], request),
+            *check_request(key, request, source.run_name),
+        )
     )
     return {path: texts[key] for key, path in zip(texts, file_names(texts), strict=True)}
+
+
+def _check(findings: Iterable[str]) -> None:
+    checked("AWS Batch", findings)
 
 
 def file_names(keys: Iterable[str]) -> list[str]:
@@ -109,27 +118,62 @@ def file_names(keys: Iterable[str]) -> list[str]:
 def parse(key: str, text: str) -> dict[str, Any]:
     """A rendered spec, read back. Raises `BadSpec` for what is no JSON object."""
     try:
-        request = json.loads(text)
+        request: Any = json.loads(text)
     except ValueError as error:
         raise BadSpec(f"template {TEMPLATE} gives no JSON for {key}: {error}") from None
     if not isinstance(request, dict) or not isinstance(request.get("jobName"), str):
         raise BadSpec(f"template {TEMPLATE} gives no request with a `jobName` for {key}")
-    if request.get("tags", {}).get(JOB_TAG) != key or RUN not in request["jobName"]:
+    tags: Any = request.get("tags")
+    is_tags = isinstance(tags, dict) and all(isinstance(value, str) for value in tags.values())
+    own = {RUN_TAG: RUN, JOB_TAG: key}
+    if not is_tags or not own.items() <= tags.items() or RUN not in request["jobName"]:
         wanted = f"a `jobName` with {RUN} and the tags of `job.tags`"
         raise BadSpec(f"template {TEMPLATE} must give {wanted} for {key}: by these it is found")
     return request
 
 
-def missing(job: Job, source: Source) -> list[str]:
-    """What the settings lack for `job`: a sentence for its queue, one for its definition."""
+def left_out(key: str, spec: Spec, request: Mapping[str, Any]) -> Iterator[str]:
+    """What a template did not take from `spec`, so that jobs would run too early, or too often."""
+    place = f"{key}: template {TEMPLATE} must give"
+    if request.get("arrayProperties", {}).get("size") != spec.size:
+        yield f"{place} `job.size`, {spec.size}, as the size of its array"
+    depends = request.get("dependsOn", [])
+    if any(each not in depends for each in spec.depends):
+        yield f"{place} all of `job.depends` as `dependsOn`"
+    known = {each["jobId"] for each in spec.depends}
+    for each in depends:
+        if (id_ := each.get("jobId", "")).startswith("${") and id_ not in known:
+            yield f"{key}: template {TEMPLATE} gives a dependency on {id_}, which is not known"
+    overrides = request.get("containerOverrides", {})
+    if any(each not in overrides.get("environment", []) for each in spec.environment):
+        yield f"{place} all of `job.environment` as `environment`"
+    if not set(spec.command) <= set(overrides.get("command", [])):
+        yield f"{place} all words of `job.command` in `command`"
+
+
+def unfit(job: Job, source: Source) -> Iterator[str]:
+    """What the settings lack for `job`, or say of it that cannot be, as a sentence each."""
     asked = asked_for(job, source)
+    stage = _stage_name(job)
     kind = "gpu" if job.stage is not None and job.stage.gpu else "cpu"
-    return [
-        f"{_stage_name(job)}: no {what}; set `batch.{kind}_{key}` in {source.settings_file}, or "
-        f"{variable(f'batch.{kind}_{key}')} in the environment"
-        for key, what in (("job_queue", "job queue"), ("job_def", "job definition"))
-        if not getattr(asked, key)
-    ]
+    for key, what in (("job_queue", "job queue"), ("job_def", "job definition")):
+        if not getattr(asked, key):
+            yield (
+                f"{stage}: no {what}; set `batch.{kind}_{key}` in {source.settings_file}, or "
+                f"{variable(f'batch.{kind}_{key}')} in the environment"
+            )
+    if asked.retry == "spot" and asked.attempts is None:
+        yield (
+            f"{stage}: `retry` is spot, but nothing says how often; set `batch.attempts` in "
+            f"{source.settings_file}, or {variable('batch.attempts')} in the environment"
+        )
+    if kind == "cpu" and asked.gpus and asked.job_queue == source.settings.cpu_job_queue:
+        yield (
+            f"{stage}: asks for {count(asked.gpus, 'GPU')} on the queue of CPU jobs, "
+            f"`{asked.job_queue}`; name it in `gpu_commands`, or give it another `job_queue`"
+        )
+    if SPLITS in asked.environment:
+        yield f"{stage}: {SPLITS} in `environment` is what rvrun itself tells jobs; take it out"
 
 
 def _stage_name(job: Job) -> str:
@@ -143,15 +187,16 @@ def asked_for(job: Job, source: Source) -> BatchCommandSettings:
     common = {
         field.name: getattr(batch, field.name)
         for field in attrs.fields(BatchCommandSettings)
-        if field.name not in ("job_queue", "job_def")
+        if field.name not in ("job_queue", "job_def", "gpus")
     }
     base = BatchCommandSettings(
         job_queue=batch.gpu_job_queue if gpu else batch.cpu_job_queue,
         job_def=batch.gpu_job_def if gpu else batch.cpu_job_def,
+        gpus=batch.gpus if gpu else None,
         **common,
     )
     if job.stage is None:
-        return attrs.evolve(base, vcpus=JOIN_VCPUS, memory_mib=JOIN_MEMORY, gpus=None)
+        return attrs.evolve(base, vcpus=JOIN_VCPUS, memory_mib=JOIN_MEMORY)
     said = attrs.asdict(job.stage.resources, filter=lambda _, value: value is not None)
     name = f"{job.pipeline}/{job.stage.command}"
     return overridden(attrs.evolve(base, **said), batch.commands, name)
@@ -207,16 +252,13 @@ def _environment(job: Job, said: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _command(job: Job, source: Source) -> list[str]:
+    """What its children run; a plain job of a split stage is told its split, as it has no index."""
     if job.stage is None:
         return list(JOIN_COMMAND)
-    return [*worker_argv(job.stage, source.config_uris[job.pipeline]), "--runner", "batch"]
-
-
-def worker_argv(stage: Stage, config_uri: str) -> list[str]:
-    """The command line of a child, which reads the index of its split from the environment."""
-    said = {CONFIG: config_uri, NUM_SPLITS: str(stage.num_splits)}
-    own = [word for word in stage.argv if word not in ("--split-ind", SPLIT_IND)]
-    return [said.get(word, word) for word in own]
+    only = job.splits[0] if job.splits is not None and job.size is None else None
+    shipment = source.shipments[job.pipeline]
+    argv = shipment.argv(job.stage, BATCH, only, source.verbosity)
+    return argv if job.whole else booted(argv)
 
 
 def retry_strategy(attempts: int | None, retry: str | None) -> dict[str, Any] | None:

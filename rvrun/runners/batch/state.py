@@ -16,6 +16,8 @@ from rvrun.runners.batch.submit import SUBMITTED, Ticket, describe, read_ids, re
 
 #: Of events in the ledger.
 CANCELLED, ENDED = "cancelled", "ended"
+#: What Batch is told, and tells, of jobs that were cancelled.
+CANCEL_REASON = "cancelled by rvrun cancel"
 #: What Batch calls a job's state (AWS Batch User Guide, "Job states").
 STATES = {
     "SUBMITTED": State.PENDING,
@@ -32,11 +34,15 @@ STUCK = ("CAPACITY:", "MISCONFIGURATION:")
 
 @attrs.frozen(kw_only=True)
 class Known:
-    """A job of a run with what Batch says of it: `id` and `job` are None where that is nothing."""
+    """A job of a run with what Batch says of it: `id` and `job` are None where that is nothing.
+
+    `cancelled`: whether its round was, so that it is not submitted any more if it is not yet.
+    """
 
     ticket: Ticket
     id: str | None
     job: Mapping[str, Any] | None
+    cancelled: bool = False
 
     @property
     def is_join(self) -> bool:
@@ -55,9 +61,11 @@ class Known:
     @property
     def state(self) -> State:
         """Of the job itself; that of an array is no more than its children's together."""
-        if self.job is None:
-            return State.PENDING if self.id is None else State.GONE
-        return STATES[self.job["status"]]
+        if self.job is not None:
+            return STATES[self.job["status"]]
+        if self.id is not None:
+            return State.GONE
+        return State.FAILED if self.cancelled else State.PENDING
 
     @property
     def counts(self) -> dict[State, int]:
@@ -92,6 +100,7 @@ class Known:
 def known_jobs(ledger: Ledger, reader: Client) -> dict[int, list[Known]]:
     """The jobs of each round, in the order of submission."""
     rounds = {number: read_tickets(ledger, number) for number in ledger.rounds()}
+    cancelled = rounds_of(ledger, CANCELLED)
     ids = {number: read_ids(ledger, number) for number in rounds}
     flat = [id_ for of_round in ids.values() for id_ in of_round.values()]
     described = {job["jobId"]: job for job in describe(reader, flat)}
@@ -101,6 +110,7 @@ def known_jobs(ledger: Ledger, reader: Client) -> dict[int, list[Known]]:
                 ticket=ticket,
                 id=(id_ := ids[number].get(ticket.key)),
                 job=described.get(id_) if id_ else None,
+                cancelled=number in cancelled,
             )
             for ticket in tickets
         ]
@@ -108,29 +118,31 @@ def known_jobs(ledger: Ledger, reader: Client) -> dict[int, list[Known]]:
     }
 
 
+def rounds_of(ledger: Ledger, event: str) -> set[int]:
+    """The rounds of which such an event was noted."""
+    return {each["round"] for each in ledger.events(event)}
+
+
 def read_state(ledger: Ledger, reader: Client) -> RunState:
     """How the run stands; once it is over that is kept, for Batch forgets jobs after days."""
     if (kept := _kept(ledger)) is not None:
         return kept
     rounds = known_jobs(ledger, reader)
+    last = max(rounds)
     state = RunState(
         run_id=ledger.run_id,
         runner=ledger.runner,
         stages=tuple(_stages(rounds, reader)),
         began=moment(ledger.facts["began"]),
-        submitted=sum(1 for _ in ledger.events(SUBMITTED)) == len(rounds),
-        cancelled=_is_cancelled(ledger),
-        failure=_first_failure(rounds[max(rounds)], reader),
+        submitted=last in rounds_of(ledger, SUBMITTED),
+        cancelled=last in rounds_of(ledger, CANCELLED),
+        failure=_first_failure(rounds[last], reader),
     )
     if state.is_over:
         ended = max((stage.ended or 0 for stage in state.stages), default=0) or state.began
         state = attrs.evolve(state, ended=ended)
-        ledger.note(ENDED, round=max(rounds), state=_to_json(state))
+        ledger.note(ENDED, round=last, state=_to_json(state))
     return state
-
-
-def _is_cancelled(ledger: Ledger) -> bool:
-    return any(event["round"] == ledger.num_rounds for event in ledger.events(CANCELLED))
 
 
 def _kept(ledger: Ledger) -> RunState | None:
@@ -212,26 +224,38 @@ def _stuck(jobs: Iterable[Known], reader: Client) -> str:
     return ""
 
 
-def _first_failure(jobs: Iterable[Known], reader: Client) -> RemoteFailure | None:
-    """That of the first job, in their order, of which one failed: nothing before it did."""
-    for job in jobs:
-        if job.counts.get(State.FAILED) and job.id is not None and not job.is_join:
-            return _failure(job, reader)
-    return None
+def _first_failure(jobs: Sequence[Known], reader: Client) -> RemoteFailure | None:
+    """The earliest of jobs that failed though all that they depend on did not.
+
+    One that was cancelled did not fail.
+    """
+    failed = [job for job in jobs if job.counts.get(State.FAILED) and job.job is not None]
+    keys = {job.ticket.key for job in failed}
+    found = [
+        failure
+        for job in failed
+        if keys.isdisjoint(job.ticket.depends)
+        for failure in _failures(job, reader)
+        if failure[1].get("statusReason") != CANCEL_REASON
+    ]
+    if not found:
+        return None
+    target, described = min(found, key=lambda failure: failure[1].get("stoppedAt", 0))
+    return _told(target, described)
 
 
-def _failure(job: Known, reader: Client) -> RemoteFailure:
+def _failures(job: Known, reader: Client) -> list[tuple[str, Mapping[str, Any]]]:
+    """Its targets that failed, the first hundred, with what Batch says of each."""
     assert job.job is not None
     if job.ticket.size is None:
-        return _described_failure(job.target(0), job.job)
+        return [(job.target(0), job.job)]
     answer = reader.call("ListJobs", arrayJobId=job.id, jobStatus="FAILED", maxResults=100)
-    failed = sorted(answer["jobSummaryList"], key=lambda child: child.get("stoppedAt", 0))
-    if not failed:
-        return _described_failure(job.stage, job.job)
-    return _described_failure(job.target(failed[0]["arrayProperties"]["index"]), failed[0])
+    children = answer["jobSummaryList"]
+    found = [(job.target(child["arrayProperties"]["index"]), child) for child in children]
+    return found or [(job.stage, job.job)]
 
 
-def _described_failure(target: str, job: Mapping[str, Any]) -> RemoteFailure:
+def _told(target: str, job: Mapping[str, Any]) -> RemoteFailure:
     container = job.get("container", {})
     reasons = (job.get("statusReason", ""), container.get("reason", ""))
     return RemoteFailure(

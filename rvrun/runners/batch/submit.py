@@ -129,7 +129,7 @@ class NotAllSubmitted(RvrunError):
         return (
             f"{self.problem}\n{len(self.ids)} of {count(self.total, 'job')} of run {run_id} were "
             f"submitted{':' if listed else ''}{listed}\ntype the same command again to go on, or "
-            f"`rvrun cancel {run_id}` to end them"
+            f"`rvrun cancel {self.ledger.handle}` to end them"
         )
 
 

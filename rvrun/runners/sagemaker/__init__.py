@@ -50,7 +50,7 @@ from rvrun.runners.sagemaker.submit import (
     started,
 )
 from rvrun.settings import Settings, project_file
-from rvrun.shipping import check_roots, ship
+from rvrun.shipping import check_roots, save, ship
 
 RUNNER = "sagemaker"
 OWNS = (FOLDER,)
@@ -68,7 +68,7 @@ def render(run: Run) -> dict[str, str]:
     check_globs("sagemaker.commands", settings.commands, names)
     shipments = {pipeline.name: ship(pipeline) for pipeline in run.planned}
     places = {
-        each.name: Place(config_uri=shipments[each.name].config_uri, root_uri=each.config.root_uri)
+        each.name: Place(shipment=shipments[each.name], root_uri=each.root_uri)
         for each in run.planned
     }
     written = [
@@ -133,6 +133,7 @@ def submit(run: Run, told: Told) -> Ledger:
     ledger = _unfinished(run.run_dir, files)
     if ledger is None:
         ledger = ledgers.create(run.run_dir, run.run_name, RUNNER, account, files)
+    save(run.planned)
     storage.write_all(read_uploads(ledger.round_folder(1)), account)
     submissions = read_submissions(ledger.round_folder(1))
     submitter = _submitter(ledger)
@@ -162,10 +163,10 @@ def _unfinished(run_dir: pathlib.Path, files: Mapping[str, str]) -> Ledger | Non
     last = runs[-1]
     if last.has(SUBMITTED):
         if not state(last).is_over:
-            raise StillGoing(last.run_id)
+            raise StillGoing(last.handle)
         return None
     if _files(last) != files:
-        raise CutOff(last.run_id)
+        raise CutOff(last.handle)
     return last
 
 
@@ -272,9 +273,9 @@ def retry(ledger: Ledger, settings: Settings, told: Told) -> int:
         if each.arn is not None and (each.has_failed or each.submission.name in lost)
     ]
     if not lost and not all(each.is_over for each in found):
-        raise StillGoing(ledger.run_id)
+        raise StillGoing(ledger.handle)
     if not failed:
-        raise NothingToRetry(ledger.run_id)
+        raise NothingToRetry(ledger.handle)
     again = sum(_num_again(execution) for execution in failed)
     for done, execution in enumerate(failed, start=1):
         name = execution.submission.name

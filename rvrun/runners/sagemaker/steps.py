@@ -14,17 +14,18 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from rvrun import indices
-from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, NeedKind, Plan, PlannedPipeline, Stage
-from rvrun.placement import SPLITS
+from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage
+from rvrun.placement import SAGEMAKER, SPLITS
 from rvrun.runners.sagemaker.machine import Machine, machine
 from rvrun.settings import SagemakerSettings
+from rvrun.shipping import Shipment, rvrun_argv
 
 
 @attrs.frozen(kw_only=True)
 class Place:
-    """Where the jobs of a pipeline find its config, and put what is theirs."""
+    """What travels of a pipeline to its jobs, and where they put what is theirs."""
 
-    config_uri: str
+    shipment: Shipment
     root_uri: str
 
 
@@ -180,7 +181,7 @@ def _step(
     depends_on: tuple[str, ...],
 ) -> Step:
     on_instances = len(part.splits) > 1
-    entrypoint, *arguments = _argv(stage, part, on, place.config_uri)
+    entrypoint, *arguments = _argv(stage, part, on, place.shipment)
     is_whole = len(part.splits) == stage.num_splits
     told = {SPLITS: indices.write(part.splits)} if on_instances and not is_whole else {}
     return Step(
@@ -197,16 +198,14 @@ def _step(
     )
 
 
-def _argv(stage: Stage, part: _Part, on: Machine, config_uri: str) -> Iterator[str]:
-    """The command line of a step; an instance that is a split finds out itself which one."""
-    values = {CONFIG: config_uri, NUM_SPLITS: str(stage.num_splits)}
-    if len(part.splits) == 1:
-        values[SPLIT_IND] = str(part.splits.start)
-    words = stage.argv
-    if len(part.splits) > 1:
-        at = words.index(SPLIT_IND)
-        words = (*words[: at - 1], *words[at + 1 :])
-    yield from (values.get(word, word) for word in words)
-    yield from ("--runner", "sagemaker")
-    if on.processes is not None:
-        yield from ("--torchrun", str(on.processes))
+def _argv(stage: Stage, part: _Part, on: Machine, shipment: Shipment) -> list[str]:
+    """The command line of a step; an instance that is a split finds out itself which one.
+
+    What is told by the list of instances only rvrun's own worker reads.
+    """
+    only = part.splits.start if len(part.splits) == 1 else None
+    if len(part.splits) > 1 or on.processes is not None:
+        argv = rvrun_argv(shipment.config_uri, stage, SAGEMAKER, only)
+    else:
+        argv = shipment.argv(stage, SAGEMAKER, only)
+    return argv if on.processes is None else [*argv, "--torchrun", str(on.processes)]
