@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rvrun import ledger as ledgers
 from rvrun import storage
 from rvrun.aws import Account, AwsError, Client, Refused
 from rvrun.findings import Finding, Level
-from rvrun.globs import check_globs
+from rvrun.globs import check_globs, matches
 from rvrun.ledger import Ledger
 from rvrun.remote import CutOff, NothingToRetry, RunState, State, StillGoing, Told
 from rvrun.runners import Run
@@ -49,7 +49,7 @@ from rvrun.runners.sagemaker.submit import (
     failed_to_start,
     started,
 )
-from rvrun.settings import Settings, project_file
+from rvrun.settings import SagemakerSettings, Settings, project_file
 from rvrun.shipping import check_roots, save, ship
 
 RUNNER = "sagemaker"
@@ -79,7 +79,7 @@ def render(run: Run) -> dict[str, str]:
         TITLE,
         [
             *missing(run.plan, settings, project_file()),
-            *_name_problems(run),
+            *_setting_problems(run.settings.sagemaker, names),
             *quota_problems(run.plan, settings, places, run.run_name),
             *(found for each in written for found in problems(each.values, each.request)),
         ],
@@ -98,13 +98,19 @@ def _write(definition: Definition, run: Run, root_uri: str) -> Written:
     )
 
 
-def _name_problems(run: Run) -> Iterator[str]:
-    settings = run.settings.sagemaker
+def _setting_problems(settings: SagemakerSettings, names: Sequence[str]) -> Iterator[str]:
+    """Settings that say nothing: a name for what has several, a command that is none."""
     if settings.definitions == "each" and settings.pipeline_name is not None:
         yield (
             f"`sagemaker.pipeline_name` is {settings.pipeline_name!r}, and with "
             '`sagemaker.definitions = "each"` every pipeline has its own name: leave one out'
         )
+    for glob in settings.train_commands:
+        # A pipeline need not train, so what nobody said need not match.
+        is_said = settings.train_commands != SagemakerSettings().train_commands
+        if is_said and not any(matches(glob, name) for name in names):
+            known = ", ".join(f"`{name}`" for name in names)
+            yield f"`sagemaker.train_commands` has {glob!r}, which matches no command: {known}"
 
 
 def examine(run: Run) -> Iterator[Finding]:
