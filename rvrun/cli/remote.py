@@ -13,6 +13,7 @@ import typer
 
 from rvrun import ledger as ledgers
 from rvrun import rundir
+from rvrun.aws import Throttled, Unanswered
 from rvrun.cli import common
 from rvrun.cli.chatter import say
 from rvrun.cli.common import Common, Prepared
@@ -200,13 +201,17 @@ def follow(
     show: Callable[[RunState], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> RunState:
-    """Look until the run is over, less and less often."""
+    """Look until the run is over, less and less often, whether or not AWS answers each time."""
     pause = POLL_FIRST
     while True:
-        state = look()
-        show(state)
-        if state.is_over or not state.submitted:
-            return state
+        try:
+            state = look()
+        except (Throttled, Unanswered) as error:
+            say(f"{error}; the run goes on, looking again in {pause:.0f} s")
+        else:
+            show(state)
+            if state.is_over or not state.submitted:
+                return state
         sleep(pause)
         pause = min(pause * 1.3, POLL_MOST)
 
