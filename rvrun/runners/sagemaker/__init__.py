@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rvrun import ledger as ledgers
 from rvrun import storage
 from rvrun.aws import Account, AwsError, Client, Refused
-from rvrun.globs import check_globs
+from rvrun.findings import Finding, Level
+from rvrun.globs import check_globs, matches
 from rvrun.ledger import Ledger
 from rvrun.remote import CutOff, NothingToRetry, RunState, State, StillGoing, Told
 from rvrun.runners import Run
+from rvrun.runners.cloud import check_account, check_buckets
 from rvrun.runners.findings import checked
 from rvrun.runners.sagemaker.definition import problems, render_definition, request
+from rvrun.runners.sagemaker.doctor import check_images, check_role
 from rvrun.runners.sagemaker.files import (
     FOLDER,
     Submission,
@@ -23,7 +26,7 @@ from rvrun.runners.sagemaker.files import (
     write_files,
 )
 from rvrun.runners.sagemaker.logs import place_of, read_log
-from rvrun.runners.sagemaker.machine import missing
+from rvrun.runners.sagemaker.machine import machine, missing
 from rvrun.runners.sagemaker.quota import quota_problems
 from rvrun.runners.sagemaker.state import (
     CANCELLED,
@@ -46,7 +49,7 @@ from rvrun.runners.sagemaker.submit import (
     failed_to_start,
     started,
 )
-from rvrun.settings import Settings, project_file
+from rvrun.settings import SagemakerSettings, Settings, project_file
 from rvrun.shipping import check_roots, save, ship
 
 RUNNER = "sagemaker"
@@ -76,7 +79,7 @@ def render(run: Run) -> dict[str, str]:
         TITLE,
         [
             *missing(run.plan, settings, project_file()),
-            *_name_problems(run),
+            *_setting_problems(run.settings.sagemaker, names),
             *quota_problems(run.plan, settings, places, run.run_name),
             *(found for each in written for found in problems(each.values, each.request)),
         ],
@@ -95,19 +98,43 @@ def _write(definition: Definition, run: Run, root_uri: str) -> Written:
     )
 
 
-def _name_problems(run: Run) -> Iterator[str]:
-    settings = run.settings.sagemaker
+def _setting_problems(settings: SagemakerSettings, names: Sequence[str]) -> Iterator[str]:
+    """Settings that say nothing: a name for what has several, a command that is none."""
     if settings.definitions == "each" and settings.pipeline_name is not None:
         yield (
             f"`sagemaker.pipeline_name` is {settings.pipeline_name!r}, and with "
             '`sagemaker.definitions = "each"` every pipeline has its own name: leave one out'
         )
+    for glob in settings.train_commands:
+        # A pipeline need not train, so what nobody said need not match.
+        is_said = settings.train_commands != SagemakerSettings().train_commands
+        if is_said and not any(matches(glob, name) for name in names):
+            known = ", ".join(f"`{name}`" for name in names)
+            yield f"`sagemaker.train_commands` has {glob!r}, which matches no command: {known}"
+
+
+def examine(run: Run) -> Iterator[Finding]:
+    """Whether AWS would take the run: the account, its role and images, the buckets."""
+    account = _account(run.settings)
+    findings = list(check_account(account))
+    yield from findings
+    if any(finding.level is Level.ERROR for finding in findings):
+        return
+    settings = run.settings.sagemaker
+    yield from check_role(account.reader("iam"), settings.role or "")
+    stages = [(each.name, stage) for each in run.plan.pipelines for stage in each.stages]
+    images = [machine(name, stage, settings).image for name, stage in stages]
+    yield from check_images(account, images)
+    yield from check_buckets(account, [pipeline.config.root_uri for pipeline in run.planned])
+
+
+def _account(settings: Settings) -> Account:
+    return Account(profile=settings.aws.profile, region=settings.aws.region)
 
 
 def submit(run: Run, told: Told) -> Ledger:
     """Start all of `run`; where one of the same was cut off, go on with that."""
-    aws = run.settings.aws
-    account = Account(profile=aws.profile, region=aws.region)
+    account = _account(run.settings)
     files = render(run)
     ledger = _unfinished(run.run_dir, files)
     if ledger is None:
