@@ -11,7 +11,7 @@ import json
 import os
 import pathlib
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -23,7 +23,6 @@ from rvrun import indices
 from rvrun.runners.batch.boot import BOOT, booted
 from tests.conftest import Project
 from tests.engines.batch import BatchEngine
-from tests.engines.faults import Throttle
 from tests.engines.moto import Moto
 from tests.engines.sagemaker import SagemakerEngine
 from tests.test_rastervision import CONFIG, CONFIGS, PLUGINS

@@ -131,20 +131,11 @@ def _unfinished(run_dir: pathlib.Path, files: Mapping[str, str]) -> Ledger | Non
         if not state(last).is_over:
             raise StillGoing(last.handle)
         return None
-    if number == 1 and _files(last, 1) == files:
+    if number == 1 and last.round_files(1) == files:
         return last
     if last.has(INTENDED):
         raise CutOff(last.handle)
     return None
-
-
-def _files(ledger: Ledger, number: int) -> dict[str, str]:
-    folder = ledger.round_folder(number)
-    return {
-        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def upload(files: Mapping[str, str], account: Account) -> None:

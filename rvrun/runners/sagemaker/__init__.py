@@ -125,7 +125,7 @@ def examine(run: Run) -> Iterator[Finding]:
     stages = [(each.name, stage) for each in run.plan.pipelines for stage in each.stages]
     images = [machine(name, stage, settings).image for name, stage in stages]
     yield from check_images(account, images)
-    yield from check_buckets(account, [pipeline.config.root_uri for pipeline in run.planned])
+    yield from check_buckets(account, [pipeline.root_uri for pipeline in run.planned])
 
 
 def _account(settings: Settings) -> Account:
@@ -171,18 +171,9 @@ def _unfinished(run_dir: pathlib.Path, files: Mapping[str, str]) -> Ledger | Non
         if not state(last).is_over:
             raise StillGoing(last.handle)
         return None
-    if _files(last) != files:
+    if last.round_files(1) != files:
         raise CutOff(last.handle)
     return last
-
-
-def _files(ledger: Ledger) -> dict[str, str]:
-    folder = ledger.round_folder(1)
-    return {
-        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def state(ledger: Ledger) -> RunState:
