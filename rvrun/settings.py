@@ -138,7 +138,7 @@ class SagemakerCommandSettings:
 class SagemakerSettings:
     """`[sagemaker]`: running on SageMaker Pipelines. Raster Vision's names where it has them."""
 
-    role: str | None = setting("ARN of the role that pipeline and jobs run as")
+    role: str | None = setting("role that pipeline and jobs run as: its ARN or name")
     cpu_image: str | None = setting("image of commands that need no GPU")
     cpu_instance_type: str | None = setting("instance type of commands that need no GPU")
     gpu_image: str | None = setting("image of GPU commands")

@@ -14,6 +14,7 @@ import attrs
 
 from rvrun import foreign, storage
 from rvrun.artifacts import to_text
+from rvrun.aws import Account
 from rvrun.errors import RvrunError
 from rvrun.load import LoadedPipeline
 from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, Stage
@@ -125,15 +126,17 @@ def _decoded(code: bytes, source: str) -> str:
         raise storage.CannotReach(source, f"is not UTF-8 ({error}); save it so") from None
 
 
-def save(pipelines: Iterable[LoadedPipeline]) -> None:
+def save(pipelines: Iterable[LoadedPipeline], account: Account) -> None:
     """Save the configs of other systems where their own workers look for them.
 
     They hold what depends on this machine, so they are no part of what is rendered.
     """
-    for pipeline in pipelines:
-        adapter = foreign.of_document(pipeline.document)
-        if adapter is not None:
-            adapter.save(pipeline.document)
+    saved = (
+        adapter.saved(pipeline.document)
+        for pipeline in pipelines
+        if (adapter := foreign.of_document(pipeline.document)) is not None
+    )
+    storage.write_all({uri: text.encode() for uri, text in saved}, account)
 
 
 def digits(content: bytes) -> str:

@@ -107,7 +107,7 @@ def submit(run: Run, told: Told) -> Ledger:
     account = _account(run.settings)
     files = render(run)
     ledger = _unfinished(run.run_dir, files)
-    save(run.planned)
+    save(run.planned, account)
     upload(files, account)
     if ledger is None:
         ledger = ledgers.create(run.run_dir, run.run_name, "batch", account, files)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 
+import attrs
+
 from rvrun import ledger as ledgers
 from rvrun import storage
 from rvrun.aws import Account, AwsError, Client, Refused
@@ -28,6 +30,7 @@ from rvrun.runners.sagemaker.files import (
 from rvrun.runners.sagemaker.logs import place_of, read_log
 from rvrun.runners.sagemaker.machine import machine, missing
 from rvrun.runners.sagemaker.quota import quota_problems
+from rvrun.runners.sagemaker.role import find_arn, is_name
 from rvrun.runners.sagemaker.state import (
     CANCELLED,
     RETRIED,
@@ -68,7 +71,9 @@ def render(run: Run) -> dict[str, str]:
     check_globs("sagemaker.commands", settings.commands, names)
     shipments = {pipeline.name: ship(pipeline) for pipeline in run.planned}
     places = {
-        each.name: Place(shipment=shipments[each.name], root_uri=each.root_uri)
+        each.name: Place(
+            shipment=shipments[each.name], root_uri=each.root_uri, verbosity=run.verbosity
+        )
         for each in run.planned
     }
     written = [
@@ -80,6 +85,7 @@ def render(run: Run) -> dict[str, str]:
         [
             *missing(run.plan, settings, project_file()),
             *_setting_problems(run.settings.sagemaker, names),
+            *_same_names([each.definition for each in written]),
             *quota_problems(run.plan, settings, places, run.run_name),
             *(found for each in written for found in problems(each.values, each.request)),
         ],
@@ -96,6 +102,18 @@ def _write(definition: Definition, run: Run, root_uri: str) -> Written:
         request=request(definition, settings),
         root_uri=root_uri,
     )
+
+
+def _same_names(found: Sequence[Definition]) -> Iterator[str]:
+    """Pipelines whose names differ in no more than what SageMaker does not take."""
+    names = [definition.name for definition in found]
+    for name in dict.fromkeys(names):
+        same = [each.pipelines[0] for each in found if each.name == name]
+        if len(same) > 1:
+            yield (
+                f"pipelines {', '.join(f'`{each}`' for each in same)} would all be named {name!r}; "
+                'rename one, or leave out `sagemaker.definitions = "each"`'
+            )
 
 
 def _setting_problems(settings: SagemakerSettings, names: Sequence[str]) -> Iterator[str]:
@@ -132,14 +150,24 @@ def _account(settings: Settings) -> Account:
     return Account(profile=settings.aws.profile, region=settings.aws.region)
 
 
+def _with_role(run: Run, account: Account) -> Run:
+    """The run with the ARN of its role, where the settings have no more than its name."""
+    said = run.settings.sagemaker
+    if said.role is None or not is_name(said.role):
+        return run
+    found = attrs.evolve(said, role=find_arn(said.role, account.reader("iam")))
+    return attrs.evolve(run, settings=attrs.evolve(run.settings, sagemaker=found))
+
+
 def submit(run: Run, told: Told) -> Ledger:
     """Start all of `run`; where one of the same was cut off, go on with that."""
     account = _account(run.settings)
+    run = _with_role(run, account)
     files = render(run)
     ledger = _unfinished(run.run_dir, files)
     if ledger is None:
         ledger = ledgers.create(run.run_dir, run.run_name, RUNNER, account, files)
-    save(run.planned)
+    save(run.planned, account)
     storage.write_all(read_uploads(ledger.round_folder(1)), account)
     submissions = read_submissions(ledger.round_folder(1))
     submitter = _submitter(ledger)
