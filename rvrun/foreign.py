@@ -53,6 +53,9 @@ if TYPE_CHECKING:
         def saved(self, document: Mapping[str, Any]) -> tuple[str, str]:
             """Where the system's own worker looks for the config, and the text that it reads."""
 
+        def repeated(self, document: Mapping[str, Any]) -> Mapping[str, str]:
+            """Commands that the system's own worker must not try twice: what that would do."""
+
         def argv(
             self,
             uri: str,

@@ -441,6 +441,14 @@ def _remove(uri: str) -> None:
 # Raster Vision's own worker
 
 
+def repeated(document: Mapping[str, Any]) -> Mapping[str, str]:
+    """`chip`, where its own worker would write chips again; as rvrun's does not (see `Chips`)."""
+    if WRITERS in sys.modules and document["config"].get("chip_uri"):
+        folder = document["config"]["chip_uri"]
+        return {"chip": f"leaves what the first one wrote in {folder}, and `train` uses both"}
+    return {}
+
+
 def argv(
     uri: str,
     command: str,

@@ -27,7 +27,7 @@ from tests.engines.batch import BatchEngine
 from tests.engines.faults import DropReplyAfter, Fault
 from tests.engines.moto import Moto
 from tests.engines.sagemaker import SagemakerEngine
-from tests.test_rastervision import CONFIG, CONFIGS, PLUGINS
+from tests.test_rastervision import CHIPS, CONFIG, CONFIGS, PLUGINS, TORCH
 
 ROOT = ("tiles.py", "-a", "root_uri", "s3://bucket/ours")
 WORKER = ["python", "-m", "rastervision.pipeline.cli"]
@@ -415,6 +415,8 @@ def test_a_crash_half_way_leaves_no_job_untracked(site: Site) -> None:
         site.batch.fault = killed
     assert process.returncode == -signal.SIGKILL
     assert "cut off" in site.rvrun("status", "@latest", code=1).stdout
+    changed = site.rvrun(*command[1:], "-a", "epochs", "2", code=2).stderr
+    assert "what would be submitted now is not the same" in changed
     site.rvrun(*command[1:], "--wait")
     submitted = [each["tags"]["rvrun:job"] for each in site.batch.submitted]
     assert submitted == ["tiles/chip", "tiles/train", "tiles/predict", "tiles/eval"]
@@ -523,3 +525,29 @@ def test_a_bucket_that_is_not_there(site: Site) -> None:
     said = site.rvrun("run", "batch", *words, code=2).stderr
     assert "s3://nowhere/run/pipeline-config.json: AWS s3 PutObject: The specified bucket" in said
     assert site.batch.submitted == []
+
+
+# Chips: Raster Vision's worker adds a file at each try.
+
+
+def test_rvruns_worker_writes_chips_once(site: Site) -> None:
+    """On S3 as on a disk, where the image has rvrun; check names the way there."""
+    path = f"{PLUGINS}{os.pathsep}{TORCH}"
+    site.batch.environment["PYTHONPATH"] = path
+    site.write("chips.py", CHIPS)
+    words = ("chips.py", "--splits", "2", "-a", "root_uri", "s3://bucket/ours")
+    told = site.rvrun("check", *words, "--runner", "batch", PYTHONPATH=path).stdout
+    assert (
+        "a second try of chips/chip leaves what the first one wrote in s3://bucket/ours/chip, and "
+        "`train` uses both"
+    ) in told
+    assert 'have rvrun in the image, and set `batch.worker = "rvrun"`' in told
+    env = {"PYTHONPATH": path, "RVRUN_BATCH_WORKER": "rvrun"}
+    assert "second try" not in site.rvrun("check", *words, "--runner", "batch", **env).stdout
+    for _ in range(2):
+        site.rvrun("-v", "run", "batch", *words, "--wait", **env)
+    model = json.loads(site.moto.objects()["ours/model.json"])
+    assert model == ["a.txt", "b.txt", "c.txt", "d.txt"]
+    spec = site.specs("chips")["chips/chip"]
+    assert command(spec)[:3] == ["rvrun", "run_command", URI]
+    assert spec["containerOverrides"]["environment"] == [{"name": "RVRUN_VERBOSITY", "value": "1"}]

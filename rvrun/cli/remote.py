@@ -13,6 +13,7 @@ import typer
 
 from rvrun import ledger as ledgers
 from rvrun import rundir
+from rvrun.aws import Throttled, Unanswered
 from rvrun.cli import common
 from rvrun.cli.chatter import say
 from rvrun.cli.common import Common, Prepared
@@ -85,7 +86,7 @@ def _facts(ledger: Ledger) -> dict[str, str]:
 
 def status(
     context: typer.Context,
-    run: RunId,
+    run: RunId = ledgers.LATEST,
     watch: Annotated[bool, typer.Option("-w", "--watch", help="Go on until it has ended.")] = False,
     runs: Runs = RUNS,
     as_json: AsJson = False,
@@ -146,7 +147,10 @@ def cancel(context: typer.Context, run: RunId, runs: Runs = RUNS) -> None:
     ledger = ledgers.find(run, pathlib.Path(runs))
     with rundir.locked(ledger.run_dir), _counting("cancelling", context.obj) as told:
         ended = find_remote(ledger.runner).cancel(ledger, told)
-    say(f"cancelled {ledger.run_id}: {count(ended, 'job')} ended")
+    if ended:
+        say(f"cancelled {ledger.run_id}: {count(ended, 'job')} ended")
+    else:
+        say(f"nothing of {ledger.run_id} was waiting or running")
 
 
 def retry(
@@ -197,13 +201,17 @@ def follow(
     show: Callable[[RunState], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> RunState:
-    """Look until the run is over, less and less often."""
+    """Look until the run is over, less and less often, whether or not AWS answers each time."""
     pause = POLL_FIRST
     while True:
-        state = look()
-        show(state)
-        if state.is_over or not state.submitted:
-            return state
+        try:
+            state = look()
+        except (Throttled, Unanswered) as error:
+            say(f"{error}; the run goes on, looking again in {pause:.0f} s")
+        else:
+            show(state)
+            if state.is_over or not state.submitted:
+                return state
         sleep(pause)
         pause = min(pause * 1.3, POLL_MOST)
 

@@ -20,6 +20,7 @@ from rvrun.runners.sagemaker.check import definition_problems
 from rvrun.runners.sagemaker.definition import compact, render_definition
 from rvrun.runners.sagemaker.steps import Place, definitions
 from rvrun.settings import load_settings
+from rvrun.shipping import Shipment
 from rvrun.splits import parse_splits
 from tests.build import pipeline
 from tests.conftest import ROOT, Project
@@ -165,7 +166,8 @@ def test_the_page_tells_a_measured_size(in_folder: pathlib.Path) -> None:
     declared = pipeline("landcover", "chip*", "reduce*")
     plan = compile_plan([declared], splits=parse_splits(["300"]))
     uri = "s3://BUCKET/landcover/rvrun/config/landcover-0123456789abcdef.json"
-    place = Place(config_uri=uri, root_uri="s3://BUCKET/landcover")
+    shipment = Shipment(config_uri=uri, files={})
+    place = Place(shipment=shipment, root_uri="s3://BUCKET/landcover")
     (definition,) = definitions(plan, said, {"landcover": place}, "run")
     size = len(compact(render_definition(definition, said)))
     assert f"are {definition.num_steps} steps of {size:,} characters" in PAGE.replace("\n", " ")

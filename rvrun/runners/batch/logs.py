@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from rvrun.aws import Client, Refused
@@ -67,17 +67,20 @@ def read_log(
 ) -> Iterator[str]:
     """The lines of a job's last try; with `follow` those of it and later ones until it ends."""
     seen: str | None = None
+    has_log = False
     while True:
         job = _described(batch, job_id, target)
         over = STATES[job["status"]] in OVER
         stream = _stream(job)
         if stream is not None and stream != seen:
             seen = stream
-            yield from _follow(batch, logs, job_id, stream, job, follow=follow, sleep=sleep)
+            has_log |= yield from _follow(
+                batch, logs, job_id, stream, job, follow=follow, sleep=sleep
+            )
             if follow:
                 continue
         if over or not follow:
-            if seen is None:
+            if not has_log:
                 raise NoLog(f"{target} has no log: it {_why(job)}")
             return
         sleep(POLL_SECONDS)
@@ -87,7 +90,7 @@ def _why(job: Mapping[str, Any]) -> str:
     reason = f" ({job['statusReason']})" if job.get("statusReason") else ""
     state = str(job["status"]).lower()
     if STATES[job["status"]] in OVER:
-        return f"{state} without having started{reason}"
+        return f"{state} without having printed anything{reason}"
     return f"is {state}{reason}; -f waits for it"
 
 
@@ -121,11 +124,12 @@ def _follow(
     *,
     follow: bool,
     sleep: Callable[[float], None],
-) -> Iterator[str]:
+) -> Generator[str, None, bool]:
     """The lines of a stream: to its end, and with `follow` until its try is over.
 
-    At the end of what is there CloudWatch gives the token again that it was given (CloudWatch Logs
-    API Reference, GetLogEvents); a page may be empty before that.
+    Gives whether there is such a stream: there is none before its first line. At the end of what is
+    there CloudWatch gives the token again that it was given (CloudWatch Logs API Reference,
+    GetLogEvents); a page may be empty before that.
     """
     token: str | None = None
     over = False
@@ -136,7 +140,7 @@ def _follow(
             token = next_token
             continue
         if over or not follow:
-            return
+            return token is not None
         now = _described(batch, job_id, job_id)
         # What came between the last page and the end is still to be read.
         over = STATES[now["status"]] in OVER or _stream(now) != stream

@@ -15,7 +15,7 @@ from rvrun.globs import check_globs, matches
 from rvrun.ledger import Ledger
 from rvrun.remote import CutOff, NothingToRetry, RunState, State, StillGoing, Told
 from rvrun.runners import Run
-from rvrun.runners.cloud import check_account, check_buckets
+from rvrun.runners.cloud import check_account, check_buckets, check_tries
 from rvrun.runners.findings import checked
 from rvrun.runners.sagemaker.definition import problems, render_definition, request
 from rvrun.runners.sagemaker.doctor import check_images, check_role
@@ -53,7 +53,7 @@ from rvrun.runners.sagemaker.submit import (
     started,
 )
 from rvrun.settings import SagemakerSettings, Settings, project_file
-from rvrun.shipping import check_roots, save, ship
+from rvrun.shipping import check_roots, save, saved_configs, ship
 
 RUNNER = "sagemaker"
 OWNS = (FOLDER,)
@@ -69,7 +69,7 @@ def render(run: Run) -> dict[str, str]:
     settings = run.settings.sagemaker
     names = [f"{each.name}/{c.name}" for each in run.pipelines for c in each.declared.commands]
     check_globs("sagemaker.commands", settings.commands, names)
-    shipments = {pipeline.name: ship(pipeline) for pipeline in run.planned}
+    shipments = {each.name: ship(each, settings.worker) for each in run.planned}
     places = {
         each.name: Place(
             shipment=shipments[each.name], root_uri=each.root_uri, verbosity=run.verbosity
@@ -91,7 +91,11 @@ def render(run: Run) -> dict[str, str]:
         ],
     )
     shipped = {uri: text for each in shipments.values() for uri, text in each.files.items()}
-    return write_files(written, shipped)
+    saved = saved_configs(shipments.values())
+    return {
+        **write_files(written, shipped),
+        **{f"{FOLDER}/{name}": text for name, text in saved.items()},
+    }
 
 
 def _write(definition: Definition, run: Run, root_uri: str) -> Written:
@@ -143,7 +147,8 @@ def examine(run: Run) -> Iterator[Finding]:
     stages = [(each.name, stage) for each in run.plan.pipelines for stage in each.stages]
     images = [machine(name, stage, settings).image for name, stage in stages]
     yield from check_images(account, images)
-    yield from check_buckets(account, [pipeline.config.root_uri for pipeline in run.planned])
+    yield from check_buckets(account, [pipeline.root_uri for pipeline in run.planned])
+    yield from check_tries("sagemaker", run.planned, run.settings.sagemaker.worker)
 
 
 def _account(settings: Settings) -> Account:
@@ -199,18 +204,9 @@ def _unfinished(run_dir: pathlib.Path, files: Mapping[str, str]) -> Ledger | Non
         if not state(last).is_over:
             raise StillGoing(last.handle)
         return None
-    if _files(last) != files:
+    if last.round_files(1) != files:
         raise CutOff(last.handle)
     return last
-
-
-def _files(ledger: Ledger) -> dict[str, str]:
-    folder = ledger.round_folder(1)
-    return {
-        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def state(ledger: Ledger) -> RunState:

@@ -4,7 +4,10 @@ A step depends on no more than what its stage needs directly. Where all of many 
 many others, a Condition step that is always true joins them: it depends on the latter and holds
 the former, so that there are N + M names and not N x M. It takes no machine. That it *holds* them
 is how SageMaker has it: no step may depend on a Condition step, while what is inside of one is
-started when its condition is true, and other steps may depend on that.
+started when its condition is true, and other steps may depend on that. (Sources: issue 3565 of
+aws/sagemaker-python-sdk; there, `ConditionStep`, the integration tests whose condition is
+`ConditionEquals(left=1, right=1)`, and the unit test of a step that depends on one inside of a
+Condition step.) Joins are never nested.
 """
 
 from __future__ import annotations
@@ -17,7 +20,6 @@ import attrs
 from rvrun import indices
 from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage
 from rvrun.placement import SAGEMAKER, SPLITS
-from rvrun.run_command import VERBOSITY
 from rvrun.runners.sagemaker.machine import Machine, machine
 from rvrun.settings import SagemakerSettings
 from rvrun.shipping import Shipment, rvrun_argv
@@ -142,31 +144,29 @@ def _pipeline_steps(
     parts: dict[str, tuple[_Part, ...]] = {}
     for stage in pipeline.stages:
         on = machine(pipeline.name, stage, settings)
-        parts[stage.command] = _parts(pipeline.name, stage, on)
-        wanted = tuple(
-            part.name
-            for need in stage.needs
-            if need.kind is NeedKind.ALL
-            for part in parts[need.command]
-        )
-        own = parts[stage.command]
-        is_joined = len(own) > 1 and len(wanted) > 1
+        own = parts[stage.command] = _parts(pipeline.name, stage, on)
+        whole = _whole(stage, parts)
+        is_joined = len(own) > 1 and len(whole) > 1
+        depends = [(*(() if is_joined else whole), *_aligned(stage, part, parts)) for part in own]
         steps = tuple(
-            _step(
-                pipeline.name,
-                stage,
-                part,
-                on,
-                place,
-                depends_on=(*(() if is_joined else wanted), *_aligned(stage, part, parts)),
-            )
-            for part in own
+            _step(pipeline.name, stage, part, on, place, depends_on=names)
+            for part, names in zip(own, depends, strict=True)
         )
         if is_joined:
             name = _step_name(pipeline.name, stage.command, "-join")
-            yield Join(name=name, depends_on=wanted, steps=steps)
+            yield Join(name=name, depends_on=whole, steps=steps)
         else:
             yield from steps
+
+
+def _whole(stage: Stage, parts: Mapping[str, tuple[_Part, ...]]) -> tuple[str, ...]:
+    """All steps of the stages that are needed whole."""
+    return tuple(
+        part.name
+        for need in stage.needs
+        if need.kind is NeedKind.ALL
+        for part in parts[need.command]
+    )
 
 
 def _aligned(stage: Stage, part: _Part, parts: Mapping[str, tuple[_Part, ...]]) -> tuple[str, ...]:
@@ -193,8 +193,7 @@ def _step(
     entrypoint, *arguments = argv = _argv(stage, part, on, place)
     is_whole = len(part.splits) == stage.num_splits
     told = {SPLITS: indices.write(part.splits)} if on_instances and not is_whole else {}
-    if place.verbosity and place.shipment.adapter is not None and argv[0] == "rvrun":
-        told[VERBOSITY] = str(place.verbosity)
+    told |= place.shipment.told(argv, place.verbosity)
     return Step(
         name=part.name,
         stage=f"{pipeline}/{stage.command}",
