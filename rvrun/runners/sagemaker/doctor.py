@@ -10,6 +10,7 @@ import attrs
 
 from rvrun.aws import Account, AwsError, Client
 from rvrun.findings import Finding, error, ok, warning
+from rvrun.runners.sagemaker.role import is_name
 
 SERVICE = "sagemaker.amazonaws.com"
 DENIED = ("AccessDenied", "AccessDeniedException")
@@ -19,16 +20,16 @@ _ECR = re.compile(
 )
 
 
-def check_role(iam: Client, arn: str) -> Iterator[Finding]:
-    """The role is there, and SageMaker may take it on."""
-    name = arn.rpartition("/")[2]
+def check_role(iam: Client, said: str) -> Iterator[Finding]:
+    """The role is there, and SageMaker may take it on; `said`: its ARN or name."""
+    name = said.rpartition("/")[2]
     try:
         role = iam.call("GetRole", RoleName=name)["Role"]
     except AwsError as problem:
         yield _unseen("role", f"`{name}`", problem, "change `sagemaker.role`, or make the role")
         return
-    if role["Arn"] != arn:
-        text = f"`sagemaker.role` is {arn}, but this account's `{name}` is {role['Arn']}"
+    if not is_name(said) and role["Arn"] != said:
+        text = f"`sagemaker.role` is {said}, but this account's `{name}` is {role['Arn']}"
         yield error("role", text, "change `sagemaker.role`")
     elif not _trusts(role["AssumeRolePolicyDocument"]):
         text = f"`{name}` cannot be taken on by {SERVICE}"
