@@ -38,7 +38,7 @@ from rvrun.model import Plan
 from rvrun.resolve import CannotImport
 from rvrun.run_command import INTERNAL, user_frames
 from rvrun.runners import Remote, Run, Runner, as_remote, find_runner, runner_names
-from rvrun.runners.findings import Unfit
+from rvrun.runners.findings import Unfit, gathered
 from rvrun.runners.local import num_cpus
 from rvrun.settings import PROFILE, Settings, load_settings, options, variable
 from rvrun.splits import BadSplits, parse_splits
@@ -398,7 +398,7 @@ def check_files(case: Case) -> Iterator[Finding]:
     """The runner can render the plan with these settings, into files that can be named so."""
     files = case.files
     if isinstance(files, Unfit):
-        for finding in files.findings:
+        for finding in gathered(files.findings):
             yield error(files.runner, finding, "change what it names")
     elif isinstance(files, RvrunError):
         yield error("files", files, "change what it names")

@@ -50,8 +50,11 @@ if TYPE_CHECKING:
         def config_uri(self, document: Mapping[str, Any]) -> str:
             """Where the system's own worker looks for a saved config."""
 
-        def save(self, document: Mapping[str, Any]) -> str:
-            """Save the config where the system's own worker looks for it; gives that URI."""
+        def saved(self, document: Mapping[str, Any]) -> tuple[str, str]:
+            """Where the system's own worker looks for the config, and the text that it reads."""
+
+        def repeated(self, document: Mapping[str, Any]) -> Mapping[str, str]:
+            """Commands that the system's own worker must not try twice: what that would do."""
 
         def argv(
             self,

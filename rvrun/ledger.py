@@ -119,6 +119,15 @@ class Ledger:
         """Where the files of a round are; the first is 1."""
         return self.folder / f"round-{number}"
 
+    def round_files(self, number: int) -> dict[str, str]:
+        """The texts of the files of a round, by relative path."""
+        folder = self.round_folder(number)
+        return {
+            path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+
     @property
     def num_rounds(self) -> int:
         """How many rounds were begun: one, and one for each retry."""

@@ -270,7 +270,7 @@ def opened(document: Mapping[str, Any], call: Call, verbosity: int) -> Iterator[
     _import_source(document)
     config = read(document["config"])
     if "rv_config" not in document:
-        _save(config)
+        _write(*_saved(config))
     with _built(config, document["name"]) as pipeline, _chips_named(pipeline, call):
         yield pipeline
 
@@ -312,20 +312,18 @@ def _plugin_of(config_cls: type) -> str:
 config_module.get_plugin = _plugin_of
 
 
-def save(document: Mapping[str, Any]) -> str:
-    """Save the config where Raster Vision looks for it, unless it is there; gives that URI.
+def saved(document: Mapping[str, Any]) -> tuple[str, str]:
+    """Where Raster Vision looks for the config, and the text that it saves there.
 
-    With this machine's settings and the versions of all plugins, as Raster Vision saves it.
+    With this machine's settings and the versions of all plugins.
     """
-    return _save(read(document["config"]))
+    return _saved(read(document["config"]))
 
 
-def _save(config: Any) -> str:
+def _saved(config: Any) -> tuple[str, str]:
     config.rv_config = rv_config.get_config_dict(registry.rv_config_schema)
     config.plugin_versions = registry.plugin_versions
-    uri = str(config.get_config_uri())
-    _write(uri, config.json())
-    return uri
+    return str(config.get_config_uri()), config.json()
 
 
 def _write(uri: str, text: str) -> None:
@@ -441,6 +439,14 @@ def _remove(uri: str) -> None:
 
 
 # Raster Vision's own worker
+
+
+def repeated(document: Mapping[str, Any]) -> Mapping[str, str]:
+    """`chip`, where its own worker would write chips again; as rvrun's does not (see `Chips`)."""
+    if WRITERS in sys.modules and document["config"].get("chip_uri"):
+        folder = document["config"]["chip_uri"]
+        return {"chip": f"leaves what the first one wrote in {folder}, and `train` uses both"}
+    return {}
 
 
 def argv(

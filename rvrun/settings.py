@@ -99,6 +99,13 @@ class BatchCommandSettings(BatchJobSettings):
     retry: Literal["any", "spot"] | None = setting("as in [batch]")  # type: ignore[assignment]
 
 
+#: What runs the targets of Raster Vision's pipelines in jobs.
+Worker = Literal["own", "rvrun"]
+WORKER = (
+    "what runs Raster Vision's pipelines: its `own` worker, or `rvrun`, which images then must have"
+)
+
+
 @attrs.frozen(kw_only=True)
 class BatchSettings(BatchJobSettings):
     """`[batch]`: running on AWS Batch. The names are Raster Vision's where it has them."""
@@ -108,6 +115,7 @@ class BatchSettings(BatchJobSettings):
     gpu_job_queue: str | None = setting("job queue of GPU commands")
     gpu_job_def: str | None = setting("job definition of GPU commands")
     submit_rate: int = setting("jobs submitted a second, at most 50", 40, most=50)
+    worker: Worker = setting(WORKER, "own")
     commands: dict[str, BatchCommandSettings] = table(
         "the same for commands that a glob matches: [batch.commands.GLOB]"
     )
@@ -138,7 +146,7 @@ class SagemakerCommandSettings:
 class SagemakerSettings:
     """`[sagemaker]`: running on SageMaker Pipelines. Raster Vision's names where it has them."""
 
-    role: str | None = setting("ARN of the role that pipeline and jobs run as")
+    role: str | None = setting("role that pipeline and jobs run as: its ARN or name")
     cpu_image: str | None = setting("image of commands that need no GPU")
     cpu_instance_type: str | None = setting("instance type of commands that need no GPU")
     gpu_image: str | None = setting("image of GPU commands")
@@ -164,6 +172,7 @@ class SagemakerSettings:
         "what runs a split: a step of its own, or an instance of one step", "steps"
     )
     max_instances: int = setting("instances of a step, where they are splits", 100, most=100)
+    worker: Worker = setting(WORKER, "own")
     max_steps: int = setting("your account's quota of steps in a pipeline", 50)
     definitions: Literal["one", "each"] = setting(
         "several pipelines: `one` definition for all, or one for `each`", "one"

@@ -7,6 +7,7 @@ late reads what it was submitted with, whatever was changed meanwhile. Pure.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,10 +15,15 @@ import attrs
 
 from rvrun import foreign, storage
 from rvrun.artifacts import to_text
+from rvrun.aws import Account
 from rvrun.errors import RvrunError
 from rvrun.load import LoadedPipeline
 from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, Stage
+from rvrun.run_command import VERBOSITY
+from rvrun.settings import Worker
 
+#: Other systems' configs by their URIs: a digest of each.
+SAVED = "saved-configs.json"
 #: Digits of a digest in a name.
 DIGITS = 16
 
@@ -56,12 +62,16 @@ class Shipment:
     """What travels of one pipeline.
 
     - `config_uri`: where its jobs read their config. `files`: the text by URI.
-    - `adapter`: of the system whose own worker runs its targets; None for rvrun's.
+    - `adapter`: of the system whose config it is; None for rvrun's.
+    - `own_worker`: whether that system's own worker runs its targets.
+    - `digest`: of such a config, whose URI does not tell what is there; else empty.
     """
 
     config_uri: str
     files: Mapping[str, str]
     adapter: foreign.Adapter | None = attrs.field(default=None, eq=False)
+    own_worker: bool = True
+    digest: str = ""
 
     def argv(
         self, stage: Stage, runner: str, split_ind: int | None = None, verbosity: int = 0
@@ -69,8 +79,11 @@ class Shipment:
         """The command line of a target of `stage`.
 
         Of a split one without `split_ind` the worker finds out itself which split is its own.
+        Another system's worker is told `verbosity` here, rvrun's in its environment: see `told`.
+        It is told neither profile nor folder of temporary files, which are of this machine: the
+        profile's settings are saved with the config, and images have a TMPDIR of their own.
         """
-        if self.adapter is not None:
+        if self.adapter is not None and self.own_worker:
             return self.adapter.argv(
                 self.config_uri,
                 stage.command,
@@ -80,6 +93,11 @@ class Shipment:
                 verbosity=verbosity,
             )
         return rvrun_argv(self.config_uri, stage, runner, split_ind)
+
+    def told(self, argv: Sequence[str], verbosity: int) -> dict[str, str]:
+        """The environment variables of a target that is run by `argv`."""
+        is_needed = verbosity and self.adapter is not None and argv[0] == "rvrun"
+        return {VERBOSITY: str(verbosity)} if is_needed else {}
 
 
 def rvrun_argv(config_uri: str, stage: Stage, runner: str, split_ind: int | None) -> list[str]:
@@ -97,13 +115,22 @@ def check_roots(pipelines: Sequence[LoadedPipeline], runner: str) -> None:
         raise LocalRoot(local, runner)
 
 
-def ship(pipeline: LoadedPipeline) -> Shipment:
-    """What travels of `pipeline`. Another system's config is saved by its adapter; see `save`."""
+def ship(pipeline: LoadedPipeline, worker: Worker = "own") -> Shipment:
+    """What travels of `pipeline`, whose targets `worker` runs if it is another system's.
+
+    Its config does not travel yet; see `save`.
+    """
     adapter = foreign.of_document(pipeline.document)
     if adapter is not None:
         if pipeline.document.get("source"):
             raise NeedsPlugin(pipeline.name, pipeline.document["source"])
-        return Shipment(config_uri=adapter.config_uri(pipeline.document), files={}, adapter=adapter)
+        return Shipment(
+            config_uri=adapter.config_uri(pipeline.document),
+            files={},
+            adapter=adapter,
+            own_worker=worker == "own",
+            digest=digits(to_text(pipeline.document).encode()),
+        )
     folder = storage.join(pipeline.root_uri, "rvrun")
     files: dict[str, str] = {}
     document = pipeline.document
@@ -125,15 +152,35 @@ def _decoded(code: bytes, source: str) -> str:
         raise storage.CannotReach(source, f"is not UTF-8 ({error}); save it so") from None
 
 
-def save(pipelines: Iterable[LoadedPipeline]) -> None:
+def save(pipelines: Iterable[LoadedPipeline], account: Account) -> None:
     """Save the configs of other systems where their own workers look for them.
 
     They hold what depends on this machine, so they are no part of what is rendered.
     """
+    saved = (
+        adapter.saved(pipeline.document)
+        for pipeline in pipelines
+        if (adapter := foreign.of_document(pipeline.document)) is not None
+    )
+    storage.write_all({uri: text.encode() for uri, text in saved}, account)
+
+
+def repeated(pipelines: Iterable[LoadedPipeline], worker: Worker) -> list[str]:
+    """What a second try of a job would do twice, as a sentence for each such command."""
+    found = []
     for pipeline in pipelines:
         adapter = foreign.of_document(pipeline.document)
-        if adapter is not None:
-            adapter.save(pipeline.document)
+        if adapter is not None and worker == "own":
+            for command, problem in adapter.repeated(pipeline.document).items():
+                found.append(f"a second try of {pipeline.name}/{command} {problem}")
+    return found
+
+
+def saved_configs(shipments: Iterable[Shipment]) -> dict[str, str]:
+    """A file that tells what the configs hold that `save` saves, so that a change of it shows."""
+    digests = {each.config_uri: each.digest for each in shipments if each.digest}
+    text = json.dumps(digests, indent=2, ensure_ascii=False) + "\n"
+    return {SAVED: text} if digests else {}
 
 
 def digits(content: bytes) -> str:

@@ -25,6 +25,8 @@ from tests.conftest import ROOT, Project, clean_environment
 
 PLUGINS = ROOT / "tests" / "data" / "raster_vision"
 TORCH = ROOT / "tests" / "data" / "raster_vision_torch"
+#: Stands before what takes long to import and is for S3.
+LOCAL = ROOT / "tests" / "data" / "raster_vision_local"
 
 CONFIG = """
 from rastervision.tiles import DatasetConfig, TilesConfig
@@ -87,7 +89,7 @@ def environment(place: Project) -> dict[str, str]:
     """Plugins, and a home without settings."""
     (place.folder / "tmp").mkdir(exist_ok=True)
     return {
-        "PYTHONPATH": f"{PLUGINS}{os.pathsep}{TORCH}",
+        "PYTHONPATH": os.pathsep.join(map(str, (LOCAL, PLUGINS, TORCH))),
         "HOME": str(place.folder),
         "TMPDIR": str(place.folder / "tmp"),
     }

@@ -15,6 +15,8 @@ import rasterio
 
 from rvrun.load import load
 from tests.conftest import ROOT, Project
+from tests.engines.batch import BatchEngine
+from tests.engines.moto import Moto
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -89,6 +91,22 @@ def test_hello(checkout: Project) -> None:
         "Hello, Edsger!",
         "Hello, Barbara!",
     ]
+
+
+def test_on_aws(checkout: Project, moto: Moto) -> None:
+    """The commands for AWS Batch do what is typed, and the spec shown is the one rendered."""
+    moto.bucket()
+    (settings,) = blocks(README, "toml")
+    (spec,) = blocks(README, "json")
+    (block,) = [each for each in blocks(README, "sh") if "batch" in each]
+    checkout.write("rvrun.toml", settings)
+    with BatchEngine(slots=0) as engine:
+        engine.add_queue("rvrun-cpu")
+        engine.add_definition("rvrun-cpu")
+        for line in commands(block):
+            checkout.run(*line.split(), **{**moto.variables, **engine.variables})
+        assert set(engine.statuses().values()) == {"FAILED"}
+    assert checkout.read("runs/hello/batch/1-hello-greet.json").startswith(spec)
 
 
 def test_the_makefile_shown_is_the_one_rendered(checkout: Project) -> None:

@@ -31,7 +31,7 @@ SIZE = 64
 
 
 def get_config(
-    runner: str, root_uri: str, data_uri: str, epochs: int = 12
+    runner: str, root_uri: str, data_uri: str, epochs: int = 5
 ) -> SemanticSegmentationConfig:
     """The config that Raster Vision, or rvrun, runs."""
     classes = ClassConfig(names=["below", "above"], colors=["green", "orange"])

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -69,7 +69,9 @@ def common(
         ),
     ] = False,
 ) -> None:
-    """Compile pipelines of commands into a plan, render it as a Makefile, and run it."""
+    """Compile pipelines of commands into a plan, render it (as a Makefile, as jobs of AWS Batch, as
+    a SageMaker pipeline), and run it.
+    """
     # What is run, here or in processes of its own, reads these where it is Raster Vision's.
     if profile is not None and rv_settings.has_profile(profile):
         os.environ[rv_settings.PROFILE] = profile
@@ -78,22 +80,36 @@ def common(
     context.obj = Common(profile=profile, quiet=quiet, verbose=verbose, tmpdir=tmpdir)
 
 
-app.command("run")(verbs.run)
-app.command("render")(verbs.render)
-app.command("plan")(verbs.plan)
-app.command("graph")(verbs.graph)
-app.command("diff")(compare.diff)
-app.command("explain")(compare.explain)
-app.command("list")(remote.list_runs)
-app.command("status")(remote.status)
-app.command("logs")(remote.logs)
-app.command("cancel")(remote.cancel)
-app.command("retry")(remote.retry)
-app.command("check")(check.check)
-app.command("schema")(schema.schema)
-app.command("config")(verbs.config)
-app.command("completion")(verbs.completion)
-app.command("run_command")(verbs.run_command)
+#: All verbs, in the panels in which `--help` shows them.
+VERBS: dict[str, dict[str, Callable[..., None]]] = {
+    "Run": {
+        "run": verbs.run,
+        "render": verbs.render,
+        "run_command": verbs.run_command,
+    },
+    "Look before and after": {
+        "plan": verbs.plan,
+        "graph": verbs.graph,
+        "diff": compare.diff,
+        "explain": compare.explain,
+        "check": check.check,
+    },
+    "On AWS": {
+        "list": remote.list_runs,
+        "status": remote.status,
+        "logs": remote.logs,
+        "cancel": remote.cancel,
+        "retry": remote.retry,
+    },
+    "Set up": {
+        "config": verbs.config,
+        "schema": schema.schema,
+        "completion": verbs.completion,
+    },
+}
+for panel, named in VERBS.items():
+    for verb, function in named.items():
+        app.command(verb, rich_help_panel=panel)(function)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -46,7 +46,7 @@ RunnerName = Annotated[
     str,
     typer.Argument(
         metavar="RUNNER",
-        help="`local` (make on this machine), `inprocess`, or `batch` (AWS Batch).",
+        help="`local` (make on this machine), `inprocess`, `batch` (AWS Batch) or `sagemaker`.",
         show_default=False,
         autocompletion=runner_names,
     ),

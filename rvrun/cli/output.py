@@ -106,6 +106,8 @@ def shown_value(value: object) -> str:
         return ",".join(texts)
     if isinstance(value, tuple):
         return ",".join(value)
+    if isinstance(value, bool):
+        return str(value).lower()
     return "" if value is None else str(value)
 
 

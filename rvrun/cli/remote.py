@@ -86,7 +86,7 @@ def _facts(ledger: Ledger) -> dict[str, str]:
 
 def status(
     context: typer.Context,
-    run: RunId,
+    run: RunId = ledgers.LATEST,
     watch: Annotated[bool, typer.Option("-w", "--watch", help="Go on until it has ended.")] = False,
     runs: Runs = RUNS,
     as_json: AsJson = False,
@@ -147,7 +147,10 @@ def cancel(context: typer.Context, run: RunId, runs: Runs = RUNS) -> None:
     ledger = ledgers.find(run, pathlib.Path(runs))
     with rundir.locked(ledger.run_dir), _counting("cancelling", context.obj) as told:
         ended = find_remote(ledger.runner).cancel(ledger, told)
-    say(f"cancelled {ledger.run_id}: {count(ended, 'job')} ended")
+    if ended:
+        say(f"cancelled {ledger.run_id}: {count(ended, 'job')} ended")
+    else:
+        say(f"nothing of {ledger.run_id} was waiting or running")
 
 
 def retry(

@@ -90,9 +90,14 @@ def run(
     )
     prepared = prepare(runner, request, context.obj)
     remote = as_remote(prepared.runner)
-    if remote is None and (wait or run_name is not None):
-        option = "--wait" if wait else "--run-name"
-        raise common.BadOption(f"{option} is for runs on AWS; `{runner}` is none")
+    given = (
+        {"--wait": wait, "--run-name": run_name}
+        if remote is None
+        else {"--jobs": jobs, "--keep-going": keep_going, "--gpu-slots": gpu_slots}
+    )
+    where = "on AWS" if remote is None else "on this machine"
+    for option in (option for option, value in given.items() if value):
+        raise common.BadOption(f"{option} is for runs {where}, and `{runner}` is none of them")
     if context.obj.verbose:
         _say_settings(request, context.obj)
     if dry_run:

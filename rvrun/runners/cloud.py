@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from rvrun import storage
 from rvrun.aws import Account, AwsError
-from rvrun.findings import Finding, error, ok
+from rvrun.findings import Finding, error, ok, warning
+from rvrun.load import LoadedPipeline
+from rvrun.settings import Worker
+from rvrun.shipping import repeated
 
 
 def check_account(account: Account) -> Iterator[Finding]:
@@ -30,3 +33,12 @@ def check_buckets(account: Account, roots: Sequence[str]) -> Iterator[Finding]:
             yield error("bucket", f"{bucket}: {problem}", mend)
         else:
             yield ok("bucket", f"s3://{bucket} can be reached")
+
+
+def check_tries(
+    runner: str, pipelines: Sequence[LoadedPipeline], worker: Worker
+) -> Iterator[Finding]:
+    """Jobs may be tried twice without doing anything twice."""
+    for text in repeated(pipelines, worker):
+        mend = f'have rvrun in the image, and set `{runner}.worker = "rvrun"`'
+        yield warning("tries", text, mend)

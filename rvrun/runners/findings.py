@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from rvrun.errors import RvrunError
 from rvrun.text import count
 
+#: How many that have the same fault are named.
+MOST_NAMED = 8
 #: A name with one of these words speaks of a secret.
 _SECRET = re.compile(
     r"(^|_)(SECRET|SECRETS|PASSWORD|PASSWD|TOKEN|CREDENTIAL|CREDENTIALS|"
@@ -24,14 +26,30 @@ class Unfit(RvrunError):
         self.findings = tuple(findings)
 
     def __str__(self) -> str:
-        lines = "".join(f"\n  {finding}" for finding in self.findings)
-        return f"not fit for {self.runner}, {count(len(self.findings), 'finding')}:{lines}"
+        found = gathered(self.findings)
+        lines = "".join(f"\n  {finding}" for finding in found)
+        return f"not fit for {self.runner}, {count(len(found), 'finding')}:{lines}"
 
 
 def checked(runner: str, findings: Iterable[str]) -> None:
-    """Raise `Unfit` where there are `findings`."""
+    """Raise `Unfit` where there are `findings`, each such as `tiny/chip: no job queue`."""
     if found := list(dict.fromkeys(findings)):
         raise Unfit(runner, found)
+
+
+def gathered(findings: Iterable[str]) -> list[str]:
+    """What is found of several in the same words is said once: `tiny/chip, tiny/sum: …`."""
+    subjects: dict[str, list[str]] = {}
+    for finding in dict.fromkeys(findings):
+        subject, separator, text = finding.partition(": ")
+        subjects.setdefault(separator + text, []).append(subject)
+    return [f"{_several(found)}{text}" for text, found in subjects.items()]
+
+
+def _several(subjects: Sequence[str]) -> str:
+    named = ", ".join(subjects[:MOST_NAMED])
+    more = len(subjects) - MOST_NAMED
+    return f"{named} and {more:,} more" if more > 0 else named
 
 
 def is_secret(name: str) -> bool:

@@ -388,3 +388,26 @@ def test_what_a_config_prints_is_chatter(tiny: Project) -> None:
     done = tiny.rvrun("graph", "loud.py")
     assert done.stdout.startswith("flowchart LR\n")
     assert done.stderr == "loaded\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("run", "local", "tiny.py", "--wait"), "--wait is for runs on AWS, and `local` is none"),
+        (
+            ("run", "inprocess", "tiny.py", "--run-name", "x"),
+            "--run-name is for runs on AWS, and `inprocess` is none of them",
+        ),
+        (
+            ("run", "batch", "tiny.py", "-a", "root_uri", "s3://b/t", "-j2"),
+            "--jobs is for runs on this machine, and `batch` is none of them",
+        ),
+        (("status",), "nothing was submitted from the run directories in runs"),
+    ],
+)
+def test_options_of_other_runners_are_refused(
+    tiny: Project, words: tuple[str, ...], told: str
+) -> None:
+    """An option that a runner cannot follow is not passed over."""
+    tiny.write("rvrun.toml", '[batch]\ncpu_job_queue = "cpu"\ncpu_job_def = "work"\n')
+    assert told in tiny.rvrun(*words, code=2).stderr

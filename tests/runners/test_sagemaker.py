@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import random
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,7 +23,7 @@ from rvrun.runners.sagemaker import limits
 from rvrun.runners.sagemaker.files import Job, Submission
 from rvrun.runners.sagemaker.state import executions
 from rvrun.runners.sagemaker.submit import Submitter, display_name, started
-from tests.conftest import Project
+from tests.conftest import ROOT, Project
 from tests.engines import faults
 from tests.engines.moto import Moto
 from tests.engines.sagemaker import SagemakerEngine
@@ -281,6 +283,40 @@ def test_a_long_definition_goes_through_s3(site: Site, monkeypatch: pytest.Monke
     assert site.made() == set(ALL)
 
 
+def test_training_on_several_instances(site: Site) -> None:
+    """Each host starts its processes under torchrun, which know their ranks among all."""
+    source = SHOP.replace(
+        'self.save("train", *(f"chip-{i}" for i in range(3)))',
+        'self.save("train" if os.environ["RANK"] == "0" else "train-" + os.environ["RANK"])',
+    )
+    site.project.write("shop.py", source)
+    torchrun = (ROOT / "tests/engines/torchrun.py").read_text()
+    path = site.project.write("bin/torchrun", f"#!{sys.executable}\n{torchrun}")
+    path.chmod(0o755)
+    scripts = os.path.dirname(sys.executable)
+    site.engine.environment["PATH"] = f"{path.parent}:{scripts}:/usr/bin:/bin"
+    env = {
+        "RVRUN_SAGEMAKER_TRAIN_INSTANCE_COUNT": "2",
+        "RVRUN_SAGEMAKER_PROCESSES_PER_INSTANCE": "2",
+    }
+    site.run("--wait", **env)
+    assert site.made() == {*ALL, "train-1", "train-2", "train-3"}
+    lines = site.rvrun("logs", "@latest", "shop/train").splitlines()
+    assert {line.split(": ")[0] for line in lines if "made" in line} == {"algo-1", "algo-2"}
+
+
+def test_faults_of_the_service_are_tried_again(make: Callable[..., Site]) -> None:
+    """As the settings say; the run knows nothing of them."""
+    fault = "SageMaker.CAPACITY_ERROR"
+    site = make(job_fault=lambda name, tries: fault if tries < 4 else None)
+    site.run("--wait")
+    assert site.engine.tries("shop-train") == 4
+    site.run("--wait", code=1, RVRUN_SAGEMAKER_ATTEMPTS="3")
+    told = site.status(code=1)
+    assert told["failure"]["reason"] == f"ClientError: {fault}"
+    assert "has no log" in site.rvrun("logs", "@latest", "shop/train", code=2)
+
+
 def test_what_is_written_is_what_is_asked(site: Site) -> None:
     """`render` writes all of it and starts nothing; what is no longer part of it goes."""
     args = ("-a", "folder", "x", "--splits", "2")
@@ -337,6 +373,10 @@ def test_all_that_does_not_fit_is_told_at_once(site: Site) -> None:
             "[sagemaker]\ndefinitions = 'each'\npipeline_name = 'x'",
             "`sagemaker.pipeline_name` is 'x', and with",
         ),
+        (
+            "[sagemaker]\ntrain_commands = ['trian']",
+            "`sagemaker.train_commands` has 'trian', which matches no command: `shop/chip`",
+        ),
     ],
 )
 def test_settings_that_say_nothing_are_refused(site: Site, settings: str, problem: str) -> None:
@@ -351,15 +391,6 @@ def test_a_local_root_is_refused(site: Site) -> None:
     site.project.write("shop.py", source)
     text = site.run(code=2)
     assert "reach s3:// URIs but no folder of this one: `shop` has here/shop" in text
-
-
-def test_check_knows_what_sagemaker_refuses(site: Site) -> None:
-    """`rvrun check` renders for it, and tells the same findings."""
-    site.folder().mkdir(parents=True)
-    args = ("check", "shop.py", "--runner", "sagemaker", "-a", "folder", str(site.folder()))
-    site.rvrun(*args)
-    text = site.rvrun(*args, code=2, RVRUN_SAGEMAKER_CPU_INSTANCE_TYPE="ml.m5.huge")
-    assert "did you mean 'ml.m5.large'?" in text
 
 
 class Died(BaseException):

@@ -47,9 +47,9 @@ from rvrun.runners.batch.submit import (
     read_ids,
     read_tickets,
 )
-from rvrun.runners.cloud import check_account, check_buckets
+from rvrun.runners.cloud import check_account, check_buckets, check_tries
 from rvrun.settings import Settings, project_file
-from rvrun.shipping import check_roots, save, ship
+from rvrun.shipping import check_roots, save, saved_configs, ship
 
 OWNS = (FOLDER,)
 TITLE = "AWS Batch"
@@ -61,7 +61,7 @@ CANCEL_RATE = 40
 def render(run: Run) -> dict[str, str]:
     """The specs, and what its jobs read: all that is needed to submit them."""
     check_roots(run.planned, TITLE)
-    shipments = {pipeline.name: ship(pipeline) for pipeline in run.planned}
+    shipments = {each.name: ship(each, run.settings.batch.worker) for each in run.planned}
     source = Source(
         settings=run.settings.batch,
         shipments=shipments,
@@ -81,6 +81,7 @@ def render(run: Run) -> dict[str, str]:
         for uri, text in shipment.files.items():
             paths[uri] = f"{FOLDER}/uploads/{uri.rpartition('/rvrun/')[2]}"
             files[paths[uri]] = text
+    files |= {f"{FOLDER}/{name}": text for name, text in saved_configs(shipments.values()).items()}
     return {**files, UPLOADS: json.dumps(paths, indent=2, ensure_ascii=False) + "\n"}
 
 
@@ -96,6 +97,7 @@ def examine(run: Run) -> Iterator[Finding]:
     yield from check_queues(batch, requests)
     yield from check_definitions(batch, requests)
     yield from check_buckets(account, [pipeline.root_uri for pipeline in run.planned])
+    yield from check_tries("batch", run.planned, run.settings.batch.worker)
 
 
 def _account(settings: Settings) -> Account:
@@ -107,7 +109,7 @@ def submit(run: Run, told: Told) -> Ledger:
     account = _account(run.settings)
     files = render(run)
     ledger = _unfinished(run.run_dir, files)
-    save(run.planned)
+    save(run.planned, account)
     upload(files, account)
     if ledger is None:
         ledger = ledgers.create(run.run_dir, run.run_name, "batch", account, files)
@@ -131,20 +133,11 @@ def _unfinished(run_dir: pathlib.Path, files: Mapping[str, str]) -> Ledger | Non
         if not state(last).is_over:
             raise StillGoing(last.handle)
         return None
-    if number == 1 and _files(last, 1) == files:
+    if number == 1 and last.round_files(1) == files:
         return last
     if last.has(INTENDED):
         raise CutOff(last.handle)
     return None
-
-
-def _files(ledger: Ledger, number: int) -> dict[str, str]:
-    folder = ledger.round_folder(number)
-    return {
-        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def upload(files: Mapping[str, str], account: Account) -> None:

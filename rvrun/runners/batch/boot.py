@@ -26,7 +26,11 @@ os.execvp(sys.argv[1], [*sys.argv[1:], "--split-ind", str(split)])
 
 
 def booted(command: Sequence[str]) -> list[str]:
-    """`command` as it is run where `RVRUN_SPLITS` lists its splits; rvrun reads that itself."""
-    if command[0] == "rvrun" or BOOT in command or "--split-ind" in command:
+    """`command` as it is run where `RVRUN_SPLITS` lists its splits.
+
+    Itself where it needs no telling: rvrun reads that variable, and a join runs nothing.
+    """
+    is_waiting = "--num-splits" in command and "--split-ind" not in command
+    if not is_waiting or "rvrun" in command or BOOT in command:
         return list(command)
     return ["python", "-c", BOOT, *command]

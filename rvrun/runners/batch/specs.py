@@ -214,7 +214,7 @@ def spec(job: Job, source: Source) -> Spec:
         size=job.size,
         depends=[_depends(each.key, aligned=each.aligned) for each in job.depends],
         resources=_resources(asked),
-        environment=_environment(job, asked.environment),
+        environment=_environment(job, asked.environment, source),
         command=_command(job, source),
         retry_strategy=retry_strategy(asked.attempts, asked.retry),
         timeout_seconds=asked.timeout_seconds,
@@ -243,9 +243,12 @@ def _resources(asked: BatchCommandSettings) -> list[dict[str, str]]:
     return [{"type": kind, "value": str(value)} for kind, value in wanted if value is not None]
 
 
-def _environment(job: Job, said: Mapping[str, str]) -> list[dict[str, str]]:
+def _environment(job: Job, said: Mapping[str, str], source: Source) -> list[dict[str, str]]:
     """The user's variables, and which splits it runs, where these are not all of them."""
     variables = dict(said)
+    if job.stage is not None:
+        shipment = source.shipments[job.pipeline]
+        variables |= shipment.told(_command(job, source), source.verbosity)
     if job.stage is not None and job.splits is not None and not job.whole:
         variables[SPLITS] = indices.write(job.splits)
     return [{"name": name, "value": value} for name, value in sorted(variables.items())]

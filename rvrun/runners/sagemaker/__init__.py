@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
 
 from rvrun import ledger as ledgers
 from rvrun import storage
 from rvrun.aws import Account, AwsError, Client, Refused
-from rvrun.globs import check_globs
+from rvrun.findings import Finding, Level
+from rvrun.globs import check_globs, matches
 from rvrun.ledger import Ledger
 from rvrun.remote import CutOff, NothingToRetry, RunState, State, StillGoing, Told
 from rvrun.runners import Run
+from rvrun.runners.cloud import check_account, check_buckets, check_tries
 from rvrun.runners.findings import checked
 from rvrun.runners.sagemaker.definition import problems, render_definition, request
+from rvrun.runners.sagemaker.doctor import check_images, check_role
 from rvrun.runners.sagemaker.files import (
     FOLDER,
     Submission,
@@ -23,8 +28,9 @@ from rvrun.runners.sagemaker.files import (
     write_files,
 )
 from rvrun.runners.sagemaker.logs import place_of, read_log
-from rvrun.runners.sagemaker.machine import missing
+from rvrun.runners.sagemaker.machine import machine, missing
 from rvrun.runners.sagemaker.quota import quota_problems
+from rvrun.runners.sagemaker.role import find_arn, is_name
 from rvrun.runners.sagemaker.state import (
     CANCELLED,
     RETRIED,
@@ -46,8 +52,8 @@ from rvrun.runners.sagemaker.submit import (
     failed_to_start,
     started,
 )
-from rvrun.settings import Settings, project_file
-from rvrun.shipping import check_roots, save, ship
+from rvrun.settings import SagemakerSettings, Settings, project_file
+from rvrun.shipping import check_roots, save, saved_configs, ship
 
 RUNNER = "sagemaker"
 OWNS = (FOLDER,)
@@ -63,9 +69,11 @@ def render(run: Run) -> dict[str, str]:
     settings = run.settings.sagemaker
     names = [f"{each.name}/{c.name}" for each in run.pipelines for c in each.declared.commands]
     check_globs("sagemaker.commands", settings.commands, names)
-    shipments = {pipeline.name: ship(pipeline) for pipeline in run.planned}
+    shipments = {each.name: ship(each, settings.worker) for each in run.planned}
     places = {
-        each.name: Place(shipment=shipments[each.name], root_uri=each.root_uri)
+        each.name: Place(
+            shipment=shipments[each.name], root_uri=each.root_uri, verbosity=run.verbosity
+        )
         for each in run.planned
     }
     written = [
@@ -76,13 +84,18 @@ def render(run: Run) -> dict[str, str]:
         TITLE,
         [
             *missing(run.plan, settings, project_file()),
-            *_name_problems(run),
+            *_setting_problems(run.settings.sagemaker, names),
+            *_same_names([each.definition for each in written]),
             *quota_problems(run.plan, settings, places, run.run_name),
             *(found for each in written for found in problems(each.values, each.request)),
         ],
     )
     shipped = {uri: text for each in shipments.values() for uri, text in each.files.items()}
-    return write_files(written, shipped)
+    saved = saved_configs(shipments.values())
+    return {
+        **write_files(written, shipped),
+        **{f"{FOLDER}/{name}": text for name, text in saved.items()},
+    }
 
 
 def _write(definition: Definition, run: Run, root_uri: str) -> Written:
@@ -95,24 +108,71 @@ def _write(definition: Definition, run: Run, root_uri: str) -> Written:
     )
 
 
-def _name_problems(run: Run) -> Iterator[str]:
-    settings = run.settings.sagemaker
+def _same_names(found: Sequence[Definition]) -> Iterator[str]:
+    """Pipelines whose names differ in no more than what SageMaker does not take."""
+    names = [definition.name for definition in found]
+    for name in dict.fromkeys(names):
+        same = [each.pipelines[0] for each in found if each.name == name]
+        if len(same) > 1:
+            yield (
+                f"pipelines {', '.join(f'`{each}`' for each in same)} would all be named {name!r}; "
+                'rename one, or leave out `sagemaker.definitions = "each"`'
+            )
+
+
+def _setting_problems(settings: SagemakerSettings, names: Sequence[str]) -> Iterator[str]:
+    """Settings that say nothing: a name for what has several, a command that is none."""
     if settings.definitions == "each" and settings.pipeline_name is not None:
         yield (
             f"`sagemaker.pipeline_name` is {settings.pipeline_name!r}, and with "
             '`sagemaker.definitions = "each"` every pipeline has its own name: leave one out'
         )
+    for glob in settings.train_commands:
+        # A pipeline need not train, so what nobody said need not match.
+        is_said = settings.train_commands != SagemakerSettings().train_commands
+        if is_said and not any(matches(glob, name) for name in names):
+            known = ", ".join(f"`{name}`" for name in names)
+            yield f"`sagemaker.train_commands` has {glob!r}, which matches no command: {known}"
+
+
+def examine(run: Run) -> Iterator[Finding]:
+    """Whether AWS would take the run: the account, its role and images, the buckets."""
+    account = _account(run.settings)
+    findings = list(check_account(account))
+    yield from findings
+    if any(finding.level is Level.ERROR for finding in findings):
+        return
+    settings = run.settings.sagemaker
+    yield from check_role(account.reader("iam"), settings.role or "")
+    stages = [(each.name, stage) for each in run.plan.pipelines for stage in each.stages]
+    images = [machine(name, stage, settings).image for name, stage in stages]
+    yield from check_images(account, images)
+    yield from check_buckets(account, [pipeline.root_uri for pipeline in run.planned])
+    yield from check_tries("sagemaker", run.planned, run.settings.sagemaker.worker)
+
+
+def _account(settings: Settings) -> Account:
+    return Account(profile=settings.aws.profile, region=settings.aws.region)
+
+
+def _with_role(run: Run, account: Account) -> Run:
+    """The run with the ARN of its role, where the settings have no more than its name."""
+    said = run.settings.sagemaker
+    if said.role is None or not is_name(said.role):
+        return run
+    found = attrs.evolve(said, role=find_arn(said.role, account.reader("iam")))
+    return attrs.evolve(run, settings=attrs.evolve(run.settings, sagemaker=found))
 
 
 def submit(run: Run, told: Told) -> Ledger:
     """Start all of `run`; where one of the same was cut off, go on with that."""
-    aws = run.settings.aws
-    account = Account(profile=aws.profile, region=aws.region)
+    account = _account(run.settings)
+    run = _with_role(run, account)
     files = render(run)
     ledger = _unfinished(run.run_dir, files)
     if ledger is None:
         ledger = ledgers.create(run.run_dir, run.run_name, RUNNER, account, files)
-    save(run.planned)
+    save(run.planned, account)
     storage.write_all(read_uploads(ledger.round_folder(1)), account)
     submissions = read_submissions(ledger.round_folder(1))
     submitter = _submitter(ledger)
@@ -144,18 +204,9 @@ def _unfinished(run_dir: pathlib.Path, files: Mapping[str, str]) -> Ledger | Non
         if not state(last).is_over:
             raise StillGoing(last.handle)
         return None
-    if _files(last) != files:
+    if last.round_files(1) != files:
         raise CutOff(last.handle)
     return last
-
-
-def _files(ledger: Ledger) -> dict[str, str]:
-    folder = ledger.round_folder(1)
-    return {
-        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def state(ledger: Ledger) -> RunState:

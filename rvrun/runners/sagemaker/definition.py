@@ -10,7 +10,7 @@ from rvrun import shapes
 from rvrun.render import BadTemplate, render
 from rvrun.runners.sagemaker import limits
 from rvrun.runners.sagemaker.check import definition_problems
-from rvrun.runners.sagemaker.machine import UNSET_ROLE
+from rvrun.runners.sagemaker.role import offline_arn
 from rvrun.runners.sagemaker.steps import Definition
 from rvrun.settings import SagemakerSettings
 
@@ -29,7 +29,7 @@ def render_definition(
         templates,
         definition=definition,
         settings=settings,
-        role=settings.role or UNSET_ROLE,
+        role=offline_arn(settings.role),
     )
     try:
         values = json.loads(text, object_pairs_hook=_without_repeats)
@@ -58,7 +58,7 @@ def request(definition: Definition, settings: SagemakerSettings) -> dict[str, An
     values: dict[str, Any] = {
         "PipelineName": definition.name,
         "PipelineDescription": f"Made by rvrun of {', '.join(definition.pipelines)}"[:3072],
-        "RoleArn": settings.role or UNSET_ROLE,
+        "RoleArn": offline_arn(settings.role),
     }
     if settings.parallel_steps is not None:
         values["ParallelismConfiguration"] = {"MaxParallelExecutionSteps": settings.parallel_steps}

@@ -12,7 +12,6 @@ from rvrun.model import Plan, Stage
 from rvrun.settings import SagemakerSettings, variable
 
 #: Stands for a setting that is missing, so that all else can be checked all the same.
-UNSET_ROLE = "arn:aws:iam::000000000000:role/not-set"
 UNSET_IMAGE = "not-set"
 UNSET_INSTANCE_TYPE = "ml.m5.large"
 

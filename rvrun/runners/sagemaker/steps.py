@@ -4,11 +4,15 @@ A step depends on no more than what its stage needs directly. Where all of many 
 many others, a Condition step that is always true joins them: it depends on the latter and holds
 the former, so that there are N + M names and not N x M. It takes no machine. That it *holds* them
 is how SageMaker has it: no step may depend on a Condition step, while what is inside of one is
-started when its condition is true, and other steps may depend on that.
+started when its condition is true, and other steps may depend on that. (Sources: issue 3565 of
+aws/sagemaker-python-sdk; there, `ConditionStep`, the integration tests whose condition is
+`ConditionEquals(left=1, right=1)`, and the unit test of a step that depends on one inside of a
+Condition step.) Joins are never nested.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
@@ -23,10 +27,11 @@ from rvrun.shipping import Shipment, rvrun_argv
 
 @attrs.frozen(kw_only=True)
 class Place:
-    """What travels of a pipeline to its jobs, and where they put what is theirs."""
+    """What travels of a pipeline to its jobs, where they put what is theirs, how much they tell."""
 
     shipment: Shipment
     root_uri: str
+    verbosity: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -102,7 +107,8 @@ def definitions(
 def _name(pipelines: Sequence[PlannedPipeline], settings: SagemakerSettings, run_name: str) -> str:
     if settings.definitions == "one" and settings.pipeline_name:
         return settings.pipeline_name
-    return pipelines[0].name if len(pipelines) == 1 else run_name
+    name = pipelines[0].name if len(pipelines) == 1 else run_name
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or name
 
 
 @attrs.frozen
@@ -115,7 +121,7 @@ class _Part:
 
 def _parts(pipeline: str, stage: Stage, on: Machine) -> tuple[_Part, ...]:
     """A stage cut into steps, of as many splits as may have an instance each."""
-    name = f"{pipeline}-{stage.command}"
+    name = _step_name(pipeline, stage.command)
     if stage.num_splits is None:
         return (_Part(name, range(0)),)
     num, size = stage.num_splits, on.max_instances
@@ -127,37 +133,40 @@ def _parts(pipeline: str, stage: Stage, on: Machine) -> tuple[_Part, ...]:
     )
 
 
+def _step_name(pipeline: str, *rest: str) -> str:
+    """Without the dots that pipelines may have in their names and steps may not."""
+    return "-".join([pipeline.replace(".", "-"), *rest])
+
+
 def _pipeline_steps(
     pipeline: PlannedPipeline, settings: SagemakerSettings, place: Place
 ) -> Iterator[Step | Join]:
     parts: dict[str, tuple[_Part, ...]] = {}
     for stage in pipeline.stages:
         on = machine(pipeline.name, stage, settings)
-        parts[stage.command] = _parts(pipeline.name, stage, on)
-        wanted = tuple(
-            part.name
-            for need in stage.needs
-            if need.kind is NeedKind.ALL
-            for part in parts[need.command]
-        )
-        own = parts[stage.command]
-        is_joined = len(own) > 1 and len(wanted) > 1
+        own = parts[stage.command] = _parts(pipeline.name, stage, on)
+        whole = _whole(stage, parts)
+        is_joined = len(own) > 1 and len(whole) > 1
+        depends = [(*(() if is_joined else whole), *_aligned(stage, part, parts)) for part in own]
         steps = tuple(
-            _step(
-                pipeline.name,
-                stage,
-                part,
-                on,
-                place,
-                depends_on=(*(() if is_joined else wanted), *_aligned(stage, part, parts)),
-            )
-            for part in own
+            _step(pipeline.name, stage, part, on, place, depends_on=names)
+            for part, names in zip(own, depends, strict=True)
         )
         if is_joined:
-            name = f"{pipeline.name}-{stage.command}--join"
-            yield Join(name=name, depends_on=wanted, steps=steps)
+            name = _step_name(pipeline.name, stage.command, "-join")
+            yield Join(name=name, depends_on=whole, steps=steps)
         else:
             yield from steps
+
+
+def _whole(stage: Stage, parts: Mapping[str, tuple[_Part, ...]]) -> tuple[str, ...]:
+    """All steps of the stages that are needed whole."""
+    return tuple(
+        part.name
+        for need in stage.needs
+        if need.kind is NeedKind.ALL
+        for part in parts[need.command]
+    )
 
 
 def _aligned(stage: Stage, part: _Part, parts: Mapping[str, tuple[_Part, ...]]) -> tuple[str, ...]:
@@ -181,9 +190,10 @@ def _step(
     depends_on: tuple[str, ...],
 ) -> Step:
     on_instances = len(part.splits) > 1
-    entrypoint, *arguments = _argv(stage, part, on, place.shipment)
+    entrypoint, *arguments = argv = _argv(stage, part, on, place)
     is_whole = len(part.splits) == stage.num_splits
     told = {SPLITS: indices.write(part.splits)} if on_instances and not is_whole else {}
+    told |= place.shipment.told(argv, place.verbosity)
     return Step(
         name=part.name,
         stage=f"{pipeline}/{stage.command}",
@@ -198,14 +208,14 @@ def _step(
     )
 
 
-def _argv(stage: Stage, part: _Part, on: Machine, shipment: Shipment) -> list[str]:
+def _argv(stage: Stage, part: _Part, on: Machine, place: Place) -> list[str]:
     """The command line of a step; an instance that is a split finds out itself which one.
 
     What is told by the list of instances only rvrun's own worker reads.
     """
     only = part.splits.start if len(part.splits) == 1 else None
     if len(part.splits) > 1 or on.processes is not None:
-        argv = rvrun_argv(shipment.config_uri, stage, SAGEMAKER, only)
+        argv = rvrun_argv(place.shipment.config_uri, stage, SAGEMAKER, only)
     else:
-        argv = shipment.argv(stage, SAGEMAKER, only)
+        argv = place.shipment.argv(stage, SAGEMAKER, only, place.verbosity)
     return argv if on.processes is None else [*argv, "--torchrun", str(on.processes)]

@@ -10,7 +10,7 @@ from os.path import join
 
 from rastervision.pipeline import rv_config_ as rv_config
 from rastervision.pipeline.config import Config, ConfigError, register_config
-from rastervision.pipeline.file_system import file_to_str, json_to_file, str_to_file
+from rastervision.pipeline.file_system import file_exists, file_to_str, json_to_file, str_to_file
 from rastervision.pipeline.pipeline import Pipeline
 from rastervision.pipeline.pipeline_config import PipelineConfig
 from rastervision.pipeline.utils import split_into_groups
@@ -77,7 +77,7 @@ class Tiles(Pipeline):
 
     def _begin(self, name):
         time.sleep(self.config.seconds)
-        if self.config.fail == name and os.path.exists(self._uri("fail")):
+        if self.config.fail == name and file_exists(self._uri("fail")):
             raise RuntimeError(f"{name} is to fail")
 
     def analyze(self):
@@ -99,7 +99,7 @@ class Tiles(Pipeline):
     def predict(self, split_ind=0, num_splits=1):
         self._begin("predict")
         for scene in self._share(split_ind, num_splits):
-            if self.config.fail == f"predict {scene}" and os.path.exists(self._uri("fail")):
+            if self.config.fail == f"predict {scene}" and file_exists(self._uri("fail")):
                 raise RuntimeError(f"predicting {scene} is to fail")
             model = file_to_str(self._uri("model.json"))
             str_to_file(f"{scene}: {model}", self._uri("predict", f"{scene}.txt"))

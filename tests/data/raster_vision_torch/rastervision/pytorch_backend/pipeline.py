@@ -8,7 +8,7 @@ import zipfile
 from os.path import join
 
 from rastervision.pipeline.config import register_config
-from rastervision.pipeline.file_system import json_to_file, list_paths
+from rastervision.pipeline.file_system import download_if_needed, json_to_file, list_paths
 from rastervision.pipeline.pipeline import Pipeline
 from rastervision.pipeline.pipeline_config import PipelineConfig
 from rastervision.pipeline.utils import split_into_groups
@@ -48,6 +48,6 @@ class Chips(Pipeline):
     def train(self):
         found = []
         for path in list_paths(self.config.chip_uri, ext="zip"):
-            with zipfile.ZipFile(path) as chips:
+            with zipfile.ZipFile(download_if_needed(path)) as chips:
                 found += chips.namelist()
         json_to_file(sorted(found), join(self.config.root_uri, "model.json"))
