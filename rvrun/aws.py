@@ -144,6 +144,12 @@ class Client:
 
         with self._translated(operation):
             answer: dict[str, Any] = getattr(self.boto, xform_name(operation))(**params)
+        # botocore takes a reply that was cut off, or is not AWS's, for one that says nothing.
+        shape = self.boto.meta.service_model.operation_model(operation).output_shape
+        for name in shape.required_members if shape else ():
+            if name not in answer:
+                problem = f"the reply lacks `{name}`"
+                raise Unanswered(self.service, operation, "NoAnswer", problem)
         return answer
 
     def content(self, operation: str, **params: Any) -> bytes:

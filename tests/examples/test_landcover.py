@@ -32,6 +32,7 @@ from threadpoolctl import threadpool_limits
 from rvrun.errors import UserCodeError
 from rvrun.load import load
 from tests.conftest import Project
+from tests.engines.batch import BatchEngine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -449,6 +450,33 @@ def test_on_s3_the_bytes_are_the_same(
     files = bucket.read(f"{runner}/")
     assert without_imagery(local_files) == without_imagery(files)
     assert {"landcover.py", "runs"} == {path.name for path in project.folder.iterdir()}
+
+
+def test_on_aws_batch_the_bytes_are_the_same(
+    bucket: Bucket, local_files: dict[str, bytes], project: Project
+) -> None:
+    """Whole, through an engine that runs what was submitted, each job in an empty folder."""
+    shutil.copy(EXAMPLES / "landcover.py", project.folder)
+    project.write("rvrun.toml", '[batch]\ncpu_job_queue = "cpu"\ncpu_job_def = "work"\n')
+    args = {"root_uri": "s3://lake/batch", "window": str(LARGE), **IMAGERY}
+    words = [word for name, value in args.items() for word in ("-a", name, value)]
+
+    with BatchEngine() as engine:
+        engine.environment = {**bucket.env, **engine.variables}
+        engine.add_queue("cpu")
+        engine.add_definition("work")
+        command = ("run", "batch", "landcover.py", "--splits", "predict=3", *words)
+        project.rvrun(*command, **engine.environment)
+        engine.wait(timeout=600)
+        statuses = engine.statuses()
+
+    assert len(statuses) == 6
+    assert set(statuses.values()) == {"SUCCEEDED"}
+    files = bucket.read("batch/")
+    shipped = {key for key in files if key.startswith("rvrun/")}
+    assert len(shipped) == 2
+    made = {key: content for key, content in files.items() if key not in shipped}
+    assert without_imagery(local_files) == without_imagery(made)
 
 
 def test_imagery_on_s3_serves_a_local_root(reached: Bucket, tmp_path: Path) -> None:
