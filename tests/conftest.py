@@ -16,6 +16,8 @@ from tests.engines.moto import Moto
 
 ROOT = pathlib.Path(__file__).parent.parent
 GOLDENS = ROOT / "tests" / "goldens"
+#: Seconds after which a command is taken to hang, on a machine however busy.
+PATIENCE = 600
 
 # The same examples each time, and no deadline: machines are shared.
 settings.register_profile(
@@ -88,7 +90,7 @@ class Project:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=120,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == code, (
