@@ -9,6 +9,7 @@ from rastervision.core.data import (
     RasterioSourceConfig,
     SceneConfig,
     SemanticSegmentationLabelSourceConfig,
+    SemanticSegmentationLabelStoreConfig,
     StatsTransformerConfig,
 )
 from rastervision.core.rv_pipeline import (
@@ -60,7 +61,7 @@ def get_config(
 
 
 def scene(data_uri: str, name: str) -> SceneConfig:
-    """One image and what is to be learned from it."""
+    """One image, what is to be learned from it, and that predictions are saved as scores too."""
     image = RasterioSourceConfig(
         uris=[f"{data_uri}/{name}.tif"],
         channel_order=[0, 1, 2],
@@ -71,4 +72,5 @@ def scene(data_uri: str, name: str) -> SceneConfig:
         id=name,
         raster_source=image,
         label_source=SemanticSegmentationLabelSourceConfig(raster_source=labels),
+        label_store=SemanticSegmentationLabelStoreConfig(smooth_output=True),
     )
