@@ -137,7 +137,7 @@ class Site(Project):
         """The rendered requests of Batch, by the key of their job."""
         requests = [
             json.loads(path.read_text())
-            for path in sorted((self.folder / "runs" / run / "batch").glob("*-*.json"))
+            for path in sorted((self.folder / "runs" / run / "batch").glob("[0-9]*.json"))
         ]
         return {each["tags"]["rvrun:job"]: each for each in requests}
 
