@@ -10,6 +10,8 @@ from rvrun.text import count
 
 #: How many that have the same fault are named.
 MOST_NAMED = 8
+#: The stage or job at the beginning of a finding: `tiny/chip: no job queue`.
+_NAMED = re.compile(r"[\w./-]+(?=: )")
 #: A name with one of these words speaks of a secret.
 _SECRET = re.compile(
     r"(^|_)(SECRET|SECRETS|PASSWORD|PASSWD|TOKEN|CREDENTIAL|CREDENTIALS|"
@@ -41,8 +43,8 @@ def gathered(findings: Iterable[str]) -> list[str]:
     """What is found of several in the same words is said once: `tiny/chip, tiny/sum: …`."""
     subjects: dict[str, list[str]] = {}
     for finding in dict.fromkeys(findings):
-        subject, separator, text = finding.partition(": ")
-        subjects.setdefault(separator + text, []).append(subject)
+        subject = name[0] if (name := _NAMED.match(finding)) else ""
+        subjects.setdefault(finding.removeprefix(subject), []).append(subject)
     return [f"{_several(found)}{text}" for text, found in subjects.items()]
 
 

@@ -430,9 +430,7 @@ def without_imagery(files: dict[str, bytes]) -> dict[str, Any]:
     return {**files, "config.json": config, "bundle.zip": parts}
 
 
-@pytest.mark.parametrize(
-    ("runner", "options"), [("inprocess", "--splits 3"), ("local", "--splits predict=3 -j2")]
-)
+@pytest.mark.parametrize(("runner", "options"), [("inprocess", "--splits 3")])
 def test_on_s3_the_bytes_are_the_same(
     bucket: Bucket,
     local_files: dict[str, bytes],

@@ -351,10 +351,8 @@ def test_all_that_does_not_fit_is_told_at_once(site: Site) -> None:
         "`sagemaker.role` is not set, which the jobs cannot do without: set it in rvrun.toml",
         "`sagemaker.cpu_image` is not set, which `a.b/chip`, `a.b/predict`, `a.b/eval` cannot",
         "`sagemaker.train_image` is not set, which `a.b/train` cannot do without",
-        'pipeline `a.b` has 8 steps, more than `sagemaker.max_steps`, 5: `sagemaker.split_by = "in',
-        "PipelineName is 'a.b', which does not match",
-        "step `a.b-chip-0` (10 characters) cannot be named so",
-        "step `a.b-chip-0` and 6 more steps: Environment.LONG has 300 characters",
+        'pipeline `a-b` has 8 steps, more than `sagemaker.max_steps`, 5: `sagemaker.split_by = "in',
+        "step `a-b-chip-0` and 6 more steps: Environment.LONG has 300 characters",
         "and 7 more steps: environment variable `API_KEY` looks like a secret",
         "InstanceType is 'ml.m5.huge', did you mean 'ml.m5.large'?",
         "VolumeKmsKeyId is 'a key', which does not match",
@@ -439,7 +437,7 @@ def one_step(name: str) -> Submission:
     )
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(25))
 def test_one_execution_whatever_happens(
     seed: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
