@@ -328,17 +328,27 @@ def _saved(config: Any) -> tuple[str, str]:
 
 def _write(uri: str, text: str) -> None:
     """Write what is new at once and whole: other targets may be reading it, or writing the same."""
-    try:
-        if file_to_str(uri) == text:
-            return
-    except NotReadableError:
-        pass
+    if _text_at(uri) == text:
+        return
     if not _is_local(uri):
         str_to_file(text, uri)
         return
     new = f"{uri}.{os.getpid()}"
     str_to_file(text, new)
     os.replace(new, uri)
+
+
+def _text_at(uri: str) -> str | None:
+    """The text of a file; None where it is not there. Local ones without Raster Vision's progress
+    bars, which take longer than all else here.
+    """
+    try:
+        if not _is_local(uri):
+            return str(file_to_str(uri))
+        with open(uri, encoding="utf-8") as file:
+            return file.read()
+    except (NotReadableError, OSError, ValueError):
+        return None
 
 
 def _is_local(uri: str) -> bool:
