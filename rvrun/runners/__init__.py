@@ -10,6 +10,7 @@ from typing import Protocol, cast
 
 import attrs
 
+from rvrun.aws import Account
 from rvrun.errors import check_known
 from rvrun.findings import Finding
 from rvrun.ledger import Ledger, run_name
@@ -51,6 +52,11 @@ class Run:
         """The pipelines that have a stage in the plan."""
         names = {pipeline.name for pipeline in self.plan.pipelines}
         return tuple(pipeline for pipeline in self.pipelines if pipeline.name in names)
+
+    @property
+    def account(self) -> Account:
+        """Whose AWS account it is to run in, and where."""
+        return Account(profile=self.settings.aws.profile, region=self.settings.aws.region)
 
     @property
     def run_name(self) -> str:

@@ -87,7 +87,7 @@ def render(run: Run) -> dict[str, str]:
 
 def examine(run: Run) -> Iterator[Finding]:
     """Whether AWS would take the run: the account, its queues and definitions, the buckets."""
-    account = _account(run.settings)
+    account = run.account
     findings = list(check_account(account))
     yield from findings
     if any(finding.level is Level.ERROR for finding in findings):
@@ -100,13 +100,9 @@ def examine(run: Run) -> Iterator[Finding]:
     yield from check_tries("batch", run.planned, run.settings.batch.worker)
 
 
-def _account(settings: Settings) -> Account:
-    return Account(profile=settings.aws.profile, region=settings.aws.region)
-
-
 def submit(run: Run, told: Told) -> Ledger:
     """Submit all of `run`; where one of the same was cut off, go on with that."""
-    account = _account(run.settings)
+    account = run.account
     files = render(run)
     ledger = _unfinished(run.run_dir, files)
     save(run.planned, account)

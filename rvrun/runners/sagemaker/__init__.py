@@ -137,7 +137,7 @@ def _setting_problems(settings: SagemakerSettings, names: Sequence[str]) -> Iter
 
 def examine(run: Run) -> Iterator[Finding]:
     """Whether AWS would take the run: the account, its role and images, the buckets."""
-    account = _account(run.settings)
+    account = run.account
     findings = list(check_account(account))
     yield from findings
     if any(finding.level is Level.ERROR for finding in findings):
@@ -151,10 +151,6 @@ def examine(run: Run) -> Iterator[Finding]:
     yield from check_tries("sagemaker", run.planned, run.settings.sagemaker.worker)
 
 
-def _account(settings: Settings) -> Account:
-    return Account(profile=settings.aws.profile, region=settings.aws.region)
-
-
 def _with_role(run: Run, account: Account) -> Run:
     """The run with the ARN of its role, where the settings have no more than its name."""
     said = run.settings.sagemaker
@@ -166,7 +162,7 @@ def _with_role(run: Run, account: Account) -> Run:
 
 def submit(run: Run, told: Told) -> Ledger:
     """Start all of `run`; where one of the same was cut off, go on with that."""
-    account = _account(run.settings)
+    account = run.account
     run = _with_role(run, account)
     files = render(run)
     ledger = _unfinished(run.run_dir, files)
