@@ -28,6 +28,8 @@ from rvrun.rundir import write
 
 RUN_FILE = "run.json"
 EVENTS = "events.jsonl"
+#: Lines that all runners have.
+INTENDED, SUBMITTED, CANCELLED = "intended", "submitted", "cancelled"
 LATEST = "@latest"
 #: Where run directories are, unless said otherwise.
 RUNS = "runs"
@@ -184,6 +186,12 @@ def ledgers(run_dir: pathlib.Path) -> list[Ledger]:
     """The runs of a run directory, the oldest first."""
     folders = (run_dir / paths.SUBMITTED).glob(f"[!.]*/{RUN_FILE}")
     return _by_age(Ledger(path.parent) for path in folders)
+
+
+def last(run_dir: pathlib.Path, runner: str) -> Ledger | None:
+    """The latest run of a run directory on `runner`; None where there is none."""
+    found = [ledger for ledger in ledgers(run_dir) if ledger.runner == runner]
+    return found[-1] if found else None
 
 
 def all_ledgers(root: pathlib.Path) -> list[Ledger]:

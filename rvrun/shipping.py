@@ -7,7 +7,6 @@ late reads what it was submitted with, whatever was changed meanwhile. Pure.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -22,8 +21,6 @@ from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, Stage
 from rvrun.run_command import VERBOSITY
 from rvrun.settings import Worker
 
-#: Other systems' configs by their URIs: a digest of each.
-SAVED = "saved-configs.json"
 #: Digits of a digest in a name.
 DIGITS = 16
 
@@ -73,6 +70,11 @@ class Shipment:
     own_worker: bool = True
     digest: str = ""
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another system's own worker is to run its targets."""
+        return self.adapter is not None and self.own_worker
+
     def argv(
         self, stage: Stage, runner: str, split_ind: int | None = None, verbosity: int = 0
     ) -> list[str]:
@@ -96,7 +98,7 @@ class Shipment:
 
     def told(self, argv: Sequence[str], verbosity: int) -> dict[str, str]:
         """The environment variables of a target that is run by `argv`."""
-        is_needed = verbosity and self.adapter is not None and argv[0] == "rvrun"
+        is_needed = verbosity and self.adapter is not None and is_rvrun(argv)
         return {VERBOSITY: str(verbosity)} if is_needed else {}
 
 
@@ -106,6 +108,11 @@ def rvrun_argv(config_uri: str, stage: Stage, runner: str, split_ind: int | None
     left_out = ("--split-ind", SPLIT_IND) if split_ind is None else ()
     words = [said.get(word, word) for word in stage.argv if word not in left_out]
     return [*words, "--runner", runner]
+
+
+def is_rvrun(argv: Sequence[str]) -> bool:
+    """Whether a command line is one of rvrun's own worker."""
+    return argv[0] == "rvrun"
 
 
 def check_roots(pipelines: Sequence[LoadedPipeline], runner: str) -> None:
@@ -165,22 +172,14 @@ def save(pipelines: Iterable[LoadedPipeline], account: Account) -> None:
     storage.write_all({uri: text.encode() for uri, text in saved}, account)
 
 
-def repeated(pipelines: Iterable[LoadedPipeline], worker: Worker) -> list[str]:
-    """What a second try of a job would do twice, as a sentence for each such command."""
-    found = []
-    for pipeline in pipelines:
-        adapter = foreign.of_document(pipeline.document)
-        if adapter is not None and worker == "own":
-            for command, problem in adapter.repeated(pipeline.document).items():
-                found.append(f"a second try of {pipeline.name}/{command} {problem}")
-    return found
-
-
-def saved_configs(shipments: Iterable[Shipment]) -> dict[str, str]:
-    """A file that tells what the configs hold that `save` saves, so that a change of it shows."""
-    digests = {each.config_uri: each.digest for each in shipments if each.digest}
-    text = json.dumps(digests, indent=2, ensure_ascii=False) + "\n"
-    return {SAVED: text} if digests else {}
+def only_once(pipelines: Iterable[LoadedPipeline], worker: Worker) -> dict[str, str]:
+    """The commands that `worker` must not try twice, `tiny/chip`: what a second try does."""
+    return {
+        f"{pipeline.name}/{command}": problem
+        for pipeline in pipelines
+        if worker == "own" and (adapter := foreign.of_document(pipeline.document)) is not None
+        for command, problem in adapter.repeated(pipeline.document).items()
+    }
 
 
 def digits(content: bytes) -> str:

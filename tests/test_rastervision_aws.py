@@ -502,6 +502,19 @@ def test_plan_diff_explain_and_check(site: Site, runner: str) -> None:
     assert site.moto.objects() == {}
 
 
+def test_check_tells_which_images_need_rvrun(site: Site) -> None:
+    """Those of steps of several instances, which Raster Vision's worker knows nothing of."""
+    env = {"RVRUN_SAGEMAKER_SPLIT_BY": "instances", "RVRUN_SAGEMAKER_TRAIN_INSTANCE_COUNT": "2"}
+    words = ("check", *ROOT, "--splits", "2", "--runner", "sagemaker")
+    told = site.rvrun(*words, **env).stdout
+    assert (
+        "tiles/chip, tiles/train, tiles/predict: several instances at once, so rvrun must be in "
+        "the image"
+    ) in told
+    said = site.rvrun(*words, **env, RVRUN_SAGEMAKER_WORKER="rvrun").stdout
+    assert "several instances" not in said + site.rvrun(*words).stdout
+
+
 @pytest.mark.parametrize("runner", ["batch", "sagemaker"])
 def test_what_jobs_cannot_reach_is_refused(site: Site, runner: str) -> None:
     """A root of this machine; a class that only this machine's file has."""
@@ -530,24 +543,90 @@ def test_a_bucket_that_is_not_there(site: Site) -> None:
 # Chips: Raster Vision's worker adds a file at each try.
 
 
-def test_rvruns_worker_writes_chips_once(site: Site) -> None:
-    """On S3 as on a disk, where the image has rvrun; check names the way there."""
-    path = f"{PLUGINS}{os.pathsep}{TORCH}"
-    site.batch.environment["PYTHONPATH"] = path
+CHIP_PLUGINS = f"{PLUGINS}{os.pathsep}{TORCH}"
+CHIP = ("chips.py", "--splits", "2", "-a", "root_uri", "s3://bucket/ours")
+ALL = ["a.txt", "b.txt", "c.txt", "d.txt"]
+SECOND_TRY = (
+    "a second try of chips/chip leaves what the first one wrote in s3://bucket/ours/chip, and "
+    "`train` uses both"
+)
+
+
+@pytest.fixture
+def chips(site: Site) -> Site:
+    """A site with a pipeline that chips, whose jobs have its plugin."""
+    site.batch.environment["PYTHONPATH"] = site.sagemaker.environment["PYTHONPATH"] = CHIP_PLUGINS
     site.write("chips.py", CHIPS)
-    words = ("chips.py", "--splits", "2", "-a", "root_uri", "s3://bucket/ours")
-    told = site.rvrun("check", *words, "--runner", "batch", PYTHONPATH=path).stdout
+    return site
+
+
+def trained_on(site: Site) -> list[str]:
+    """The chips that `train` read."""
+    found: list[str] = json.loads(site.moto.objects()["ours/model.json"])
+    return found
+
+
+@pytest.mark.parametrize("runner", ["batch", "sagemaker"])
+def test_check_tells_of_second_tries(chips: Site, runner: str) -> None:
+    """Where the command is planned and Raster Vision's worker runs it; and the way out."""
+    env = {"PYTHONPATH": CHIP_PLUGINS}
+    told = chips.rvrun("check", *CHIP, "--runner", runner, **env).stdout
+    assert SECOND_TRY in told
+    assert f'have rvrun in the image, and set `{runner}.worker = "rvrun"`' in told
+    train = chips.rvrun("check", *CHIP, "train", "--runner", runner, **env).stdout
+    own = {f"RVRUN_{runner.upper()}_WORKER": "rvrun"}
+    ours = chips.rvrun("check", *CHIP, "--runner", runner, **env, **own).stdout
+    assert "second try" not in train + ours
+
+
+@pytest.mark.parametrize(("attempts", "retry"), [("3", "any"), ("3", "spot"), ("1", "any")])
+def test_run_warns_where_batch_may_try_again(chips: Site, attempts: str, retry: str) -> None:
+    """Not where it would after a reclaimed instance alone: that leaves nothing."""
+    env = {"RVRUN_BATCH_ATTEMPTS": attempts, "RVRUN_BATCH_RETRY": retry}
+    told = chips.rvrun("run", "batch", *CHIP, PYTHONPATH=CHIP_PLUGINS, **env).stderr
+    warning = (
+        f"warning: {SECOND_TRY}, and its jobs are tried up to 3 times; have rvrun in the image and "
+        'set `batch.worker = "rvrun"`, or set `attempts = 1` in [batch.commands."chips/chip"]\n'
+    )
+    assert (warning in told) == ((attempts, retry) == ("3", "any"))
+    assert ("second try" in told) == (warning in told)
+
+
+@pytest.mark.parametrize("runner", ["batch", "sagemaker"])
+def test_retry_warns_of_chips_that_are_there_twice(chips: Site, runner: str) -> None:
+    """Raster Vision's worker adds those of a split that failed; not of one that never began."""
+    env = {"PYTHONPATH": CHIP_PLUGINS, "RVRUN_BATCH_ATTEMPTS": "1"}
+    chips.put("ours/fail-d")
+    chips.rvrun("run", runner, *CHIP, "--wait", code=1, **env)
+    chips.remove("ours/fail-d")
+    told = chips.rvrun("retry", "@latest", "--wait", **env).stderr
     assert (
-        "a second try of chips/chip leaves what the first one wrote in s3://bucket/ours/chip, and "
-        "`train` uses both"
+        f"warning: {SECOND_TRY}; if the failed one wrote some, cancel this retry, empty that "
+        "folder, and run all of it again\n"
     ) in told
-    assert 'have rvrun in the image, and set `batch.worker = "rvrun"`' in told
-    env = {"PYTHONPATH": path, "RVRUN_BATCH_WORKER": "rvrun"}
-    assert "second try" not in site.rvrun("check", *words, "--runner", "batch", **env).stdout
-    for _ in range(2):
-        site.rvrun("-v", "run", "batch", *words, "--wait", **env)
-    model = json.loads(site.moto.objects()["ours/model.json"])
-    assert model == ["a.txt", "b.txt", "c.txt", "d.txt"]
-    spec = site.specs("chips")["chips/chip"]
+    assert trained_on(chips) == sorted([*ALL, "c.txt", "d.txt"])
+
+
+@pytest.mark.parametrize("runner", ["batch", "sagemaker"])
+def test_rvruns_worker_writes_chips_once(chips: Site, runner: str) -> None:
+    """On S3 as on a disk: after a failed split and a retry, and when all runs again."""
+    env = {
+        "PYTHONPATH": CHIP_PLUGINS,
+        "RVRUN_BATCH_ATTEMPTS": "1",
+        f"RVRUN_{runner.upper()}_WORKER": "rvrun",
+    }
+    chips.put("ours/fail-d")
+    chips.rvrun("run", runner, *CHIP, "--wait", code=1, **env)
+    chips.remove("ours/fail-d")
+    assert "second try" not in chips.rvrun("retry", "@latest", "--wait", **env).stderr
+    assert trained_on(chips) == ALL
+    chips.rvrun("run", runner, *CHIP[:2], "3", *CHIP[3:], "--wait", **env)
+    assert trained_on(chips) == ALL
+
+
+def test_rvruns_worker_is_told_how_much_to_tell(site: Site) -> None:
+    """In its environment."""
+    site.rvrun("-v", "render", "batch", *ROOT, RVRUN_BATCH_WORKER="rvrun")
+    spec = site.specs()["tiles/chip"]
     assert command(spec)[:3] == ["rvrun", "run_command", URI]
     assert spec["containerOverrides"]["environment"] == [{"name": "RVRUN_VERBOSITY", "value": "1"}]

@@ -15,7 +15,7 @@ from rvrun import ledger as ledgers
 from rvrun import rundir
 from rvrun.aws import Throttled, Unanswered
 from rvrun.cli import common
-from rvrun.cli.chatter import say
+from rvrun.cli.chatter import say, warn
 from rvrun.cli.common import Common, Prepared
 from rvrun.cli.compare import AsJson
 from rvrun.errors import DONE, FAILED, INTERRUPTED
@@ -44,6 +44,8 @@ Runs = Annotated[
 def submit(prepared: Prepared, remote: Remote, said: Common, *, wait: bool) -> int:
     """Write and submit a run, and wait for its end if that is wanted; the exit code."""
     run = prepared.run
+    for risk in dict.fromkeys(remote.risks(prepared.files)):
+        warn(risk)
     with rundir.locked(run.run_dir):
         rundir.write(run.run_dir, prepared.files, prepared.owned)
         with _counting("submitting", said) as told:
@@ -166,6 +168,8 @@ def retry(
     ledger = ledgers.find(run, pathlib.Path(runs))
     remote = find_remote(ledger.runner)
     settings = load_settings(profile=context.obj.profile)
+    for risk in remote.retry_risks(ledger):
+        warn(risk)
     with rundir.locked(ledger.run_dir), _counting("submitting", context.obj) as told:
         again = remote.retry(ledger, settings, told)
     say(f"submitted {count(again, 'target')} of {ledger.run_id} again")

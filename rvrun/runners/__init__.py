@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Protocol, cast
 
@@ -118,6 +118,9 @@ class Remote(Runner, Protocol):
     def examine(self, run: Run) -> Iterator[Finding]:
         """Whether AWS would take the run, by asking it; nothing is changed there."""
 
+    def risks(self, files: Mapping[str, str]) -> Iterator[str]:
+        """What AWS may do twice of what was rendered, though it should not be; a sentence each."""
+
     def submit(self, run: Run, told: Told) -> Ledger:
         """Submit all of `run`; where one of the same was cut off, go on with that.
 
@@ -132,6 +135,9 @@ class Remote(Runner, Protocol):
 
     def cancel(self, ledger: Ledger, told: Told) -> int:
         """End all that waits or runs; how many jobs that were."""
+
+    def retry_risks(self, ledger: Ledger) -> Iterator[str]:
+        """What a retry would do twice, though it should not be; a sentence each."""
 
     def retry(self, ledger: Ledger, settings: Settings, told: Told) -> int:
         """Submit again what failed and what hung on it; how many targets that are."""

@@ -6,15 +6,15 @@ import concurrent.futures as cf
 import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rvrun import ledger as ledgers
 from rvrun import storage
 from rvrun.aws import Account, Client, Pace
-from rvrun.findings import Finding, Level
-from rvrun.ledger import Ledger
+from rvrun.findings import Finding
+from rvrun.ledger import CANCELLED, SUBMITTED, Ledger
 from rvrun.remote import (
     OVER,
-    CutOff,
     Forgotten,
     NothingToRetry,
     NotSubmitted,
@@ -27,19 +27,17 @@ from rvrun.runners import Run
 from rvrun.runners.batch.doctor import check_definitions, check_queues
 from rvrun.runners.batch.logs import job_of, read_log
 from rvrun.runners.batch.retry import Failed, retry_files
-from rvrun.runners.batch.specs import FOLDER, Source, render_specs
+from rvrun.runners.batch.specs import FOLDER, JOB_TAG, Source, render_specs
 from rvrun.runners.batch.state import (
     CANCEL_REASON,
-    CANCELLED,
     Known,
     known_jobs,
     read_state,
     rounds_of,
+    stage_of,
 )
 from rvrun.runners.batch.submit import (
     ACCEPTED,
-    INTENDED,
-    SUBMITTED,
     THREADS,
     Submitter,
     Ticket,
@@ -47,10 +45,18 @@ from rvrun.runners.batch.submit import (
     read_ids,
     read_tickets,
 )
-from rvrun.runners.cloud import check_account, check_buckets, check_tries
+from rvrun.runners.cloud import (
+    examined,
+    notes,
+    read_once,
+    retried_twice,
+    second_try,
+    unfinished,
+)
 from rvrun.settings import Settings, project_file
-from rvrun.shipping import check_roots, save, saved_configs, ship
+from rvrun.shipping import check_roots, save, ship
 
+RUNNER = "batch"
 OWNS = (FOLDER,)
 TITLE = "AWS Batch"
 UPLOADS = f"{FOLDER}/uploads.json"
@@ -81,23 +87,42 @@ def render(run: Run) -> dict[str, str]:
         for uri, text in shipment.files.items():
             paths[uri] = f"{FOLDER}/uploads/{uri.rpartition('/rvrun/')[2]}"
             files[paths[uri]] = text
-    files |= {f"{FOLDER}/{name}": text for name, text in saved_configs(shipments.values()).items()}
+    told = notes(run, shipments.values(), run.settings.batch.worker)
+    files |= {f"{FOLDER}/{name}": text for name, text in told.items()}
     return {**files, UPLOADS: json.dumps(paths, indent=2, ensure_ascii=False) + "\n"}
 
 
 def examine(run: Run) -> Iterator[Finding]:
     """Whether AWS would take the run: the account, its queues and definitions, the buckets."""
-    account = run.account
-    findings = list(check_account(account))
-    yield from findings
-    if any(finding.level is Level.ERROR for finding in findings):
-        return
-    requests = [json.loads(text) for path, text in render(run).items() if is_spec(path)]
-    batch = account.reader("batch")
-    yield from check_queues(batch, requests)
-    yield from check_definitions(batch, requests)
-    yield from check_buckets(account, [pipeline.root_uri for pipeline in run.planned])
-    yield from check_tries("batch", run.planned, run.settings.batch.worker)
+
+    def ask(account: Account) -> Iterator[Finding]:
+        batch, requests = account.reader(RUNNER), list(_requests(render(run)))
+        yield from check_queues(batch, requests)
+        yield from check_definitions(batch, requests)
+
+    return examined(run, RUNNER, run.settings.batch.worker, ask)
+
+
+def _requests(files: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    return (json.loads(text) for path, text in files.items() if is_spec(path))
+
+
+def risks(files: Mapping[str, str]) -> Iterator[str]:
+    """What Batch may try again, whatever the failure, though it should be tried once.
+
+    Where it tries again after a reclaimed instance alone is no risk: what was killed wrote nothing.
+    """
+    once = read_once(files, FOLDER)
+    for request in _requests(files):
+        stage = stage_of(request["tags"][JOB_TAG])
+        strategy = request.get("retryStrategy", {})
+        attempts = strategy.get("attempts", 1)
+        if stage in once and attempts > 1 and "evaluateOnExit" not in strategy:
+            yield (
+                f"{second_try(stage, once[stage])}, and its jobs are tried up to {attempts} times; "
+                'have rvrun in the image and set `batch.worker = "rvrun"`, or set `attempts = 1` '
+                f'in [batch.commands."{stage}"]'
+            )
 
 
 def submit(run: Run, told: Told) -> Ledger:
@@ -108,32 +133,23 @@ def submit(run: Run, told: Told) -> Ledger:
     save(run.planned, account)
     upload(files, account)
     if ledger is None:
-        ledger = ledgers.create(run.run_dir, run.run_name, "batch", account, files)
+        ledger = ledgers.create(run.run_dir, run.run_name, RUNNER, account, files)
     _submit_round(ledger, 1, run.settings.batch.submit_rate, told)
     return ledger
 
 
 def _unfinished(run_dir: pathlib.Path, files: Mapping[str, str]) -> Ledger | None:
-    """The latest run of a run directory, where it was cut off; None where a new one can begin.
-
-    Raises `CutOff` where that had other files, `StillGoing` where it was submitted and is not over.
-    """
-    runs = [ledger for ledger in ledgers.ledgers(run_dir) if ledger.runner == "batch"]
-    if not runs:
+    """The run that was cut off and is to go on, if there is one; see `unfinished`."""
+    if (last := ledgers.last(run_dir, RUNNER)) is None:
         return None
-    last = runs[-1]
     number = last.num_rounds
-    if number in rounds_of(last, CANCELLED):
-        return None
-    if number in rounds_of(last, SUBMITTED):
-        if not state(last).is_over:
-            raise StillGoing(last.handle)
-        return None
-    if number == 1 and last.round_files(1) == files:
-        return last
-    if last.has(INTENDED):
-        raise CutOff(last.handle)
-    return None
+    return unfinished(
+        last,
+        files,
+        cancelled=number in rounds_of(last, CANCELLED),
+        submitted=number in rounds_of(last, SUBMITTED),
+        look=lambda: state(last),
+    )
 
 
 def upload(files: Mapping[str, str], account: Account) -> None:
@@ -158,20 +174,20 @@ def submitter(ledger: Ledger, rate: float) -> Submitter:
     account = ledger.account
     return Submitter(
         ledger=ledger,
-        maker=account.maker("batch"),
-        reader=account.reader("batch"),
+        maker=account.maker(RUNNER),
+        reader=account.reader(RUNNER),
         pace=Pace(rate),
     )
 
 
 def state(ledger: Ledger) -> RunState:
     """How a run stands."""
-    return read_state(ledger, ledger.account.reader("batch"))
+    return read_state(ledger, ledger.account.reader(RUNNER))
 
 
 def logs(ledger: Ledger, target: str, *, follow: bool) -> Iterator[str]:
     """The lines of a target's last try; with `follow` as they come, until it ends."""
-    batch = ledger.account.reader("batch")
+    batch = ledger.account.reader(RUNNER)
     job_id = job_of(known_jobs(ledger, batch), target)
     return read_log(batch, ledger.account.reader("logs"), job_id, target, follow=follow)
 
@@ -183,7 +199,7 @@ def cancel(ledger: Ledger, told: Told) -> int:
     submitted when the run was cut off is looked for first.
     """
     number = ledger.num_rounds
-    batch = ledger.account.reader("batch")
+    batch = ledger.account.reader(RUNNER)
     find_lost(ledger, number, submitter(ledger, CANCEL_RATE))
     jobs = [job for job in reversed(known_jobs(ledger, batch)[number]) if _is_alive(job)]
     pace = Pace(CANCEL_RATE)
@@ -214,6 +230,11 @@ def _is_alive(job: Known) -> bool:
     return job.id is not None and job.job is not None and job.state not in OVER
 
 
+def retry_risks(ledger: Ledger) -> Iterator[str]:
+    """What a retry would do twice, though it should not be; a sentence each."""
+    return retried_twice(ledger, FOLDER, lambda: state(ledger))
+
+
 def retry(ledger: Ledger, settings: Settings, told: Told) -> int:
     """Submit again what failed and what hung on it; how many targets that are.
 
@@ -228,7 +249,7 @@ def retry(ledger: Ledger, settings: Settings, told: Told) -> int:
         return _num_targets(read_tickets(ledger, number))
     if not state(ledger).is_over:
         raise StillGoing(ledger.handle)
-    batch = ledger.account.reader("batch")
+    batch = ledger.account.reader(RUNNER)
     jobs = known_jobs(ledger, batch)[number]
     failed = [each for job in jobs for each in _failed(job, batch)]
     if not failed:

@@ -9,13 +9,13 @@ import attrs
 
 from rvrun import indices
 from rvrun.aws import Client
-from rvrun.ledger import Ledger
+from rvrun.ledger import CANCELLED, SUBMITTED, Ledger
 from rvrun.placement import SPLITS
 from rvrun.remote import RemoteFailure, RunState, StageState, State, moment
-from rvrun.runners.batch.submit import SUBMITTED, Ticket, describe, read_ids, read_tickets
+from rvrun.runners.batch.submit import Ticket, describe, read_ids, read_tickets
 
 #: Of events in the ledger.
-CANCELLED, ENDED = "cancelled", "ended"
+ENDED = "ended"
 #: What Batch is told, and tells, of jobs that were cancelled.
 CANCEL_REASON = "cancelled by rvrun cancel"
 #: What Batch calls a job's state (AWS Batch User Guide, "Job states").
@@ -50,9 +50,7 @@ class Known:
 
     @property
     def stage(self) -> str:
-        """`tiny/chip` of `tiny/chip.1`."""
-        pipeline, _, rest = self.ticket.key.partition("/")
-        return f"{pipeline}/{rest.partition('.')[0]}"
+        return stage_of(self.ticket.key)
 
     @property
     def num_targets(self) -> int:
@@ -95,6 +93,12 @@ class Known:
         """The name of the target that its child of that index runs."""
         splits = self.splits
         return self.stage if splits is None else f"{self.stage}/{splits[child]}"
+
+
+def stage_of(key: str) -> str:
+    """The stage of the job of that key: `tiny/chip` of `tiny/chip.1`."""
+    pipeline, _, rest = key.partition("/")
+    return f"{pipeline}/{rest.partition('.')[0]}"
 
 
 def known_jobs(ledger: Ledger, reader: Client) -> dict[int, list[Known]]:

@@ -21,7 +21,7 @@ import attrs
 
 from rvrun.aws import AwsError, Client, Pace, Patience, Unanswered
 from rvrun.errors import RvrunError
-from rvrun.ledger import Ledger
+from rvrun.ledger import INTENDED, SUBMITTED, Ledger
 from rvrun.runners.batch.limits import RUN
 from rvrun.runners.batch.specs import FOLDER, JOB_TAG, RUN_TAG, symbol
 from rvrun.text import count
@@ -31,7 +31,7 @@ THREADS = 16
 #: How many ids DescribeJobs takes (AWS Batch API Reference).
 MAX_DESCRIBED = 100
 #: Of events in the ledger.
-INTENDED, ACCEPTED, SUBMITTED = "intended", "accepted", "submitted"
+ACCEPTED = "accepted"
 _JOIN = re.compile(r"\.(needs|aligned)\.\d+$")
 
 

@@ -10,15 +10,20 @@ import attrs
 from rvrun import ledger as ledgers
 from rvrun import storage
 from rvrun.aws import Account, AwsError, Client, Refused
-from rvrun.findings import Finding, Level
+from rvrun.findings import Finding
 from rvrun.globs import check_globs, matches
-from rvrun.ledger import Ledger
-from rvrun.remote import CutOff, NothingToRetry, RunState, State, StillGoing, Told
+from rvrun.ledger import CANCELLED, INTENDED, SUBMITTED, Ledger
+from rvrun.remote import NothingToRetry, RunState, State, StillGoing, Told
 from rvrun.runners import Run
-from rvrun.runners.cloud import check_account, check_buckets, check_tries
+from rvrun.runners.cloud import (
+    examined,
+    notes,
+    retried_twice,
+    unfinished,
+)
 from rvrun.runners.findings import checked
 from rvrun.runners.sagemaker.definition import problems, render_definition, request
-from rvrun.runners.sagemaker.doctor import check_images, check_role
+from rvrun.runners.sagemaker.doctor import check_images, check_role, check_workers
 from rvrun.runners.sagemaker.files import (
     FOLDER,
     Submission,
@@ -32,7 +37,6 @@ from rvrun.runners.sagemaker.machine import machine, missing
 from rvrun.runners.sagemaker.quota import quota_problems
 from rvrun.runners.sagemaker.role import find_arn, is_name
 from rvrun.runners.sagemaker.state import (
-    CANCELLED,
     RETRIED,
     Execution,
     executions,
@@ -41,19 +45,17 @@ from rvrun.runners.sagemaker.state import (
 )
 from rvrun.runners.sagemaker.steps import Definition, Place, definitions
 from rvrun.runners.sagemaker.submit import (
-    INTENDED,
     MISSING,
     RETRY,
     STARTED,
     STOP,
-    SUBMITTED,
     Submitter,
     display_name,
     failed_to_start,
     started,
 )
 from rvrun.settings import SagemakerSettings, Settings, project_file
-from rvrun.shipping import check_roots, save, saved_configs, ship
+from rvrun.shipping import check_roots, is_rvrun, save, ship
 
 RUNNER = "sagemaker"
 OWNS = (FOLDER,)
@@ -69,13 +71,8 @@ def render(run: Run) -> dict[str, str]:
     settings = run.settings.sagemaker
     names = [f"{each.name}/{c.name}" for each in run.pipelines for c in each.declared.commands]
     check_globs("sagemaker.commands", settings.commands, names)
-    shipments = {each.name: ship(each, settings.worker) for each in run.planned}
-    places = {
-        each.name: Place(
-            shipment=shipments[each.name], root_uri=each.root_uri, verbosity=run.verbosity
-        )
-        for each in run.planned
-    }
+    places = _places(run)
+    shipments = [place.shipment for place in places.values()]
     written = [
         _write(definition, run, places[definition.pipelines[0]].root_uri)
         for definition in definitions(run.plan, settings, places, run.run_name)
@@ -90,11 +87,22 @@ def render(run: Run) -> dict[str, str]:
             *(found for each in written for found in problems(each.values, each.request)),
         ],
     )
-    shipped = {uri: text for each in shipments.values() for uri, text in each.files.items()}
-    saved = saved_configs(shipments.values())
+    shipped = {uri: text for each in shipments for uri, text in each.files.items()}
+    told = notes(run, shipments, settings.worker)
     return {
         **write_files(written, shipped),
-        **{f"{FOLDER}/{name}": text for name, text in saved.items()},
+        **{f"{FOLDER}/{name}": text for name, text in told.items()},
+    }
+
+
+def _places(run: Run) -> dict[str, Place]:
+    return {
+        each.name: Place(
+            shipment=ship(each, run.settings.sagemaker.worker),
+            root_uri=each.root_uri,
+            verbosity=run.verbosity,
+        )
+        for each in run.planned
     }
 
 
@@ -137,18 +145,33 @@ def _setting_problems(settings: SagemakerSettings, names: Sequence[str]) -> Iter
 
 def examine(run: Run) -> Iterator[Finding]:
     """Whether AWS would take the run: the account, its role and images, the buckets."""
-    account = run.account
-    findings = list(check_account(account))
-    yield from findings
-    if any(finding.level is Level.ERROR for finding in findings):
-        return
     settings = run.settings.sagemaker
-    yield from check_role(account.reader("iam"), settings.role or "")
-    stages = [(each.name, stage) for each in run.plan.pipelines for stage in each.stages]
-    images = [machine(name, stage, settings).image for name, stage in stages]
-    yield from check_images(account, images)
-    yield from check_buckets(account, [pipeline.root_uri for pipeline in run.planned])
-    yield from check_tries("sagemaker", run.planned, run.settings.sagemaker.worker)
+
+    def ask(account: Account) -> Iterator[Finding]:
+        yield from check_role(account.reader("iam"), settings.role or "")
+        stages = [(each.name, stage) for each in run.plan.pipelines for stage in each.stages]
+        images = [machine(name, stage, settings).image for name, stage in stages]
+        yield from check_images(account, images)
+        yield from check_workers(_instanced(run))
+
+    return examined(run, RUNNER, settings.worker, ask)
+
+
+def _instanced(run: Run) -> list[str]:
+    """Stages that rvrun's worker runs though another system's own is wanted."""
+    settings, places = run.settings.sagemaker, _places(run)
+    found = {
+        step.stage: None
+        for definition in definitions(run.plan, settings, places, run.run_name)
+        for step in definition.jobs()
+        if places[step.stage.partition("/")[0]].shipment.is_foreign and is_rvrun(step.entrypoint)
+    }
+    return list(found)
+
+
+def risks(files: Mapping[str, str]) -> Iterator[str]:
+    """Nothing: SageMaker tries again what failed by its own fault, not the command's."""
+    return iter(())
 
 
 def _with_role(run: Run, account: Account) -> Run:
@@ -188,21 +211,16 @@ def _submitter(ledger: Ledger) -> Submitter:
 
 
 def _unfinished(run_dir: pathlib.Path, files: Mapping[str, str]) -> Ledger | None:
-    """The latest run of a run directory, where it was cut off; None where a new one can begin.
-
-    Raises `CutOff` where that had other files, `StillGoing` where it was submitted and is not over.
-    """
-    runs = [ledger for ledger in ledgers.ledgers(run_dir) if ledger.runner == RUNNER]
-    if not runs or is_cancelled(runs[-1]):
+    """The run that was cut off and is to go on, if there is one; see `unfinished`."""
+    if (last := ledgers.last(run_dir, RUNNER)) is None:
         return None
-    last = runs[-1]
-    if last.has(SUBMITTED):
-        if not state(last).is_over:
-            raise StillGoing(last.handle)
-        return None
-    if last.round_files(1) != files:
-        raise CutOff(last.handle)
-    return last
+    return unfinished(
+        last,
+        files,
+        cancelled=is_cancelled(last),
+        submitted=last.has(SUBMITTED),
+        look=lambda: state(last),
+    )
 
 
 def state(ledger: Ledger) -> RunState:
@@ -282,6 +300,11 @@ def _next_number(ledger: Ledger, what: str, pipeline: str) -> int:
     """Which time this is, of a call that each time is meant anew."""
     asked = [(event["what"], event["pipeline"]) for event in ledger.events(INTENDED)]
     return 1 + asked.count((what, pipeline))
+
+
+def retry_risks(ledger: Ledger) -> Iterator[str]:
+    """What a retry would do twice, though it should not be; a sentence each."""
+    return retried_twice(ledger, FOLDER, lambda: state(ledger))
 
 
 def retry(ledger: Ledger, settings: Settings, told: Told) -> int:

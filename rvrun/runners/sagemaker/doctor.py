@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -56,6 +56,14 @@ def check_images(account: Account, images: Iterable[str]) -> Iterator[Finding]:
             yield warning("image", text, "push it there, and name it as ECR does")
         else:
             yield _image(account, image, place)
+
+
+def check_workers(stages: Sequence[str]) -> Iterator[Finding]:
+    """Images of Raster Vision's pipelines that must have rvrun: which, by their stages."""
+    if stages:
+        text = f"{', '.join(stages)}: several instances at once, so rvrun must be in the image"
+        mend = 'install it there; `sagemaker.worker = "rvrun"` says that all images have it'
+        yield warning("worker", text, mend)
 
 
 def _image(account: Account, image: str, place: re.Match[str]) -> Finding:

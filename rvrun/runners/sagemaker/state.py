@@ -10,13 +10,13 @@ from typing import Any
 import attrs
 
 from rvrun.aws import Client, Refused
-from rvrun.ledger import Ledger
+from rvrun.ledger import CANCELLED, SUBMITTED, Ledger
 from rvrun.remote import RemoteFailure, RunState, StageState, State, moment
 from rvrun.runners.sagemaker.files import Job, Submission, read_submissions
-from rvrun.runners.sagemaker.submit import MISSING, SUBMITTED, started
+from rvrun.runners.sagemaker.submit import MISSING, started
 
 #: Of an event in the ledger.
-CANCELLED, RETRIED = "cancelled", "retried"
+RETRIED = "retried"
 PAGE = 100
 #: What SageMaker calls the state of a step that was started.
 STATES = {

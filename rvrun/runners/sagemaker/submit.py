@@ -16,11 +16,11 @@ import attrs
 
 from rvrun.aws import AwsError, Client, Patience, Refused, Unanswered
 from rvrun.errors import RvrunError
-from rvrun.ledger import Ledger
+from rvrun.ledger import INTENDED, Ledger
 from rvrun.runners.sagemaker.files import Submission
 
 #: Of events in the ledger.
-INTENDED, DEFINED, STARTED, SUBMITTED = "intended", "defined", "started", "submitted"
+DEFINED, STARTED = "defined", "started"
 #: What is intended.
 START, RETRY, STOP = "start", "retry", "stop"
 #: How SageMaker says that there is no such thing, and that there is such a pipeline already.
@@ -29,10 +29,10 @@ MAX_DISPLAY_NAME = 82
 
 
 class NotStarted(RvrunError):
-    """A run of which not every pipeline could be started."""
+    """A run of which not every pipeline could be started; `run` is what to type for it."""
 
-    def __init__(self, run_id: str, started: Mapping[str, str], total: int, problem: str) -> None:
-        self.run_id = run_id
+    def __init__(self, run: str, started: Mapping[str, str], total: int, problem: str) -> None:
+        self.run = run
         self.started = dict(started)
         self.total = total
         self.problem = problem
@@ -40,9 +40,9 @@ class NotStarted(RvrunError):
     def __str__(self) -> str:
         listed = "".join(f"\n  {name}  {arn}" for name, arn in self.started.items())
         return (
-            f"{self.problem}\n{len(self.started)} of {self.total} pipelines of run {self.run_id} "
+            f"{self.problem}\n{len(self.started)} of {self.total} pipelines of run {self.run} "
             f"were started{':' if listed else ''}{listed}\ntype the same command again to go on, "
-            f"or `rvrun cancel {self.run_id}` to stop them"
+            f"or `rvrun cancel {self.run}` to stop them"
         )
 
 
@@ -144,4 +144,4 @@ def display_name(run_id: str) -> str:
 
 def failed_to_start(ledger: Ledger, total: int, error: AwsError) -> NotStarted:
     """What to tell where AWS refused one of `total` pipelines."""
-    return NotStarted(ledger.run_id, started(ledger), total, str(error))
+    return NotStarted(ledger.handle, started(ledger), total, str(error))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 import zipfile
 from os.path import join
 
 from rastervision.pipeline.config import register_config
-from rastervision.pipeline.file_system import download_if_needed, json_to_file, list_paths
+from rastervision.pipeline.file_system import (
+    download_if_needed,
+    file_exists,
+    json_to_file,
+    list_paths,
+)
 from rastervision.pipeline.pipeline import Pipeline
 from rastervision.pipeline.pipeline_config import PipelineConfig
 from rastervision.pipeline.utils import split_into_groups
@@ -42,7 +46,7 @@ class Chips(Pipeline):
         with PyTorchLearnerSampleWriter(uri, None, self.tmp_dir) as writer:
             for scene in scenes:
                 writer.write_sample(scene)
-                if os.path.exists(join(self.config.root_uri, f"fail-{scene}")):
+                if file_exists(join(self.config.root_uri, f"fail-{scene}")):
                     raise RuntimeError(f"chipping {scene} is to fail")
 
     def train(self):
