@@ -15,6 +15,7 @@ from __future__ import annotations
 
 PLAN = "plan.json"
 MAKEFILE = "Makefile"
+CONFIGS = "config"
 DONE = "done"
 RECORDS = "records"
 LOGS = "logs"
@@ -25,12 +26,12 @@ SUBMITTED = "submitted"
 
 def config(pipeline: str) -> str:
     """The saved config of `pipeline`."""
-    return f"config/{pipeline}.json"
+    return f"{CONFIGS}/{pipeline}.json"
 
 
 def narrowed_config(pipeline: str, command: str) -> str:
     """The part of the config that `command` depends on."""
-    return f"config/{pipeline}/{command}.json"
+    return f"{CONFIGS}/{pipeline}/{command}.json"
 
 
 def target(

@@ -37,7 +37,7 @@ def write(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[str] =
         (folder / path).unlink()
     written = [path for path, text in files.items() if _write(folder, path, text)]
     for path in written:
-        if path.startswith("config/") and path.count("/") == 1:
+        if path.startswith(f"{paths.CONFIGS}/") and path.count("/") == 1:
             _keep_version(folder, path, files[path])
     return written
 
@@ -50,7 +50,7 @@ def strangers(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[st
 
 def _keep_version(folder: pathlib.Path, path: str, text: str) -> None:
     """Keep a config as it is from now on, to tell later what changed since a target was done."""
-    name = path.removeprefix("config/").removesuffix(".json")
+    name = path.removeprefix(f"{paths.CONFIGS}/").removesuffix(".json")
     since = (folder / path).stat().st_mtime_ns
     _write(folder, f"{paths.config_versions(name)}/{since:020}.json", text)
 

@@ -13,6 +13,7 @@ from typing import Annotated
 import attrs
 import typer
 
+from rvrun import paths
 from rvrun.artifacts import render_common
 from rvrun.cli.chatter import warn
 from rvrun.compile import compile_plan, idle_splits
@@ -198,6 +199,17 @@ def prepare_all(runner_names: Sequence[str], request: Request, common: Common) -
                 raise BadOption(f"{path} is another one for {both}; plan each in its own --out")
     owned = [folder for each in (first, *others) for folder in each.owned]
     return attrs.evolve(first, files=files, owned=tuple(owned))
+
+
+def kept(prepared: Prepared) -> Prepared:
+    """The same, to be kept and compared: the configs of other pipelines are no part of it.
+
+    Not where something ran: a config that comes back is as old there as what was done with it.
+    """
+    run_dir = prepared.run.run_dir
+    if (run_dir / paths.DONE).exists() or (run_dir / paths.SUBMITTED).exists():
+        return prepared
+    return attrs.evolve(prepared, owned=(*prepared.owned, paths.CONFIGS))
 
 
 def run_dir_of(config: str, out: str | None) -> str:

@@ -231,11 +231,11 @@ def plan(
         raise common.BadOption(f"--{form} is for what differs; give --check DIR too")
     prepared = prepare_all(runners or ["local"], request, context.obj)
     if check is not None:
-        raise typer.Exit(compare.check_saved(prepared, form, quiet=context.obj.quiet))
+        raise typer.Exit(compare.check_saved(common.kept(prepared), form, quiet=context.obj.quiet))
     statuses = prepared.statuses()
     print_plan(prepared.run.plan, statuses, compare.reasons(prepared, statuses))
     if out is not None:
-        _write(prepared, context.obj)
+        _write(common.kept(prepared), context.obj)
 
 
 def _write(prepared: Prepared, said: Common) -> None:

@@ -57,6 +57,28 @@ def test_check_sees_an_edited_makefile(saved: Project) -> None:
     assert (done.stdout, done.stderr) == ("", "not as rendered now: plans/tiny/Makefile\n")
 
 
+def test_a_saved_plan_has_no_config_of_a_pipeline_that_is_gone(saved: Project) -> None:
+    """Check tells of one, and saving again removes it."""
+    saved.write("plans/tiny/config/gone.json", "{}\n")
+    saved.write("plans/tiny/config/gone/cut.json", "{}\n")
+    done = saved.rvrun("plan", "tiny.py", *SPLITS, "--check", "plans/tiny", code=1)
+    assert done.stderr == (
+        "not as rendered now: plans/tiny/config/gone.json, plans/tiny/config/gone/cut.json\n"
+    )
+    saved.rvrun("plan", "tiny.py", *SPLITS, "--out", "plans/tiny")
+    saved.rvrun("plan", "tiny.py", *SPLITS, "--check", "plans/tiny")
+    assert not (saved.folder / "plans/tiny/config/gone.json").exists()
+
+
+def test_where_something_ran_other_configs_stay(tiny: Project) -> None:
+    """One that comes back must not be newer than what was done with it."""
+    tiny.rvrun("run", "local", "tiny.py")
+    tiny.write("runs/tiny/config/other.json", "{}\n")
+    tiny.rvrun("plan", "tiny.py", "--out", "runs/tiny")
+    tiny.rvrun("plan", "tiny.py", "--check", "runs/tiny")
+    assert (tiny.folder / "runs/tiny/config/other.json").exists()
+
+
 def test_check_without_a_plan_is_trouble(tiny: Project) -> None:
     """Exit 2 and a sentence."""
     done = tiny.rvrun("plan", "tiny.py", "--check", "nowhere", code=2)
