@@ -117,7 +117,6 @@ def wait_for(condition: Callable[[], object]) -> None:
     "words",
     [
         (),
-        ("--splits", "2"),
         ("--splits", "5"),
         ("chip", "train", "-s", "3", "-a", "epochs", "2"),
         ("-a", "analyze", "true", "analyze", "chip"),

@@ -7,12 +7,14 @@ as its images have them. What they leave on S3 is compared with what `rastervisi
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import pathlib
 import signal
 import subprocess
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -21,7 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rvrun import indices
+from rvrun.runners.batch import risks
 from rvrun.runners.batch.boot import BOOT, booted
+from rvrun.runners.batch.specs import retry_strategy
 from tests.conftest import Project, clean_environment
 from tests.engines.batch import BatchEngine
 from tests.engines.faults import DropReplyAfter, Fault
@@ -512,7 +516,7 @@ def test_check_tells_which_images_need_rvrun(site: Site) -> None:
         "the image"
     ) in told
     said = site.rvrun(*words, **env, RVRUN_SAGEMAKER_WORKER="rvrun").stdout
-    assert "several instances" not in said + site.rvrun(*words).stdout
+    assert "several instances" not in said
 
 
 @pytest.mark.parametrize("runner", ["batch", "sagemaker"])
@@ -560,10 +564,11 @@ def chips(site: Site) -> Site:
     return site
 
 
-def trained_on(site: Site) -> list[str]:
-    """The chips that `train` read."""
-    found: list[str] = json.loads(site.moto.objects()["ours/model.json"])
-    return found
+def written(site: Site) -> list[str]:
+    """What is in all files of chips."""
+    objects = site.moto.objects().items()
+    zips = [content for key, content in objects if key.startswith("ours/chip/")]
+    return sorted(name for each in zips for name in zipfile.ZipFile(io.BytesIO(each)).namelist())
 
 
 @pytest.mark.parametrize("runner", ["batch", "sagemaker"])
@@ -573,55 +578,66 @@ def test_check_tells_of_second_tries(chips: Site, runner: str) -> None:
     told = chips.rvrun("check", *CHIP, "--runner", runner, **env).stdout
     assert SECOND_TRY in told
     assert f'have rvrun in the image, and set `{runner}.worker = "rvrun"`' in told
-    train = chips.rvrun("check", *CHIP, "train", "--runner", runner, **env).stdout
-    own = {f"RVRUN_{runner.upper()}_WORKER": "rvrun"}
-    ours = chips.rvrun("check", *CHIP, "--runner", runner, **env, **own).stdout
-    assert "second try" not in train + ours
 
 
-@pytest.mark.parametrize(("attempts", "retry"), [("3", "any"), ("3", "spot"), ("1", "any")])
-def test_run_warns_where_batch_may_try_again(chips: Site, attempts: str, retry: str) -> None:
-    """Not where it would after a reclaimed instance alone: that leaves nothing."""
-    env = {"RVRUN_BATCH_ATTEMPTS": attempts, "RVRUN_BATCH_RETRY": retry}
-    told = chips.rvrun("run", "batch", *CHIP, PYTHONPATH=CHIP_PLUGINS, **env).stderr
-    warning = (
-        f"warning: {SECOND_TRY}, and its jobs are tried up to 3 times; have rvrun in the image and "
-        'set `batch.worker = "rvrun"`, or set `attempts = 1` in [batch.commands."chips/chip"]\n'
-    )
-    assert (warning in told) == ((attempts, retry) == ("3", "any"))
-    assert ("second try" in told) == (warning in told)
+RISKS = (
+    f"{SECOND_TRY}, and its jobs are tried up to 3 times; have rvrun in the image and set "
+    '`batch.worker = "rvrun"`, or set `attempts = 1` in [batch.commands."chips/chip"]'
+)
+
+
+def test_run_warns_where_batch_may_try_again(chips: Site) -> None:
+    """As the attempts of Raster Vision's own settings may."""
+    told = chips.rvrun("run", "batch", *CHIP, PYTHONPATH=CHIP_PLUGINS).stderr
+    assert told.startswith(f"warning: {RISKS}\n")
+
+
+def rendered(attempts: int, retry: str, once: Mapping[str, str]) -> dict[str, str]:
+    """The files of a rendered job that chips."""
+    strategy = retry_strategy(attempts, retry)
+    request = {"tags": {"rvrun:job": "chips/chip.1"}, "retryStrategy": strategy}
+    return {"batch/1-chips-chip-1.json": json.dumps(request), "batch/once.json": json.dumps(once)}
+
+
+def test_risks_are_tries_of_what_is_to_be_tried_once() -> None:
+    """Not where Batch tries again after a reclaimed instance alone: that leaves nothing."""
+    once = {"chips/chip": SECOND_TRY.removeprefix("a second try of chips/chip ")}
+    assert list(risks(rendered(3, "any", once))) == [RISKS]
+    for files in (rendered(3, "spot", once), rendered(1, "any", once), rendered(3, "any", {})):
+        assert list(risks(files)) == []
 
 
 @pytest.mark.parametrize("runner", ["batch", "sagemaker"])
 def test_retry_warns_of_chips_that_are_there_twice(chips: Site, runner: str) -> None:
-    """Raster Vision's worker adds those of a split that failed; not of one that never began."""
+    """Raster Vision's worker adds those of a split that failed."""
     env = {"PYTHONPATH": CHIP_PLUGINS, "RVRUN_BATCH_ATTEMPTS": "1"}
     chips.put("ours/fail-d")
-    chips.rvrun("run", runner, *CHIP, "--wait", code=1, **env)
+    chips.rvrun("run", runner, *CHIP, "chip", "--wait", code=1, **env)
     chips.remove("ours/fail-d")
     told = chips.rvrun("retry", "@latest", "--wait", **env).stderr
     assert (
         f"warning: {SECOND_TRY}; if the failed one wrote some, cancel this retry, empty that "
         "folder, and run all of it again\n"
     ) in told
-    assert trained_on(chips) == sorted([*ALL, "c.txt", "d.txt"])
+    assert written(chips) == sorted([*ALL, "c.txt", "d.txt"])
 
 
-@pytest.mark.parametrize("runner", ["batch", "sagemaker"])
-def test_rvruns_worker_writes_chips_once(chips: Site, runner: str) -> None:
+def test_rvruns_worker_writes_chips_once(chips: Site) -> None:
     """On S3 as on a disk: after a failed split and a retry, and when all runs again."""
     env = {
         "PYTHONPATH": CHIP_PLUGINS,
         "RVRUN_BATCH_ATTEMPTS": "1",
-        f"RVRUN_{runner.upper()}_WORKER": "rvrun",
+        "RVRUN_BATCH_WORKER": "rvrun",
     }
     chips.put("ours/fail-d")
-    chips.rvrun("run", runner, *CHIP, "--wait", code=1, **env)
+    chips.rvrun("run", "batch", *CHIP, "chip", "--wait", code=1, **env)
+    assert written(chips) == ["a.txt", "b.txt"]
     chips.remove("ours/fail-d")
     assert "second try" not in chips.rvrun("retry", "@latest", "--wait", **env).stderr
-    assert trained_on(chips) == ALL
-    chips.rvrun("run", runner, *CHIP[:2], "3", *CHIP[3:], "--wait", **env)
-    assert trained_on(chips) == ALL
+    assert written(chips) == ALL
+    assert "second try" not in chips.rvrun("check", *CHIP, "--runner", "batch", **env).stdout
+    chips.rvrun("run", "batch", *CHIP[:2], "1", *CHIP[3:], "--wait", **env)
+    assert written(chips) == json.loads(chips.moto.objects()["ours/model.json"]) == ALL
 
 
 def test_rvruns_worker_is_told_how_much_to_tell(site: Site) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pathlib
 import shutil
 
-import pytest
-
 from tests.conftest import Project
 from tests.engines.moto import Moto
 from tests.engines.sagemaker import SagemakerEngine
@@ -17,11 +15,15 @@ SETTINGS = """
 role = "arn:aws:iam::123456789012:role/rvrun"
 cpu_image = "image"
 cpu_instance_type = "ml.m5.large"
+
+[sagemaker.commands."*/predict"]
+split_by = "instances"
 """
 
 
 def local_files(folder: pathlib.Path) -> dict[str, bytes]:
     """What `rvrun run local` leaves, by path."""
+    folder.mkdir()
     project = Project(folder)
     shutil.copy(EXAMPLES / "landcover.py", folder)
     shutil.copytree(EXAMPLES / "data", folder / "data")
@@ -31,22 +33,14 @@ def local_files(folder: pathlib.Path) -> dict[str, bytes]:
     return {path.relative_to(folder / "out").as_posix(): path.read_bytes() for path in paths}
 
 
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    return local_files(tmp_path_factory.mktemp("local"))
-
-
-@pytest.mark.parametrize("split_by", ["steps", "instances"])
-def test_the_bytes_are_the_same(
-    split_by: str, expected: dict[str, bytes], moto: Moto, project: Project
-) -> None:
-    """Whole, through a pipeline definition whose jobs are processes, split in both ways."""
+def test_the_bytes_are_the_same(moto: Moto, project: Project, tmp_path: pathlib.Path) -> None:
+    """Whole, through a definition whose jobs are processes, each stage split in another way."""
     moto.bucket("lake")
     for uri in IMAGERY.values():
         key = uri.removeprefix("s3://lake/")
         moto.client("s3").upload_file(str(EXAMPLES / key), "lake", key)
     shutil.copy(EXAMPLES / "landcover.py", project.folder)
-    project.write("rvrun.toml", f'{SETTINGS}split_by = "{split_by}"\n')
+    project.write("rvrun.toml", SETTINGS)
     args = {"root_uri": "s3://lake/out", "window": str(LARGE), **IMAGERY}
     words = [word for name, value in args.items() for word in ("-a", name, value)]
 
@@ -61,6 +55,6 @@ def test_the_bytes_are_the_same(
     files = {key.removeprefix("out/"): content for key, content in objects if key[:4] == "out/"}
     shipped = {key for key in files if key.startswith("rvrun/")}
     made = {key: content for key, content in files.items() if key not in shipped}
-    assert without_imagery(expected) == without_imagery(made)
+    assert without_imagery(local_files(tmp_path / "local")) == without_imagery(made)
     assert set(steps.values()) == {"Succeeded"}
-    assert len(steps) == (10 if split_by == "steps" else 6)
+    assert len(steps) == 3 + 5

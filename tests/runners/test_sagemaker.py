@@ -79,7 +79,8 @@ role = "arn:aws:iam::123456789012:role/rvrun"
 cpu_image = "image"
 cpu_instance_type = "ml.m5.large"
 """
-ALL = ("chip-0", "chip-1", "chip-2", "train", "predict-0", "predict-1", "predict-2", "eval")
+CHIPS = ("chip-0", "chip-1", "chip-2")
+ALL = (*CHIPS, "train", "predict-0", "predict-1", "predict-2", "eval")
 
 
 @attrs.frozen
@@ -181,8 +182,8 @@ def test_a_run_does_all_there_is_to_do(site: Site, split_by: str) -> None:
 def test_splits_beyond_a_step_s_instances(site: Site) -> None:
     """Each instance of each step finds its own split."""
     env = {"RVRUN_SAGEMAKER_SPLIT_BY": "instances", "RVRUN_SAGEMAKER_MAX_INSTANCES": "2"}
-    site.run("--wait", **env)
-    assert site.made() == set(ALL)
+    site.run("chip", "--wait", **env)
+    assert site.made() == set(CHIPS)
     told = [site.folder().joinpath(f"chip-{split}").read_text() for split in range(3)]
     assert told == ["", "", ""]
     assert set(site.engine.statuses()) >= {"shop-chip-0", "shop-chip-2"}
@@ -221,7 +222,7 @@ def test_a_failure_is_told_and_retried(site: Site) -> None:
 
 def test_the_log_of_an_instance(site: Site) -> None:
     """Each has its own; a stage of one step has them all, each line with its host."""
-    site.run("--wait", RVRUN_SAGEMAKER_SPLIT_BY="instances")
+    site.run("chip", "train", "--wait", RVRUN_SAGEMAKER_SPLIT_BY="instances")
     assert "made chip-2\n" in site.rvrun("logs", "@latest", "shop/chip/2")
     lines = site.rvrun("logs", "@latest", "shop/chip").splitlines()
     assert [line for line in lines if "made" in line] == [
@@ -236,7 +237,7 @@ def test_the_log_of_an_instance(site: Site) -> None:
 def test_the_log_of_a_step(make: Callable[..., Site]) -> None:
     """A split stage of several steps asks which; pages may come up empty."""
     site = make(log_gaps=True)
-    site.run("--wait")
+    site.run("chip", "train", "--wait")
     assert "made chip-1\n" in site.rvrun("logs", "@latest", "shop/chip/1", "-f")
     assert "shop/chip is split; name one target, such as shop/chip/0" in site.rvrun(
         "logs", "@latest", "shop/chip", code=2
@@ -261,11 +262,11 @@ def test_a_cancelled_run_stops(make: Callable[..., Site]) -> None:
 @pytest.mark.parametrize(("definitions", "names"), [("one", ["run-2"]), ("each", ["a", "b"])])
 def test_several_pipelines(site: Site, definitions: str, names: list[str]) -> None:
     """In one execution or in one each, side by side; their targets are told apart."""
-    words = ("--wait", "--run-name", "run-2")
+    words = ("chip", "train", "--wait", "--run-name", "run-2")
     site.run(*words, names="a,b", RVRUN_SAGEMAKER_DEFINITIONS=definitions)
     assert sorted(site.engine.pipelines) == names
-    assert site.made("a") == site.made("b") == set(ALL)
-    assert [each["name"] for each in site.status()["stages"]][::4] == ["a/chip", "b/chip"]
+    assert site.made("a") == site.made("b") == {*CHIPS, "train"}
+    assert [each["name"] for each in site.status()["stages"]][::2] == ["a/chip", "b/chip"]
 
 
 def test_a_long_definition_goes_through_s3(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,13 +275,13 @@ def test_a_long_definition_goes_through_s3(site: Site, monkeypatch: pytest.Monke
         "sitecustomize.py",
         "from rvrun.runners.sagemaker import limits\nlimits.INLINE_CHARACTERS = 100\n",
     )
-    site.run("--wait", PYTHONPATH=str(site.project.folder))
+    site.run("chip", "--wait", PYTHONPATH=str(site.project.folder))
     (call,) = [each for each in site.engine.calls if each.operation == "CreatePipeline"]
     place = call.request["PipelineDefinitionS3Location"]
     assert "PipelineDefinition" not in call.request
     definition = json.loads(site.moto.objects()[place["ObjectKey"]])
-    assert len(definition["Steps"]) == 8
-    assert site.made() == set(ALL)
+    assert len(definition["Steps"]) == 3
+    assert site.made() == set(CHIPS)
 
 
 def test_training_on_several_instances(site: Site) -> None:
@@ -299,8 +300,8 @@ def test_training_on_several_instances(site: Site) -> None:
         "RVRUN_SAGEMAKER_TRAIN_INSTANCE_COUNT": "2",
         "RVRUN_SAGEMAKER_PROCESSES_PER_INSTANCE": "2",
     }
-    site.run("--wait", **env)
-    assert site.made() == {*ALL, "train-1", "train-2", "train-3"}
+    site.run("chip", "train", "--wait", **env)
+    assert site.made() == {*CHIPS, "train", "train-1", "train-2", "train-3"}
     lines = site.rvrun("logs", "@latest", "shop/train").splitlines()
     assert {line.split(": ")[0] for line in lines if "made" in line} == {"algo-1", "algo-2"}
 
@@ -309,9 +310,9 @@ def test_faults_of_the_service_are_tried_again(make: Callable[..., Site]) -> Non
     """As the settings say; the run knows nothing of them."""
     fault = "SageMaker.CAPACITY_ERROR"
     site = make(job_fault=lambda name, tries: fault if tries < 4 else None)
-    site.run("--wait")
+    site.run("chip", "train", "--wait")
     assert site.engine.tries("shop-train") == 4
-    site.run("--wait", code=1, RVRUN_SAGEMAKER_ATTEMPTS="3")
+    site.run("chip", "train", "--wait", code=1, RVRUN_SAGEMAKER_ATTEMPTS="3")
     told = site.status(code=1)
     assert told["failure"]["reason"] == f"ClientError: {fault}"
     assert "has no log" in site.rvrun("logs", "@latest", "shop/train", code=2)
