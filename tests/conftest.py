@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import pathlib
 import signal
@@ -35,6 +36,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-goldens", action="store_true", help="Accept what is rendered.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile what thousands of processes import, none of which may write bytecode."""
+    if not hasattr(config, "workerinput"):
+        for folder in ("rvrun", "templates", "tests/data"):
+            compileall.compile_dir(ROOT / folder, quiet=2)
 
 
 @pytest.fixture
