@@ -17,6 +17,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from rastervision.pipeline import config as config_module
@@ -65,7 +66,7 @@ def load(config: Any, source: str | None) -> LoadedPipeline:
     with _users(f"validating {place}"):
         config.recursive_validate_config()
     with _users(f"saving {place}"):
-        values = json.loads(config.json())
+        values = json.loads(_to_json(config))
     values |= {"rv_config": None, "plugin_versions": _plugin_versions(values)}
     document = _document(values, source if source and _needs(values, source) else None)
     return _loaded(document)
@@ -209,6 +210,40 @@ def _type_hints(values: Any) -> Iterator[str]:
             yield from _type_hints(value)
 
 
+def _to_json(config: Any) -> str:
+    """A config's JSON as Raster Vision writes it, but for sets, which are in order.
+
+    Python's order of a set of texts is another one in each process, so that nothing would ever be
+    the same as before: neither a plan nor the file that says what a target was done with.
+    """
+    text = str(config.json())
+    plain = config.dict()
+    if not _has_sets(plain):
+        return text
+    values = _in_order(plain, json.loads(text))
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+
+
+def _has_sets(plain: Any) -> bool:
+    if isinstance(plain, Mapping):
+        return any(map(_has_sets, plain.values()))
+    if isinstance(plain, list | tuple):
+        return any(map(_has_sets, plain))
+    return isinstance(plain, AbstractSet)
+
+
+def _in_order(plain: Any, values: Any) -> Any:
+    """`values`, the JSON of `plain`, with those lists sorted that are sets in `plain`."""
+    if isinstance(values, dict) and isinstance(plain, Mapping):
+        parts = {str(key): part for key, part in plain.items()}
+        return {key: _in_order(parts.get(key), value) for key, value in values.items()}
+    if isinstance(values, list) and isinstance(plain, AbstractSet):
+        return sorted(values, key=json.dumps)
+    if isinstance(values, list) and isinstance(plain, list | tuple):
+        return [_in_order(*pair) for pair in zip(plain, values, strict=True)]
+    return values
+
+
 def _plugin_versions(values: Any) -> dict[str, int]:
     """The versions of the plugins that the config is of: they tell how to upgrade it later.
 
@@ -323,7 +358,7 @@ def saved(document: Mapping[str, Any]) -> tuple[str, str]:
 def _saved(config: Any) -> tuple[str, str]:
     config.rv_config = rv_config.get_config_dict(registry.rv_config_schema)
     config.plugin_versions = registry.plugin_versions
-    return str(config.get_config_uri()), config.json()
+    return str(config.get_config_uri()), _to_json(config)
 
 
 def _write(uri: str, text: str) -> None:

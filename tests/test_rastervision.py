@@ -76,13 +76,23 @@ class Place(Project):
         """The files below `root` and what they hold, but for a Makefile."""
         folder = self.folder / root
         return {
-            str(path.relative_to(folder)): path.read_text().replace(root, "ROOT")
+            str(path.relative_to(folder)): in_order(path.read_text()).replace(root, "ROOT")
             for path in sorted(folder.rglob("*"))
             if path.is_file() and path.name != "Makefile"
         }
 
     def log(self, target: str, run: str = "tiles") -> str:
         return self.read(f"runs/{run}/logs/tiles/{target}.log")
+
+
+def in_order(text: str) -> str:
+    """A saved config with its sets, which Raster Vision writes as they come, in order."""
+    if '"groups":{' not in text:
+        return text
+    values = json.loads(text)
+    groups = values["dataset"]["groups"]
+    values["dataset"]["groups"] = {name: sorted(group) for name, group in groups.items()}
+    return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
 
 
 def environment(place: Project) -> dict[str, str]:
@@ -207,6 +217,21 @@ def test_plans_are_the_same_on_each_machine(place: Place) -> None:
         "rastervision.pipeline": 0,
         "rastervision.tiles": 1,
     }
+
+
+def test_sets_are_always_in_the_same_order(place: Place) -> None:
+    """Python's is another one in each process; so what is done is still done."""
+    words = ("tiles.py", "--splits", "2", "-a", "root_uri", "out")
+    place.rvrun("run", "local", *words, PYTHONHASHSEED="1")
+    uri = place.folder / "out/pipeline-config.json"
+    before = uri.stat()
+    assert json.loads(uri.read_text())["dataset"]["groups"]["train"] == ["a", "b", "c"]
+    for seed in ("2", "3", "4"):
+        place.rvrun("render", "local", *words, PYTHONHASHSEED=seed)
+        place.make("-q", "-C", "runs/tiles")
+    config = "runs/tiles/config/tiles.json"
+    place.rvrun("run_command", config, "eval", PYTHONHASHSEED="5")
+    assert uri.stat() == before
 
 
 def test_settings_of_the_machine_are_saved_with_the_config(place: Place) -> None:

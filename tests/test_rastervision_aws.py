@@ -31,7 +31,7 @@ from tests.engines.batch import BatchEngine
 from tests.engines.faults import DropReplyAfter, Fault
 from tests.engines.moto import Moto
 from tests.engines.sagemaker import SagemakerEngine
-from tests.test_rastervision import CHIPS, CONFIG, CONFIGS, PLUGINS, TORCH
+from tests.test_rastervision import CHIPS, CONFIG, CONFIGS, PLUGINS, TORCH, in_order
 
 ROOT = ("tiles.py", "-a", "root_uri", "s3://bucket/ours")
 WORKER = ["python", "-m", "rastervision.pipeline.cli"]
@@ -126,7 +126,7 @@ class Site(Project):
         """What is on S3 below `root`, as if `root` were called ROOT."""
         found = {key: content.decode() for key, content in self.moto.objects().items()}
         return {
-            key.removeprefix(f"{root}/"): text.replace(f"bucket/{root}", "ROOT")
+            key.removeprefix(f"{root}/"): in_order(text).replace(f"bucket/{root}", "ROOT")
             for key, text in found.items()
             if key.startswith(f"{root}/")
         }

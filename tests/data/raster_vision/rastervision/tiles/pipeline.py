@@ -26,6 +26,7 @@ def upgrade(values, version):
 @register_config("tiles.dataset", upgrader=upgrade)
 class DatasetConfig(Config):
     scenes: list[str] = ["a", "b", "c", "d"]
+    groups: dict[str, set[str]] = {"train": {"a", "b", "c"}, "validation": {"d"}}
 
     def validate_config(self):
         if "bad" in self.scenes:
