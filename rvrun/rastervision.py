@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 #: The module whose `PyTorchLearnerSampleWriter` writes what `chip` makes.
 WRITERS = "rastervision.pytorch_backend.pytorch_learner_backend"
+#: What to install for URIs of a scheme.
+PLUGINS = {"s3": "rastervision-aws-s3"}
 #: Keys of a saved config that are none of the user's.
 _METADATA = ("rv_config", "plugin_versions")
 #: The files in a folder of chips that rvrun had written: command, split, number of splits.
@@ -304,10 +306,20 @@ def opened(document: Mapping[str, Any], call: Call, verbosity: int) -> Iterator[
     set_up(verbosity, document.get("rv_config"))
     _import_source(document)
     config = read(document["config"])
+    _check_reached(str(config.get_config_uri()))
     if "rv_config" not in document:
         _write(*_saved(config))
     with _built(config, document["name"]) as pipeline, _chips_named(pipeline, call):
         yield pipeline
+
+
+def _check_reached(uri: str) -> None:
+    """Raise `BadConfig` where Raster Vision would take a URI for a folder called `s3:` here."""
+    scheme, separator, _ = uri.partition("://")
+    if separator and scheme.isalnum() and _is_local(uri):
+        example = f" (pip install {PLUGINS[scheme]})" if scheme in PLUGINS else ""
+        problem = f"no plugin of Raster Vision's for {scheme}:// is installed here; install one"
+        raise BadConfig(uri, problem + example)
 
 
 def set_up(verbosity: int = 0, overrides: Mapping[str, str] | None = None) -> None:

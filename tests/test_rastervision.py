@@ -327,6 +327,18 @@ def test_odd_characters_in_the_root(place: Place, root: str) -> None:
     }
 
 
+@pytest.mark.parametrize("runner", ["local", "inprocess"])
+def test_a_root_that_no_plugin_reaches(place: Place, runner: str) -> None:
+    """Raster Vision would take it for a folder called `s3:` here."""
+    words = ("tiles.py", "chip", "-a", "root_uri", "s3://bucket/out")
+    done = place.rvrun("run", runner, *words, code=1)
+    assert (
+        "s3://bucket/out/pipeline-config.json: no plugin of Raster Vision's for s3:// is installed "
+        "here; install one (pip install rastervision-aws-s3)"
+    ) in done.stdout + done.stderr
+    assert not (place.folder / "s3:").exists()
+
+
 def test_two_configs_run_in_parallel(place: Place) -> None:
     """It runs one after the other; here both have a target under way at once."""
     words = ("run", "local", "both.py", "-j2", "-a", "root_uri", "out", "-a", "seconds", "0.3")
