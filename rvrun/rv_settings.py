@@ -67,6 +67,12 @@ def has_profile(profile: str) -> bool:
     return is_installed() and _file(profile) is not None
 
 
+def profile_file(profile: str) -> Iterator[str]:
+    """The file that would be Raster Vision's `profile`, where Raster Vision is installed."""
+    if is_installed():
+        yield os.path.join(_home(), profile)
+
+
 def layers(profile: str | None = None) -> Iterator[tuple[str, dict[str, str]]]:
     """Where settings come from, the weakest first: the origin, and texts by rvrun's keys."""
     if not is_installed():
@@ -82,10 +88,14 @@ def layers(profile: str | None = None) -> Iterator[tuple[str, dict[str, str]]]:
 
 def _file(profile: str) -> pathlib.Path | None:
     """The first file that is there."""
-    home = os.environ.get("RV_CONFIG_DIR") or os.path.join(os.path.expanduser("~"), ".rastervision")
-    places = [os.environ.get("RV_CONFIG"), os.path.join(home, profile), ".rastervision"]
+    places = [os.environ.get("RV_CONFIG"), os.path.join(_home(), profile), ".rastervision"]
     files = (pathlib.Path(place) for place in places if place)
     return next((path for path in files if path.is_file()), None)
+
+
+def _home() -> str:
+    """The folder of its profiles."""
+    return os.environ.get("RV_CONFIG_DIR") or os.path.join(os.path.expanduser("~"), ".rastervision")
 
 
 def _variables() -> dict[str, str]:

@@ -472,7 +472,8 @@ def _profile_layer(profile: str | None) -> Iterator[Layer]:
     if path.exists():
         yield _file_layer(path, _read_toml(path))
     elif profile is not None and not rv_settings.has_profile(profile):
-        raise BadSetting(f"profile `{profile}`", f"there is no file {path}")
+        places = [str(path), *rv_settings.profile_file(profile)]
+        raise BadSetting(f"profile `{profile}`", f"there is no file {' nor '.join(places)}")
 
 
 def project_file() -> str:

@@ -305,9 +305,11 @@ def test_a_settings_file_with_an_error(tiny: Project, toml: str, text: str, mend
 
 def test_a_profile_that_is_not_there(project: Project) -> None:
     """The option before the verb counts."""
-    said = project.rvrun("-p", "night", "-q", "check", code=2, **NO_GPUS).stdout
+    env = {**NO_GPUS, "RV_CONFIG_DIR": "/nowhere"}
+    said = project.rvrun("-p", "night", "-q", "check", code=2, **env).stdout
     assert said == (
-        "error    settings  profile `night`: there is no file /nonexistent/rvrun/night.toml\n"
+        "error    settings  profile `night`: there is no file /nonexistent/rvrun/night.toml nor "
+        "/nowhere/night\n"
         "         mend: write that file, or leave out --profile and RVRUN_PROFILE\n"
     )
 

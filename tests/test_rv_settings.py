@@ -100,7 +100,7 @@ def test_a_profile_may_be_its_alone(home: pathlib.Path) -> None:
     write(home / ".rastervision/default", "[BATCH]\ncpu_job_queue=default\n")
     write(home / ".rastervision/mine", "[BATCH]\ncpu_job_queue=mine\n")
     assert load_settings(profile="mine").batch.cpu_job_queue == "mine"
-    with pytest.raises(BadSetting, match="there is no file"):
+    with pytest.raises(BadSetting, match=r"there is no file .*nor .*/\.rastervision/other$"):
         load_settings(profile="other")
     write(home / "no-config/rvrun/other.toml", "[batch]\nattempts = 2\n")
     batch = load_settings(profile="other").batch
