@@ -71,9 +71,9 @@ class Shipment:
     digest: str = ""
 
     @property
-    def is_foreign(self) -> bool:
-        """Whether another system's own worker is to run its targets."""
-        return self.adapter is not None and self.own_worker
+    def own_adapter(self) -> foreign.Adapter | None:
+        """The adapter of the system whose own worker is to run its targets; None for rvrun's."""
+        return self.adapter if self.own_worker else None
 
     def argv(
         self, stage: Stage, runner: str, split_ind: int | None = None, verbosity: int = 0
@@ -85,8 +85,8 @@ class Shipment:
         It is told neither profile nor folder of temporary files, which are of this machine: the
         profile's settings are saved with the config, and images have a TMPDIR of their own.
         """
-        if self.adapter is not None and self.own_worker:
-            return self.adapter.argv(
+        if (adapter := self.own_adapter) is not None:
+            return adapter.argv(
                 self.config_uri,
                 stage.command,
                 split_ind=None if split_ind is None else str(split_ind),
@@ -170,16 +170,6 @@ def save(pipelines: Iterable[LoadedPipeline], account: Account) -> None:
         if (adapter := foreign.of_document(pipeline.document)) is not None
     )
     storage.write_all({uri: text.encode() for uri, text in saved}, account)
-
-
-def only_once(pipelines: Iterable[LoadedPipeline], worker: Worker) -> dict[str, str]:
-    """The commands that `worker` must not try twice, `tiny/chip`: what a second try does."""
-    return {
-        f"{pipeline.name}/{command}": problem
-        for pipeline in pipelines
-        if worker == "own" and (adapter := foreign.of_document(pipeline.document)) is not None
-        for command, problem in adapter.repeated(pipeline.document).items()
-    }
 
 
 def digits(content: bytes) -> str:

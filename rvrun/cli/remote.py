@@ -22,6 +22,7 @@ from rvrun.errors import DONE, FAILED, INTERRUPTED
 from rvrun.ledger import RUNS, Ledger
 from rvrun.remote import RunState
 from rvrun.runners import Remote, find_remote
+from rvrun.runners.cloud import retried_twice
 from rvrun.settings import load_settings
 from rvrun.text import count
 
@@ -168,7 +169,7 @@ def retry(
     ledger = ledgers.find(run, pathlib.Path(runs))
     remote = find_remote(ledger.runner)
     settings = load_settings(profile=context.obj.profile)
-    for risk in remote.retry_risks(ledger):
+    for risk in retried_twice(ledger, remote):
         warn(risk)
     with rundir.locked(ledger.run_dir), _counting("submitting", context.obj) as told:
         again = remote.retry(ledger, settings, told)

@@ -136,9 +136,6 @@ class Remote(Runner, Protocol):
     def cancel(self, ledger: Ledger, told: Told) -> int:
         """End all that waits or runs; how many jobs that were."""
 
-    def retry_risks(self, ledger: Ledger) -> Iterator[str]:
-        """What a retry would do twice, though it should not be; a sentence each."""
-
     def retry(self, ledger: Ledger, settings: Settings, told: Told) -> int:
         """Submit again what failed and what hung on it; how many targets that are."""
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from rvrun import storage
+from rvrun import foreign, storage
 from rvrun.aws import Account, AwsError
 from rvrun.findings import Finding, Level, error, ok, warning
 from rvrun.ledger import INTENDED, Ledger
 from rvrun.remote import CutOff, RunState, State, StillGoing
-from rvrun.runners import Run
+from rvrun.runners import Remote, Run
 from rvrun.settings import Worker
-from rvrun.shipping import Shipment, only_once
+from rvrun.shipping import Shipment
 
 #: Other systems' configs by their URIs: a digest of each, so that a change of one shows.
 SAVED = "saved-configs.json"
@@ -98,9 +98,18 @@ def notes(run: Run, shipments: Iterable[Shipment], worker: Worker) -> dict[str, 
 
 
 def _only_once(run: Run, worker: Worker) -> dict[str, str]:
-    planned = {f"{each.name}/{s.command}" for each in run.plan.pipelines for s in each.stages}
-    found = only_once(run.planned, worker)
-    return {stage: problem for stage, problem in found.items() if stage in planned}
+    """The planned stages that `worker` must not try twice, `tiny/chip`: what a second try does."""
+    repeated = {
+        pipeline.name: adapter.repeated(pipeline.document)
+        for pipeline in run.planned
+        if worker == "own" and (adapter := foreign.of_document(pipeline.document)) is not None
+    }
+    return {
+        f"{pipeline.name}/{stage.command}": repeated[pipeline.name][stage.command]
+        for pipeline in run.plan.pipelines
+        for stage in pipeline.stages
+        if stage.command in repeated.get(pipeline.name, ())
+    }
 
 
 def _tries(runner: str, run: Run, worker: Worker) -> Iterator[Finding]:
@@ -115,17 +124,15 @@ def second_try(stage: str, problem: str) -> str:
     return f"a second try of {stage} {problem}"
 
 
-def read_once(files: Mapping[str, str], folder: str) -> dict[str, str]:
-    """The stages to be tried once, from what was rendered into `folder`; see ONCE."""
-    found: dict[str, str] = json.loads(files.get(f"{folder}/{ONCE}", "{}"))
-    return found
-
-
-def retried_twice(ledger: Ledger, folder: str, look: Callable[[], RunState]) -> Iterator[str]:
+def retried_twice(ledger: Ledger, remote: Remote) -> Iterator[str]:
     """What of a run is to be tried once and began and failed, so that a retry is its second try."""
-    if not (once := read_once(ledger.round_files(1), folder)):
+    once: dict[str, str] = {}
+    for name in remote.OWNS:
+        if (path := ledger.round_folder(1) / name / ONCE).exists():
+            once |= json.loads(path.read_text(encoding="utf-8"))
+    if not once:
         return
-    for stage in look().stages:
+    for stage in remote.state(ledger).stages:
         if stage.name in once and stage.count(State.FAILED) and stage.began is not None:
             yield (
                 f"{second_try(stage.name, once[stage.name])}; if the failed one wrote some, cancel "

@@ -45,14 +45,7 @@ from rvrun.runners.batch.submit import (
     read_ids,
     read_tickets,
 )
-from rvrun.runners.cloud import (
-    examined,
-    notes,
-    read_once,
-    retried_twice,
-    second_try,
-    unfinished,
-)
+from rvrun.runners.cloud import ONCE, examined, notes, second_try, unfinished
 from rvrun.settings import Settings, project_file
 from rvrun.shipping import check_roots, save, ship
 
@@ -112,7 +105,9 @@ def risks(files: Mapping[str, str]) -> Iterator[str]:
 
     Where it tries again after a reclaimed instance alone is no risk: what was killed wrote nothing.
     """
-    once = read_once(files, FOLDER)
+    if (text := files.get(f"{FOLDER}/{ONCE}")) is None:
+        return
+    once = json.loads(text)
     for request in _requests(files):
         stage = stage_of(request["tags"][JOB_TAG])
         strategy = request.get("retryStrategy", {})
@@ -228,11 +223,6 @@ def find_lost(ledger: Ledger, number: int, by: Submitter) -> None:
 
 def _is_alive(job: Known) -> bool:
     return job.id is not None and job.job is not None and job.state not in OVER
-
-
-def retry_risks(ledger: Ledger) -> Iterator[str]:
-    """What a retry would do twice, though it should not be; a sentence each."""
-    return retried_twice(ledger, FOLDER, lambda: state(ledger))
 
 
 def retry(ledger: Ledger, settings: Settings, told: Told) -> int:

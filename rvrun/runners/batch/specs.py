@@ -207,6 +207,7 @@ def spec(job: Job, source: Source) -> Spec:
     asked = asked_for(job, source)
     assert asked.job_queue is not None
     assert asked.job_def is not None
+    command = _command(job, source)
     return Spec(
         name=f"{RUN}-{plain(job.key)}",
         queue=asked.job_queue,
@@ -214,8 +215,8 @@ def spec(job: Job, source: Source) -> Spec:
         size=job.size,
         depends=[_depends(each.key, aligned=each.aligned) for each in job.depends],
         resources=_resources(asked),
-        environment=_environment(job, asked.environment, source),
-        command=_command(job, source),
+        environment=_environment(job, asked.environment, command, source),
+        command=command,
         retry_strategy=retry_strategy(asked.attempts, asked.retry),
         timeout_seconds=asked.timeout_seconds,
         share_identifier=asked.share_identifier,
@@ -243,12 +244,13 @@ def _resources(asked: BatchCommandSettings) -> list[dict[str, str]]:
     return [{"type": kind, "value": str(value)} for kind, value in wanted if value is not None]
 
 
-def _environment(job: Job, said: Mapping[str, str], source: Source) -> list[dict[str, str]]:
+def _environment(
+    job: Job, said: Mapping[str, str], command: Sequence[str], source: Source
+) -> list[dict[str, str]]:
     """The user's variables, and which splits it runs, where these are not all of them."""
     variables = dict(said)
     if job.stage is not None:
-        shipment = source.shipments[job.pipeline]
-        variables |= shipment.told(_command(job, source), source.verbosity)
+        variables |= source.shipments[job.pipeline].told(command, source.verbosity)
     if job.stage is not None and job.splits is not None and not job.whole:
         variables[SPLITS] = indices.write(job.splits)
     return [{"name": name, "value": value} for name, value in sorted(variables.items())]

@@ -15,12 +15,7 @@ from rvrun.globs import check_globs, matches
 from rvrun.ledger import CANCELLED, INTENDED, SUBMITTED, Ledger
 from rvrun.remote import NothingToRetry, RunState, State, StillGoing, Told
 from rvrun.runners import Run
-from rvrun.runners.cloud import (
-    examined,
-    notes,
-    retried_twice,
-    unfinished,
-)
+from rvrun.runners.cloud import examined, notes, unfinished
 from rvrun.runners.findings import checked
 from rvrun.runners.sagemaker.definition import problems, render_definition, request
 from rvrun.runners.sagemaker.doctor import check_images, check_role, check_workers
@@ -164,7 +159,7 @@ def _instanced(run: Run) -> list[str]:
         step.stage: None
         for definition in definitions(run.plan, settings, places, run.run_name)
         for step in definition.jobs()
-        if places[step.stage.partition("/")[0]].shipment.is_foreign and is_rvrun(step.entrypoint)
+        if places[step.stage.partition("/")[0]].shipment.own_adapter and is_rvrun(step.entrypoint)
     }
     return list(found)
 
@@ -300,11 +295,6 @@ def _next_number(ledger: Ledger, what: str, pipeline: str) -> int:
     """Which time this is, of a call that each time is meant anew."""
     asked = [(event["what"], event["pipeline"]) for event in ledger.events(INTENDED)]
     return 1 + asked.count((what, pipeline))
-
-
-def retry_risks(ledger: Ledger) -> Iterator[str]:
-    """What a retry would do twice, though it should not be; a sentence each."""
-    return retried_twice(ledger, FOLDER, lambda: state(ledger))
 
 
 def retry(ledger: Ledger, settings: Settings, told: Told) -> int:
