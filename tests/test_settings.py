@@ -272,7 +272,8 @@ def test_a_profile_is_chosen_by_name(folder: pathlib.Path, monkeypatch: pytest.M
     assert load_settings().local.jobs == 2
     assert load_settings(profile="play").local.jobs == 3
     monkeypatch.setenv("RVRUN_PROFILE", "gone")
-    assert refusal().startswith(f"profile `gone`: there is no file {home / 'gone.toml'}")
+    monkeypatch.setenv("RV_CONFIG_DIR", "/nowhere")
+    assert f"profile `gone`: there is no file {home / 'gone.toml'} nor /nowhere/gone" == refusal()
 
 
 def test_profiles_are_in_the_home_without_xdg(

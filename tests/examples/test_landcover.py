@@ -430,22 +430,17 @@ def without_imagery(files: dict[str, bytes]) -> dict[str, Any]:
     return {**files, "config.json": config, "bundle.zip": parts}
 
 
-@pytest.mark.parametrize(("runner", "options"), [("inprocess", "--splits 3")])
 def test_on_s3_the_bytes_are_the_same(
-    bucket: Bucket,
-    local_files: dict[str, bytes],
-    runner: str,
-    options: str,
-    project: Project,
+    bucket: Bucket, local_files: dict[str, bytes], project: Project
 ) -> None:
     """With root and imagery on S3, read by the loose file alone, each file is as in a local run."""
     shutil.copy(EXAMPLES / "landcover.py", project.folder)
-    args = {"root_uri": f"s3://lake/{runner}", "window": str(LARGE), **IMAGERY}
+    args = {"root_uri": "s3://lake/inprocess", "window": str(LARGE), **IMAGERY}
     words = [word for name, value in args.items() for word in ("-a", name, value)]
 
-    project.rvrun("run", runner, "landcover.py", *options.split(), *words, **bucket.env)
+    project.rvrun("run", "inprocess", "landcover.py", "--splits", "3", *words, **bucket.env)
 
-    files = bucket.read(f"{runner}/")
+    files = bucket.read("inprocess/")
     assert without_imagery(local_files) == without_imagery(files)
     assert {"landcover.py", "runs"} == {path.name for path in project.folder.iterdir()}
 
