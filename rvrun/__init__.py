@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rvrun.pipeline import Aligned, Config, Pipeline, PipelineConfig, aligned, register, share
+from rvrun.pipelines.base import Aligned, Config, Pipeline, PipelineConfig, aligned, register, share
 
 __version__ = "0.1.0"
 

@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run what the command line says and exit."""
     if sys.argv[1:2] == ["run_command"]:
-        from rvrun.run_command import main as run_command
+        from rvrun.worker.target import main as run_command
 
         code = run_command(sys.argv[2:])
         if code is not None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from rvrun.load import load
+from rvrun.load.source import load
 from tests.conftest import ROOT, Project
 from tests.engines.batch import BatchEngine
 from tests.engines.moto import Moto

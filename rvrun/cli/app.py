@@ -11,12 +11,14 @@ from typing import Annotated
 
 import typer
 
-from rvrun import __version__, rv_settings
-from rvrun.cli import check, compare, remote, schema, verbs
-from rvrun.cli.chatter import say
-from rvrun.cli.common import Common, join_args
+from rvrun import __version__
+from rvrun.adapters.raster_vision import settings as rv_settings
+from rvrun.cli import check, compare, schema, verbs
+from rvrun.cli import detached as remote
+from rvrun.cli.messages import say
+from rvrun.cli.options import Common, join_args
 from rvrun.errors import BUG, DONE, FAILED, INTERRUPTED, INVALID, RvrunError
-from rvrun.run_command import print_error
+from rvrun.worker.target import print_error
 
 app = typer.Typer(
     name="rvrun",

@@ -11,11 +11,11 @@ from typing import Annotated
 import attrs
 import typer
 
-from rvrun import check as checks
-from rvrun.check import Asked
-from rvrun.cli import common
+from rvrun.checks import preflight as checks
+from rvrun.checks.preflight import Asked
+from rvrun.cli import options as common
 from rvrun.errors import DONE, INVALID
-from rvrun.findings import Finding, Level
+from rvrun.finding import Finding, Level
 from rvrun.text import count
 
 COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}
@@ -90,7 +90,7 @@ def _print(findings: Sequence[Finding], *, quiet: bool) -> None:
     """A line for each finding, in columns, its mend below; then how many there are of each."""
     from rich.text import Text
 
-    from rvrun.cli.output import console
+    from rvrun.cli.tables import console
 
     out = console()
     width = max(len(finding.subject) for finding in findings)

@@ -12,12 +12,15 @@ from typing import Annotated, Any
 
 import typer
 
-from rvrun import foreign, paths
-from rvrun.cli import common
-from rvrun.cli.chatter import say
-from rvrun.cli.common import Common, Prepared, Request, prepare
-from rvrun.configs import MISSING
-from rvrun.diff import (
+from rvrun import paths
+from rvrun.adapters import registry as foreign
+from rvrun.cli import options as common
+from rvrun.cli.messages import say
+from rvrun.cli.options import Common, Prepared, Request, prepare
+from rvrun.errors import DONE, FAILED, RvrunError
+from rvrun.pipelines.config_keys import MISSING
+from rvrun.pipelines.serialize import FILE_KEY, digest
+from rvrun.plan.diff import (
     PlanDiff,
     Side,
     diff_plans,
@@ -27,13 +30,11 @@ from rvrun.diff import (
     to_markdown,
     to_text,
 )
-from rvrun.errors import DONE, FAILED, RvrunError
-from rvrun.explain import Changes, Explanation, Needed, config_changes, read_values
-from rvrun.explain import explain as explain_target
-from rvrun.plan_json import NotAPlan, plan_from_json
-from rvrun.rundir import is_current, strangers
-from rvrun.serialize import FILE_KEY, digest
-from rvrun.status import CONFIG_CHANGED, NEVER, NOW, StageStatus, plan_status
+from rvrun.plan.serialize import NotAPlan, plan_from_json
+from rvrun.rundir.explain import Changes, Explanation, Needed, config_changes, read_values
+from rvrun.rundir.explain import explain as explain_target
+from rvrun.rundir.files import is_current, strangers
+from rvrun.rundir.freshness import CONFIG_CHANGED, NEVER, NOW, StageStatus, plan_status
 
 #: How many changed keys are named in one line.
 NUM_KEYS = 3

@@ -15,7 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from rvrun.status import StageStatus
+from rvrun.rundir.freshness import StageStatus
 
 #: A stage with more targets than this gets a plain line for each twentieth part of them.
 LINE_EACH = 20

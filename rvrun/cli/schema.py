@@ -9,7 +9,7 @@ import typer
 
 
 class SchemaName(enum.StrEnum):
-    """What there is a schema of: the `rvrun/schemas/NAME.schema.json` of that name."""
+    """What there is a schema of: the `rvrun/plan/NAME.schema.json` of that name."""
 
     PLAN = "plan"
 
@@ -33,4 +33,4 @@ def read_schema(name: SchemaName) -> bytes:
     """The schema as it is shipped, to the byte."""
     from importlib import resources
 
-    return (resources.files("rvrun.schemas") / f"{name}.schema.json").read_bytes()
+    return (resources.files("rvrun.plan") / f"{name}.schema.json").read_bytes()

@@ -9,16 +9,19 @@ from typing import Annotated, cast
 
 import typer
 
-from rvrun import paths, rundir, settings
-from rvrun import run_command as worker
-from rvrun.cli import common, compare
-from rvrun.cli.chatter import say
-from rvrun.cli.common import Common, Prepared, Request, prepare, prepare_all
-from rvrun.cli.remote import submit
+from rvrun import paths
+from rvrun.cli import compare
+from rvrun.cli import options as common
+from rvrun.cli.detached import submit
+from rvrun.cli.messages import say
+from rvrun.cli.options import Common, Prepared, Request, prepare, prepare_all
 from rvrun.errors import DONE, FAILED, INTERRUPTED, check_known
-from rvrun.graph import to_dot, to_mermaid, to_svg
-from rvrun.outcome import Outcome, program
-from rvrun.runners import Local, Reporter, as_remote, runner_names
+from rvrun.plan.graph import to_dot, to_mermaid, to_svg
+from rvrun.rundir import files as rundir
+from rvrun.rundir.summary import Outcome, program
+from rvrun.runners.protocol import Local, Reporter, as_remote, runner_names
+from rvrun.settings import schema as settings
+from rvrun.worker import target as worker
 
 
 def run(
@@ -72,7 +75,7 @@ def run(
     - `rvrun run inprocess my_config.py --pdb`
     - `rvrun run batch my_config.py --splits 100 -a root_uri s3://bucket/run1 --wait`
     """
-    from rvrun.cli.output import print_outcome, print_plan
+    from rvrun.cli.tables import print_outcome, print_plan
 
     if debug and runner != "inprocess":
         raise common.BadOption(f"--pdb needs all in one process: rvrun run inprocess, not {runner}")
@@ -128,8 +131,8 @@ def _carry_out(prepared: Prepared, reporter: Reporter) -> Outcome:
 
 
 def _reporter(runner: str, said: Common) -> Reporter:
-    from rvrun.cli.output import console
     from rvrun.cli.progress import Bars, Headings, Lines, Silent
+    from rvrun.cli.tables import console
 
     err = console(err=True)
     if said.quiet:
@@ -213,7 +216,7 @@ def plan(
     - `rvrun plan my_config.py --splits 8 --check plans/big`
     - `rvrun plan my_config.py --runner local --runner batch --out plans/big`
     """
-    from rvrun.cli.output import print_plan
+    from rvrun.cli.tables import print_plan
 
     if check is not None and out is not None:
         raise common.BadOption("--check and --out go to different directories; give one of them")
@@ -283,7 +286,7 @@ def config(context: typer.Context) -> None:
     - `rvrun config`
     - `rvrun -p cluster config`
     """
-    from rvrun.cli.output import print_options
+    from rvrun.cli.tables import print_options
 
     print_options(settings.options(profile=context.obj.profile))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from rvrun.cli.app import app
-from rvrun.cli.common import join_args, parse_args, run_dir_of
+from rvrun.cli.options import join_args, parse_args, run_dir_of
 from tests.conftest import ROOT, Project, clean_environment
 
 ARGS = """
@@ -283,7 +283,7 @@ def test_unknown_words_are_clicks_own_errors(project: Project) -> None:
 
 def test_a_bug_of_rvruns_own_keeps_its_traceback(tiny: Project) -> None:
     """Exit 3, a sentence, and the traceback in a file to send."""
-    spoil = "import rvrun.cli.common\nrvrun.cli.common.compile_plan = lambda *words: 1 / 0\n"
+    spoil = "import rvrun.cli.options\nrvrun.cli.common.compile_plan = lambda *words: 1 / 0\n"
     tiny.write("bug.py", tiny.read("tiny.py") + spoil)
     done = tiny.rvrun("plan", "bug.py", code=3, TMPDIR=str(tiny.folder))
     assert "rvrun: this is a bug in rvrun: ZeroDivisionError" in done.stderr

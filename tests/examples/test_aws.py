@@ -10,7 +10,7 @@ from typing import Any
 import cfnlint.decode.cfn_yaml
 import pytest
 
-from rvrun.settings import load_settings
+from rvrun.settings.schema import load_settings
 from tests.conftest import ROOT, Project
 from tests.test_readme import blocks
 

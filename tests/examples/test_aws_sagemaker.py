@@ -14,14 +14,14 @@ import cfnlint.decode.cfn_yaml
 import pytest
 from botocore import xform_name
 
-from rvrun import shapes
-from rvrun.compile import compile_plan
-from rvrun.runners.sagemaker.check import definition_problems
+from rvrun.aws import request_check as shapes
+from rvrun.plan.compile import compile_plan
+from rvrun.plan.splits import parse_splits
+from rvrun.remote.upload import Shipment
 from rvrun.runners.sagemaker.definition import compact, render_definition
 from rvrun.runners.sagemaker.steps import Place, definitions
-from rvrun.settings import load_settings
-from rvrun.shipping import Shipment
-from rvrun.splits import parse_splits
+from rvrun.runners.sagemaker.validate import definition_problems
+from rvrun.settings.schema import load_settings
 from tests.build import pipeline
 from tests.conftest import ROOT, Project
 from tests.examples.test_aws import actions
@@ -52,7 +52,7 @@ def json_blocks() -> list[dict[str, Any]]:
 def called() -> set[str]:
     """Every operation of SageMaker and its logs that the runner names, as actions of IAM."""
     found = set()
-    for service, modules in (("sagemaker", ("__init__", "state", "submit")), ("logs", ("logs",))):
+    for service, modules in (("sagemaker", ("runner", "state", "submit")), ("logs", ("logs",))):
         known = botocore.session.Session().get_service_model(service).operation_names
         for module in modules:
             path = ROOT / f"rvrun/runners/sagemaker/{module}.py"

@@ -30,7 +30,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from threadpoolctl import threadpool_limits
 
 from rvrun.errors import UserCodeError
-from rvrun.load import load
+from rvrun.load.source import load
 from tests.conftest import Project
 from tests.engines.batch import BatchEngine
 

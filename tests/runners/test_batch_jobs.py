@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvrun.compile import compile_plan
 from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage
+from rvrun.plan.compile import compile_plan
+from rvrun.plan.splits import parse_splits
 from rvrun.runners.batch import jobs
 from rvrun.runners.batch.jobs import Dependency, Job, plan_jobs
-from rvrun.splits import parse_splits
 from tests.build import DIGEST, need, pipeline
 from tests.strategies import plans
 

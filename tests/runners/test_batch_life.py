@@ -18,12 +18,13 @@ from typing import Any
 import attrs
 import pytest
 
-from rvrun import aws, indices
-from rvrun import ledger as ledgers
-from rvrun.cli import remote
+from rvrun import split_ranges as indices
+from rvrun.aws import client as aws
+from rvrun.cli import detached as remote
 from rvrun.cli.app import main
-from rvrun.ledger import Ledger
-from rvrun.runners import batch
+from rvrun.remote import ledger as ledgers
+from rvrun.remote.ledger import Ledger
+from rvrun.runners.batch import runner as batch
 from rvrun.runners.batch.specs import FOLDER
 from tests.conftest import clean_environment
 from tests.engines.attempts import Attempt, Outcome, run_process
@@ -611,7 +612,7 @@ def test_nothing_is_cancelled_while_it_is_submitted(site: Site, said: Read) -> N
     """What would be submitted after would go on."""
     site.run("--wait")
     said()
-    from rvrun import rundir
+    from rvrun.rundir import files as rundir
 
     with rundir.locked(site.latest.run_dir):
         site.type("cancel", "@latest", code=2)

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvrun import indices
+from rvrun import split_ranges as indices
 from rvrun.model import Plan
 from rvrun.runners.batch.jobs import Job
 from rvrun.runners.batch.retry import Failed, retry_files
 from rvrun.runners.batch.submit import Ticket
-from rvrun.runners.findings import Unfit
+from rvrun.runners.problems import Unfit
 from tests.runners.test_batch_jobs import Target, children, limits, runs, small_jobs, target_edges
 from tests.strategies import plans
 

@@ -11,18 +11,18 @@ from typing import Any
 import attrs
 import pytest
 
-from rvrun import shapes
-from rvrun.compile import compile_plan
-from rvrun.globs import NoMatch
+from rvrun.aws import request_check as shapes
 from rvrun.model import Command, DeclaredPipeline, Resources
-from rvrun.render import BadTemplate
+from rvrun.plan.compile import compile_plan
+from rvrun.plan.splits import parse_splits
+from rvrun.remote.upload import Shipment
+from rvrun.render.jinja import BadTemplate
 from rvrun.runners.batch.limits import RUN
 from rvrun.runners.batch.specs import BadSpec, Source, render_specs
 from rvrun.runners.batch.submit import Ticket
-from rvrun.runners.findings import Unfit
-from rvrun.settings import BatchCommandSettings, BatchSettings
-from rvrun.shipping import Shipment
-from rvrun.splits import parse_splits
+from rvrun.runners.problems import Unfit
+from rvrun.settings.overrides import NoMatch
+from rvrun.settings.schema import BatchCommandSettings, BatchSettings
 from tests.build import DIGEST, need, pipeline
 from tests.conftest import ROOT, Project
 from tests.engines.batch import BatchEngine
@@ -449,7 +449,7 @@ def test_findings_are_those_of_all_stages() -> None:
 
 # Templates of the user's.
 
-OWN = (ROOT / "templates" / "batch-job.json.j2").read_text(encoding="utf-8")
+OWN = (ROOT / "templates" / "batch" / "batch-job.json.j2").read_text(encoding="utf-8")
 
 
 def with_template(folder: pathlib.Path, text: str, **more: Any) -> dict[str, dict[str, Any]]:

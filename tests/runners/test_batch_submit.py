@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from rvrun import ledger as ledgers
-from rvrun.aws import Account, Client, Pace, Patience
-from rvrun.compile import compile_plan
-from rvrun.ledger import Ledger
+from rvrun.aws.client import Account, Client, Pace, Patience
+from rvrun.plan.compile import compile_plan
+from rvrun.plan.splits import SplitRequest
+from rvrun.remote import ledger as ledgers
+from rvrun.remote.ledger import Ledger
+from rvrun.remote.upload import Shipment
 from rvrun.runners.batch.specs import Source, render_specs
 from rvrun.runners.batch.submit import ACCEPTED, NotAllSubmitted, Submitter, read_tickets
-from rvrun.settings import BatchSettings
-from rvrun.shipping import Shipment
-from rvrun.splits import SplitRequest
+from rvrun.settings.schema import BatchSettings
 from tests.build import pipeline
 from tests.conftest import Project, clean_environment
 from tests.engines import faults

@@ -14,12 +14,11 @@ import attrs
 import pytest
 from botocore.stub import Stubber
 
-from rvrun import ledger as ledgers
-from rvrun.aws import Client, Patience
-from rvrun.ledger import Ledger
-from rvrun.remote import State
-from rvrun.runners import sagemaker as runner
-from rvrun.runners.sagemaker import limits
+from rvrun.aws.client import Client, Patience
+from rvrun.remote import ledger as ledgers
+from rvrun.remote.ledger import Ledger
+from rvrun.remote.state import State
+from rvrun.runners.sagemaker import limits, runner
 from rvrun.runners.sagemaker.files import Job, Submission
 from rvrun.runners.sagemaker.state import executions
 from rvrun.runners.sagemaker.submit import Submitter, display_name, started

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rvrun.compile import compile_plan
 from rvrun.model import Plan, Resources
-from rvrun.render import BadTemplate
-from rvrun.runners.sagemaker.check import all_steps, definition_problems, name_of
+from rvrun.plan.compile import compile_plan
+from rvrun.plan.splits import parse_splits
+from rvrun.remote.upload import Shipment
+from rvrun.render.jinja import BadTemplate
 from rvrun.runners.sagemaker.definition import compact, problems, render_definition, request
 from rvrun.runners.sagemaker.machine import missing
 from rvrun.runners.sagemaker.quota import quota_problems
 from rvrun.runners.sagemaker.steps import Definition, Place, definitions
-from rvrun.settings import SagemakerCommandSettings, SagemakerSettings
-from rvrun.shipping import Shipment
-from rvrun.splits import parse_splits
+from rvrun.runners.sagemaker.validate import all_steps, definition_problems, name_of
+from rvrun.settings.schema import SagemakerCommandSettings, SagemakerSettings
 from tests.build import pipeline
 from tests.strategies import plans
 

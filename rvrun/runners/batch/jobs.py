@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage
-from rvrun.pipeline import share
+from rvrun.pipelines.base import share
 
 #: An array has 2 to so many children; one split is a plain job.
 MAX_ARRAY = 10_000

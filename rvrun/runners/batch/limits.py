@@ -13,10 +13,10 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rvrun import shapes
-from rvrun.ledger import ID_EXTRA
+from rvrun.aws import request_check as shapes
+from rvrun.remote.ledger import ID_EXTRA
 from rvrun.runners.batch.jobs import MAX_ARRAY, MAX_DEPENDENCIES
-from rvrun.runners.findings import is_secret
+from rvrun.runners.problems import is_secret
 
 #: Stands for the run's id in a spec, as `${KEY}` does for the id of another job.
 RUN = "${run}"

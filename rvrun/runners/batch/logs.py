@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
-from rvrun.aws import Client, Refused
+from rvrun.aws.client import Client, Refused
 from rvrun.errors import RvrunError, check_known
-from rvrun.remote import OVER
+from rvrun.remote.state import OVER
 from rvrun.runners.batch.state import STATES, Known
 from rvrun.runners.batch.submit import describe
 

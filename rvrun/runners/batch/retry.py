@@ -12,13 +12,13 @@ from typing import Any
 
 import attrs
 
-from rvrun import indices
-from rvrun.placement import SPLITS
+from rvrun import split_ranges as indices
 from rvrun.runners.batch.boot import booted
 from rvrun.runners.batch.limits import RUN, check_sizes
 from rvrun.runners.batch.specs import file_names, symbol
 from rvrun.runners.batch.submit import Ticket
-from rvrun.runners.findings import checked
+from rvrun.runners.problems import checked
+from rvrun.worker.split_index import SPLITS
 
 
 @attrs.frozen

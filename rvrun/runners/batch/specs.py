@@ -13,19 +13,19 @@ from typing import Any
 
 import attrs
 
-from rvrun import indices
+from rvrun import split_ranges as indices
 from rvrun.errors import RvrunError
-from rvrun.globs import check_globs, overridden
 from rvrun.model import Plan
-from rvrun.placement import BATCH, SPLITS
-from rvrun.render import render
+from rvrun.remote.upload import Shipment
+from rvrun.render.jinja import render
 from rvrun.runners.batch.boot import booted
 from rvrun.runners.batch.jobs import Job, plan_jobs
 from rvrun.runners.batch.limits import RUN, check_request, check_types
-from rvrun.runners.findings import checked
-from rvrun.settings import BatchCommandSettings, BatchSettings, variable
-from rvrun.shipping import Shipment
+from rvrun.runners.problems import checked
+from rvrun.settings.overrides import check_globs, overridden
+from rvrun.settings.schema import BatchCommandSettings, BatchSettings, variable
 from rvrun.text import count
+from rvrun.worker.split_index import BATCH, SPLITS
 
 TEMPLATE = "batch-job.json.j2"
 FOLDER = "batch"

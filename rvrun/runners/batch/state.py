@@ -7,12 +7,12 @@ from typing import Any
 
 import attrs
 
-from rvrun import indices
-from rvrun.aws import Client
-from rvrun.ledger import CANCELLED, SUBMITTED, Ledger
-from rvrun.placement import SPLITS
-from rvrun.remote import RemoteFailure, RunState, StageState, State, moment
+from rvrun import split_ranges as indices
+from rvrun.aws.client import Client
+from rvrun.remote.ledger import CANCELLED, SUBMITTED, Ledger
+from rvrun.remote.state import RemoteFailure, RunState, StageState, State, moment
 from rvrun.runners.batch.submit import Ticket, describe, read_ids, read_tickets
+from rvrun.worker.split_index import SPLITS
 
 #: Of events in the ledger.
 ENDED = "ended"

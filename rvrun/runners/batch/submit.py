@@ -19,9 +19,9 @@ from typing import Any
 
 import attrs
 
-from rvrun.aws import AwsError, Client, Pace, Patience, Unanswered
+from rvrun.aws.client import AwsError, Client, Pace, Patience, Unanswered
 from rvrun.errors import RvrunError
-from rvrun.ledger import INTENDED, SUBMITTED, Ledger
+from rvrun.remote.ledger import INTENDED, SUBMITTED, Ledger
 from rvrun.runners.batch.limits import RUN
 from rvrun.runners.batch.specs import FOLDER, JOB_TAG, RUN_TAG, symbol
 from rvrun.text import count

@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from rvrun import shapes
-from rvrun.render import BadTemplate, render
+from rvrun.aws import request_check as shapes
+from rvrun.render.jinja import BadTemplate, render
 from rvrun.runners.sagemaker import limits
-from rvrun.runners.sagemaker.check import definition_problems
 from rvrun.runners.sagemaker.role import offline_arn
 from rvrun.runners.sagemaker.steps import Definition
-from rvrun.settings import SagemakerSettings
+from rvrun.runners.sagemaker.validate import definition_problems
+from rvrun.settings.schema import SagemakerSettings
 
 TEMPLATE = "sagemaker.json.j2"
 

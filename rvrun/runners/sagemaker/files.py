@@ -15,11 +15,12 @@ from typing import Any
 
 import attrs
 
-from rvrun import indices, storage
+from rvrun import split_ranges as indices
+from rvrun.aws import storage
+from rvrun.remote.upload import digits
 from rvrun.runners.sagemaker import limits
 from rvrun.runners.sagemaker.definition import compact
 from rvrun.runners.sagemaker.steps import Definition
-from rvrun.shipping import digits
 
 FOLDER = "sagemaker"
 UPLOADS = f"{FOLDER}/uploads.json"

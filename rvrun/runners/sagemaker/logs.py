@@ -9,9 +9,9 @@ from typing import Any
 
 import attrs
 
-from rvrun.aws import Client, Refused
+from rvrun.aws.client import Client, Refused
 from rvrun.errors import RvrunError, check_known
-from rvrun.remote import OVER, State
+from rvrun.remote.state import OVER, State
 from rvrun.runners.sagemaker.files import Job
 from rvrun.runners.sagemaker.state import STATES, Execution
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 import attrs
 
-from rvrun.globs import matches, overridden
 from rvrun.model import Plan, Stage
-from rvrun.settings import SagemakerSettings, variable
+from rvrun.settings.overrides import matches, overridden
+from rvrun.settings.schema import SagemakerSettings, variable
 
 #: Stands for a setting that is missing, so that all else can be checked all the same.
 UNSET_IMAGE = "not-set"

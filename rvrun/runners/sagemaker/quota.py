@@ -8,7 +8,7 @@ import attrs
 
 from rvrun.model import Plan
 from rvrun.runners.sagemaker.steps import Place, definitions
-from rvrun.settings import SagemakerCommandSettings, SagemakerSettings
+from rvrun.settings.schema import SagemakerCommandSettings, SagemakerSettings
 from rvrun.text import count
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rvrun.aws import Client
+from rvrun.aws.client import Client
 
 #: Stands for the account of a role whose name alone is said, until the run is submitted.
 ACCOUNT = "000000000000"

@@ -9,9 +9,9 @@ from typing import Any
 
 import attrs
 
-from rvrun.aws import Client, Refused
-from rvrun.ledger import CANCELLED, SUBMITTED, Ledger
-from rvrun.remote import RemoteFailure, RunState, StageState, State, moment
+from rvrun.aws.client import Client, Refused
+from rvrun.remote.ledger import CANCELLED, SUBMITTED, Ledger
+from rvrun.remote.state import RemoteFailure, RunState, StageState, State, moment
 from rvrun.runners.sagemaker.files import Job, Submission, read_submissions
 from rvrun.runners.sagemaker.submit import MISSING, started
 

@@ -17,12 +17,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from rvrun import indices
+from rvrun import split_ranges as indices
 from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage
-from rvrun.placement import SAGEMAKER, SPLITS
+from rvrun.remote.upload import Shipment, rvrun_argv
 from rvrun.runners.sagemaker.machine import Machine, machine
-from rvrun.settings import SagemakerSettings
-from rvrun.shipping import Shipment, rvrun_argv
+from rvrun.settings.schema import SagemakerSettings
+from rvrun.worker.split_index import SAGEMAKER, SPLITS
 
 
 @attrs.frozen(kw_only=True)

@@ -14,9 +14,9 @@ from typing import Any
 
 import attrs
 
-from rvrun.aws import AwsError, Client, Patience, Refused, Unanswered
+from rvrun.aws.client import AwsError, Client, Patience, Refused, Unanswered
 from rvrun.errors import RvrunError
-from rvrun.ledger import INTENDED, Ledger
+from rvrun.remote.ledger import INTENDED, Ledger
 from rvrun.runners.sagemaker.files import Submission
 
 #: Of events in the ledger.

@@ -1,0 +1,228 @@
+"""Configs ⇄ JSON values: a type reference, a version, upgraders. The only door to cattrs here.
+
+{"$type": "landcover:Landcover", "$version": 2, "root_uri": "out", "model": {"$type": …}}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import re
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any, cast
+
+import attrs
+import cattrs
+from cattrs.preconf.json import make_converter
+
+from rvrun.errors import RvrunError, UserCodeError, describe
+from rvrun.pipelines.base import Config, PipelineConfig
+from rvrun.pipelines.imports import TYPE, VERSION, config_class
+
+#: The version of the file that holds a config, as `config_version` is that of a class.
+FILE_VERSION = 1
+FILE_KEY = "rvrun_config"
+
+
+class _NoConfig(ValueError):
+    """A value where a config should be; cattrs gathers it."""
+
+
+class BadConfig(RvrunError):
+    """Config values that do not fit their class."""
+
+    def __init__(self, place: str, problems: list[str]) -> None:
+        self.place = place
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return f"{self.place}: {'; '.join(self.problems)}"
+
+
+def type_name(cls: type[Config]) -> str:
+    """How `cls` is named in a saved config: `module:Class`."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def config_to_json(config: Config) -> dict[str, Any]:
+    """`config` as plain JSON values."""
+    return cast(dict[str, Any], _converter.unstructure(config))
+
+
+def config_from_json(values: object, base: type[Config] = PipelineConfig) -> Config:
+    """The config that `values` describes: a `base`, or a subclass of it.
+
+    Raises `BadConfig` naming each field that does not fit, `NoConfigClass` for a type that is
+    no such class.
+    """
+    try:
+        return _converter.structure(values, base)
+    except cattrs.BaseValidationError as error:
+        raise BadConfig(f"saved config {_named_type(values)}", _problems(error)) from error
+    except _NoConfig as error:
+        raise BadConfig(f"saved config {_named_type(values)}", [str(error)]) from None
+
+
+def digest(values: object) -> str:
+    """`sha256:` and the digest of JSON values, however their keys are ordered."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_round_trip(config: PipelineConfig) -> dict[str, Any]:
+    """`config` as JSON values from which the same config is made again; else `BadConfig`."""
+    place = f"config class {type(config).__name__}"
+    try:
+        values = config_to_json(config)
+        again = config_from_json(json.loads(json.dumps(values)), type(config))
+    except BadConfig as error:
+        raise BadConfig(place, error.problems) from error
+    except (TypeError, ValueError, cattrs.StructureHandlerNotFoundError) as error:
+        raise BadConfig(place, [f"cannot be saved as JSON: {error}"]) from error
+    if again != config:
+        problem = f"is another one after saving: {config!r} becomes {again!r}"
+        raise BadConfig(place, [problem])
+    return values
+
+
+def _named_type(values: object) -> str:
+    return f"of type `{values.get(TYPE)}`" if isinstance(values, dict) else repr(values)
+
+
+def _problems(error: cattrs.BaseValidationError) -> list[str]:
+    lines = cattrs.transform_error(error, format_exception=_describe)
+    # A missing field's name is said already, so its own place would say it twice.
+    lines = [re.sub(r"(field `(\w+)` is missing @ \$.*)\.\2$", r"\1", line) for line in lines]
+    return [line.removesuffix(" @ $").replace(" @ $.", " at ") for line in lines]
+
+
+def _describe(error: BaseException, type_: type | None) -> str:
+    if isinstance(error, KeyError):
+        return f"field `{error.args[0]}` is missing"
+    if isinstance(error, cattrs.ForbiddenExtraKeysError):
+        return f"unknown fields: {', '.join(f'`{name}`' for name in sorted(error.extra_fields))}"
+    return str(error) if isinstance(error, RvrunError) else describe(error).partition(": ")[2]
+
+
+def _is_config(cls: object) -> bool:
+    return isinstance(cls, type) and issubclass(cls, Config)
+
+
+def _is_config_union(cls: object) -> bool:
+    if typing.get_origin(cls) not in (typing.Union, types.UnionType):
+        return False
+    members = [member for member in typing.get_args(cls) if member is not types.NoneType]
+    return len(members) > 1 and all(_is_config(member) for member in members)
+
+
+def _unstructure_config(config: Config) -> dict[str, Any]:
+    cls = type(config)
+    values: dict[str, Any] = {TYPE: type_name(cls), VERSION: cls.config_version}
+    for field in attrs.fields(attrs.resolve_types(cls)):
+        value = getattr(config, field.name)
+        values[field.name] = _converter.unstructure(value, unstructure_as=field.type)
+    return values
+
+
+def _structure_config(values: object, base: type[Config]) -> Config:
+    if not isinstance(values, dict):
+        raise _NoConfig(f"{values!r} is no {base.__name__}")
+    cls = config_class(values.get(TYPE, type_name(base)), base)
+    fields = _upgraded(cls, values)
+    attrs.resolve_types(cls)
+    structure = cattrs.gen.make_dict_structure_fn(
+        cls, _converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True
+    )
+    return structure(fields, cls)
+
+
+def _upgraded(cls: type[Config], values: dict[str, Any]) -> dict[str, Any]:
+    fields = {name: value for name, value in values.items() if name not in (TYPE, VERSION)}
+    saved = values.get(VERSION, cls.config_version)
+    if type(saved) is not int or not 1 <= saved <= cls.config_version:
+        known = f"`{cls.__name__}` knows 1 to {cls.config_version}"
+        raise BadConfig(f"saved config of type `{type_name(cls)}`", [f"version {saved!r}; {known}"])
+    for version in range(saved, cls.config_version):
+        try:
+            fields = cls.upgrade(fields, version)
+        except Exception as error:
+            raise UserCodeError(
+                f"`{cls.__name__}.upgrade` from version {version} raised {describe(error)}"
+            ) from error
+    return fields
+
+
+def _structure_union(values: object, union: Any) -> Config | None:
+    members = typing.get_args(union)
+    if values is None and types.NoneType in members:
+        return None
+    name = values.get(TYPE) if isinstance(values, dict) else None
+    for member in members:
+        if name == type_name(member):
+            return _structure_config(values, member)
+    found = config_class(name, Config)
+    for member in members:
+        if member is not types.NoneType and issubclass(found, member):
+            return _structure_config(values, member)
+    raise ValueError(f"type `{name}` is none of {union}")
+
+
+def _structure_primitive(value: object, expected: type) -> object:
+    """No coercion: cattrs would read "false" as True. A whole number is a float, too."""
+    if type(value) is not expected and (expected, type(value)) != (float, int):
+        raise ValueError(f"{value!r} is no {expected.__name__}")
+    return expected(value)
+
+
+def _unstructure_set(values: Iterable[Any]) -> list[Any]:
+    """Sorted by their text, for sets have another order in each process."""
+    return sorted((_converter.unstructure(value) for value in values), key=json.dumps)
+
+
+def _is_list(type_: object) -> bool:
+    return typing.get_origin(type_) is list
+
+
+def _is_homogeneous_tuple(type_: object) -> bool:
+    return typing.get_origin(type_) is tuple and typing.get_args(type_)[1:] == (...,)
+
+
+def _refusing_texts(factory: Any) -> Any:
+    """Like `factory`, but a text is no list: cattrs would take it apart into letters."""
+
+    def make(type_: Any, converter: cattrs.BaseConverter) -> Any:
+        structure = factory(type_, converter)
+
+        def checked(value: object, cls: Any) -> Any:
+            if not isinstance(value, (list, tuple)):
+                raise ValueError(f"{value!r} is no list")  # noqa: TRY004 - cattrs gathers it
+            return structure(value, cls)
+
+        return checked
+
+    return make
+
+
+def _make_converter() -> cattrs.Converter:
+    converter = make_converter()
+    for primitive in (str, int, float, bool):
+        converter.register_structure_hook(primitive, _structure_primitive)
+    for is_kind, factory in (
+        (_is_list, cattrs.cols.list_structure_factory),
+        (_is_homogeneous_tuple, cattrs.cols.homogenous_tuple_structure_factory),
+    ):
+        converter.register_structure_hook_factory(is_kind, _refusing_texts(factory))
+    converter.register_unstructure_hook(float, float)
+    converter.register_unstructure_hook_func(cattrs.cols.is_any_set, _unstructure_set)
+    converter.register_unstructure_hook(pathlib.PurePath, str)
+    converter.register_structure_hook(pathlib.PurePath, lambda value, cls: cls(value))
+    converter.register_structure_hook_func(_is_config, _structure_config)
+    converter.register_unstructure_hook_func(_is_config, _unstructure_config)
+    converter.register_structure_hook_func(_is_config_union, _structure_union)
+    return converter
+
+
+_converter = _make_converter()

@@ -1,0 +1,301 @@
+"""The door to AWS: what goes wrong as errors of ours, calls in pages, at a pace, with patience."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from rvrun.aws import client as aws
+from rvrun.aws.client import (
+    Account,
+    AwsError,
+    Client,
+    Pace,
+    Patience,
+    Refused,
+    Throttled,
+    Unanswered,
+)
+from tests.engines.http import Reply, Request, Server
+from tests.engines.moto import DUMMY
+
+Respond = Callable[[Request], Reply | None]
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Clients and sessions of a test's own."""
+    for name, value in DUMMY.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_PROFILE", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    aws._client.cache_clear()
+    yield
+    aws._client.cache_clear()
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Respond], Account]]:
+    """Has all of AWS answered by a function."""
+    servers: list[Server] = []
+
+    def begin(respond: Respond) -> Account:
+        servers.append(Server(respond))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", servers[-1].url)
+        return Account()
+
+    yield begin
+    for server in servers:
+        server.close()
+
+
+def error_reply(status: int, code: str, message: str = "so it is") -> Reply:
+    body = json.dumps({"message": message}).encode()
+    return Reply(status, body, {"x-amzn-errortype": code, "Content-Type": "application/json"})
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (429, "TooManyRequestsException", Throttled),
+        (400, "ThrottlingException", Throttled),
+        (429, "Other", Throttled),
+        (503, "SlowDown", Throttled),
+        (500, "ServerException", Unanswered),
+        (502, "", Unanswered),
+        (400, "ClientException", Refused),
+        (403, "AccessDeniedException", Refused),
+    ],
+)
+def test_answers_are_told_apart(
+    serve: Callable[[Respond], Account], status: int, code: str, kind: type[AwsError]
+) -> None:
+    """Not now, perhaps done, and never; a client that makes something asks once."""
+    asked: list[str] = []
+
+    def respond(request: Request) -> Reply:
+        asked.append(request.path)
+        return error_reply(status, code)
+
+    with pytest.raises(kind) as caught:
+        serve(respond).maker("batch").call("DescribeJobs", jobs=["a"])
+    assert type(caught.value) is kind
+    assert asked == ["/v1/describejobs"]
+    assert (caught.value.service, caught.value.operation) == ("batch", "DescribeJobs")
+
+
+def test_errors_are_sentences(serve: Callable[[Respond], Account]) -> None:
+    """What was asked, what AWS says, its code, and what to do where that is known."""
+    replies = iter(
+        [
+            error_reply(400, "ClientException", "no such queue"),
+            error_reply(403, "AccessDeniedException", "not you"),
+            error_reply(400, "ExpiredTokenException", "too late"),
+        ]
+    )
+    batch = serve(lambda request: next(replies)).maker("batch")
+    wanted = [
+        "AWS batch DescribeJobs: no such queue (ClientException)",
+        "AWS batch DescribeJobs: not you (AccessDeniedException); your AWS user needs a policy "
+        "that allows it",
+        "AWS batch DescribeJobs: too late (ExpiredTokenException); log in again",
+    ]
+    for text in wanted:
+        with pytest.raises(Refused) as caught:
+            batch.call("DescribeJobs", jobs=["a"])
+        assert str(caught.value) == text
+
+
+def test_a_connection_that_breaks(serve: Callable[[Respond], Account]) -> None:
+    """What was asked may have been done."""
+    with pytest.raises(Unanswered, match=r"^AWS batch DescribeJobs: .*\(\w+Error\)$"):
+        serve(lambda request: None).maker("batch").call("DescribeJobs", jobs=["a"])
+
+
+def test_a_reply_that_is_cut_off(serve: Callable[[Respond], Account]) -> None:
+    """As where a proxy gave up half way through."""
+    cut = Reply(200, b'{"jobName": "a", "job', {"Content-Type": "application/json"})
+    job = {"jobName": "a", "jobQueue": "b", "jobDefinition": "c"}
+    with pytest.raises(Unanswered) as caught:
+        serve(lambda request: cut).maker("batch").call("SubmitJob", **job)
+    assert str(caught.value) == "AWS batch SubmitJob: the reply lacks `jobName` (NoAnswer)"
+
+
+def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no connection comes about nothing was done."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        with pytest.raises(Throttled, match="Could not connect"):
+            Account().maker("batch").call("DescribeJobs", jobs=["a"])
+
+
+def test_a_request_that_is_none(serve: Callable[[Respond], Account]) -> None:
+    """It is refused before anything is sent."""
+    with pytest.raises(Refused, match="Parameter validation failed"):
+        serve(lambda request: None).maker("batch").call("DescribeJobs", jobs="a")
+
+
+def test_reading_is_tried_again(
+    serve: Callable[[Respond], Account], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By botocore itself."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *a: 0)
+    replies = iter([error_reply(500, "ServerException"), None, Reply(200, b'{"jobs": []}')])
+    answer = serve(lambda request: next(replies)).reader("batch").call("DescribeJobs", jobs=["a"])
+    assert answer["jobs"] == []
+
+
+def test_pages_follow_each_other(serve: Callable[[Respond], Account]) -> None:
+    """Until there is no token for another; an empty page is no end."""
+    pages = {None: ("a", "1"), "1": (None, "2"), "2": ("b", None)}
+
+    def respond(request: Request) -> Reply:
+        name, token = pages[json.loads(request.body).get("nextToken")]
+        found = [] if name is None else [{"jobId": name, "jobName": name}]
+        return Reply(200, json.dumps({"jobSummaryList": found, "nextToken": token}).encode())
+
+    batch = serve(respond).reader("batch")
+    found = [
+        job["jobId"]
+        for page in batch.pages("ListJobs", "nextToken", jobQueue="cpu")
+        for job in page["jobSummaryList"]
+    ]
+    assert found == ["a", "b"]
+
+
+def test_bodies_are_read_whole(serve: Callable[[Respond], Account]) -> None:
+    """One that breaks off is no content."""
+    replies = iter([Reply(200, b"content"), Reply(200, b"cont", {"Content-Length": "7"})])
+    s3 = serve(lambda request: next(replies)).maker("s3")
+    assert s3.content("GetObject", Bucket="bucket", Key="key") == b"content"
+
+
+@pytest.mark.parametrize(
+    ("account", "message"),
+    [
+        (
+            Account(profile="nobody"),
+            "AWS configuration profile: The config profile (nobody) could not be found "
+            "(ProfileNotFound); change AWS_PROFILE or the setting `aws.profile`",
+        ),
+        (
+            Account(),
+            "AWS batch client: You must specify a region. (NoRegionError); set AWS_REGION, or the "
+            "setting `aws.region`",
+        ),
+    ],
+)
+def test_a_configuration_that_will_not_do(
+    monkeypatch: pytest.MonkeyPatch, account: Account, message: str
+) -> None:
+    """It is told with what to set."""
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    aws._session.cache_clear()
+    with pytest.raises(Refused) as caught:
+        account.maker("batch")
+    assert str(caught.value) == message
+    aws._session.cache_clear()
+
+
+def test_no_credentials(
+    serve: Callable[[Respond], Account], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is asked without any."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    aws._session.cache_clear()
+    with pytest.raises(Refused, match=r"\(NoCredentialsError\); log in \(`aws configure`, "):
+        serve(lambda request: None).maker("batch").call("DescribeJobs", jobs=["a"])
+    aws._session.cache_clear()
+
+
+def test_the_region_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As said, else that of AWS's own configuration."""
+    aws._session.cache_clear()
+    assert Account(region="eu-west-1").region_in_force == "eu-west-1"
+    assert Account().region_in_force == "us-east-1"
+
+
+# At a pace, with patience.
+
+
+def test_a_pace_is_even() -> None:
+    """However many come at once, and without saving up for later."""
+    now = [100.0]
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(round(seconds, 6))
+
+    pace = Pace(4, clock=lambda: now[0], sleep=sleep)
+    for _ in range(3):
+        pace.wait()
+    assert slept == [0.25, 0.5]
+    now[0] += 100
+    for _ in range(2):
+        pace.wait()
+    assert slept == [0.25, 0.5, 0.25]
+
+
+QUICK = Patience(attempts=4, wait_initial=0, wait_max=0, wait_jitter=0)
+
+
+def throttled() -> Throttled:
+    return Throttled("batch", "SubmitJob", "TooManyRequestsException", "slow down")
+
+
+def test_throttled_calls_are_tried_again(capfd: pytest.CaptureFixture[str]) -> None:
+    """Silently, so often as is said; the last answer counts."""
+    answers: Iterator[object] = iter([throttled(), throttled(), "done"])
+
+    def call() -> object:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert QUICK.insist(call) == "done"
+    tries: list[int] = []
+
+    def never() -> None:
+        tries.append(1)
+        raise throttled()
+
+    with pytest.raises(Throttled):
+        QUICK.insist(never)
+    assert len(tries) == 4
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", [Unanswered, Refused])
+def test_other_errors_are_not_insisted_on(kind: type[AwsError]) -> None:
+    """Whether an unanswered call was carried out is for others to find out."""
+    tries: list[int] = []
+
+    def call() -> None:
+        tries.append(1)
+        raise kind("batch", "SubmitJob", "X", "y")
+
+    with pytest.raises(kind):
+        QUICK.insist(call)
+    assert tries == [1]
+
+
+def test_tokens() -> None:
+    """Hex digits, by chance."""
+    assert aws.token(8, random.Random(1)) == aws.token(8, random.Random(1))
+    assert len({aws.token(8) for _ in range(20)}) == 20
+    assert set(aws.token(200)) <= set("0123456789abcdef")
+
+
+def test_clients_are_kept(serve: Callable[[Respond], Account]) -> None:
+    """Making one is slow; readers and makers are two."""
+    account = serve(lambda request: None)
+    assert account.reader("batch") == account.reader("batch")
+    assert account.reader("batch") != account.maker("batch")
+    assert isinstance(account.reader("batch"), Client)

@@ -1,0 +1,307 @@
+"""What differs between two plans: a table of cases, each with its whole text."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+
+from rvrun.model import DeclaredPipeline, Plan, PlannedPipeline, Resources, Stage
+from rvrun.pipelines.serialize import digest
+from rvrun.plan.compile import compile_plan
+from rvrun.plan.diff import Side, diff_plans, to_github, to_json, to_markdown, to_text
+from rvrun.plan.splits import parse_splits
+from tests.build import pipeline
+from tests.strategies import plans
+
+CONFIG = {"$type": "m:C", "root_uri": "out", "lr": 0.1, "model": {"depth": 3}, "scenes": ["a", "b"]}
+COMMANDS = ("chip*", "train", "predict*", "eval")
+
+
+def side(
+    *declared: DeclaredPipeline,
+    splits: str = "4",
+    config: Mapping[str, Any] | None = None,
+    known: bool = True,
+    keys: Mapping[str, tuple[str, ...]] | None = None,
+    **changes: Any,
+) -> Side:
+    """A plan of `declared`, all with one config; `changes` are made to each command's fields."""
+    values = {**CONFIG, **(config or {})}
+    pipelines = [
+        attrs.evolve(
+            each,
+            config_digest=digest(values),
+            commands=tuple(
+                attrs.evolve(c, config_keys=(keys or {}).get(c.name), **changes.get(c.name, {}))
+                for c in each.commands
+            ),
+        )
+        for each in declared
+    ]
+    plan = compile_plan(pipelines, splits=parse_splits([splits]))
+    return Side(plan=plan, configs={p.name: values for p in pipelines} if known else {})
+
+
+TINY = pipeline("tiny", *COMMANDS)
+OTHER = pipeline("other", "fetch")
+KEYS = {"chip": ("scenes",), "train": ("lr", "model"), "predict": ("model.depth",)}
+
+CASES = {
+    "nothing": (side(TINY), side(TINY), ""),
+    "more splits": (
+        side(TINY, splits="predict=10"),
+        side(TINY, splits="predict=20"),
+        """\
+~ tiny/predict  splits 10 → 20
+would run again:
+  tiny/predict  20 targets, splits changed
+  tiny/eval     after predict
+""",
+    ),
+    "a command more": (
+        side(TINY),
+        side(pipeline("tiny", *COMMANDS, "bundle")),
+        """\
++ tiny/bundle
+""",
+    ),
+    "a command more in between": (
+        side(TINY),
+        side(pipeline("tiny", "chip*", "clean*", "train", "predict*", "eval")),
+        """\
++ tiny/clean  4 splits
+~ tiny/train  needs chip → clean
+would run again:
+  tiny/train    after clean
+  tiny/predict  4 targets, after train
+  tiny/eval     after predict
+""",
+    ),
+    "a command less": (
+        side(TINY),
+        side(pipeline("tiny", "chip*", "train", "predict*")),
+        """\
+- tiny/eval
+""",
+    ),
+    "a command renamed": (
+        side(TINY),
+        side(pipeline("tiny", "chip*", "train", "infer*", "eval")),
+        """\
++ tiny/infer    4 splits
+~ tiny/eval     needs predict → infer
+- tiny/predict  4 splits
+would run again:
+  tiny/eval  after infer
+""",
+    ),
+    "commands in another order": (
+        side(pipeline("tiny", "a", "b", "c", needs={"b": [], "c": ["a", "b"]})),
+        side(pipeline("tiny", "b", "a", "c", needs={"a": [], "b": [], "c": ["a", "b"]})),
+        """\
+~ tiny  order a, b, c → b, a, c
+""",
+    ),
+    "other needs": (
+        side(TINY),
+        side(pipeline("tiny", *COMMANDS, needs={"eval": ["train"], "predict": ["train", "=chip"]})),
+        """\
+~ tiny/predict  needs train → train, chip (aligned)
+~ tiny/eval     needs predict → train
+""",
+    ),
+    "a pipeline more": (
+        side(TINY),
+        side(TINY, OTHER),
+        """\
++ other  1 stage, 1 target
+""",
+    ),
+    "a pipeline less": (
+        side(OTHER, TINY),
+        side(OTHER),
+        """\
+- tiny  4 stages, 10 targets
+""",
+    ),
+    "a pipeline renamed": (
+        side(TINY, OTHER),
+        side(pipeline("small", *COMMANDS), OTHER),
+        """\
++ small  4 stages, 10 targets
+- tiny   4 stages, 10 targets
+""",
+    ),
+    "pipelines in another order": (
+        side(TINY, OTHER),
+        side(OTHER, TINY),
+        """\
+~ pipelines  order tiny, other → other, tiny
+""",
+    ),
+    "a config value": (
+        side(TINY),
+        side(TINY, config={"lr": 0.01}),
+        """\
+~ tiny  config: lr 0.1 → 0.01
+would run again:
+  tiny/chip     4 targets, config changed
+  tiny/train    after chip
+  tiny/predict  4 targets, after train
+  tiny/eval     after predict
+""",
+    ),
+    "a config value that few read": (
+        side(TINY, keys=KEYS),
+        side(TINY, keys=KEYS, config={"lr": 0.01}),
+        """\
+~ tiny  config: lr 0.1 → 0.01
+would run again:
+  tiny/train    config changed
+  tiny/predict  4 targets, after train
+  tiny/eval     after predict
+""",
+    ),
+    "config keys added, gone, nested, of another kind": (
+        side(TINY, keys={**KEYS, "eval": ()}, config={"old": None, "n": 1}),
+        side(
+            TINY,
+            keys={**KEYS, "eval": ()},
+            config={"n": True, "model": {"depth": 4, "kind": "forest"}, "scenes": ["a", "c", "d"]},
+        ),
+        """\
+~ tiny  config: model.depth 3 → 4
+~ tiny  config: model.kind added: forest
+~ tiny  config: scenes.1 b → c
+~ tiny  config: scenes.2 added: d
+~ tiny  config: n 1 → true
+~ tiny  config: old gone: null
+would run again:
+  tiny/chip     4 targets, config changed
+  tiny/train    after chip
+  tiny/predict  4 targets, after train
+  tiny/eval     after predict
+""",
+    ),
+    "a config that is not at hand": (
+        side(OTHER, known=False),
+        side(OTHER, config={"lr": 0.01}),
+        f"""\
+~ other  config {digest(CONFIG)[:19]} → {digest({**CONFIG, "lr": 0.01})[:19]}
+would run again:
+  other/fetch  config changed
+""",
+    ),
+    "gpu, resources, config keys": (
+        side(TINY),
+        side(
+            TINY,
+            keys={"eval": ("lr",)},
+            train={"gpu": True, "resources": Resources(vcpus=8, memory_mib=4096)},
+        ),
+        """\
+~ tiny/train  gpu false → true
+~ tiny/train  resources {} → {"vcpus": 8, "memory_mib": 4096}
+~ tiny/eval   config keys all → lr
+would run again:
+  tiny/eval  config keys changed
+""",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_text(case: str) -> None:
+    """What changed, then what would run again because of it."""
+    old, new, expected = CASES[case]
+    assert to_text(diff_plans(old, new)) == expected
+
+
+def test_json() -> None:
+    """For programs: values as they are; a key that is not there has no value."""
+    old, new, _ = CASES["config keys added, gone, nested, of another kind"]
+    found = json.loads(to_json(diff_plans(old, new)))
+    assert found["same"] is False
+    assert found["changes"][0] == {
+        "kind": "changed",
+        "name": "tiny",
+        "what": "config: model.depth",
+        "old": 3,
+        "new": 4,
+    }
+    assert "old" not in found["changes"][1]
+    assert "new" not in found["changes"][-1]
+    assert found["runs_again"][0] == {
+        "name": "tiny/chip",
+        "targets": 4,
+        "reason": "config changed",
+    }
+    nothing = json.loads(to_json(diff_plans(old, old)))
+    assert nothing == {"same": True, "changes": [], "runs_again": []}
+
+
+def test_markdown() -> None:
+    """Tables that GitHub shows, with special characters escaped."""
+    new = side(TINY, splits="predict=20", config={"lr": "a|b`c"}, keys=KEYS)
+    found = diff_plans(side(TINY, splits="predict=10", keys=KEYS), new)
+    assert (
+        to_markdown(found)
+        == """\
+**rvrun plan**: 2 changes, 3 stages (22 targets) would run again
+
+| | where | what |
+| --- | --- | --- |
+| ~ | `tiny` | config: lr 0.1 → a\\|b\\`c |
+| ~ | `tiny/predict` | splits 10 → 20 |
+
+| would run again | why |
+| --- | --- |
+| `tiny/train` | config changed |
+| `tiny/predict` | 20 targets, splits changed |
+| `tiny/eval` | after predict |
+"""
+    )
+    assert to_markdown(diff_plans(new, new)) == "**rvrun plan**: no changes\n"
+
+
+def test_github() -> None:
+    """Workflow commands, a line each, with what would end them escaped."""
+    found = diff_plans(side(OTHER), side(OTHER, config={"lr": "5%\n::error::x"}))
+    assert to_github(found) == (
+        "::notice title=plan changed::~ other  config: lr 0.1 → 5%25%0A::error::x\n"
+        "::warning title=would run again::other/fetch: config changed\n"
+    )
+
+
+@given(plans())
+def test_a_plan_is_the_same_as_itself(plan: Plan) -> None:
+    """No plan differs from itself."""
+    alone = Side(plan=plan, configs={})
+    assert diff_plans(alone, alone).same
+
+
+@given(plans(), plans())
+def test_different_plans_differ(one: Plan, other: Plan) -> None:
+    """The difference is empty only where the plans are equal."""
+    found = diff_plans(Side(plan=one, configs={}), Side(plan=other, configs={}))
+    assert found.same == (one == other)
+
+
+def test_a_million_targets_are_as_few_lines_as_ten() -> None:
+    """The size of a difference does not depend on the number of splits."""
+
+    def large(splits: int) -> Side:
+        stages = (Stage(command="a", num_splits=splits), Stage(command="b", num_splits=splits))
+        planned = PlannedPipeline(name="large", config_digest="", stages=stages)
+        return Side(plan=Plan((planned,)), configs={})
+
+    began = time.process_time()
+    text = to_text(diff_plans(large(500_000), large(500_001)))
+    assert len(text.splitlines()) == 5
+    assert time.process_time() - began < 1

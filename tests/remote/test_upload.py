@@ -1,0 +1,109 @@
+"""What of a pipeline travels to other machines, and where to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import sys
+
+import pytest
+
+from rvrun.aws.storage import CannotReach
+from rvrun.load.source import LoadedPipeline, load
+from rvrun.remote.upload import LocalRoot, check_roots, ship
+from tests.conftest import ROOT
+
+MODULE = '''
+import rvrun
+
+
+class MineConfig(rvrun.PipelineConfig):
+    note: str = "ü"
+
+    def build(self):
+        return Mine(self)
+
+
+class Mine(rvrun.Pipeline):
+    commands = ("work",)
+
+    def work(self):
+        """Nothing."""
+
+
+def get_configs(runner, roots="s3://bucket/run"):
+    return [MineConfig(root_uri=r, name=f"mine{i}") for i, r in enumerate(roots.split())]
+'''
+
+
+def digits(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def mine(folder: pathlib.Path, roots: str = "s3://bucket/run/") -> list[LoadedPipeline]:
+    """The pipelines of a loose file in `folder`, which is the current one."""
+    (folder / "mine.py").write_text(MODULE, encoding="utf-8")
+    return loaded(roots=roots)
+
+
+def loaded(**args: str) -> list[LoadedPipeline]:
+    """The pipelines of `mine.py`, read afresh."""
+    sys.modules.pop("mine", None)
+    return load("mine.py", "batch", args)
+
+
+def test_a_loose_file_travels(in_folder: pathlib.Path) -> None:
+    """With the config, which names it; both below the root, named by what they hold."""
+    (pipeline,) = mine(in_folder)
+    shipment = ship(pipeline)
+    code_uri = f"s3://bucket/run/rvrun/code/{digits(MODULE)}/mine.py"
+    config = shipment.files[shipment.config_uri]
+    assert list(shipment.files) == [code_uri, shipment.config_uri]
+    assert shipment.files[code_uri] == MODULE
+    assert json.loads(config) == {**pipeline.document, "source": code_uri}
+    assert shipment.config_uri == f"s3://bucket/run/rvrun/config/mine0-{digits(config)}.json"
+    assert ship(mine(in_folder)[0]) == shipment
+
+
+def test_a_changed_file_has_another_name(in_folder: pathlib.Path) -> None:
+    """A job that starts late reads what it was submitted with."""
+    (before,) = mine(in_folder)
+    (in_folder / "mine.py").write_text(MODULE.replace("Nothing", "More"), encoding="utf-8")
+    (after,) = loaded()
+    assert set(ship(before).files).isdisjoint(ship(after).files)
+
+
+def test_pipelines_of_one_root_share_the_code(in_folder: pathlib.Path) -> None:
+    """It is there once; their configs are two."""
+    first, second = mine(in_folder, "s3://bucket/run s3://bucket/run")
+    assert len({**ship(first).files, **ship(second).files}) == 3
+
+
+def test_an_installed_module_does_not_travel(
+    in_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the image; the config alone goes."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    (pipeline,) = load("tiny", "batch", {"root_uri": "s3://bucket/tiny"})
+    assert list(ship(pipeline).files) == [ship(pipeline).config_uri]
+
+
+def test_code_that_is_no_utf8(in_folder: pathlib.Path) -> None:
+    """Such a file is named; it would not be the same after its way through JSON."""
+    (in_folder / "mine.py").write_bytes(b"# coding: latin-1\n# \xfc\n" + MODULE.encode("latin-1"))
+    (pipeline,) = loaded()
+    with pytest.raises(CannotReach, match=r"^mine\.py: is not UTF-8 .*; save it so$"):
+        ship(pipeline)
+
+
+def test_local_roots_are_refused(in_folder: pathlib.Path) -> None:
+    """All of them at once, with what to give instead; one without a bucket is none either."""
+    check_roots(mine(in_folder, "s3://bucket s3://bucket/x"), "AWS Batch")
+    with pytest.raises(LocalRoot) as caught:
+        check_roots(mine(in_folder, "out s3://bucket /tmp/x s3:///x"), "AWS Batch")
+    assert str(caught.value) == (
+        "jobs of AWS Batch run on other machines, which reach s3:// URIs but no folder of this "
+        "one: `mine0` has out, `mine2` has /tmp/x, `mine3` has s3:///x for `root_uri`; give such "
+        "as s3://BUCKET/FOLDER"
+    )

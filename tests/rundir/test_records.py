@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rvrun.rundir import records as record
+from rvrun.rundir.records import Recorder
+from tests.conftest import Project
+
+PLACE = "records/tiny/chip.4/0.jsonl"
+
+
+def recorder(folder: pathlib.Path) -> Recorder:
+    return Recorder(str(folder), "tiny/chip.4/0")
+
+
+def lines(folder: pathlib.Path) -> list[dict[str, object]]:
+    return list(record.read(str(folder / PLACE)))
+
+
+def test_a_try_leaves_a_start_and_an_end(tmp_path: pathlib.Path) -> None:
+    """Both lines whole: attempt, time, host and process, exit code and memory."""
+    before = time.time()
+    one = recorder(tmp_path)
+    one.start()
+    one.end(3)
+    after = time.time()
+    start, end = (json.loads(line) for line in (tmp_path / PLACE).read_text().splitlines())
+    memory = end["peak_memory_kib"]
+    expected = (
+        {
+            "event": "start",
+            "attempt": 1,
+            "time": start["time"],
+            "host": os.uname().nodename,
+            "pid": os.getpid(),
+        },
+        {
+            "event": "end",
+            "attempt": 1,
+            "time": end["time"],
+            "exit_code": 3,
+            "peak_memory_kib": memory,
+        },
+    )
+    assert expected == (start, end)
+    assert before - 0.001 <= start["time"] <= end["time"] <= after + 0.001
+    assert isinstance(memory, int)
+
+
+def test_tries_are_added_and_counted(tmp_path: pathlib.Path) -> None:
+    """A later try adds its lines; what was there stays byte for byte."""
+    kept = ""
+    for attempt in (1, 2, 3):
+        one = recorder(tmp_path)
+        assert attempt == one.attempt
+        one.start()
+        one.note("gpu", device="0")
+        one.end(0)
+        text = (tmp_path / PLACE).read_text()
+        assert text.startswith(kept)
+        kept = text
+    expected = [(event, n) for n in (1, 2, 3) for event in ("start", "gpu", "end")]
+    assert expected == [(line["event"], line["attempt"]) for line in lines(tmp_path)]
+
+
+def test_a_record_that_is_not_there_has_no_lines(tmp_path: pathlib.Path) -> None:
+    """Nothing was tried yet."""
+    assert lines(tmp_path) == []
+    assert recorder(tmp_path).attempt == 1
+
+
+def test_a_cut_line_is_passed_over(tmp_path: pathlib.Path) -> None:
+    """A line cut short, or rubbish, hides no other."""
+    recorder(tmp_path).start()
+    with (tmp_path / PLACE).open("a") as file:
+        file.write('{"event": "end", "att\n\n')
+    recorder(tmp_path).start()
+    assert [line["attempt"] for line in lines(tmp_path)] == [1, 2]
+
+
+def test_a_line_cut_at_the_end_does_not_swallow_the_next(tmp_path: pathlib.Path) -> None:
+    """After a write cut short by a full disk, the next try's lines are read."""
+    recorder(tmp_path).start()
+    with (tmp_path / PLACE).open("a") as file:
+        file.write('{"event": "end", "att')
+    again = recorder(tmp_path)
+    again.start()
+    again.end(0)
+    expected = [("start", 1), ("start", 2), ("end", 2)]
+    assert expected == [(line["event"], line["attempt"]) for line in lines(tmp_path)]
+
+
+def test_a_killed_try_has_a_start_without_end(project: Project) -> None:
+    """Who is killed cannot write its end, and the next try is the second."""
+    code = (
+        "import time\nfrom rvrun.rundir.records import Recorder\n"
+        f"Recorder({str(project.folder)!r}, 'tiny/chip.4/0').start()\n"
+        "print('started', flush=True)\ntime.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"started\n"
+        process.send_signal(signal.SIGKILL)
+    (line,) = lines(project.folder)
+    assert ("start", 1, process.pid) == (line["event"], line["attempt"], line["pid"])
+    assert recorder(project.folder).attempt == 2
+
+
+def peak_memory_mib(project: Project, code: str) -> int:
+    """What a process records that runs `code`."""
+    code = (
+        f"{code}\nfrom rvrun.rundir.records import Recorder\n"
+        f"one = Recorder({str(project.folder)!r}, 'tiny/chip.4/0')\none.start()\none.end(0)\n"
+    )
+    project.run(sys.executable, "-c", code)
+    memory = lines(project.folder)[-1]["peak_memory_kib"]
+    assert isinstance(memory, int)
+    return memory // 1024
+
+
+TAKE_100_MIB = "taken = bytearray(b'x') * (100 << 20); del taken"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        TAKE_100_MIB,
+        f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {TAKE_100_MIB!r}])",
+    ],
+    ids=["itself", "its child"],
+)
+def test_the_peak_memory_is_that_of_the_largest_process(project: Project, code: str) -> None:
+    """100 MiB that were taken and given back are seen, in the process or a child of it."""
+    assert 100 <= peak_memory_mib(project, code) < 160
+
+
+def test_the_peak_memory_is_not_that_of_who_started_it(project: Project) -> None:
+    """A small process started by a large one is small."""
+    taken = bytearray(b"x") * (150 << 20)
+    assert 1 <= peak_memory_mib(project, "") < 60
+    assert len(taken) == 150 << 20

@@ -1,0 +1,235 @@
+"""The rendered Makefile: its exact text, and what real make does with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from rvrun.plan.compile import compile_plan
+from rvrun.plan.splits import parse_splits
+from rvrun.render.jinja import BadTemplate
+from rvrun.render.quote import Unquotable
+from rvrun.runners.local.makefile import render_makefile
+from tests.build import pipeline
+from tests.conftest import ROOT, Project
+
+ODD = "a  b$c#d'e\"f%g;hüi=j&k(l)[m]*?!~"
+
+
+def test_golden_of_a_raster_pipeline(golden: Callable[[str, str], None]) -> None:
+    """Split, joined and GPU stages as a person would write them."""
+    declared = pipeline("rv", "analyze", "chip*", "train", "predict*", "eval", "bundle")
+    plan = compile_plan([declared], splits=parse_splits(["4", "predict=16"]))
+    golden("raster.mk", render_makefile(plan, out="runs/rv", workdir="../.."))
+
+
+def test_golden_of_a_dag_of_two_pipelines(golden: Callable[[str, str], None]) -> None:
+    """Aligned needs, a true DAG, and a second pipeline beside it."""
+    first = pipeline(
+        "first",
+        "fetch*",
+        "clean*",
+        "train",
+        "report",
+        needs={"fetch": [], "clean": ["=fetch"], "train": ["clean"], "report": ["fetch", "train"]},
+    )
+    plan = compile_plan([first, pipeline("second", "only")], splits=parse_splits(["3"]))
+    golden("dag.mk", render_makefile(plan, out="build", workdir=".."))
+
+
+def test_golden_of_odd_paths(golden: Callable[[str, str], None]) -> None:
+    """Paths are quoted for the shell, then for make, and only where they must be."""
+    plan = compile_plan([pipeline("p", "a")])
+    golden("odd.mk", render_makefile(plan, out=ODD, workdir="../$(x) y"))
+
+
+def test_a_line_break_in_a_path_is_refused() -> None:
+    """No recipe can hold a line break, so the path is named and refused."""
+    with pytest.raises(Unquotable, match="line break"):
+        render_makefile(compile_plan([pipeline("p", "a")]), out="a\nb")
+
+
+def test_length_does_not_grow_with_splits() -> None:
+    """Ten or a thousand splits: the same lines, but for the list of indices."""
+    few, many = (
+        render_makefile(compile_plan([pipeline("p", "a*", "b*")], splits=parse_splits([n])))
+        for n in ("10", "1000")
+    )
+    assert len(few.splitlines()) == len(many.splitlines())
+    indices = " ".join(map(str, range(1000)))
+    assert (
+        many.replace(indices, " ".join(map(str, range(10))))
+        .replace("1000", "10")
+        .replace("2,000", "20")
+        .replace("1,000", "10")
+        == few
+    )
+
+
+def test_makefile_example_is_what_is_rendered(tiny: Project) -> None:
+    """Makefile.example is the tiny example's, to the byte."""
+    tiny.write("examples/tiny.py", tiny.read("tiny.py"))
+    tiny.rvrun("render", "local", "examples/tiny.py", "--splits", "4")
+    assert tiny.read("runs/tiny/Makefile") == (ROOT / "Makefile.example").read_text()
+
+
+def _targets(printed: str) -> list[str]:
+    """The command and index of each target that make printed, sorted."""
+    found = re.findall(r"run_command \S+ (\w+)(?: --split-ind (\d+))?", printed)
+    return sorted("/".join(filter(None, pair)) for pair in found)
+
+
+ALL = ["count/0", "count/1", "count/2", "cut/0", "cut/1", "cut/2", "show", "sum"]
+
+
+@pytest.fixture
+def rendered(tiny: Project) -> Project:
+    """The tiny example in three splits, rendered and not run."""
+    tiny.rvrun("render", "local", "tiny.py", "--splits", "3")
+    return tiny
+
+
+def test_make_in_the_run_directory(rendered: Project) -> None:
+    """`cd DIR && make -j8` runs all, and then has nothing to do."""
+    assert _targets(rendered.make("-j8", cwd="runs/tiny").stdout) == ALL
+    assert "Nothing to be done" in rendered.make("-j8", cwd="runs/tiny").stdout
+    assert rendered.read("out/tiny/total.json")
+
+
+def test_make_with_c(rendered: Project) -> None:
+    """`make -C DIR` runs all."""
+    assert _targets(rendered.make("-j8", "-C", "runs/tiny").stdout) == ALL
+
+
+@pytest.mark.parametrize("cwd", [".", "runs", "/"])
+def test_make_with_f(rendered: Project, cwd: str) -> None:
+    """`make -f DIR/Makefile` runs all, from wherever it is typed."""
+    makefile = str(rendered.folder / "runs/tiny/Makefile") if cwd == "/" else "tiny/Makefile"
+    makefile = "runs/tiny/Makefile" if cwd == "." else makefile
+    assert _targets(rendered.make("-j8", "-f", makefile, cwd=cwd).stdout) == ALL
+
+
+def test_make_with_f_and_several_goals(rendered: Project) -> None:
+    """Goals that share what they need run that once."""
+    done = rendered.make("-j8", "-f", "runs/tiny/Makefile", "tiny/count", "tiny/cut")
+    assert _targets(done.stdout) == ALL[:6]
+
+
+def test_make_n_is_truthful(rendered: Project) -> None:
+    """`make -n` shows each target that would run, and runs none."""
+    assert _targets(rendered.make("-n", "-C", "runs/tiny").stdout) == ALL
+    assert _targets(rendered.make("-n", "-f", "runs/tiny/Makefile").stdout) == ALL
+    assert not (rendered.folder / "out").exists()
+    assert not (rendered.folder / "runs/tiny/done").exists()
+
+
+def test_make_a_pipeline_a_stage_a_split(rendered: Project) -> None:
+    """Goals: a split and what it needs, a stage and what it needs, a pipeline."""
+    assert _targets(rendered.make("-C", "runs/tiny", "tiny/count/1").stdout) == ["count/1", "cut/1"]
+    assert _targets(rendered.make("-C", "runs/tiny", "tiny/cut").stdout) == ["cut/0", "cut/2"]
+    assert _targets(rendered.make("-C", "runs/tiny", "tiny").stdout) == [
+        "count/0",
+        "count/2",
+        "show",
+        "sum",
+    ]
+    wrong = rendered.make("-C", "runs/tiny", "tiny/cut/3", code=2)
+    assert "No rule to make target 'tiny/cut/3'" in wrong.stderr
+
+
+def test_make_help(rendered: Project, golden: Callable[[str, str], None]) -> None:
+    """`make help` tells all that can be typed."""
+    golden("help.txt", rendered.make("help", cwd="runs/tiny").stdout)
+
+
+def test_make_clean(rendered: Project) -> None:
+    """`make clean` forgets what was done, so that all runs again."""
+    rendered.make("-j8", "-C", "runs/tiny")
+    rendered.make("-C", "runs/tiny", "clean")
+    assert sorted(path.name for path in (rendered.folder / "runs/tiny").iterdir()) == [
+        ".gitignore",
+        ".lock",
+        "Makefile",
+        "config",
+        "plan.json",
+    ]
+    assert _targets(rendered.make("-n", "-C", "runs/tiny").stdout) == ALL
+
+
+def test_a_new_number_of_splits_runs_the_split_stage_again(tiny: Project) -> None:
+    """3 → 2 → 3 splits: each change runs the split stages anew, and what hangs on them."""
+    for splits in ("3", "2", "3"):
+        tiny.rvrun("render", "local", "tiny.py", "--splits", splits)
+        indices = [str(index) for index in range(int(splits))]
+        assert _targets(tiny.make("-j8", "-C", "runs/tiny").stdout) == [
+            *(f"count/{index}" for index in indices),
+            *(f"cut/{index}" for index in indices),
+            "show",
+            "sum",
+        ]
+
+
+def test_rendering_another_number_loses_nothing(tiny: Project) -> None:
+    """Only running with another number of splits forgets those done, not rendering with it."""
+    tiny.rvrun("run", "local", "tiny.py", "--splits", "3")
+    tiny.rvrun("render", "local", "tiny.py", "--splits", "2")
+    tiny.rvrun("render", "local", "tiny.py", "--splits", "3")
+    assert _targets(tiny.make("-C", "runs/tiny").stdout) == []
+
+
+def test_a_changed_config_runs_what_depends_on_it(tiny: Project) -> None:
+    """Only commands whose `config_keys` changed, and what needs them, run again."""
+    tiny.rvrun("run", "local", "tiny.py", "--splits", "3")
+    tiny.rvrun("render", "local", "tiny.py", "--splits", "3")
+    assert _targets(tiny.make("-C", "runs/tiny").stdout) == []
+    tiny.rvrun("render", "local", "tiny.py", "--splits", "3", "-a", "top", "1")
+    assert _targets(tiny.make("-C", "runs/tiny").stdout) == ["show"]
+    tiny.rvrun("render", "local", "tiny.py", "--splits", "3", "-a", "root_uri", "other")
+    assert _targets(tiny.make("-C", "runs/tiny").stdout) == ALL
+
+
+@pytest.mark.parametrize("way", ["-C", "-f", "cd", "run local"])
+def test_odd_characters_in_every_path(project: Project, way: str) -> None:
+    """Spaces, `$`, `#`, quotes, `%`, `;` and letters of all kinds: project, run directory, root."""
+    odd = Project(project.folder / ODD)
+    odd.write("tiny.py", (ROOT / "examples/tiny.py").read_text())
+    root, out = f"o {ODD}", f"r {ODD}"
+    common = ("local", "tiny.py", "-a", "root_uri", root, "--out", out, "--splits", "2")
+    odd.rvrun(*(("run",) if way == "run local" else ("render",)), *common)
+    if way == "-C":
+        project.make("-j4", "-C", f"{ODD}/{out}")
+    elif way == "-f":
+        project.make("-j4", "-f", f"{ODD}/{out}/Makefile")
+    elif way == "cd":
+        odd.make("-j4", cwd=out)
+    assert '"the": 6' in odd.read(f"{root}/total.json")
+    assert odd.read(f"{out}/records/tiny/count.2/1.jsonl").count("\n") == 2
+
+
+def test_own_templates_come_first(tiny: Project) -> None:
+    """A Makefile.j2 in --templates DIR replaces the package's."""
+    tiny.write("mine/Makefile.j2", "# mine: {{ pipelines[0].name }}\nall: ; @echo {{ title }}\n")
+    tiny.rvrun("render", "local", "tiny.py", "--templates", "mine")
+    assert tiny.read("runs/tiny/Makefile").startswith("# mine: tiny\n")
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ nothing }}", "template Makefile.j2: 'nothing' is undefined"),
+        ("{% for %}", "template mine/Makefile.j2:1: "),
+    ],
+)
+def test_broken_templates_are_named(tiny: Project, template: str, message: str) -> None:
+    """A template that uses what there is not, or is none, is an error that names it."""
+    tiny.write("mine/Makefile.j2", template)
+    done = tiny.rvrun("render", "local", "tiny.py", "--templates", "mine", code=2)
+    assert f"rvrun: {message}" in done.stderr
+
+
+def test_a_missing_template_folder_is_named() -> None:
+    """A folder of templates that is not there is an error, not ignored."""
+    with pytest.raises(BadTemplate, match="template nowhere: there is no such folder"):
+        render_makefile(compile_plan([pipeline("p", "a")]), templates="nowhere")
