@@ -1,10 +1,20 @@
-"""What can be wrong with a user's input: one class a kind, facts as fields, one sentence of text.
+"""Errors in the user's input: facts as fields, a message made of them, and how to fix it.
 
 Light on purpose: the worker of every target imports this module.
 """
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar, dataclass_transform
+else:
+
+    def dataclass_transform():  # noqa: ANN201 - typing costs milliseconds, and only mypy reads it
+        return lambda cls: cls
+
+
+#: Exit codes: success; a target failed, or plans differ; invalid input; a bug; interrupted.
 DONE = 0
 FAILED = 1
 INVALID = 2
@@ -12,61 +22,111 @@ BUG = 3
 INTERRUPTED = 130
 
 
+@dataclass_transform()
 class RvrunError(Exception):
-    """An error of the user's input; `str(error)` is one sentence naming value, place and mend."""
+    """An error in the user's input; `str(error)` is one sentence that names value and place.
 
-    exit_code = INVALID
+    Subclasses declare their facts as annotations, with or without a default; the constructor takes
+    them in that order or by name. `template` and `fix` are templates in which `{name}` stands for
+    a fact; a message with alternatives overrides `__str__`.
+
+        class TooMany(RvrunError):
+            count: int
+            limit: int
+            template = "{count} jobs exceed the limit of {limit}"
+            fix = "use at most {limit} splits"
+    """
+
+    template: ClassVar[str] = ""
+    #: What to type or change, as an imperative; empty where only the caller can tell.
+    fix: ClassVar[str] = ""
+    exit_code: ClassVar[int] = INVALID
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        names = self._names()
+        if len(values) > len(names):
+            raise TypeError(f"{type(self).__name__} takes {len(names)} facts, got {len(values)}")
+        facts = dict(zip(names, values, strict=False)) | named
+        missing = [name for name in names if name not in facts and not hasattr(type(self), name)]
+        if missing or facts.keys() - names:
+            raise TypeError(f"{type(self).__name__}: facts are {', '.join(names)}, got {facts}")
+        super().__init__(*facts.values())
+        vars(self).update(facts)
+
+    @classmethod
+    def _names(cls) -> dict[str, None]:
+        """The facts of the class and its bases, in the order of their declaration."""
+        classes = [base for base in reversed(cls.__mro__) if issubclass(base, RvrunError)]
+        names = (name for base in classes[1:] for name in base.__annotations__)
+        return dict.fromkeys(name for name in names if not name.startswith("_"))
+
+    def _facts(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._names()}
+
+    def __str__(self) -> str:
+        return self.template.format_map(self._facts())
+
+    def how_to_fix(self) -> str:
+        """Return what to type or change, as an imperative; empty if the error does not know."""
+        return self.fix.format_map(self._facts())
 
 
-class UserCodeError(RvrunError):
-    """The user's own code raised (while a config was loaded or built).
+class Problem(RvrunError):
+    """An error whose only fact is its message."""
+
+    problem: str
+    template = "{problem}"
+
+
+class UserCodeError(Problem):
+    """The user's own code raised, while a config was loaded or built.
 
     The user's exception is `__cause__`; its traceback is theirs to see.
     """
 
+    fix = "change your code where its traceback points"
+
 
 class UnknownName(RvrunError):
-    """A name that is not one of those known in its place.
+    """A name that does not exist in its place.
 
-    `nearby`: those to list, where all would be too many; the suggestion may be any.
+    - `nearby`: the names to list where listing all would be too many; a suggestion may be any.
     """
 
-    def __init__(
-        self,
-        kind: str,
-        name: str,
-        known: tuple[str, ...],
-        place: str = "",
-        nearby: tuple[str, ...] = (),
-    ) -> None:
-        self.kind = kind
-        self.name = name
-        self.known = known
-        self.place = place
-        self.nearby = nearby
+    kind: str
+    name: str
+    names: tuple[str, ...]
+    place: str = ""
+    nearby: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        where = f" in {self.place}" if self.place else ""
-        known = ", ".join(f"`{name}`" for name in self.nearby or self.known) or "none"
-        return f"unknown {self.kind} `{self.name}`{where}{self.suggestion()}; known: {known}"
+        place = f" in {self.place}" if self.place else ""
+        names = ", ".join(f"`{name}`" for name in self.nearby or self.names) or "none"
+        return f"unknown {self.kind} `{self.name}`{place}{self.suggestion()}; known: {names}"
+
+    def how_to_fix(self) -> str:
+        if self.kind == "environment variable":
+            return f"unset {self.name}, or give it a known name"
+        place = f" from {self.place}" if self.place else ""
+        return f"remove `{self.name}`{place}, or give it a known name"
 
     def suggestion(self) -> str:
-        """`, did you mean …?`, where a known name is near."""
+        """Return `, did you mean ...?` if a known name is close, else an empty string."""
         import difflib
 
-        near = difflib.get_close_matches(self.name, self.known, n=1)
+        near = difflib.get_close_matches(self.name, self.names, n=1)
         return f", did you mean `{near[0]}`?" if near else ""
 
 
 def describe(error: BaseException) -> str:
-    """`ValueError: what it says`; of attrs' errors the sentence alone, without the objects."""
-    says: object = error
+    """Return `ValueError: message`; of errors of attrs only the sentence, without its objects."""
+    text: object = error
     if any(type(argument).__name__ == "Attribute" for argument in error.args):
-        says = error.args[0]
-    return f"{type(error).__name__}: {says}"
+        text = error.args[0]
+    return f"{type(error).__name__}: {text}"
 
 
-def check_known(kind: str, name: str, known: tuple[str, ...], place: str = "") -> None:
-    """Raise `UnknownName` unless `name` is one of `known`."""
-    if name not in known:
-        raise UnknownName(kind, name, known, place)
+def check_known(kind: str, name: str, names: tuple[str, ...], place: str = "") -> None:
+    """Raise `UnknownName` unless `name` is one of `names`."""
+    if name not in names:
+        raise UnknownName(kind, name, names, place)

@@ -13,7 +13,7 @@ import attrs
 from attrs.validators import instance_of
 
 from rvrun import paths
-from rvrun.errors import RvrunError
+from rvrun.errors import Problem, RvrunError
 
 
 def _check_count(_: object, field: attrs.Attribute[int | None], value: object) -> None:
@@ -142,6 +142,22 @@ class Stage:
             return argv
         return (*argv, "--split-ind", SPLIT_IND, "--num-splits", NUM_SPLITS)
 
+    def stamp(self, pipeline: str) -> str:
+        """Return the file, in the run directory, that is newer than all of the finished stage."""
+        return paths.stamp(pipeline, self.command, is_split=self.num_splits is not None)
+
+    def stamps_folder(self, pipeline: str) -> str | None:
+        """Return the folder of its splits' stamps; None for a command that is never split."""
+        if self.num_splits is None:
+            return None
+        return paths.splits_folder(pipeline, self.command, self.num_splits)
+
+    def config_file(self, pipeline: str) -> str:
+        """Return the config file that it depends on: the whole config, or the part it declares."""
+        if self.config_keys is None:
+            return paths.config(pipeline)
+        return paths.narrowed_config(pipeline, self.command)
+
     def target(self, pipeline: str, index: int) -> Target:
         """The target of that index, from 0; a stage never split has one."""
         is_split = self.num_splits is not None
@@ -238,7 +254,7 @@ def check_command_name(name: str, location: str = "") -> None:
         raise BadName("command", name, allowed, location)
 
 
-class BadPlan(RvrunError):
+class BadPlan(Problem):
     """A plan that no compiler made: its stages do not fit together."""
 
 

@@ -14,60 +14,10 @@ from rvrun.pipelines.imports import CannotImport, add_import_paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from contextlib import AbstractContextManager
-    from typing import Any, Protocol, cast
+    from collections.abc import Mapping
+    from typing import Any, cast
 
-    from rvrun.load.source import LoadedPipeline
-    from rvrun.worker.target import Call
-
-    class Adapter(Protocol):
-        """What an adapter's module offers."""
-
-        def set_up(self, verbosity: int) -> None:
-            """What the system's own command line does before it loads a config."""
-
-        def load(self, config: Any, source: str | None) -> LoadedPipeline:
-            """The pipeline of a config as the user made it; `source`: its file, if it has one."""
-
-        def load_saved(self, document: Mapping[str, Any]) -> LoadedPipeline:
-            """The pipeline of a saved config, rvrun's (see `KEY`) or the system's own."""
-
-        def distinguish(self, pipelines: Sequence[LoadedPipeline]) -> list[LoadedPipeline]:
-            """The same pipelines, under names of their own where two had the same."""
-
-        def wrap(self, values: dict[str, Any]) -> dict[str, Any]:
-            """The system's own saved config as rvrun saves it."""
-
-        def built(self, document: Mapping[str, Any]) -> AbstractContextManager[Any]:
-            """Within, the pipeline of a saved config; nothing is written."""
-
-        def opened(
-            self, document: Mapping[str, Any], call: Call, verbosity: int
-        ) -> AbstractContextManager[Any]:
-            """Within, the pipeline of a saved config, all set up for one target to be run."""
-
-        def config_uri(self, document: Mapping[str, Any]) -> str:
-            """Where the system's own worker looks for a saved config."""
-
-        def saved(self, document: Mapping[str, Any]) -> tuple[str, str]:
-            """Where the system's own worker looks for the config, and the text that it reads."""
-
-        def repeated(self, document: Mapping[str, Any]) -> Mapping[str, str]:
-            """Commands that the system's own worker must not try twice: what that would do."""
-
-        def argv(
-            self,
-            uri: str,
-            command: str,
-            *,
-            split_ind: str | None = None,
-            num_splits: str | None = None,
-            runner: str | None = None,
-            verbosity: int = 0,
-        ) -> list[str]:
-            """How the system's own worker is called for one target, or one of an array's."""
-
+    from rvrun.adapters.protocol import Adapter
 
 #: Adapters, by the top-level package that a config's class, or one of its bases, comes from.
 ADAPTERS = {"rastervision": "rvrun.adapters.raster_vision.config"}

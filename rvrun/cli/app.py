@@ -18,7 +18,7 @@ from rvrun.cli import detached as remote
 from rvrun.cli.messages import say
 from rvrun.cli.options import Common, join_args
 from rvrun.errors import BUG, DONE, FAILED, INTERRUPTED, INVALID, RvrunError
-from rvrun.worker.target import print_error
+from rvrun.tracebacks import print_error
 
 app = typer.Typer(
     name="rvrun",
@@ -79,7 +79,7 @@ def common(
         os.environ[rv_settings.PROFILE] = profile
     if tmpdir is not None:
         os.environ["TMPDIR"] = os.path.abspath(tmpdir)
-    context.obj = Common(profile=profile, quiet=quiet, verbose=verbose, tmpdir=tmpdir)
+    context.obj = Common(profile=profile, quiet=quiet, verbose=verbose)
 
 
 #: All verbs, in the panels in which `--help` shows them.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -12,10 +11,12 @@ import attrs
 import typer
 
 from rvrun.checks import preflight as checks
-from rvrun.checks.preflight import Asked
+from rvrun.checks.case import Case
 from rvrun.cli import options as common
 from rvrun.errors import DONE, INVALID
 from rvrun.finding import Finding, Level
+from rvrun.prepare import run_dir_of
+from rvrun.runners.registry import DEFAULT
 from rvrun.text import count
 
 COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}
@@ -37,7 +38,7 @@ def check(
     commands: common.Commands = None,
     runner: Annotated[
         str, typer.Option("--runner", metavar="NAME", help="The runner that is to run it.")
-    ] = checks.LOCAL,
+    ] = DEFAULT,
     splits: common.Splits = None,
     args: common.Args = None,
     out: common.Out = None,
@@ -54,19 +55,17 @@ def check(
     if config is None and (splits or args):
         option = "--splits" if splits else "-a"
         raise common.BadOption(f"{option} is about a config; name it: rvrun check CONFIG")
-    asked = Asked(
-        config=config,
-        commands=commands or (),
-        splits=splits or (),
-        args=common.parse_args(args or ()),
+    request = common.request(
+        context.obj,
+        config=config or "",
         runner=runner,
-        out=_run_dir(config, out),
+        commands=commands,
+        splits=splits,
+        args=args,
+        out=out,
         flags={"templates": templates},
-        profile=context.obj.profile,
     )
-    # What the user's code prints while it is loaded is not what was asked for.
-    with contextlib.redirect_stdout(sys.stderr):
-        findings = checks.check(asked)
+    findings = checks.check(Case(request, _run_dir(config, out)))
     (_print_json if as_json else _print)(findings, quiet=context.obj.quiet)
     failed = any(finding.level is Level.ERROR for finding in findings)
     raise typer.Exit(INVALID if failed else DONE)
@@ -74,7 +73,7 @@ def check(
 
 def _run_dir(config: str | None, out: str | None) -> str | None:
     """None where neither names one."""
-    return None if config is None and out is None else common.run_dir_of(config or "", out)
+    return None if config is None and out is None else run_dir_of(config or "", out)
 
 
 def _print_json(findings: Iterable[Finding], *, quiet: bool) -> None:
@@ -87,7 +86,7 @@ def _shown(findings: Iterable[Finding], *, quiet: bool) -> list[Finding]:
 
 
 def _print(findings: Sequence[Finding], *, quiet: bool) -> None:
-    """A line for each finding, in columns, its mend below; then how many there are of each."""
+    """A line for each finding, in columns, its fix below; then how many there are of each."""
     from rich.text import Text
 
     from rvrun.cli.tables import console
@@ -98,10 +97,10 @@ def _print(findings: Sequence[Finding], *, quiet: bool) -> None:
         level = (f"{finding.level:{LEVEL_WIDTH}}", COLOURS[finding.level])
         text = _indented(finding.text, LEVEL_WIDTH + width + 4)
         out.print(Text.assemble(level, f"  {finding.subject:{width}}  {text}"), soft_wrap=True)
-        if finding.mend:
+        if finding.fix:
             indent = LEVEL_WIDTH + 2
-            mend = _indented(f"mend: {finding.mend}", indent)
-            out.print(" " * indent + mend, soft_wrap=True)
+            fix = _indented(f"fix: {finding.fix}", indent)
+            out.print(" " * indent + fix, soft_wrap=True)
     if not quiet:
         print(_counts(findings), flush=True)
     sys.stdout.flush()

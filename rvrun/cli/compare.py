@@ -16,8 +16,7 @@ from rvrun import paths
 from rvrun.adapters import registry as foreign
 from rvrun.cli import options as common
 from rvrun.cli.messages import say
-from rvrun.cli.options import Common, Prepared, Request, prepare
-from rvrun.errors import DONE, FAILED, RvrunError
+from rvrun.errors import DONE, FAILED, Problem
 from rvrun.pipelines.config_keys import MISSING
 from rvrun.pipelines.serialize import FILE_KEY, digest
 from rvrun.plan.diff import (
@@ -31,6 +30,7 @@ from rvrun.plan.diff import (
     to_text,
 )
 from rvrun.plan.serialize import NotAPlan, plan_from_json
+from rvrun.prepare import Prepared, Request
 from rvrun.rundir.explain import Changes, Explanation, Needed, config_changes, read_values
 from rvrun.rundir.explain import explain as explain_target
 from rvrun.rundir.files import is_current, strangers
@@ -99,8 +99,7 @@ def diff(
     form = chosen_format(as_json, as_markdown, as_github)
     sides = [
         read_side(
-            Request(config=place, commands=commands, splits=splits, args=args),
-            context.obj,
+            common.request(context.obj, config=place, commands=commands, splits=splits, args=args)
         )
         for place in (old, new)
     ]
@@ -115,7 +114,7 @@ def _print_diff(found: PlanDiff, form: Format, *, quiet: bool) -> int:
     return DONE if found.same else FAILED
 
 
-def read_side(request: Request, said: Common) -> Side:
+def read_side(request: Request) -> Side:
     """The plan that `request.config` names: a file, a run directory, or a config to compile."""
     path = pathlib.Path(request.config)
     if path.is_dir():
@@ -124,7 +123,7 @@ def read_side(request: Request, said: Common) -> Side:
         return read_plan(path)
     if os.sep in request.config and not path.exists():
         raise NotAPlan(request.config, "there is no such run directory, file or config")
-    return compiled_side(prepare("local", request, said))
+    return compiled_side(common.prepared(request))
 
 
 def _is_config(path: pathlib.Path) -> bool:
@@ -199,7 +198,7 @@ def with_keys(reason: str, changes: Changes | None) -> str:
     return f"{reason}: {', '.join(names[:NUM_KEYS])}{more}"
 
 
-class CannotTell(RvrunError):
+class CannotTell(Problem):
     """A run directory that could not be found for a target."""
 
 

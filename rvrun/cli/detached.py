@@ -15,15 +15,17 @@ from rvrun.aws.client import Throttled, Unanswered
 from rvrun.cli import options as common
 from rvrun.cli.compare import AsJson
 from rvrun.cli.messages import say, warn
-from rvrun.cli.options import Common, Prepared
+from rvrun.cli.options import Common
 from rvrun.errors import DONE, FAILED, INTERRUPTED
+from rvrun.prepare import Prepared
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.ledger import RUNS, Ledger
 from rvrun.remote.state import RunState
 from rvrun.rundir import files as rundir
-from rvrun.runners.aws_common import retried_twice
-from rvrun.runners.protocol import Remote, find_remote
-from rvrun.settings.schema import load_settings
+from rvrun.runners.protocol import DetachedRunner
+from rvrun.runners.registry import find_detached
+from rvrun.runners.submissions import retried_twice
+from rvrun.settings.layers import load_settings
 from rvrun.text import count
 
 #: Seconds between two looks at a run: at first, and at most.
@@ -42,7 +44,7 @@ Runs = Annotated[
 ]
 
 
-def submit(prepared: Prepared, remote: Remote, said: Common, *, wait: bool) -> int:
+def submit(prepared: Prepared, remote: DetachedRunner, said: Common, *, wait: bool) -> int:
     """Write and submit a run, and wait for its end if that is wanted; the exit code."""
     run = prepared.run
     for risk in dict.fromkeys(remote.risks(prepared.files)):
@@ -104,7 +106,7 @@ def status(
     if watch and as_json:
         raise common.BadOption("--watch draws for people, --json is for programs; give one of them")
     ledger = ledgers.find(run, pathlib.Path(runs))
-    remote = find_remote(ledger.runner)
+    remote = find_detached(ledger.runner)
     if watch:
         raise typer.Exit(_wait(ledger, remote, context.obj))
     state = remote.state(ledger)
@@ -138,7 +140,7 @@ def logs(
     - `rvrun logs @latest landcover/chip/3 -f`
     """
     ledger = ledgers.find(run, pathlib.Path(runs))
-    for line in find_remote(ledger.runner).logs(ledger, target, follow=follow):
+    for line in find_detached(ledger.runner).logs(ledger, target, follow=follow):
         print(line, flush=follow)
 
 
@@ -149,7 +151,7 @@ def cancel(context: typer.Context, run: RunId, runs: Runs = RUNS) -> None:
     """
     ledger = ledgers.find(run, pathlib.Path(runs))
     with rundir.locked(ledger.run_dir), _counting("cancelling", context.obj) as told:
-        ended = find_remote(ledger.runner).cancel(ledger, told)
+        ended = find_detached(ledger.runner).cancel(ledger, told)
     if ended:
         say(f"cancelled {ledger.run_id}: {count(ended, 'job')} ended")
     else:
@@ -167,9 +169,9 @@ def retry(
     - `rvrun retry @latest --wait`
     """
     ledger = ledgers.find(run, pathlib.Path(runs))
-    remote = find_remote(ledger.runner)
+    remote = find_detached(ledger.runner)
     settings = load_settings(profile=context.obj.profile)
-    for risk in retried_twice(ledger, remote):
+    for risk in retried_twice(ledger, remote.OWNS, remote.state(ledger)):
         warn(risk)
     with rundir.locked(ledger.run_dir), _counting("submitting", context.obj) as told:
         again = remote.retry(ledger, settings, told)
@@ -185,7 +187,7 @@ def _counting(what: str, said: Common) -> Any:
     return counting(what, console(err=True), quiet=said.quiet)
 
 
-def _wait(ledger: Ledger, remote: Remote, said: Common) -> int:
+def _wait(ledger: Ledger, remote: DetachedRunner, said: Common) -> int:
     """Show how a run goes until it has ended, then its summary; the exit code."""
     from rvrun.cli.run_table import print_summary, watching
     from rvrun.cli.tables import console
@@ -221,7 +223,7 @@ def follow(
         pause = min(pause * 1.3, POLL_MOST)
 
 
-def _tail(ledger: Ledger, remote: Remote, state: RunState) -> list[str]:
+def _tail(ledger: Ledger, remote: DetachedRunner, state: RunState) -> list[str]:
     """The end of the first failure's log; nothing where there is none."""
     from rvrun.cli.tables import LOG_LINES
     from rvrun.errors import RvrunError

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pathlib
 import re
-import sys
-from collections.abc import Mapping, Sequence
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import attrs
 import typer
 
-from rvrun import paths
+from rvrun import plugins
 from rvrun.cli.messages import warn
-from rvrun.errors import RvrunError
-from rvrun.load.source import load
-from rvrun.plan.compile import compile_plan, idle_splits
-from rvrun.plan.splits import parse_splits
-from rvrun.render.files import render_common
-from rvrun.rundir.freshness import StageStatus, plan_status
-from rvrun.runners.protocol import Run, Runner, as_remote, find_runner, runner_names
-from rvrun.settings.schema import load_settings
+from rvrun.errors import Problem
+from rvrun.prepare import Prepared, Request, prepare
 
 #: Stands between KEY and VALUE where `-a KEY VALUE` was made one word; see `join_args`.
 SEPARATOR = "="
@@ -47,9 +37,9 @@ RunnerName = Annotated[
     str,
     typer.Argument(
         metavar="RUNNER",
-        help="`local` (make on this machine), `inprocess`, `batch` (AWS Batch) or `sagemaker`.",
+        help="The runner; `rvrun check --runner NAME` tests that it works here.",
         show_default=False,
-        autocompletion=runner_names,
+        autocompletion=plugins.runner_names,
     ),
 ]
 Splits = Annotated[
@@ -101,7 +91,7 @@ AlwaysMake = Annotated[
 ]
 
 
-class BadOption(RvrunError):
+class BadOption(Problem):
     """An option's value that says nothing usable."""
 
 
@@ -112,124 +102,40 @@ class Common:
     profile: str | None = None
     quiet: bool = False
     verbose: int = 0
-    tmpdir: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Prepared:
-    """A run compiled and rendered; nothing is written yet.
-
-    `owned`: the folders of the run directory that are to hold nothing else.
-    """
-
-    run: Run
-    runner: Runner
-    files: Mapping[str, str]
-    owned: tuple[str, ...]
-
-    def statuses(self) -> list[StageStatus]:
-        """What each stage has to do in the run directory as it is now, and why."""
-        run = self.run
-        return plan_status(run.plan, run.run_dir, self.files, force=run.force)
-
-
-def _texts(given: Sequence[str] | None) -> tuple[str, ...]:
-    """An option or argument that was not given is None."""
-    return tuple(given or ())
-
-
-@attrs.frozen(kw_only=True)
-class Request:
-    """What was typed after a verb that compiles."""
-
-    config: str
-    commands: Sequence[str] = attrs.field(default=(), converter=_texts)
-    splits: Sequence[str] = attrs.field(default=(), converter=_texts)
-    args: Sequence[str] = attrs.field(default=(), converter=_texts)
-    out: str | None = None
-    flags: Mapping[str, object] = attrs.field(factory=dict)
-    keep_going: bool = False
-    force: bool = False
-    debug: bool = False
-    name: str | None = None
-
-
-def prepare(runner_name: str, request: Request, common: Common) -> Prepared:
-    """Load, compile and render what `request` asks for."""
-    runner = find_runner(runner_name)
-    settings = load_settings(request.flags, common.profile)
-    splits = parse_splits(request.splits)
-    # What the user's code prints while it is loaded is no part of what a verb prints.
-    with contextlib.redirect_stdout(sys.stderr):
-        args = parse_args(request.args)
-        pipelines = load(request.config, runner_name, args, verbosity=common.verbose)
-    declared = [pipeline.declared for pipeline in pipelines]
-    plan = compile_plan(declared, request.commands, splits)
-    for warning in idle_splits(declared, plan):
-        warn(warning)
-    run = Run(
-        plan=plan,
-        pipelines=tuple(pipelines),
-        out=run_dir_of(request.config, request.out),
-        settings=settings,
-        keep_going=request.keep_going,
-        # Another machine's work leaves no stamps here.
-        force=request.force or as_remote(runner) is not None,
-        debug=request.debug,
-        name=request.name,
-        verbosity=common.verbose,
+def request(
+    common: Common,
+    *,
+    config: str,
+    commands: Sequence[str] | None,
+    splits: Sequence[str] | None,
+    args: Sequence[str] | None,
+    **more: Any,
+) -> Request:
+    """Return the request that the words of a verb make; options not given are None."""
+    return Request(
+        config=config,
+        commands=tuple(commands or ()),
+        splits=tuple(splits or ()),
+        args=parse_args(args or ()),
         profile=common.profile,
-        tmpdir=common.tmpdir,
+        verbosity=common.verbose,
+        **more,
     )
-    files = {**render_common(plan, pipelines), **runner.render(run)}
-    return Prepared(run=run, runner=runner, files=files, owned=runner.OWNS)
 
 
-def prepare_all(runner_names: Sequence[str], request: Request, common: Common) -> Prepared:
-    """As `prepare`, for several runners in one run directory; it is a run of the first.
-
-    Raises `BadOption` where the config is another one for another runner.
-    """
-    first, *others = (prepare(name, request, common) for name in dict.fromkeys(runner_names))
-    files = dict(first.files)
-    for name, other in zip(list(dict.fromkeys(runner_names))[1:], others, strict=True):
-        for path, text in other.files.items():
-            if files.setdefault(path, text) != text:
-                both = f"--runner {name} than for --runner {runner_names[0]}"
-                raise BadOption(f"{path} is another one for {both}; plan each in its own --out")
-    owned = [folder for each in (first, *others) for folder in each.owned]
-    return attrs.evolve(first, files=files, owned=tuple(owned))
+def prepared(request: Request) -> Prepared:
+    """Prepare a request, and print its warnings."""
+    result = prepare(request)
+    warn_all(result)
+    return result
 
 
-def kept(prepared: Prepared) -> Prepared:
-    """The same, to be kept and compared: the configs of other pipelines are no part of it.
-
-    Not where something ran: a config that comes back is as old there as what was done with it.
-    """
-    run_dir = prepared.run.run_dir
-    if (run_dir / paths.DONE).exists() or (run_dir / paths.SUBMITTED).exists():
-        return prepared
-    return attrs.evolve(prepared, owned=(*prepared.owned, paths.CONFIGS))
-
-
-def run_dir_of(config: str, out: str | None) -> str:
-    """The run directory, relative to the current one: `out`, else `runs/` and CONFIG's name.
-
-    For a config saved in a run directory, that one.
-    """
-    if out is None:
-        path = pathlib.PurePath(config)
-        if path.suffix == ".json" and path.parent.name == "config":
-            out = str(path.parent.parent)
-        else:
-            is_file = path.suffix in (".py", ".json")
-            out = f"runs/{path.stem if is_file else config.rpartition('.')[2]}"
-    if not out:
-        raise BadOption("--out is empty; name a directory")
-    relative = (
-        os.path.relpath(os.path.realpath(out)) if os.path.isabs(out) else os.path.normpath(out)
-    )
-    return f"./{relative}" if relative.startswith("-") else relative
+def warn_all(prepared: Prepared) -> None:
+    """Print the warnings of a prepared run."""
+    for warning in prepared.warnings:
+        warn(warning)
 
 
 def parse_args(words: Sequence[str]) -> dict[str, str]:

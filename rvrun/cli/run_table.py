@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 import attrs
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBars
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from rvrun.cli.tables import console, plain_table, print_table
-from rvrun.remote.state import OVER, RemoteFailure, RunState, StageState, State, Told
+from rvrun.remote.state import OVER, Progress, RemoteFailure, RunState, StageState, State
 from rvrun.text import count, duration
 
 #: How states are drawn; the others as they are.
@@ -24,13 +25,13 @@ WORDS = {"succeeded": "bold green", "running": "bold"}
 
 
 @contextlib.contextmanager
-def counting(what: str, err: Console, *, quiet: bool) -> Iterator[Told]:
+def counting(what: str, err: Console, *, quiet: bool) -> Iterator[Progress]:
     """Something to be told how many of how many are done: one bar at a terminal, else silent."""
     if quiet or not err.is_terminal:
         yield lambda done, total: None
         return
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
+    with ProgressBars(*columns, console=err, transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
@@ -108,7 +109,7 @@ def _headline(state: RunState) -> str:
     """`landcover-…: running for 3 min 20 s, 12 of 30 targets done`."""
     total, done = sum(stage.total for stage in state.stages), state.count(State.SUCCEEDED)
     took = duration(max((state.ended or time.time()) - state.began, 0))
-    word = {"running": f"running for {took}", "cut off": "cut off while it was submitted"}
+    word = {"running": f"running for {took}", "interrupted": "interrupted while it was submitted"}
     how = word.get(state.word, f"{state.word} after {took}")
     return f"{state.run_id}: {how}, {done:,} of {count(total, 'target')} done"
 
@@ -130,6 +131,6 @@ def print_summary(state: RunState, log: Sequence[str], run: str) -> None:
             err.print(f"  | {line}")
         err.print(f"all of its log:     rvrun logs {run} {state.failure.target}")
         err.print(f"to try it again:    rvrun retry {run}")
-    if state.word == "cut off":
+    if state.word == "interrupted":
         err.print("to go on with it, type the command again that submitted it")
     err.print(Text(_headline(state), WORDS.get(state.word, "bold red")))

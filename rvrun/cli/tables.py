@@ -14,7 +14,7 @@ from rich.text import Text
 from rvrun.model import NeedKind, Plan, Stage
 from rvrun.rundir.freshness import StageStatus
 from rvrun.rundir.summary import Failure, Outcome, tail
-from rvrun.settings.schema import Option
+from rvrun.settings.layers import Option
 from rvrun.text import count, duration, title
 
 LOG_LINES = 20

@@ -9,19 +9,24 @@ from typing import Annotated, cast
 
 import typer
 
-from rvrun import paths
+from rvrun import paths, prepare
 from rvrun.cli import compare
 from rvrun.cli import options as common
 from rvrun.cli.detached import submit
 from rvrun.cli.messages import say
-from rvrun.cli.options import Common, Prepared, Request, prepare, prepare_all
-from rvrun.errors import DONE, FAILED, INTERRUPTED, check_known
+from rvrun.cli.options import Common
+from rvrun.errors import DONE, FAILED, INTERRUPTED
 from rvrun.plan.graph import to_dot, to_mermaid, to_svg
+from rvrun.prepare import Prepared, Request
 from rvrun.rundir import files as rundir
 from rvrun.rundir.summary import Outcome, program
-from rvrun.runners.protocol import Local, Reporter, as_remote, runner_names
-from rvrun.settings import schema as settings
+from rvrun.runners.protocol import LocalRunner
+from rvrun.runners.registry import DEFAULT, as_detached, find_runner
+from rvrun.runners.run import Reporter
+from rvrun.settings import layers
+from rvrun.settings.schema import MachineSettings, key_of
 from rvrun.worker import target as worker
+from rvrun.worker.call import Call
 
 
 def run(
@@ -77,30 +82,37 @@ def run(
     """
     from rvrun.cli.tables import print_outcome, print_plan
 
-    if debug and runner != "inprocess":
-        raise common.BadOption(f"--pdb needs all in one process: rvrun run inprocess, not {runner}")
-    request = Request(
+    found = find_runner(runner)
+    if debug and not found.CAPABILITIES.has_debugger:
+        raise common.BadOption(f"--pdb requires a runner with a debugger, and `{runner}` has none")
+    request = common.request(
+        context.obj,
         config=config,
+        runner=runner,
         commands=commands,
         splits=splits,
         args=args,
         out=out,
-        flags={"local.jobs": jobs, "local.gpu_slots": gpu_slots, "templates": templates},
+        flags={
+            key_of(MachineSettings, "jobs"): jobs,
+            key_of(MachineSettings, "gpu_slots"): gpu_slots,
+            "templates": templates,
+        },
         keep_going=keep_going,
         force=always_make,
         debug=debug,
         name=run_name,
     )
-    prepared = prepare(runner, request, context.obj)
-    remote = as_remote(prepared.runner)
+    prepared = common.prepared(request)
+    remote = as_detached(prepared.runner)
     given = (
         {"--wait": wait, "--run-name": run_name}
         if remote is None
         else {"--jobs": jobs, "--keep-going": keep_going, "--gpu-slots": gpu_slots}
     )
-    where = "on AWS" if remote is None else "on this machine"
+    kind = "detached runners" if remote is None else "runners on this machine"
     for option in (option for option, value in given.items() if value):
-        raise common.BadOption(f"{option} is for runs {where}, and `{runner}` is none of them")
+        raise common.BadOption(f"{option} only works with {kind}, and `{runner}` is not one")
     if context.obj.verbose:
         _say_settings(request, context.obj)
     if dry_run:
@@ -109,15 +121,15 @@ def run(
         raise typer.Exit(DONE)
     if remote is not None:
         raise typer.Exit(submit(prepared, remote, context.obj, wait=wait))
-    outcome = _carry_out(prepared, _reporter(runner, context.obj))
+    outcome = _carry_out(prepared, _reporter(found.CAPABILITIES.isolated, context.obj))
     if not context.obj.quiet or _exit_code(outcome) != DONE:
-        logs = "" if runner == "inprocess" else f"{prepared.run.out}/{paths.LOGS}"
+        logs = f"{prepared.run.out}/{paths.LOGS}" if found.CAPABILITIES.isolated else ""
         print_outcome(outcome, logs, again=shlex.join([*program(), *sys.argv[1:]]))
     raise typer.Exit(_exit_code(outcome))
 
 
 def _say_settings(request: Request, said: Common) -> None:
-    for option in settings.options(request.flags, said.profile):
+    for option in layers.options(request.flags, said.profile):
         if option.origin != "default":
             say(f"{option.key} = {option.value} ({option.origin})")
 
@@ -127,17 +139,17 @@ def _carry_out(prepared: Prepared, reporter: Reporter) -> Outcome:
     with rundir.locked(run_dir):
         statuses = prepared.statuses()
         rundir.write(run_dir, prepared.files, prepared.owned)
-        return cast(Local, prepared.runner).run(prepared.run, statuses, reporter)
+        return cast(LocalRunner, prepared.runner).run(prepared.run, statuses, reporter)
 
 
-def _reporter(runner: str, said: Common) -> Reporter:
+def _reporter(is_isolated: bool, said: Common) -> Reporter:
     from rvrun.cli.progress import Bars, Headings, Lines, Silent
     from rvrun.cli.tables import console
 
     err = console(err=True)
     if said.quiet:
         return Silent()
-    if runner == "inprocess":
+    if not is_isolated:
         return Headings(err)
     if said.verbose or not err.is_terminal:
         return Lines(err, starts=bool(said.verbose))
@@ -164,16 +176,17 @@ def render(
 
     - `rvrun render local my_config.py --splits 8 --out runs/big && make -j8 -C runs/big`
     """
-    request = Request(
+    request = common.request(
+        context.obj,
         config=config,
+        runner=runner,
         commands=commands,
         splits=splits,
         args=args,
         out=out,
         flags={"templates": templates},
     )
-    prepared = prepare(runner, request, context.obj)
-    _write(prepared, context.obj)
+    _write(common.prepared(request), context.obj)
 
 
 def plan(
@@ -220,7 +233,8 @@ def plan(
 
     if check is not None and out is not None:
         raise common.BadOption("--check and --out go to different directories; give one of them")
-    request = Request(
+    request = common.request(
+        context.obj,
         config=config,
         commands=commands,
         splits=splits,
@@ -232,13 +246,14 @@ def plan(
     form = compare.chosen_format(as_json, as_markdown, as_github)
     if check is None and form is not compare.Format.TEXT:
         raise common.BadOption(f"--{form} is for what differs; give --check DIR too")
-    prepared = prepare_all(runners or ["local"], request, context.obj)
+    prepared = prepare.prepare_all(runners or [DEFAULT], request)
+    common.warn_all(prepared)
     if check is not None:
-        raise typer.Exit(compare.check_saved(common.kept(prepared), form, quiet=context.obj.quiet))
+        raise typer.Exit(compare.check_saved(prepare.kept(prepared), form, quiet=context.obj.quiet))
     statuses = prepared.statuses()
     print_plan(prepared.run.plan, statuses, compare.reasons(prepared, statuses))
     if out is not None:
-        _write(common.kept(prepared), context.obj)
+        _write(prepare.kept(prepared), context.obj)
 
 
 def _write(prepared: Prepared, said: Common) -> None:
@@ -275,9 +290,11 @@ def graph(
     - `rvrun graph my_config.py --splits 8`
     - `rvrun graph my_config.py -f svg > plan.svg`
     """
-    request = Request(config=config, commands=commands, splits=splits, args=args)
+    request = common.request(
+        context.obj, config=config, commands=commands, splits=splits, args=args
+    )
     drawn = {GraphFormat.MERMAID: to_mermaid, GraphFormat.DOT: to_dot, GraphFormat.SVG: to_svg}
-    print(drawn[form](prepare("local", request, context.obj).run.plan), end="")
+    print(drawn[form](common.prepared(request).run.plan), end="")
 
 
 def config(context: typer.Context) -> None:
@@ -288,7 +305,7 @@ def config(context: typer.Context) -> None:
     """
     from rvrun.cli.tables import print_options
 
-    print_options(settings.options(profile=context.obj.profile))
+    print_options(layers.options(profile=context.obj.profile))
 
 
 class Shell(enum.StrEnum):
@@ -325,14 +342,14 @@ def run_command(
         int | None, typer.Option("--num-splits", metavar="N", help="Of how many splits.")
     ] = None,
     runner: Annotated[
-        str, typer.Option("--runner", metavar="NAME", help="The runner that started this.")
-    ] = "local",
+        str | None, typer.Option("--runner", metavar="NAME", help="The runner that started this.")
+    ] = None,
     torchrun: Annotated[
         str | None,
         typer.Option(
             "--torchrun",
             metavar="P",
-            help="With `sagemaker`: under torchrun, with P processes on each instance, or `gpu`.",
+            help="Run under torchrun, with P processes on each host of the job, or `gpu`.",
         ),
     ] = None,
 ) -> None:
@@ -340,6 +357,5 @@ def run_command(
 
     - `rvrun run_command runs/tiny/config/tiny.json count --split-ind 3 --num-splits 4`
     """
-    check_known("runner", runner, runner_names())
-    call = worker.Call(config, command, split_ind, num_splits, runner=runner, torchrun=torchrun)
+    call = Call(config, command, split_ind, num_splits, runner=runner, torchrun=torchrun)
     raise typer.Exit(worker.run_command(call))

@@ -1,11 +1,11 @@
-"""What was submitted to AWS: a folder for each run, below `submitted/` of its run directory.
+"""The ledger of a detached run: a folder for each run, below `submitted/` of its run directory.
 
-run.json         what the run is: its runner, when it began, whose account
+run.json         its runner, when it began, and what else the runner must know of it
 round-1/…        the rendered files as they were submitted; round-2 and so on are retries
-events.jsonl     a line for each intention before its call, and for what came of it after
+events.jsonl     a line for each intention before its call, and for its outcome after
 
-Lines are only ever added, each by one write that is on the disk before anything else is done. So
-whatever dies whenever, a call that was made has at least its intention here.
+Lines are only ever added, each by one write that is on disk before anything else is done. So
+whatever dies at whatever time, every call that was made has at least its intention here.
 """
 
 from __future__ import annotations
@@ -15,46 +15,43 @@ import json
 import os
 import pathlib
 import re
+import secrets
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
 
 from rvrun import paths
-from rvrun.aws.client import Account, token
-from rvrun.errors import RvrunError
+from rvrun.errors import Problem, RvrunError
 from rvrun.rundir import records as record
 from rvrun.rundir.files import write
 
 RUN_FILE = "run.json"
 EVENTS = "events.jsonl"
-#: Lines that all runners have.
+#: Events that every runner notes.
 INTENDED, SUBMITTED, CANCELLED = "intended", "submitted", "cancelled"
 LATEST = "@latest"
-#: Where run directories are, unless said otherwise.
+#: The folder of run directories, by default.
 RUNS = "runs"
 VERSION = 1
-#: What is added to a run's name to tell it from others of the same name.
+#: How many characters a run's id has more than its name.
 ID_EXTRA = len("-20260102-030405-abcd")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
-class NoRun(RvrunError):
-    """A run that is not there, or a name that means several."""
+class NoRun(Problem):
+    """A run that does not exist, or a name that fits several."""
 
 
 class BadRunName(RvrunError):
-    """A name that cannot stand in the names of jobs."""
+    """A name that cannot be part of the names of jobs."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __str__(self) -> str:
-        return (
-            f"run name {self.name!r} cannot be used: use letters a-z, digits, `_` and `-`, a "
-            "letter or digit first"
-        )
+    name: str
+    template = (
+        "run name {name!r} is not valid: use letters a-z, digits, `_` and `-`, and begin with a "
+        "letter or digit"
+    )
 
 
 @attrs.frozen
@@ -70,7 +67,7 @@ class Ledger:
 
     @property
     def handle(self) -> str:
-        """What to type for it in the current folder: its id, or its folder if that finds it not."""
+        """What to type for it in the current folder: its id if that finds it, else its folder."""
         folder = os.path.relpath(self.folder)
         root, *rest = pathlib.PurePath(folder).parts
         return self.run_id if root == RUNS and len(rest) == 3 else folder
@@ -81,49 +78,43 @@ class Ledger:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is in run.json."""
+        """What run.json says. Raises `NoRun` if it cannot be read."""
         try:
             facts = json.loads((self.folder / RUN_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise NoRun(
-                f"{self.folder} is no run: its {RUN_FILE} cannot be read ({error})"
+                f"{self.folder} is not a run: its {RUN_FILE} cannot be read ({error})"
             ) from None
         if not isinstance(facts, dict) or facts.get("rvrun_run") != VERSION:
-            raise NoRun(f"{self.folder} is a run of another version than this rvrun reads")
+            raise NoRun(f"{self.folder} was written by another version of rvrun; use that version")
         return facts
 
     @property
     def runner(self) -> str:
         return str(self.facts["runner"])
 
-    @property
-    def account(self) -> Account:
-        """Where it was submitted."""
-        facts = self.facts
-        return Account(profile=facts.get("profile"), region=facts.get("region"))
-
     def note(self, event: str, **facts: Any) -> None:
-        """Add a line, on the disk when this returns."""
+        """Add an event; it is on disk when this returns."""
         line = {"event": event, "time": _now().isoformat(timespec="milliseconds"), **facts}
         with self._lock:
             record.append(str(self.folder / EVENTS), line, sync=True)
 
     def events(self, *kinds: str) -> Iterator[dict[str, Any]]:
-        """Its lines, the oldest first; with `kinds` only these."""
+        """Yield its events, the oldest first; with `kinds` only these."""
         for line in record.read(str(self.folder / EVENTS)):
             if not kinds or line.get("event") in kinds:
                 yield line
 
     def has(self, kind: str) -> bool:
-        """Whether such an event was noted."""
+        """Whether it has an event of that kind."""
         return any(self.events(kind))
 
     def round_folder(self, number: int) -> pathlib.Path:
-        """Where the files of a round are; the first is 1."""
+        """Return the folder of a round's files; the first round is 1."""
         return self.folder / f"round-{number}"
 
     def round_files(self, number: int) -> dict[str, str]:
-        """The texts of the files of a round, by relative path."""
+        """Return the contents of a round's files, by relative path."""
         folder = self.round_folder(number)
         return {
             path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
@@ -133,18 +124,18 @@ class Ledger:
 
     @property
     def num_rounds(self) -> int:
-        """How many rounds were begun: one, and one for each retry."""
+        """How many rounds it has: one, and one for each retry."""
         return sum(1 for _ in self.rounds())
 
     def rounds(self) -> Iterator[int]:
-        """The numbers of the rounds."""
+        """Yield the numbers of the rounds."""
         number = 1
         while self.round_folder(number).is_dir():
             yield number
             number += 1
 
     def add_round(self, files: Mapping[str, str]) -> int:
-        """Keep the files of one more round, all of them or none; its number."""
+        """Add a round with these files, all of them or none; return its number."""
         number = self.num_rounds + 1
         new = self.folder / f".round-{number}"
         write(new, files)
@@ -153,28 +144,34 @@ class Ledger:
 
 
 def create(
-    run_dir: pathlib.Path, name: str, runner: str, account: Account, files: Mapping[str, str]
+    run_dir: pathlib.Path,
+    name: str,
+    runner: str,
+    files: Mapping[str, str],
+    facts: Mapping[str, Any],
 ) -> Ledger:
-    """The ledger of a new run called `name`, with the files of its first round."""
-    run_id = f"{name}-{_now():%Y%m%d-%H%M%S}-{token(4)}"
+    """Create the ledger of a new run called `name`, with the files of its first round.
+
+    - `facts`: what else its runner must know of the run later, as JSON values.
+    """
+    run_id = f"{name}-{_now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     folder = run_dir / paths.SUBMITTED / run_id
     new = folder.with_name(f".{run_id}")
-    facts = {
+    own = {
         "rvrun_run": VERSION,
         "runner": runner,
-        # So precisely that runs after each other are in order.
+        # Precise enough to keep runs that follow each other in order.
         "began": _now().isoformat(timespec="microseconds"),
-        "profile": account.profile,
-        "region": account.region_in_force,
     }
-    write(new, {RUN_FILE: json.dumps(facts, indent=2) + "\n"})
+    write(new, {RUN_FILE: json.dumps({**own, **facts}, indent=2) + "\n"})
     write(new / "round-1", files)
+    # Renamed last: a ledger is there with all its files, or not at all.
     new.rename(folder)
     return Ledger(folder)
 
 
 def run_name(run_dir: str, given: str | None) -> str:
-    """The name of a run: as given, else after its run directory. Raises `BadRunName`."""
+    """Return the name of a run: as given, else after its run directory. Raises `BadRunName`."""
     if given is not None:
         if not _NAME.fullmatch(given):
             raise BadRunName(given)
@@ -184,58 +181,53 @@ def run_name(run_dir: str, given: str | None) -> str:
 
 
 def ledgers(run_dir: pathlib.Path) -> list[Ledger]:
-    """The runs of a run directory, the oldest first."""
+    """Return the runs of a run directory, the oldest first."""
     folders = (run_dir / paths.SUBMITTED).glob(f"[!.]*/{RUN_FILE}")
     return _by_age(Ledger(path.parent) for path in folders)
 
 
 def last(run_dir: pathlib.Path, runner: str) -> Ledger | None:
-    """The latest run of a run directory on `runner`; None where there is none."""
-    found = [ledger for ledger in ledgers(run_dir) if ledger.runner == runner]
-    return found[-1] if found else None
+    """Return the latest run of a run directory on `runner`, or None."""
+    matching = [ledger for ledger in ledgers(run_dir) if ledger.runner == runner]
+    return matching[-1] if matching else None
 
 
 def all_ledgers(root: pathlib.Path) -> list[Ledger]:
-    """The runs of all run directories in `root`, the oldest first."""
+    """Return the runs of all run directories in `root`, the oldest first."""
     folders = sorted(path for path in root.glob("*") if path.is_dir()) if root.is_dir() else []
     return _by_age(ledger for folder in folders for ledger in ledgers(folder))
 
 
-def _by_age(found: Iterable[Ledger]) -> list[Ledger]:
-    return sorted(found, key=lambda ledger: (ledger.facts["began"], ledger.run_id))
+def _by_age(unsorted: Iterable[Ledger]) -> list[Ledger]:
+    return sorted(unsorted, key=lambda ledger: (ledger.facts["began"], ledger.run_id))
 
 
 def find(run: str, root: pathlib.Path) -> Ledger:
-    """The run that `run` names: an id or the beginning of one, `@latest`, or a run directory.
+    """Find the run that `run` names: an id or its beginning, `@latest`, or a run directory.
 
-    Ids are looked for in the run directories in `root`. Of a run directory it is the latest run.
+    Ids are searched in the run directories in `root`; a run directory names its latest run.
     Raises `NoRun`.
     """
-    path, known = pathlib.Path(run), all_ledgers(root)
+    path, runs = pathlib.Path(run), all_ledgers(root)
     if run == LATEST:
-        if not known:
+        if not runs:
             raise NoRun(f"nothing was submitted from the run directories in {root}")
-        return known[-1]
+        return runs[-1]
     if (path / RUN_FILE).exists():
         return Ledger(path)
     if own := ledgers(path):
         return own[-1]
-    matching = _named(run, known)
+    exact = [ledger for ledger in runs if ledger.run_id == run]
+    matching = exact or [ledger for ledger in runs if ledger.run_id.startswith(run)]
     if len(matching) == 1:
         return matching[0]
     if matching:
-        several = ", ".join(ledger.run_id for ledger in matching)
-        raise NoRun(f"`{run}` may be {several}; type more of it")
+        ids = ", ".join(ledger.run_id for ledger in matching)
+        raise NoRun(f"`{run}` is ambiguous: {ids}; type more of the id")
     if path.is_dir():
         raise NoRun(f"nothing was submitted from {run}")
-    last = f"; the latest is {known[-1].run_id}" if known else ""
-    raise NoRun(f"no run `{run}` in the run directories in {root}{last}; see `rvrun list`")
-
-
-def _named(run: str, known: Sequence[Ledger]) -> list[Ledger]:
-    """That of the id `run`, else those whose ids begin with it."""
-    exact = [ledger for ledger in known if ledger.run_id == run]
-    return exact or [ledger for ledger in known if ledger.run_id.startswith(run)]
+    latest = f"; the latest is {runs[-1].run_id}" if runs else ""
+    raise NoRun(f"no run `{run}` in the run directories in {root}{latest}; see `rvrun list`")
 
 
 def _now() -> dt.datetime:

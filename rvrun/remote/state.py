@@ -1,4 +1,4 @@
-"""How a run on AWS stands, whatever runs it: what its runners tell and its verbs show."""
+"""The state of a detached run: what its runner reports and the verbs show."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Protocol
 
 import attrs
 
-from rvrun.errors import RvrunError
-
 
 class State(enum.StrEnum):
     """What a target waits for, or how it ended.
 
-    - PENDING: for what it needs. RUNNABLE: for a machine. GONE: AWS knows it no more.
+    - PENDING: waits for what it needs. RUNNABLE: waits for a machine.
+    - GONE: its service no longer knows it.
     """
 
     PENDING = "pending"
@@ -26,6 +25,7 @@ class State(enum.StrEnum):
     GONE = "gone"
 
 
+#: The states of targets that will not change any more.
 OVER = (State.SUCCEEDED, State.FAILED, State.GONE)
 
 
@@ -34,8 +34,8 @@ class StageState:
     """How many targets of a stage are in which state.
 
     - `began`, `ended`: when its first target started and its last one stopped, in seconds since
-      1970; None where that was not yet.
-    - `stuck`: what AWS says about why a runnable one does not start.
+      1970; None if that has not happened yet.
+    - `stuck`: why a runnable target does not start, in the service's words.
     """
 
     name: str
@@ -60,7 +60,7 @@ class StageState:
 class RemoteFailure:
     """The first target that failed.
 
-    - `reason`: what AWS says about it. `exit_code`: None where its process did not even start.
+    - `reason`: the service's words. `exit_code`: None if its process did not even start.
     """
 
     target: str
@@ -70,10 +70,11 @@ class RemoteFailure:
 
 @attrs.frozen(kw_only=True)
 class RunState:
-    """How a run stands.
+    """The state of a run.
 
     - `submitted`: whether all of it was submitted. `cancelled`: whether it was cancelled.
-    - `began`: when it was submitted; `ended`: when its last target stopped, None while it runs.
+    - `began`: when it was submitted. `ended`: when its last target stopped; None while it runs.
+      Both in seconds since 1970.
     """
 
     run_id: str
@@ -100,9 +101,9 @@ class RunState:
 
     @property
     def word(self) -> str:
-        """In one word."""
+        """The state of the whole run: `running`, `succeeded`, ..."""
         if not self.submitted and not self.cancelled:
-            return "cut off"
+            return "interrupted"
         if not self.is_over:
             return "running"
         if self.cancelled:
@@ -112,72 +113,13 @@ class RunState:
         return "gone" if self.count(State.GONE) else "succeeded"
 
 
-class StillGoing(RvrunError):
-    """A run that must have ended first; `run` is what to type for it."""
-
-    def __init__(self, run: str) -> None:
-        self.run = run
-
-    def __str__(self) -> str:
-        return (
-            f"run {self.run} is still going; see `rvrun status {self.run}`, wait for it, or "
-            f"`rvrun cancel {self.run}`"
-        )
-
-
-class CutOff(RvrunError):
-    """A run that was cut off while it was submitted, in the way of another."""
-
-    def __init__(self, run: str) -> None:
-        self.run = run
-
-    def __str__(self) -> str:
-        return (
-            f"run {self.run} was cut off while it was submitted, and what would be submitted "
-            f"now is not the same; `rvrun cancel {self.run}` ends what is there of it"
-        )
-
-
-class NothingToRetry(RvrunError):
-    """A run in which nothing failed."""
-
-    def __init__(self, run: str) -> None:
-        self.run = run
-
-    def __str__(self) -> str:
-        return f"nothing of run {self.run} failed, so there is nothing to retry"
-
-
-class NotSubmitted(RvrunError):
-    """A run that was cut off while it was submitted, to be retried."""
-
-    def __init__(self, run: str) -> None:
-        self.run = run
-
-    def __str__(self) -> str:
-        return (
-            f"run {self.run} was cut off while it was submitted; type the command again that "
-            f"submitted it to go on, or `rvrun cancel {self.run}` to end what is there of it"
-        )
-
-
-class Forgotten(RvrunError):
-    """A run so old that AWS does not tell any more what of it failed."""
-
-    def __init__(self, run: str) -> None:
-        self.run = run
-
-    def __str__(self) -> str:
-        return f"AWS no longer knows all jobs of run {self.run}, so begin a new one: rvrun run"
-
-
-class Told(Protocol):
-    """Is told how the work on a run's jobs goes."""
+class Progress(Protocol):
+    """A callback for the progress of work on a run's jobs."""
 
     def __call__(self, done: int, total: int) -> None:
-        """So many of so many are done."""
+        """`done` of `total` jobs are done."""
 
 
-def moment(text: str) -> float:
-    """A time as ledgers have it, in seconds since 1970."""
+def timestamp(text: str) -> float:
+    """Parse a ledger's time; return seconds since 1970."""
     return dt.datetime.fromisoformat(text).timestamp()

@@ -1,90 +1,88 @@
-"""What of a pipeline travels to jobs on other machines: its config, and the loose file of its code.
+"""What jobs on other machines read of a pipeline: its config, and the loose file of its code.
 
-Both go below the pipeline's `root_uri`, named by the digest of their content: so a job that starts
-late reads what it was submitted with, whatever was changed meanwhile. Pure.
+Both go below the pipeline's `root_uri`, named by a digest of their content: a job that starts late
+reads what it was submitted with, whatever has changed since. Rendering is pure; `save` writes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
-from rvrun.adapters import registry as foreign
+from rvrun.adapters import registry as adapters
+from rvrun.adapters.protocol import Adapter
 from rvrun.aws import storage
-from rvrun.aws.client import Account
+from rvrun.environment import VERBOSITY
 from rvrun.errors import RvrunError
-from rvrun.load.source import LoadedPipeline
 from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, Stage
+from rvrun.pipelines.declare import LoadedPipeline
 from rvrun.render.files import to_text
 from rvrun.settings.schema import Worker
-from rvrun.worker.target import VERBOSITY
 
-#: Digits of a digest in a name.
+#: Hex digits of a digest in a name.
 DIGITS = 16
 
 
 class LocalRoot(RvrunError):
-    """Pipelines whose root no other machine can reach."""
+    """Pipelines whose root other machines cannot reach."""
 
-    def __init__(self, roots: Mapping[str, str], runner: str) -> None:
-        self.roots = roots
-        self.runner = runner
+    roots: Mapping[str, str]
+    runner: str
+    fix = f"change `root_uri` to a URI such as {storage.S3}BUCKET/FOLDER"
 
     def __str__(self) -> str:
-        listed = ", ".join(f"`{name}` has {root or '.'}" for name, root in self.roots.items())
+        roots = ", ".join(f"`{name}` has {root or '.'}" for name, root in self.roots.items())
         return (
-            f"jobs of {self.runner} run on other machines, which reach {storage.S3} URIs but no "
-            f"folder of this one: {listed} for `root_uri`; give such as s3://BUCKET/FOLDER"
+            f"jobs of {self.runner} run on other machines, which reach {storage.S3} URIs but not "
+            f"the folders of this one: {roots} as `root_uri`; use one such as "
+            f"{storage.S3}BUCKET/FOLDER"
         )
 
 
 class NeedsPlugin(RvrunError):
-    """Another system's config whose class is in a loose file, which its worker cannot read."""
+    """Another system's config whose class is in a loose file, which its worker ignores."""
 
-    def __init__(self, name: str, source: str) -> None:
-        self.name = name
-        self.source = source
-
-    def __str__(self) -> str:
-        return (
-            f"pipeline `{self.name}` has a class that is in {self.source}, which jobs elsewhere "
-            "cannot import; put it into a plugin that is installed in their image"
-        )
+    name: str
+    source: str
+    template = (
+        "pipeline `{name}` has a class in {source}, which jobs on other machines cannot import; "
+        "move it into a plugin that is installed in their image"
+    )
 
 
 @attrs.frozen(kw_only=True)
-class Shipment:
-    """What travels of one pipeline.
+class Upload:
+    """What jobs read of one pipeline.
 
-    - `config_uri`: where its jobs read their config. `files`: the text by URI.
-    - `adapter`: of the system whose config it is; None for rvrun's.
-    - `own_worker`: whether that system's own worker runs its targets.
-    - `digest`: of such a config, whose URI does not tell what is there; else empty.
+    - `config_uri`: where they read the config. `files`: the content to upload, by URI.
+    - `adapter`: of the system whose config it is; None for rvrun's own.
+    - `own_worker`: whether that system's own worker runs the targets.
+    - `digest`: of such a config, whose URI does not depend on its content; else empty.
     """
 
     config_uri: str
     files: Mapping[str, str]
-    adapter: foreign.Adapter | None = attrs.field(default=None, eq=False)
+    adapter: Adapter | None = attrs.field(default=None, eq=False)
     own_worker: bool = True
     digest: str = ""
 
     @property
-    def own_adapter(self) -> foreign.Adapter | None:
-        """The adapter of the system whose own worker is to run its targets; None for rvrun's."""
+    def own_adapter(self) -> Adapter | None:
+        """The adapter of the system whose own worker runs the targets; None if rvrun's does."""
         return self.adapter if self.own_worker else None
 
     def argv(
         self, stage: Stage, runner: str, split_ind: int | None = None, verbosity: int = 0
     ) -> list[str]:
-        """The command line of a target of `stage`.
+        """Return the command line of a target of `stage`.
 
-        Of a split one without `split_ind` the worker finds out itself which split is its own.
-        Another system's worker is told `verbosity` here, rvrun's in its environment: see `told`.
-        It is told neither profile nor folder of temporary files, which are of this machine: the
-        profile's settings are saved with the config, and images have a TMPDIR of their own.
+        Without `split_ind`, the worker of a split stage determines its split itself. Another
+        system's worker gets `verbosity` here, rvrun's in its `environment`. Neither gets a
+        profile or a temporary folder, which belong to this machine: the profile's settings are
+        saved with the config, and images have a TMPDIR of their own.
         """
         if (adapter := self.own_adapter) is not None:
             return adapter.argv(
@@ -97,82 +95,89 @@ class Shipment:
             )
         return rvrun_argv(self.config_uri, stage, runner, split_ind)
 
-    def told(self, argv: Sequence[str], verbosity: int) -> dict[str, str]:
-        """The environment variables of a target that is run by `argv`."""
+    def environment(self, argv: Sequence[str], verbosity: int) -> dict[str, str]:
+        """Return the environment variables of a target that `argv` runs."""
         is_needed = verbosity and self.adapter is not None and is_rvrun(argv)
         return {VERBOSITY: str(verbosity)} if is_needed else {}
 
 
 def rvrun_argv(config_uri: str, stage: Stage, runner: str, split_ind: int | None) -> list[str]:
-    """The command line of rvrun's own worker; as `Shipment.argv`."""
-    said = {CONFIG: config_uri, NUM_SPLITS: str(stage.num_splits), SPLIT_IND: str(split_ind)}
-    left_out = ("--split-ind", SPLIT_IND) if split_ind is None else ()
-    words = [said.get(word, word) for word in stage.argv if word not in left_out]
+    """Return the command line of rvrun's own worker; see `Upload.argv`."""
+    values = {CONFIG: config_uri, NUM_SPLITS: str(stage.num_splits), SPLIT_IND: str(split_ind)}
+    omitted = ("--split-ind", SPLIT_IND) if split_ind is None else ()
+    words = [values.get(word, word) for word in stage.argv if word not in omitted]
     return [*words, "--runner", runner]
 
 
 def is_rvrun(argv: Sequence[str]) -> bool:
-    """Whether a command line is one of rvrun's own worker."""
+    """Whether a command line runs rvrun's own worker."""
     return argv[0] == "rvrun"
 
 
 def check_roots(pipelines: Sequence[LoadedPipeline], runner: str) -> None:
-    """Raise `LocalRoot` unless all roots are on S3."""
-    local = {each.name: each.root_uri for each in pipelines if not storage.is_on_s3(each.root_uri)}
+    """Raise `LocalRoot` unless other machines can reach all roots."""
+    local = {p.name: p.root_uri for p in pipelines if not storage.is_on_s3(p.root_uri)}
     if local:
         raise LocalRoot(local, runner)
 
 
-def ship(pipeline: LoadedPipeline, worker: Worker = "own") -> Shipment:
-    """What travels of `pipeline`, whose targets `worker` runs if it is another system's.
+def plan_upload(pipeline: LoadedPipeline, worker: Worker = "own") -> Upload:
+    """Return what jobs read of `pipeline`; `worker` runs its targets if it is another system's.
 
-    Its config does not travel yet; see `save`.
+    Raises `NeedsPlugin` or `CannotReach`.
     """
-    adapter = foreign.of_document(pipeline.document)
+    adapter = adapters.of_document(pipeline.document)
     if adapter is not None:
         if pipeline.document.get("source"):
             raise NeedsPlugin(pipeline.name, pipeline.document["source"])
-        return Shipment(
+        # Saved by `save_configs`, not uploaded: its URI is that system's to choose.
+        return Upload(
             config_uri=adapter.config_uri(pipeline.document),
             files={},
             adapter=adapter,
             own_worker=worker == "own",
-            digest=digits(to_text(pipeline.document).encode()),
+            digest=short_digest(to_text(pipeline.document).encode()),
         )
     folder = storage.join(pipeline.root_uri, "rvrun")
     files: dict[str, str] = {}
     document = pipeline.document
     if pipeline.code is not None:
-        name = os.path.basename(document["source"])
-        code_uri = storage.join(folder, "code", digits(pipeline.code), name)
-        files[code_uri] = _decoded(pipeline.code, document["source"])
+        source = document["source"]
+        code_uri = storage.join(
+            folder, "code", short_digest(pipeline.code), os.path.basename(source)
+        )
+        files[code_uri] = _decode(pipeline.code, source)
         document = {**document, "source": code_uri}
     text = to_text(document)
-    name = f"{pipeline.name}-{digits(text.encode())}.json"
-    config_uri = storage.join(folder, "config", name)
-    return Shipment(config_uri=config_uri, files={**files, config_uri: text})
+    config_name = f"{pipeline.name}-{short_digest(text.encode())}.json"
+    config_uri = storage.join(folder, "config", config_name)
+    return Upload(config_uri=config_uri, files={**files, config_uri: text})
 
 
-def _decoded(code: bytes, source: str) -> str:
+def _decode(code: bytes, source: str) -> str:
     try:
         return code.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise storage.CannotReach(source, f"is not UTF-8 ({error}); save it so") from None
+        raise storage.CannotReach(source, f"is not UTF-8 ({error}); save it as UTF-8") from None
 
 
-def save(pipelines: Iterable[LoadedPipeline], account: Account) -> None:
-    """Save the configs of other systems where their own workers look for them.
+def upload_paths(uris: Sequence[str] | Mapping[str, str], folder: str) -> dict[str, str]:
+    """Return where, below `folder` of a run directory, the content of each URI is rendered."""
+    return {uri: f"{folder}/uploads/{uri.rpartition('/rvrun/')[2]}" for uri in uris}
 
-    They hold what depends on this machine, so they are no part of what is rendered.
+
+def foreign_configs(pipelines: Sequence[LoadedPipeline]) -> dict[str, str]:
+    """Return the configs of other systems by the URI where their own workers read them.
+
+    They contain settings of this machine, so they are not part of what is rendered.
     """
-    saved = (
+    return dict(
         adapter.saved(pipeline.document)
         for pipeline in pipelines
-        if (adapter := foreign.of_document(pipeline.document)) is not None
+        if (adapter := adapters.of_document(pipeline.document)) is not None
     )
-    storage.write_all({uri: text.encode() for uri, text in saved}, account)
 
 
-def digits(content: bytes) -> str:
-    """The beginning of the SHA-256 of `content`, in hex."""
+def short_digest(content: bytes) -> str:
+    """Return the beginning of the SHA-256 of `content`, in hex."""
     return hashlib.sha256(content).hexdigest()[:DIGITS]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rvrun import paths
-from rvrun.load.source import LoadedPipeline
 from rvrun.model import Plan
 from rvrun.pipelines.config_keys import narrow
+from rvrun.pipelines.declare import LoadedPipeline
 from rvrun.plan.serialize import plan_to_json
 
 #: What runs leave in a run directory, beside what is rendered.

@@ -6,53 +6,62 @@ import functools
 import os
 from typing import Any
 
+import attrs
 import jinja2
 
 from rvrun.errors import RvrunError
-from rvrun.render.quote import for_json, for_recipe, for_shell
+from rvrun.render.quote import for_json, for_recipe
 
 
 class BadTemplate(RvrunError):
-    """A template of the user's that is not there, or that Jinja refuses."""
+    """A user's template that does not exist, or that Jinja refuses."""
 
-    def __init__(self, name: str, problem: str) -> None:
-        self.name = name
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"template {self.name}: {self.problem}"
+    name: str
+    problem: str
+    template = "template {name}: {problem}"
 
 
-def render(template: str, folder: str | None = None, **values: Any) -> str:
-    """`template` (such as `Makefile.j2`) rendered with `values`.
+@attrs.frozen
+class Template:
+    """A template of rvrun's or a runner's: `name` in `folder` of an installed package."""
 
-    It is looked for in `folder`, the user's own templates, before those of the package. A name
-    that the template uses and `values` lacks is an error, never an empty text.
+    package: str
+    folder: str
+    name: str
+
+
+def render(template: Template, user_folder: str | None = None, **values: Any) -> str:
+    """Render `template` with `values`.
+
+    A file of the same name in `user_folder` replaces the template. A name that the template uses
+    and `values` lacks is an error, never an empty string.
+
+    Raises `BadTemplate`.
     """
-    if folder is not None and not os.path.isdir(folder):
-        raise BadTemplate(folder, "there is no such folder")
+    if user_folder is not None and not os.path.isdir(user_folder):
+        raise BadTemplate(user_folder, "there is no such folder")
+    name = template.name
+    environment = _environment(template.package, template.folder, user_folder)
     try:
-        return _environment(folder).get_template(template).render(**values)
+        return environment.get_template(name).render(**values)
     except jinja2.TemplateSyntaxError as error:
-        raise BadTemplate(f"{error.filename or template}:{error.lineno}", str(error)) from error
+        raise BadTemplate(f"{error.filename or name}:{error.lineno}", str(error)) from error
     except jinja2.TemplateError as error:
-        raise BadTemplate(template, str(error)) from error
+        raise BadTemplate(name, str(error)) from error
 
 
 @functools.lru_cache(maxsize=8)
-def _environment(folder: str | None) -> jinja2.Environment:
-    folders = ("local", "batch", "sagemaker")
-    own = jinja2.ChoiceLoader([jinja2.PackageLoader("rvrun.templates", name) for name in folders])
-    loaders = [jinja2.FileSystemLoader(folder), own] if folder else [own]
+def _environment(package: str, folder: str, user_folder: str | None) -> jinja2.Environment:
+    own = jinja2.PackageLoader(package, folder)
+    loaders = [jinja2.FileSystemLoader(user_folder), own] if user_folder else [own]
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader(loaders),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - Makefiles and JSON, no HTML
+        autoescape=False,  # noqa: S701 - Makefiles and JSON, not HTML
     )
-    environment.filters["shell"] = for_shell
     environment.filters["recipe"] = for_recipe
     environment.filters["json"] = _json
     return environment

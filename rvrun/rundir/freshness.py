@@ -11,10 +11,8 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
-from rvrun import paths
 from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage, Target
 from rvrun.rundir.files import is_current
-from rvrun.runners.local.makefile import config_of, folder
 
 #: Times are in ns since 1970; these are of a file that is not there, and of one to be written.
 NEVER, NOW = -1, 1 << 63
@@ -81,7 +79,7 @@ def _pipeline_status(
     times: dict[str, _Times] = {}
     found = []
     for stage in pipeline.stages:
-        config = config_of(pipeline.name, stage)
+        config = stage.config_file(pipeline.name)
         changed = NOW if force else _config_time(run_dir, config, files)
         status, times[stage.command] = _stage_status(pipeline.name, stage, run_dir, changed, times)
         found.append(status)
@@ -120,7 +118,7 @@ def _stage_status(
 def _stage_times(pipeline: str, stage: Stage, run_dir: pathlib.Path, stamps: list[int]) -> _Times:
     if stage.num_splits is None:
         return _Times(stamps[0])
-    join = _time(run_dir / paths.stamp(pipeline, stage.command, is_split=True))
+    join = _time(run_dir / stage.stamp(pipeline))
     whole = NOW if join == NEVER or max(stamps) > join else join
     return _Times(whole, tuple(stamps))
 
@@ -151,9 +149,9 @@ def _config_time(run_dir: pathlib.Path, path: str, files: Mapping[str, str]) -> 
 
 def _stamps(pipeline: str, stage: Stage, run_dir: pathlib.Path) -> list[int]:
     """The time of each target's stamp, in the order of splits."""
-    splits = folder(pipeline, stage)
+    splits = stage.stamps_folder(pipeline)
     if splits is None:
-        return [_time(run_dir / paths.stamp(pipeline, stage.command, is_split=False))]
+        return [_time(run_dir / stage.stamp(pipeline))]
     try:
         with os.scandir(run_dir / splits) as entries:
             found = {entry.name: int(entry.stat().st_mtime_ns) for entry in entries}

@@ -7,12 +7,11 @@ import shutil
 
 from rvrun import paths
 from rvrun.model import Stage, Target
-from rvrun.runners.local.makefile import folder
 
 
 def prepare(run_dir: pathlib.Path, pipeline: str, stage: Stage) -> None:
     """Make the folder of a stage's stamps, where those of another number of splits end."""
-    splits = folder(pipeline, stage)
+    splits = stage.stamps_folder(pipeline)
     if splits is None:
         (run_dir / paths.DONE / pipeline).mkdir(parents=True, exist_ok=True)
     elif not (run_dir / splits).exists():
@@ -29,6 +28,6 @@ def done(run_dir: pathlib.Path, target: Target) -> None:
 
 def join(run_dir: pathlib.Path, pipeline: str, stage: Stage, *, again: bool) -> None:
     """Note that all splits of `stage` are done; `again`, where some were done anew."""
-    stamp = run_dir / paths.stamp(pipeline, stage.command, is_split=True)
+    stamp = run_dir / stage.stamp(pipeline)
     if stage.num_splits is not None and (again or not stamp.exists()):
         stamp.touch()

@@ -1,4 +1,4 @@
-"""What is wrong with a plan for a runner: all of it, told at once."""
+"""Everything that prevents a runner from accepting a plan, reported at once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from rvrun.errors import RvrunError
 from rvrun.text import count
 
-#: How many that have the same fault are named.
-MOST_NAMED = 8
-#: The stage or job at the beginning of a finding: `tiny/chip: no job queue`.
-_NAMED = re.compile(r"[\w./-]+(?=: )")
-#: A name with one of these words speaks of a secret.
+#: How many subjects of the same problem are named.
+MAX_SUBJECTS = 8
+#: The stage or job at the beginning of a problem: `tiny/chip: no job queue`.
+_SUBJECT = re.compile(r"[\w./-]+(?=: )")
+#: A variable with one of these words in its name holds a secret.
 _SECRET = re.compile(
     r"(^|_)(SECRET|SECRETS|PASSWORD|PASSWD|TOKEN|CREDENTIAL|CREDENTIALS|"
     r"API_?KEY|ACCESS_?KEY(_ID)?|PRIVATE_?KEY)($|_)",
@@ -21,39 +21,38 @@ _SECRET = re.compile(
 
 
 class Unfit(RvrunError):
-    """A plan that cannot be submitted; `findings` say why, a sentence each."""
+    """A plan that `runner` would not accept; `problems` say why, a sentence each."""
 
-    def __init__(self, runner: str, findings: Sequence[str]) -> None:
-        self.runner = runner
-        self.findings = tuple(findings)
+    runner: str
+    problems: tuple[str, ...]
 
     def __str__(self) -> str:
-        found = gathered(self.findings)
-        lines = "".join(f"\n  {finding}" for finding in found)
-        return f"not fit for {self.runner}, {count(len(found), 'finding')}:{lines}"
+        lines = grouped(self.problems)
+        listed = "".join(f"\n  {line}" for line in lines)
+        return f"{self.runner} would not accept this plan, {count(len(lines), 'problem')}:{listed}"
 
 
-def checked(runner: str, findings: Iterable[str]) -> None:
-    """Raise `Unfit` where there are `findings`, each such as `tiny/chip: no job queue`."""
-    if found := list(dict.fromkeys(findings)):
-        raise Unfit(runner, found)
+def check_fit(runner: str, problems: Iterable[str]) -> None:
+    """Raise `Unfit` if there are `problems`, each such as `tiny/chip: no job queue`."""
+    if unique := tuple(dict.fromkeys(problems)):
+        raise Unfit(runner, unique)
 
 
-def gathered(findings: Iterable[str]) -> list[str]:
-    """What is found of several in the same words is said once: `tiny/chip, tiny/sum: …`."""
+def grouped(problems: Iterable[str]) -> list[str]:
+    """Join problems that differ only in their subject: `tiny/chip, tiny/sum: no job queue`."""
     subjects: dict[str, list[str]] = {}
-    for finding in dict.fromkeys(findings):
-        subject = name[0] if (name := _NAMED.match(finding)) else ""
-        subjects.setdefault(finding.removeprefix(subject), []).append(subject)
-    return [f"{_several(found)}{text}" for text, found in subjects.items()]
+    for problem in dict.fromkeys(problems):
+        subject = match[0] if (match := _SUBJECT.match(problem)) else ""
+        subjects.setdefault(problem.removeprefix(subject), []).append(subject)
+    return [f"{_listed(names)}{text}" for text, names in subjects.items()]
 
 
-def _several(subjects: Sequence[str]) -> str:
-    named = ", ".join(subjects[:MOST_NAMED])
-    more = len(subjects) - MOST_NAMED
-    return f"{named} and {more:,} more" if more > 0 else named
+def _listed(subjects: Sequence[str]) -> str:
+    names = ", ".join(subjects[:MAX_SUBJECTS])
+    more = len(subjects) - MAX_SUBJECTS
+    return f"{names} and {more:,} more" if more > 0 else names
 
 
 def is_secret(name: str) -> bool:
-    """Whether an environment variable of that name seems to hold a secret."""
+    """Whether an environment variable of that name probably holds a secret."""
     return _SECRET.search(name) is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterable
 
@@ -12,6 +13,13 @@ import psutil
 GRACE_SECONDS = 5.0
 #: How long to go on killing what is started meanwhile, in seconds.
 KILL_SECONDS = 5.0
+
+
+def num_cpus() -> int:
+    """Return how many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def end_children(grace: float = GRACE_SECONDS) -> None:

@@ -1,69 +1,44 @@
-"""Which part of the work a job on AWS is to do, as its environment tells. Light on purpose."""
+"""Determine which split a job runs: its index from the engine, its splits from the job's spec."""
 
 from __future__ import annotations
 
 import os
 
-from rvrun import split_ranges as indices
+from rvrun import plugins, split_ranges
+from rvrun.environment import SPLITS
 from rvrun.errors import RvrunError
 
-#: Runners whose jobs run in containers of their own, on other machines.
-BATCH, SAGEMAKER = "batch", "sagemaker"
-REMOTE = (BATCH, SAGEMAKER)
-#: The splits that the children of an array, or the instances of a step, run, where these are not
-#: all of 0..N-1.
-SPLITS = "RVRUN_SPLITS"
-#: Where the list of a SageMaker job's instances is, if not in its usual place.
-RESOURCE_CONFIG = "RVRUN_RESOURCE_CONFIG"
-#: What AWS Batch tells a job (AWS Batch User Guide, "Job environment variables").
-ARRAY_INDEX, ATTEMPT = "AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ATTEMPT"
 
+class UnknownSplit(RvrunError):
+    """A job whose environment does not determine its split."""
 
-class Misplaced(RvrunError):
-    """A job whose environment does not say which split is its own."""
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"cannot determine which split to run: {self.problem}"
 
 
 def split_of(runner: str, num_splits: int) -> int:
-    """The index of the split that this job of `runner` is to run."""
-    if runner == SAGEMAKER:
-        from rvrun.worker.torchrun import read_hosts
+    """Determine the split, of `num_splits`, that this job of `runner` runs.
 
-        hosts = read_hosts(os.environ)
-        return _split_at(hosts.rank, num_splits, f"host {hosts.current}")
-    index = os.environ.get(ARRAY_INDEX)
-    source = f"{ARRAY_INDEX} is not set" if index is None else f"{ARRAY_INDEX}={index}"
-    return _split_at(index, num_splits, source)
+    A job that is one of several has an index among them, which its runner reads from the engine's
+    own variables. RVRUN_SPLITS lists the splits of such jobs where these are not all splits.
 
-
-def _split_at(index: int | str | None, num_splits: int, source: str) -> int:
-    """What is at `index` of what `SPLITS` lists, or of all splits; `source` is where it is from.
-
-    Without an index there must be one split only.
+    Raises `UnknownSplit`: a job must never run another job's split, not even the first.
     """
-    said = os.environ.get(SPLITS, "")
+    index = plugins.load_runner(runner).split_index(os.environ)
+    text = os.environ.get(SPLITS, "")
     try:
-        splits = indices.read(said) if said else range(num_splits)
+        splits = split_ranges.read(text) if text else range(num_splits)
     except ValueError:
-        raise _misplaced(f"{SPLITS}={said!r} is no list of splits") from None
+        raise UnknownSplit(f"{SPLITS}={text!r} is not a list of splits") from None
     if index is None and len(splits) != 1:
-        raise _misplaced(f"{source}, though there are {len(splits)}")
-    try:
-        number = int(index or 0)
-    except ValueError:
-        raise _misplaced(f"{source} is no index") from None
-    if said and not 0 <= number < len(splits):
-        raise _misplaced(f"{SPLITS}={said!r} has no index {number} of {source}")
-    split = splits[number] if said else number
+        raise UnknownSplit(f"`{runner}` gave this job no index, but it has {len(splits)} splits")
+    if not 0 <= (index or 0) < len(splits):
+        of = f"{SPLITS}={text!r}" if text else f"{num_splits} splits"
+        raise UnknownSplit(f"index {index} of `{runner}` is out of range for {of}")
+    split = splits[index or 0]
     if not 0 <= split < num_splits:
-        raise _misplaced(f"{source} gives split {split} of {num_splits}")
+        raise UnknownSplit(f"{SPLITS}={text!r} gives split {split}, but there are {num_splits}")
     return split
-
-
-def _misplaced(problem: str) -> Misplaced:
-    return Misplaced(f"cannot tell which split to run: {problem}")
-
-
-def attempt(runner: str) -> int | None:
-    """Which try of the job this is, from 1; None where the runner's jobs are not told."""
-    text = os.environ.get(ATTEMPT, "1")
-    return None if runner != BATCH else int(text) if text.isdigit() else 1

@@ -1,60 +1,55 @@
-"""The instances of a SageMaker job, as each of them is told: which splits they are, and how they
-train together under torchrun.
+"""Train on several hosts: this process becomes torchrun, which starts the target on each host.
 
-Only the workers of such jobs import this, and nothing heavy comes with it.
+Only jobs of several hosts import this, and it imports nothing heavy.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
 import time
 
-from rvrun.errors import RvrunError
-from rvrun.worker.split_index import RESOURCE_CONFIG
+from rvrun.errors import Problem, RvrunError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-#: The file that lists the instances; of a processing job, and of a training job.
-RESOURCE_CONFIGS = (
-    "/opt/ml/config/resourceconfig.json",
-    "/opt/ml/input/config/resourceconfig.json",
-)
-#: Where the first host listens for the others; torchrun's own default.
+#: The port on which the first host listens for the others; torchrun's own default.
 MASTER_PORT = 29500
-#: How long a host's name may take to become known to the others, in seconds.
+#: Seconds that a host's name may take to resolve.
 NAME_SECONDS = 600
 
 
-class BadHosts(RvrunError):
-    """A list of hosts that does not say what a worker has to know."""
+class BadHosts(Problem):
+    """A list of hosts from which a worker cannot determine its rank."""
 
 
 class NoTorchrun(RvrunError):
     """There is no torchrun to start the processes of a training job."""
 
     def __str__(self) -> str:
-        return "torchrun is not on PATH; this image needs PyTorch to train on several instances"
+        return "torchrun is not on PATH; install PyTorch in this image to train on several hosts"
 
 
 class Hosts:
     """All hosts of a job, in the order of their numbers, and which of them this one is.
 
-    `interface` is the network interface between them, where that is told.
+    - `interface`: the network interface between them; None if the engine does not name one.
+
+    Raises `BadHosts`.
     """
 
     def __init__(self, current: str, hosts: Sequence[str], interface: str | None = None) -> None:
         self.current = current
         self.hosts = tuple(sorted(hosts, key=_number))
         self.interface = interface
+        names = ", ".join(self.hosts) or "empty"
         if current not in self.hosts:
-            raise BadHosts(f"host `{current}` is none of {', '.join(self.hosts) or 'no hosts'}")
+            raise BadHosts(f"host `{current}` is not in the list of hosts: {names}")
         if len(set(self.hosts)) != len(self.hosts):
-            raise BadHosts(f"a host is there twice: {', '.join(self.hosts)}")
+            raise BadHosts(f"the list of hosts has duplicates: {names}")
 
     @property
     def rank(self) -> int:
@@ -66,47 +61,29 @@ class Hosts:
 
 
 def _number(host: str) -> list[tuple[int, str]]:
-    """What hosts are sorted by: digits count as numbers, so `algo-10` comes after `algo-2`."""
+    """A sort key in which digits count as numbers, so that `algo-10` comes after `algo-2`."""
     return [
         (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", host)
     ]
 
 
-def read_hosts(environment: Mapping[str, str]) -> Hosts:
-    """The hosts of this job. Raises `BadHosts` where that cannot be known."""
-    given = environment.get(RESOURCE_CONFIG)
-    paths = (given,) if given else RESOURCE_CONFIGS
-    path = next((path for path in paths if os.path.exists(path)), None)
-    if path is None:
-        raise BadHosts(f"no list of this job's instances at {' or '.join(paths)}")
-    try:
-        with open(path, encoding="utf-8") as file:
-            values = json.load(file)
-        current, hosts = values["current_host"], values["hosts"]
-        return Hosts(
-            str(current), [str(host) for host in hosts], values.get("network_interface_name")
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadHosts(f"{path} does not list this job's instances ({error!r})") from None
-
-
-def processes(said: str) -> int:
-    """How many processes `--torchrun` says: a number, or `gpu` for one a GPU and at least one."""
-    if said == "gpu":
+def processes(text: str) -> int:
+    """Parse `--torchrun`: a number of processes, or `gpu` for one per GPU and at least one."""
+    if text == "gpu":
         from rvrun.worker.gpu_slots import find_gpus
 
         return max(1, len(find_gpus()))
-    if not (said.isascii() and said.isdigit() and int(said) > 0):
-        raise BadHosts(f"--torchrun {said}: give a number of at least 1, or gpu")
-    return int(said)
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise BadHosts(f"--torchrun must be an integer of at least 1 or `gpu`, got {text!r}")
+    return int(text)
 
 
 def torchrun_argv(
     program: str, hosts: Hosts, num_processes: int, words: Sequence[str]
 ) -> list[str]:
-    """The command line of torchrun on this host, which runs `rvrun` with `words` in each process.
+    """Return torchrun's command line on this host, which runs `rvrun` with `words` per process.
 
-    Its flags are spelled as every version of it reads them.
+    The flags are spelled with `_`, as every version of torchrun accepts them.
     """
     flags = {
         "nnodes": len(hosts.hosts),
@@ -115,13 +92,14 @@ def torchrun_argv(
         "master_addr": hosts.master,
         "master_port": MASTER_PORT,
     }
-    return [program, *(f"--{name}={value}" for name, value in flags.items()), "-m", "rvrun", *words]
+    options = [f"--{name}={value}" for name, value in flags.items()]
+    return [program, *options, "-m", "rvrun", *words]
 
 
-def run_under_torchrun(said: str, words: Sequence[str]) -> None:
-    """Become torchrun, which starts `rvrun` with `words` on each of the hosts alike.
+def run_under_torchrun(processes_per_host: str, hosts: Hosts, words: Sequence[str]) -> None:
+    """Replace this process by torchrun, which starts `rvrun` with `words` on each of `hosts`.
 
-    - `said`: how many processes on each, as `--torchrun` has it.
+    - `processes_per_host`: as `--torchrun` gives it; see `processes`.
     """
     import shutil
 
@@ -129,8 +107,7 @@ def run_under_torchrun(said: str, words: Sequence[str]) -> None:
     program = shutil.which("torchrun", path=os.pathsep.join((beside, os.environ.get("PATH", ""))))
     if program is None:
         raise NoTorchrun
-    hosts = read_hosts(os.environ)
-    argv = torchrun_argv(program, hosts, processes(said), words)
+    argv = torchrun_argv(program, hosts, processes(processes_per_host), words)
     wait_for_name(hosts.master)
     if hosts.interface:
         for library in ("NCCL", "GLOO"):
@@ -146,7 +123,10 @@ def wait_for_name(
     sleep: Callable[[float], None] = time.sleep,
     resolve: Callable[[str], object] | None = None,
 ) -> None:
-    """Return when the host called `name` is known: instances do not all start at once."""
+    """Wait until the host called `name` resolves: hosts do not all start at once.
+
+    Raises `BadHosts` after `seconds`.
+    """
     import socket
 
     resolve = resolve or socket.gethostbyname
@@ -157,7 +137,7 @@ def wait_for_name(
         except OSError as error:
             if waited >= seconds:
                 raise BadHosts(
-                    f"host `{name}` is not known after {waited:.0f} s ({error})"
+                    f"host `{name}` does not resolve after {waited:.0f} s ({error})"
                 ) from None
             sleep(1)
             waited += 1

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from rvrun.aws.storage import CannotReach
-from rvrun.load.source import LoadedPipeline, load
+from rvrun.load.source import load
+from rvrun.pipelines.declare import LoadedPipeline
 from rvrun.remote.upload import LocalRoot, check_roots, ship
 from tests.conftest import ROOT
 

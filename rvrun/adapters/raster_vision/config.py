@@ -30,12 +30,11 @@ from rastervision.pipeline.pipeline_config import PipelineConfig
 
 from rvrun.adapters import registry as foreign
 from rvrun.aws import storage
-from rvrun.errors import RvrunError, UserCodeError, describe
+from rvrun.errors import Problem, RvrunError, UserCodeError, describe
 from rvrun.pipelines import imports as resolve
 
 if TYPE_CHECKING:
-    from rvrun.load.source import LoadedPipeline
-    from rvrun.worker.target import Call
+    from rvrun.pipelines.declare import LoadedPipeline
 
 #: The module whose `PyTorchLearnerSampleWriter` writes what `chip` makes.
 WRITERS = "rastervision.pytorch_backend.pytorch_learner_backend"
@@ -151,7 +150,7 @@ def _document(values: dict[str, Any], source: str | None) -> dict[str, Any]:
 
 def _loaded(document: Mapping[str, Any]) -> LoadedPipeline:
     """As targets will see it: rebuilt from what is saved."""
-    from rvrun.load.source import LoadedPipeline, declare
+    from rvrun.pipelines.declare import LoadedPipeline, declare
 
     with built(document) as pipeline:
         declared = declare(pipeline, document["name"], document["config"])
@@ -299,8 +298,15 @@ def _built(config: Any, name: str) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def opened(document: Mapping[str, Any], call: Call, verbosity: int) -> Iterator[Any]:
-    """Within, the pipeline of a saved config, ready for the command of `call`.
+def opened(
+    document: Mapping[str, Any],
+    command: str,
+    split_ind: int | None,
+    num_splits: int | None,
+    *,
+    verbosity: int,
+) -> Iterator[Any]:
+    """Within, the pipeline of a saved config, ready for `command`.
 
     Set up as by Raster Vision's command line; the config is saved at its URI first, unless that
     is where it comes from.
@@ -311,7 +317,10 @@ def opened(document: Mapping[str, Any], call: Call, verbosity: int) -> Iterator[
     _check_reached(str(config.get_config_uri()))
     if "rv_config" not in document:
         _write(*_saved(config))
-    with _built(config, document["name"]) as pipeline, _chips_named(pipeline, call):
+    with (
+        _built(config, document["name"]) as pipeline,
+        _chips_named(pipeline, command, split_ind or 0, num_splits or 1),
+    ):
         yield pipeline
 
 
@@ -408,7 +417,7 @@ def _is_local(uri: str) -> bool:
 
 
 @contextlib.contextmanager
-def _chips_named(pipeline: Any, call: Call) -> Iterator[None]:
+def _chips_named(pipeline: Any, command: str, split_ind: int, num_splits: int) -> Iterator[None]:
     """Within, what `chip` writes bears the name of its target, and only if all went well.
 
     Raster Vision adds a file `<uuid>.zip` to the folder of chips at each try, also of those chips
@@ -417,12 +426,11 @@ def _chips_named(pipeline: Any, call: Call) -> Iterator[None]:
     """
     folder = getattr(pipeline.config, "chip_uri", None)
     writers = sys.modules.get(WRITERS)
-    if call.command != "chip" or not folder or writers is None:
+    if command != "chip" or not folder or writers is None:
         yield
         return
-    split_ind, num_splits = call.split_ind or 0, call.num_splits or 1
-    _remove_chips(folder, call.command, split_ind, num_splits)
-    prefix = f"{call.command}-{split_ind}-of-{num_splits}-"
+    _remove_chips(folder, command, split_ind, num_splits)
+    prefix = f"{command}-{split_ind}-of-{num_splits}-"
     with _writer_changed(writers.PyTorchLearnerSampleWriter, prefix):
         yield
 
@@ -449,7 +457,7 @@ def _writer_changed(writer: Any, prefix: str) -> Iterator[None]:
         writer.__init__, writer.__exit__ = init, leave
 
 
-class StaleChips(RvrunError):
+class StaleChips(Problem):
     """Chips of earlier tries that cannot be removed."""
 
 

@@ -20,23 +20,6 @@ from rvrun.errors import RvrunError
 #: The variable that names the profile, for Raster Vision's workers too.
 PROFILE = "RV_PROFILE"
 DEFAULT_PROFILE = "default"
-#: Its settings that rvrun has too, under the same names.
-KEYS: Mapping[str, tuple[str, ...]] = {
-    "batch": ("cpu_job_queue", "cpu_job_def", "gpu_job_queue", "gpu_job_def", "attempts"),
-    "sagemaker": (
-        "role",
-        "cpu_image",
-        "cpu_instance_type",
-        "gpu_image",
-        "gpu_instance_type",
-        "train_image",
-        "train_instance_type",
-        "train_instance_count",
-        "use_spot_instances",
-        "spot_instance_max_wait_time",
-        "max_run_time",
-    ),
-}
 #: How it says true and false.
 _TRUTH = {"yes": "true", "y": "true", "no": "false", "n": "false"}
 #: Stands before all sections of an INI file.
@@ -73,17 +56,23 @@ def profile_file(profile: str) -> Iterator[str]:
         yield os.path.join(_home(), profile)
 
 
-def layers(profile: str | None = None) -> Iterator[tuple[str, dict[str, str]]]:
-    """Where settings come from, the weakest first: the origin, and texts by rvrun's keys."""
+def layers(
+    keys: Mapping[str, str], profile: str | None = None
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield each origin of settings and its strings by rvrun's keys, the weakest origin first.
+
+    - `keys`: rvrun's keys of the settings that both have, by Raster Vision's variables:
+      `BATCH_ATTEMPTS` is `batch.attempts`.
+    """
     if not is_installed():
         return
     chosen = profile if profile and has_profile(profile) else os.environ.get(PROFILE)
     path = _file(chosen or DEFAULT_PROFILE)
     if path is not None:
-        yield str(path), _known(_read(path))
-    for variable in _variables():
+        yield str(path), _known(_read(path), keys)
+    for variable in keys:
         if os.environ.get(variable):
-            yield variable, _known({variable: os.environ[variable]})
+            yield variable, _known({variable: os.environ[variable]}, keys)
 
 
 def _file(profile: str) -> pathlib.Path | None:
@@ -98,18 +87,12 @@ def _home() -> str:
     return os.environ.get("RV_CONFIG_DIR") or os.path.join(os.path.expanduser("~"), ".rastervision")
 
 
-def _variables() -> dict[str, str]:
-    """rvrun's keys by Raster Vision's names: `BATCH_ATTEMPTS` is `batch.attempts`."""
-    return {f"{s}_{key}".upper(): f"{s}.{key}" for s, keys in KEYS.items() for key in keys}
-
-
-def _known(values: Mapping[str, str]) -> dict[str, str]:
+def _known(values: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, str]:
     """What rvrun knows of what is said, by its own keys; what is empty says nothing."""
-    variables = _variables()
     return {
-        variables[name]: _TRUTH.get(text.lower(), text)
+        keys[name]: _TRUTH.get(text.lower(), text)
         for name, text in values.items()
-        if name in variables and text
+        if name in keys and text
     }
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rvrun.aws.client import AwsError, Client
+from rvrun.aws.client import Account, AwsError, Client
 from rvrun.finding import Finding, error, ok
+from rvrun.runners.aws_common import check_account
+from rvrun.runners.batch.render import render, requests_in
+from rvrun.runners.batch.settings import BatchSettings
+from rvrun.runners.run import Run
 
 Request = Mapping[str, Any]
 
@@ -81,3 +85,15 @@ def _definition(name: str, found: Mapping[str, Any] | None, wants_gpus: bool) ->
 def _wants_gpus(request: Request) -> bool:
     wanted = request["containerOverrides"].get("resourceRequirements", ())
     return any(each["type"] == "GPU" for each in wanted)
+
+
+def check(run: Run) -> Iterator[Finding]:
+    """Yield what AWS would refuse: the account, its queues and definitions, the buckets."""
+
+    def check_batch(account: Account) -> Iterator[Finding]:
+        batch, requests = account.reader("batch"), list(requests_in(render(run)))
+        yield from check_queues(batch, requests)
+        yield from check_definitions(batch, requests)
+
+    worker = run.settings.of(BatchSettings).worker
+    return check_account(run, "batch", worker, check_batch)

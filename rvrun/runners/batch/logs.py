@@ -7,9 +7,11 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from rvrun.aws.client import Client, Refused
-from rvrun.errors import RvrunError, check_known
+from rvrun.errors import Problem, check_known
+from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import OVER
-from rvrun.runners.batch.state import STATES, Known
+from rvrun.runners.aws_common import account_of_run
+from rvrun.runners.batch.state import STATES, Known, known_jobs
 from rvrun.runners.batch.submit import describe
 
 #: Where Batch writes, unless a job definition says otherwise (AWS Batch User Guide, "Using
@@ -18,7 +20,7 @@ GROUP = "/aws/batch/job"
 POLL_SECONDS = 3.0
 
 
-class NoLog(RvrunError):
+class NoLog(Problem):
     """A target that has no log, or not yet."""
 
 
@@ -159,3 +161,11 @@ def _page(logs: Client, group: str, stream: str, token: str | None) -> tuple[lis
             return [], token
         raise
     return [event["message"] for event in answer["events"]], answer["nextForwardToken"]
+
+
+def logs(ledger: Ledger, target: str, *, follow: bool) -> Iterator[str]:
+    """Yield the lines of a target's last attempt; with `follow` as they come, to its end."""
+    account = account_of_run(ledger)
+    batch = account.reader("batch")
+    job_id = job_of(known_jobs(ledger, batch), target)
+    return read_log(batch, account.reader("logs"), job_id, target, follow=follow)

@@ -13,12 +13,12 @@ from typing import Any
 import attrs
 
 from rvrun import split_ranges as indices
+from rvrun.environment import SPLITS
 from rvrun.runners.batch.boot import booted
 from rvrun.runners.batch.limits import RUN, check_sizes
 from rvrun.runners.batch.specs import file_names, symbol
 from rvrun.runners.batch.submit import Ticket
-from rvrun.runners.problems import checked
-from rvrun.worker.split_index import SPLITS
+from rvrun.runners.problems import check_fit
 
 
 @attrs.frozen
@@ -36,7 +36,7 @@ def retry_files(failed: Sequence[Failed], number: int) -> dict[str, str]:
     """
     by_key = {each.ticket.key: each for each in failed}
     requests = [retried(each, by_key, number) for each in failed]
-    checked(
+    check_fit(
         "AWS Batch",
         [
             finding

@@ -14,28 +14,30 @@ from typing import Any
 import attrs
 
 from rvrun import split_ranges as indices
-from rvrun.errors import RvrunError
+from rvrun.environment import SPLITS
+from rvrun.errors import Problem
 from rvrun.model import Plan
-from rvrun.remote.upload import Shipment
-from rvrun.render.jinja import render
+from rvrun.remote.upload import Upload
+from rvrun.render.jinja import Template, render
 from rvrun.runners.batch.boot import booted
 from rvrun.runners.batch.jobs import Job, plan_jobs
 from rvrun.runners.batch.limits import RUN, check_request, check_types
-from rvrun.runners.problems import checked
+from rvrun.runners.batch.settings import BatchCommandSettings, BatchSettings
+from rvrun.runners.problems import check_fit
 from rvrun.settings.overrides import check_globs, overridden
-from rvrun.settings.schema import BatchCommandSettings, BatchSettings, variable
+from rvrun.settings.schema import variable
 from rvrun.text import count
-from rvrun.worker.split_index import BATCH, SPLITS
 
 TEMPLATE = "batch-job.json.j2"
-FOLDER = "batch"
+_TEMPLATE = Template("rvrun.templates", "batch", TEMPLATE)
+FOLDER = RUNNER = "batch"
 #: Tags by which a job is found again.
 RUN_TAG, JOB_TAG = "rvrun:run", "rvrun:job"
 #: A job that only joins others; vCPU and MiB that EC2 and Fargate both have.
 JOIN_COMMAND, JOIN_VCPUS, JOIN_MEMORY = ("true",), 1, 2048
 
 
-class BadSpec(RvrunError):
+class BadSpec(Problem):
     """A template of the user's that does not give JSON."""
 
 
@@ -65,13 +67,13 @@ class Spec:
 class Source:
     """What specs are made of, beside the plan.
 
-    - `shipments`: what travels of each pipeline, by its name.
+    - `uploads`: what jobs read of each pipeline, by its name.
     - `names`: all commands of all pipelines, `tiny/chip`, also those not selected.
     - `settings_file`: the file that the settings are, or would be, read from.
     """
 
     settings: BatchSettings
-    shipments: Mapping[str, Shipment]
+    uploads: Mapping[str, Upload]
     names: Sequence[str]
     settings_file: str
     run_name: str
@@ -88,7 +90,7 @@ def render_specs(plan: Plan, source: Source) -> dict[str, str]:
     jobs = plan_jobs(plan)
     _check(finding for job in jobs for finding in unfit(job, source))
     specs = {job.key: spec(job, source) for job in jobs}
-    texts = {key: render(TEMPLATE, source.templates, job=each) for key, each in specs.items()}
+    texts = {key: render(_TEMPLATE, source.templates, job=each) for key, each in specs.items()}
     requests = {key: parse(key, text) for key, text in texts.items()}
     _check(f for key, request in requests.items() for f in check_types(key, request))
     _check(
@@ -103,7 +105,7 @@ def render_specs(plan: Plan, source: Source) -> dict[str, str]:
 
 
 def _check(findings: Iterable[str]) -> None:
-    checked("AWS Batch", findings)
+    check_fit("AWS Batch", findings)
 
 
 def file_names(keys: Iterable[str]) -> list[str]:
@@ -250,7 +252,7 @@ def _environment(
     """The user's variables, and which splits it runs, where these are not all of them."""
     variables = dict(said)
     if job.stage is not None:
-        variables |= source.shipments[job.pipeline].told(command, source.verbosity)
+        variables |= source.uploads[job.pipeline].environment(command, source.verbosity)
     if job.stage is not None and job.splits is not None and not job.whole:
         variables[SPLITS] = indices.write(job.splits)
     return [{"name": name, "value": value} for name, value in sorted(variables.items())]
@@ -261,8 +263,8 @@ def _command(job: Job, source: Source) -> list[str]:
     if job.stage is None:
         return list(JOIN_COMMAND)
     only = job.splits[0] if job.splits is not None and job.size is None else None
-    shipment = source.shipments[job.pipeline]
-    argv = shipment.argv(job.stage, BATCH, only, source.verbosity)
+    upload = source.uploads[job.pipeline]
+    argv = upload.argv(job.stage, RUNNER, only, source.verbosity)
     return argv if job.whole else booted(argv)
 
 

@@ -9,10 +9,10 @@ import attrs
 
 from rvrun import split_ranges as indices
 from rvrun.aws.client import Client
+from rvrun.environment import SPLITS
 from rvrun.remote.ledger import CANCELLED, SUBMITTED, Ledger
-from rvrun.remote.state import RemoteFailure, RunState, StageState, State, moment
+from rvrun.remote.state import RemoteFailure, RunState, StageState, State, timestamp
 from rvrun.runners.batch.submit import Ticket, describe, read_ids, read_tickets
-from rvrun.worker.split_index import SPLITS
 
 #: Of events in the ledger.
 ENDED = "ended"
@@ -137,7 +137,7 @@ def read_state(ledger: Ledger, reader: Client) -> RunState:
         run_id=ledger.run_id,
         runner=ledger.runner,
         stages=tuple(_stages(rounds, reader)),
-        began=moment(ledger.facts["began"]),
+        began=timestamp(ledger.facts["began"]),
         submitted=last in rounds_of(ledger, SUBMITTED),
         cancelled=last in rounds_of(ledger, CANCELLED),
         failure=_first_failure(rounds[last], reader),

@@ -8,9 +8,13 @@ import attrs
 
 from rvrun import __version__, paths
 from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, NeedKind, Plan, PlannedPipeline, Stage
-from rvrun.render.jinja import render
+from rvrun.render.jinja import Template
+from rvrun.render.jinja import render as render_template
 from rvrun.render.quote import for_recipe
+from rvrun.runners.run import Run
 from rvrun.text import title
+
+TEMPLATE = Template("rvrun.templates", "local", "Makefile.j2")
 
 
 @attrs.frozen(kw_only=True)
@@ -39,6 +43,17 @@ class Section:
     rules: tuple[Rule, ...]
 
 
+def render(run: Run) -> dict[str, str]:
+    """Return the Makefile of a run, by its path in the run directory."""
+    makefile = render_makefile(
+        run.plan,
+        out=run.out,
+        workdir=run.workdir_from_run_dir,
+        templates=run.settings.templates,
+    )
+    return {paths.MAKEFILE: makefile}
+
+
 def render_makefile(
     plan: Plan, *, out: str = ".", workdir: str = ".", templates: str | None = None
 ) -> str:
@@ -50,8 +65,8 @@ def render_makefile(
     """
     sections = tuple(section(pipeline, out) for pipeline in plan.pipelines)
     counts = {s.num_splits for p in plan.pipelines for s in p.stages if s.num_splits}
-    return render(
-        "Makefile.j2",
+    return render_template(
+        TEMPLATE,
         templates,
         version=__version__,
         title=title(plan),
@@ -71,22 +86,14 @@ def section(pipeline: PlannedPipeline, out: str) -> Section:
 
 def rule(pipeline: str, stage: Stage, stages: Mapping[str, Stage], out: str) -> Rule:
     """The rule of one stage; `stages` are all of its pipeline, by command."""
-    is_split = stage.num_splits is not None
     return Rule(
         goal=f"{pipeline}/{stage.command}",
-        stamp=paths.stamp(pipeline, stage.command, is_split=is_split),
-        folder=folder(pipeline, stage),
+        stamp=stage.stamp(pipeline),
+        folder=stage.stamps_folder(pipeline),
         num_splits=stage.num_splits,
         prerequisites=prerequisites(pipeline, stage, stages),
         recipe=recipe(stage, f"{out}/{paths.config(pipeline)}"),
     )
-
-
-def folder(pipeline: str, stage: Stage) -> str | None:
-    """Where the stamps of a split stage are."""
-    if stage.num_splits is None:
-        return None
-    return paths.splits_folder(pipeline, stage.command, stage.num_splits)
 
 
 def prerequisites(pipeline: str, stage: Stage, stages: Mapping[str, Stage]) -> tuple[str, ...]:
@@ -95,18 +102,10 @@ def prerequisites(pipeline: str, stage: Stage, stages: Mapping[str, Stage]) -> t
     for need in stage.needs:
         other = stages[need.command]
         if need.kind is NeedKind.ALIGNED:
-            needed.append(f"{folder(pipeline, other)}/%")
+            needed.append(f"{other.stamps_folder(pipeline)}/%")
         else:
-            is_split = other.num_splits is not None
-            needed.append(paths.stamp(pipeline, other.command, is_split=is_split))
-    return (*needed, config_of(pipeline, stage))
-
-
-def config_of(pipeline: str, stage: Stage) -> str:
-    """The config file that `stage` depends on."""
-    if stage.config_keys is None:
-        return paths.config(pipeline)
-    return paths.narrowed_config(pipeline, stage.command)
+            needed.append(other.stamp(pipeline))
+    return (*needed, stage.config_file(pipeline))
 
 
 def recipe(stage: Stage, config: str) -> str:

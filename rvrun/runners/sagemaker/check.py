@@ -10,7 +10,15 @@ import attrs
 
 from rvrun.aws.client import Account, AwsError, Client
 from rvrun.finding import Finding, error, ok, warning
+from rvrun.remote.ledger import run_name
+from rvrun.remote.upload import is_rvrun
+from rvrun.runners.aws_common import check_account
+from rvrun.runners.run import Run
+from rvrun.runners.sagemaker.machine import machine
+from rvrun.runners.sagemaker.render import places_of
 from rvrun.runners.sagemaker.role import is_name
+from rvrun.runners.sagemaker.settings import SagemakerSettings
+from rvrun.runners.sagemaker.steps import definitions
 
 SERVICE = "sagemaker.amazonaws.com"
 DENIED = ("AccessDenied", "AccessDeniedException")
@@ -87,3 +95,30 @@ def _unseen(subject: str, what: str, problem: AwsError, mend: str) -> Finding:
     if problem.code in DENIED:
         return warning(subject, f"{what} cannot be looked at: {problem.message}", "look yourself")
     return error(subject, f"{what}: {problem.message} ({problem.code})", mend)
+
+
+def check(run: Run) -> Iterator[Finding]:
+    """Yield what AWS would refuse: the account, its role and images, the buckets."""
+    settings = run.settings.of(SagemakerSettings)
+
+    def check_sagemaker(account: Account) -> Iterator[Finding]:
+        yield from check_role(account.reader("iam"), settings.role or "")
+        stages = [(each.name, stage) for each in run.plan.pipelines for stage in each.stages]
+        images = [machine(name, stage, settings).image for name, stage in stages]
+        yield from check_images(account, images)
+        yield from check_workers(_instanced(run))
+
+    return check_account(run, "sagemaker", settings.worker, check_sagemaker)
+
+
+def _instanced(run: Run) -> list[str]:
+    """Stages that rvrun's worker runs though another system's own is wanted."""
+    settings, places = run.settings.of(SagemakerSettings), places_of(run)
+    name = run_name(run.out, run.name)
+    found = {
+        step.stage: None
+        for definition in definitions(run.plan, settings, places, name)
+        for step in definition.jobs()
+        if places[step.stage.partition("/")[0]].upload.own_adapter and is_rvrun(step.entrypoint)
+    }
+    return list(found)

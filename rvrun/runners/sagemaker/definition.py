@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from rvrun.aws import request_check as shapes
-from rvrun.render.jinja import BadTemplate, render
+from rvrun.render.jinja import BadTemplate, Template, render
 from rvrun.runners.sagemaker import limits
 from rvrun.runners.sagemaker.role import offline_arn
+from rvrun.runners.sagemaker.settings import SagemakerSettings
 from rvrun.runners.sagemaker.steps import Definition
 from rvrun.runners.sagemaker.validate import definition_problems
-from rvrun.settings.schema import SagemakerSettings
 
 TEMPLATE = "sagemaker.json.j2"
+_TEMPLATE = Template("rvrun.templates", "sagemaker", TEMPLATE)
 
 
 def render_definition(
@@ -25,7 +26,7 @@ def render_definition(
     - `templates`: a folder of the user's with a `sagemaker.json.j2` of its own.
     """
     text = render(
-        TEMPLATE,
+        _TEMPLATE,
         templates,
         definition=definition,
         settings=settings,

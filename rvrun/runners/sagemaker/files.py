@@ -17,7 +17,7 @@ import attrs
 
 from rvrun import split_ranges as indices
 from rvrun.aws import storage
-from rvrun.remote.upload import digits
+from rvrun.remote.upload import short_digest, upload_paths
 from rvrun.runners.sagemaker import limits
 from rvrun.runners.sagemaker.definition import compact
 from rvrun.runners.sagemaker.steps import Definition
@@ -80,7 +80,7 @@ def write_files(written: Sequence[Written], shipped: Mapping[str, str]) -> dict[
         files[base + _DEFINITION] = _text(each.values)
         files[base + _REQUEST] = _text(request)
         files[base + _STEPS] = _text({step.name: _job(step) for step in each.definition.jobs()})
-    paths = {uri: f"{FOLDER}/uploads/{uri.rpartition('/rvrun/')[2]}" for uri in uploads}
+    paths = upload_paths(uploads, FOLDER)
     files.update({paths[uri]: text for uri, text in uploads.items()})
     return {**files, UPLOADS: _text(paths)}
 
@@ -90,7 +90,7 @@ def _request(written: Written) -> tuple[dict[str, Any], dict[str, str]]:
     text = compact(written.values)
     if len(text) <= limits.INLINE_CHARACTERS:
         return dict(written.request), {}
-    name = f"{written.definition.name}-{digits(text.encode())}.json"
+    name = f"{written.definition.name}-{short_digest(text.encode())}.json"
     uri = storage.join(written.root_uri, "rvrun", "definitions", name)
     bucket, key = storage.split_s3(uri)
     place = {"Bucket": bucket, "ObjectKey": key}

@@ -10,10 +10,12 @@ from typing import Any
 import attrs
 
 from rvrun.aws.client import Client, Refused
-from rvrun.errors import RvrunError, check_known
+from rvrun.errors import Problem, check_known
+from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import OVER, State
+from rvrun.runners.aws_common import account_of_run
 from rvrun.runners.sagemaker.files import Job
-from rvrun.runners.sagemaker.state import STATES, Execution
+from rvrun.runners.sagemaker.state import STATES, Execution, executions
 
 #: Where SageMaker writes, by the kind of job: one stream an instance, whose name begins with the
 #: job's and the host's.
@@ -24,7 +26,7 @@ GROUPS = {
 POLL_SECONDS = 3.0
 
 
-class NoLog(RvrunError):
+class NoLog(Problem):
     """A target that has no log, or not yet."""
 
 
@@ -155,3 +157,16 @@ def _host(stream: str) -> str:
 
 def _host_number(stream: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", stream.rpartition("/")[2])]
+
+
+def logs(ledger: Ledger, target: str, *, follow: bool) -> Iterator[str]:
+    """Yield the lines of a target's last attempt; with `follow` as they come, to its end."""
+    account = account_of_run(ledger)
+    sagemaker = account.reader("sagemaker")
+    place = place_of(executions(ledger, sagemaker), target)
+    name = place.execution.submission.name
+
+    def again() -> Execution:
+        return next(e for e in executions(ledger, sagemaker) if e.submission.name == name)
+
+    return read_log(place, again, account.reader("logs"), follow=follow)

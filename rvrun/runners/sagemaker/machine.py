@@ -8,8 +8,9 @@ from typing import Literal
 import attrs
 
 from rvrun.model import Plan, Stage
+from rvrun.runners.sagemaker.settings import SagemakerSettings
 from rvrun.settings.overrides import matches, overridden
-from rvrun.settings.schema import SagemakerSettings, variable
+from rvrun.settings.schema import variable
 
 #: Stands for a setting that is missing, so that all else can be checked all the same.
 UNSET_IMAGE = "not-set"

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 import attrs
 
 from rvrun.model import Plan
+from rvrun.runners.sagemaker.settings import SagemakerCommandSettings, SagemakerSettings
 from rvrun.runners.sagemaker.steps import Place, definitions
-from rvrun.settings.schema import SagemakerCommandSettings, SagemakerSettings
 from rvrun.text import count
 
 

@@ -11,7 +11,7 @@ import attrs
 
 from rvrun.aws.client import Client, Refused
 from rvrun.remote.ledger import CANCELLED, SUBMITTED, Ledger
-from rvrun.remote.state import RemoteFailure, RunState, StageState, State, moment
+from rvrun.remote.state import RemoteFailure, RunState, StageState, State, timestamp
 from rvrun.runners.sagemaker.files import Job, Submission, read_submissions
 from rvrun.runners.sagemaker.submit import MISSING, started
 
@@ -105,7 +105,7 @@ def read_state(ledger: Ledger, sagemaker: Client) -> RunState:
     found = executions(ledger, sagemaker)
     stages = tuple(_stages(found))
     is_over = all(execution.is_over for execution in found)
-    began = moment(ledger.facts["began"])
+    began = timestamp(ledger.facts["began"])
     return RunState(
         run_id=ledger.run_id,
         runner=ledger.runner,

@@ -18,18 +18,21 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from rvrun import split_ranges as indices
+from rvrun.environment import SPLITS
 from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage
-from rvrun.remote.upload import Shipment, rvrun_argv
+from rvrun.remote.upload import Upload, rvrun_argv
 from rvrun.runners.sagemaker.machine import Machine, machine
-from rvrun.settings.schema import SagemakerSettings
-from rvrun.worker.split_index import SAGEMAKER, SPLITS
+from rvrun.runners.sagemaker.settings import SagemakerSettings
+
+#: The runner's name, as its jobs pass it to the worker.
+RUNNER = "sagemaker"
 
 
 @attrs.frozen(kw_only=True)
 class Place:
     """What travels of a pipeline to its jobs, where they put what is theirs, how much they tell."""
 
-    shipment: Shipment
+    upload: Upload
     root_uri: str
     verbosity: int = 0
 
@@ -193,7 +196,7 @@ def _step(
     entrypoint, *arguments = argv = _argv(stage, part, on, place)
     is_whole = len(part.splits) == stage.num_splits
     told = {SPLITS: indices.write(part.splits)} if on_instances and not is_whole else {}
-    told |= place.shipment.told(argv, place.verbosity)
+    told |= place.upload.environment(argv, place.verbosity)
     return Step(
         name=part.name,
         stage=f"{pipeline}/{stage.command}",
@@ -215,7 +218,7 @@ def _argv(stage: Stage, part: _Part, on: Machine, place: Place) -> list[str]:
     """
     only = part.splits.start if len(part.splits) == 1 else None
     if len(part.splits) > 1 or on.processes is not None:
-        argv = rvrun_argv(place.shipment.config_uri, stage, SAGEMAKER, only)
+        argv = rvrun_argv(place.upload.config_uri, stage, RUNNER, only)
     else:
-        argv = place.shipment.argv(stage, SAGEMAKER, only, place.verbosity)
+        argv = place.upload.argv(stage, RUNNER, only, place.verbosity)
     return argv if on.processes is None else [*argv, "--torchrun", str(on.processes)]

@@ -1,0 +1,53 @@
+"""Runners by name: what this distribution and others installed under the entry point.
+
+Light on purpose: the worker looks its runner up here. What a runner offers is in
+`runners.protocol`; `runners.registry` gives the same modules with their types.
+"""
+
+from __future__ import annotations
+
+from rvrun.errors import RvrunError, check_known, describe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: The entry point group; an entry's name is what users type, its value the runner's module.
+RUNNERS = "rvrun.runners"
+
+
+class BrokenRunner(RvrunError):
+    """A runner that is installed but cannot be imported."""
+
+    def __init__(self, name: str, module: str, distribution: str, problem: str) -> None:
+        self.name = name
+        self.module = module
+        self.distribution = distribution
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return (
+            f"runner `{self.name}` cannot be loaded: importing `{self.module}` of "
+            f"{self.distribution} raised {self.problem}; fix or uninstall that distribution"
+        )
+
+
+def runner_names() -> tuple[str, ...]:
+    """List the runners that are installed, sorted."""
+    from importlib.metadata import entry_points
+
+    return tuple(sorted(entry_points(group=RUNNERS).names))
+
+
+def load_runner(name: str) -> Any:
+    """Import the runner called `name`. Raises `UnknownName` or `BrokenRunner`."""
+    from importlib.metadata import entry_points
+
+    check_known("runner", name, runner_names())
+    # Two distributions may claim a name; the first on the path wins, as with modules.
+    entry = next(iter(entry_points(group=RUNNERS, name=name)))
+    try:
+        return entry.load()
+    except Exception as error:
+        distribution = entry.dist.name if entry.dist else "an unknown distribution"
+        raise BrokenRunner(name, entry.value, distribution, describe(error)) from error

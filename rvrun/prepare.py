@@ -1,0 +1,191 @@
+"""From a request to rendered files, a stage per line. Nothing is written.
+
+load      the user's source → declared pipelines          runs the user's code
+compile   declared pipelines → a plan                     pure
+render    a plan → files by relative path                 pure
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from rvrun import paths
+from rvrun.errors import Problem, RvrunError
+from rvrun.load.source import load
+from rvrun.model import Plan
+from rvrun.pipelines.declare import LoadedPipeline
+from rvrun.plan.compile import compile_plan, idle_splits
+from rvrun.plan.splits import parse_splits
+from rvrun.render.files import render_common
+from rvrun.rundir.freshness import StageStatus, plan_status
+from rvrun.runners.protocol import Runner
+from rvrun.runners.registry import DEFAULT, find_runner
+from rvrun.runners.run import Run
+from rvrun.settings.layers import load_settings
+from rvrun.settings.schema import Settings
+
+
+class EmptyOut(RvrunError):
+    """An empty `--out`."""
+
+    template = "--out must name a directory, got an empty string"
+    fix = "name a directory with --out"
+
+
+class Conflict(Problem):
+    """Runners that would render different files at the same path."""
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """What users ask for: a config, and how to plan and run it.
+
+    - `commands`: those to run; empty for all. `splits`, `args`: as typed, `args` by key.
+    - `out`: the run directory; None for the default one.
+    - `flags`: settings given on the command line, by dotted key.
+    """
+
+    config: str
+    runner: str = DEFAULT
+    commands: Sequence[str] = ()
+    splits: Sequence[str] = ()
+    args: Mapping[str, str] = attrs.field(factory=dict)
+    out: str | None = None
+    flags: Mapping[str, object] = attrs.field(factory=dict)
+    profile: str | None = None
+    keep_going: bool = False
+    force: bool = False
+    debug: bool = False
+    name: str | None = None
+    verbosity: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class Prepared:
+    """A run compiled and rendered.
+
+    - `owned`: the folders of the run directory that contain nothing but `files`.
+    - `warnings`: what the user may not have intended, a sentence each.
+    """
+
+    run: Run
+    runner: Runner
+    files: Mapping[str, str]
+    owned: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+    def statuses(self) -> list[StageStatus]:
+        """Return what each stage has to do in the run directory as it is now, and why."""
+        run = self.run
+        return plan_status(run.plan, run.run_dir, self.files, force=run.force)
+
+
+def prepare(request: Request) -> Prepared:
+    """Load, compile and render what `request` asks for."""
+    runner = find_runner(request.runner)
+    settings = load_settings(request.flags, request.profile)
+    pipelines = load_pipelines(request)
+    plan = compile_pipelines(pipelines, request)
+    run = make_run(plan, pipelines, settings, runner, request)
+    files = render_files(run, runner)
+    warnings = idle_splits([pipeline.declared for pipeline in pipelines], plan)
+    return Prepared(
+        run=run, runner=runner, files=files, owned=runner.OWNS, warnings=tuple(warnings)
+    )
+
+
+def load_pipelines(request: Request) -> tuple[LoadedPipeline, ...]:
+    """Load the pipelines of the request's config."""
+    # stdout is for what a verb prints; whatever the user's code prints while it loads is not that.
+    with contextlib.redirect_stdout(sys.stderr):
+        loaded = load(request.config, request.runner, request.args, verbosity=request.verbosity)
+    return tuple(loaded)
+
+
+def compile_pipelines(pipelines: Sequence[LoadedPipeline], request: Request) -> Plan:
+    """Compile pipelines to the plan that the request asks for."""
+    declared = [pipeline.declared for pipeline in pipelines]
+    return compile_plan(declared, request.commands, parse_splits(request.splits))
+
+
+def make_run(
+    plan: Plan,
+    pipelines: Sequence[LoadedPipeline],
+    settings: Settings,
+    runner: Runner,
+    request: Request,
+) -> Run:
+    """Return what the runner gets: the plan, and everything specified about running it."""
+    return Run(
+        plan=plan,
+        pipelines=tuple(pipelines),
+        out=run_dir_of(request.config, request.out),
+        settings=settings,
+        keep_going=request.keep_going,
+        # Without stamps nothing is known to be done, so everything selected runs.
+        force=request.force or not runner.CAPABILITIES.keeps_stamps,
+        debug=request.debug,
+        name=request.name,
+        verbosity=request.verbosity,
+    )
+
+
+def render_files(run: Run, runner: Runner) -> dict[str, str]:
+    """Render all files of the run directory, by relative path."""
+    return {**render_common(run.plan, run.pipelines), **runner.render(run)}
+
+
+def prepare_all(runners: Sequence[str], request: Request) -> Prepared:
+    """As `prepare`, for several runners in one run directory; the run is the first runner's.
+
+    Raises `Conflict` if a file differs between runners, as configs that depend on the runner do.
+    """
+    names = list(dict.fromkeys(runners))
+    first, *others = (prepare(attrs.evolve(request, runner=name)) for name in names)
+    files = dict(first.files)
+    for name, other in zip(names[1:], others, strict=True):
+        for path, text in other.files.items():
+            if files.setdefault(path, text) != text:
+                both = f"--runner {names[0]} and --runner {name}"
+                raise Conflict(f"{path} differs between {both}; plan each into its own --out")
+    owned = (folder for prepared in (first, *others) for folder in prepared.owned)
+    return attrs.evolve(first, files=files, owned=tuple(owned))
+
+
+def kept(prepared: Prepared) -> Prepared:
+    """Return a plan to keep and compare: without the configs of pipelines it does not have.
+
+    Where something ran, such configs stay: a config that comes back must not look newer than what
+    was done with it.
+    """
+    run_dir = prepared.run.run_dir
+    if (run_dir / paths.DONE).exists() or (run_dir / paths.SUBMITTED).exists():
+        return prepared
+    return attrs.evolve(prepared, owned=(*prepared.owned, paths.CONFIGS))
+
+
+def run_dir_of(config: str, out: str | None) -> str:
+    """Return the run directory relative to the current one: `out`, else `runs/` and CONFIG's name.
+
+    A config saved in a run directory belongs to that one. Raises `EmptyOut`.
+    """
+    if out is None:
+        path = pathlib.PurePath(config)
+        if path.suffix == ".json" and path.parent.name == paths.CONFIGS:
+            out = str(path.parent.parent)
+        else:
+            is_file = path.suffix in (".py", ".json")
+            out = f"runs/{path.stem if is_file else config.rpartition('.')[2]}"
+    if not out:
+        raise EmptyOut
+    relative = (
+        os.path.relpath(os.path.realpath(out)) if os.path.isabs(out) else os.path.normpath(out)
+    )
+    # A leading dash would be an option to the programs that get this path.
+    return f"./{relative}" if relative.startswith("-") else relative

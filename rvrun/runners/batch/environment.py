@@ -1,0 +1,37 @@
+"""What AWS Batch tells a job (AWS Batch User Guide, "Job environment variables")."""
+
+from __future__ import annotations
+
+from rvrun.errors import RvrunError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: The index of a child in its array, from 0; not set in plain jobs.
+ARRAY_INDEX = "AWS_BATCH_JOB_ARRAY_INDEX"
+#: The attempt of the job, from 1.
+ATTEMPT = "AWS_BATCH_JOB_ATTEMPT"
+
+
+class BadIndex(RvrunError):
+    """An array index that is not an integer."""
+
+    value: str
+    template = f"{ARRAY_INDEX} must be an integer of at least 0, got {{value!r}}"
+
+
+def split_index(environ: Mapping[str, str]) -> int | None:
+    """Return this job's index in its array; None for a plain job. Raises `BadIndex`."""
+    text = environ.get(ARRAY_INDEX)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise BadIndex(text)
+    return int(text)
+
+
+def attempt(environ: Mapping[str, str]) -> int:
+    """Return which attempt of the job this is, from 1."""
+    text = environ.get(ATTEMPT, "1")
+    return int(text) if text.isascii() and text.isdigit() else 1

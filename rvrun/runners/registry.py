@@ -1,0 +1,33 @@
+"""Runners by name, with their types."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from rvrun import plugins
+from rvrun.runners.protocol import DetachedRunner, LocalRunner, Runner
+
+#: The runner of the verbs that need one and are not told which.
+DEFAULT = "local"
+
+
+def find_runner(name: str) -> Runner:
+    """Return the runner called `name`. Raises `UnknownName` or `BrokenRunner`."""
+    return cast(Runner, plugins.load_runner(name))
+
+
+def find_detached(name: str) -> DetachedRunner:
+    """Return the runner called `name` of a run that was submitted."""
+    runner = as_detached(find_runner(name))
+    assert runner is not None, f"{name} submitted a run, so it is detached"
+    return runner
+
+
+def as_detached(runner: Runner) -> DetachedRunner | None:
+    """Return `runner` if its runs continue without this process, else None."""
+    return cast(DetachedRunner, runner) if runner.CAPABILITIES.detached else None
+
+
+def as_local(runner: Runner) -> LocalRunner | None:
+    """Return `runner` if it runs plans in this process's time, else None."""
+    return None if runner.CAPABILITIES.detached else cast(LocalRunner, runner)

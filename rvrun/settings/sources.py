@@ -1,0 +1,141 @@
+"""Where settings come from: Raster Vision's files, a profile, the project's file, variables.
+
+Each source yields layers of values that are validated one by one, so that an error and `rvrun
+config` name the file or variable. Keys that rvrun does not know are errors in every source.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tomllib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from rvrun.adapters.raster_vision import settings as raster_vision
+from rvrun.environment import INTERNAL
+from rvrun.errors import UnknownName
+from rvrun.settings.schema import ENV_PREFIX, Field, all_fields, variable
+from rvrun.settings.values import BadSetting, parse, validate
+
+PROFILE = "RVRUN_PROFILE"
+PROJECT_FILE = "rvrun.toml"
+
+
+@attrs.frozen
+class Layer:
+    """The values that one origin sets, by dotted key."""
+
+    origin: str
+    values: Mapping[str, Any]
+
+
+def validated(origin: str, values: Mapping[str, Any]) -> Layer:
+    """Return a layer of raw values, each validated. Raises `BadSetting` or `UnknownName`."""
+    fields = _fields_by_key()
+    return Layer(
+        origin, {key: validate(origin, fields[key], value) for key, value in values.items()}
+    )
+
+
+def _fields_by_key() -> dict[str, Field]:
+    return {field.key: field for field in all_fields()}
+
+
+def raster_vision_layers(profile: str | None) -> Iterator[Layer]:
+    """Yield what Raster Vision's own settings say, where it is installed."""
+    fields = _fields_by_key()
+    keys = {key.upper().replace(".", "_"): key for key in fields if fields[key].raster_vision}
+    for origin, texts in raster_vision.layers(keys, profile):
+        yield validated(origin, {key: parse(text, fields[key]) for key, text in texts.items()})
+
+
+def profile_layer(profile: str | None) -> Iterator[Layer]:
+    """Yield the settings of a profile; without a name those of `default`, if it exists."""
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
+    path = pathlib.Path(base, "rvrun", f"{profile or 'default'}.toml")
+    if path.exists():
+        yield _file_layer(path, _read_toml(path))
+    elif profile is not None and not raster_vision.has_profile(profile):
+        paths = " or ".join([str(path), *raster_vision.profile_file(profile)])
+        fix = f"write that file, or omit --profile and {PROFILE}"
+        raise BadSetting(f"profile `{profile}`", f"there is no file {paths}", fix)
+
+
+def project_layer() -> Iterator[Layer]:
+    """Yield the project's settings, from the nearest folder upwards that has any.
+
+    They are in `rvrun.toml`, else in `[tool.rvrun]` of `pyproject.toml`.
+    """
+    for folder in (pathlib.Path.cwd(), *pathlib.Path.cwd().parents):
+        own, project = folder / PROJECT_FILE, folder / "pyproject.toml"
+        if own.exists():
+            yield _file_layer(own, _read_toml(own))
+            return
+        if project.exists():
+            tool = _read_toml(project).get("tool")
+            section = tool.get("rvrun") if isinstance(tool, dict) else None
+            if section is not None and not isinstance(section, dict):
+                raise BadSetting(str(project), f"`tool.rvrun` must be a table, got {section!r}")
+            if section is not None:
+                yield _file_layer(project, section, "tool.rvrun")
+                return
+
+
+def project_file() -> str:
+    """Return the file of the project's settings; where there is none, how to call a new one."""
+    return next((layer.origin for layer in project_layer()), f"{PROJECT_FILE} (not there yet)")
+
+
+def environment_layers() -> Iterator[Layer]:
+    """Yield a layer for each `RVRUN_*` variable that is a setting."""
+    fields = {variable(field.key): field for field in all_fields() if field.record is None}
+    for name in sorted(os.environ):
+        if not name.startswith(ENV_PREFIX) or name in (*INTERNAL, PROFILE):
+            continue
+        if name not in fields:
+            nearby = _nearby(name.removeprefix(ENV_PREFIX), tuple(fields), "_")
+            raise UnknownName("environment variable", name, tuple(fields), nearby=nearby)
+        field = fields[name]
+        yield validated(name, {field.key: parse(os.environ[name], field)})
+
+
+def _read_toml(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadSetting(str(path), f"cannot be read: {error}") from None
+
+
+def _file_layer(path: pathlib.Path, content: Mapping[str, Any], section: str = "") -> Layer:
+    keys = tuple(_fields_by_key())
+    values = dict(_flatten(content, keys))
+    for key in values:
+        if key not in keys:
+            place = f"{path} [{section}]" if section else str(path)
+            raise UnknownName("setting", key, keys, place, _nearby(key, keys, "."))
+    relative = os.path.relpath(path)
+    # Relative to the current folder where that is shorter to read.
+    return validated(str(path) if relative.startswith("..") else relative, values)
+
+
+def _nearby(name: str, names: tuple[str, ...], separator: str) -> tuple[str, ...]:
+    """The names in the section of `name`, or all sections if there is no such section."""
+    section = name.split(separator, maxsplit=1)[0] + separator
+    inside = tuple(n for n in names if n.removeprefix(ENV_PREFIX).startswith(section))
+    return inside or tuple(dict.fromkeys(name.split(".")[0] for name in names))
+
+
+def _flatten(
+    content: Mapping[str, Any], keys: tuple[str, ...], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys and values; a table that is a setting's value is not taken apart."""
+    sections = {key.rpartition(".")[0] for key in keys}
+    for key, value in content.items():
+        full = f"{prefix}{key}"
+        if full not in keys and isinstance(value, dict) and (value or full in sections):
+            yield from _flatten(value, keys, f"{full}.")
+        else:
+            yield full, value

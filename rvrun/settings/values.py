@@ -1,0 +1,127 @@
+"""Values of settings: parsed from environment variables, validated wherever they come from."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, Literal
+
+import attrs
+
+from rvrun.errors import RvrunError, UnknownName
+from rvrun.settings.schema import Field, fields_of
+
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
+class BadSetting(RvrunError):
+    """A value that is not valid for its setting, or a settings file that cannot be read.
+
+    - `origin`: the file, variable or command line it comes from. `hint`: how to fix it, if known.
+    """
+
+    origin: str
+    problem: str
+    hint: str = ""
+    template = "{origin}: {problem}"
+    fix = "{hint}"
+
+
+def validate(origin: str, field: Field, value: Any) -> Any:
+    """Return `value` as the setting's type, lists as tuples. Raises `BadSetting`, `UnknownName`."""
+    if field.record is not None:
+        return _validate_records(origin, field, field.record, value)
+    is_valid, rule = _rule(field)
+    if not is_valid(value):
+        raise BadSetting(origin, f"`{field.key}` must be {rule}, got {value!r}")
+    return tuple(map(str, value)) if isinstance(value, list) else value
+
+
+def _rule(field: Field) -> tuple[Callable[[Any], bool], str]:
+    """What a value must be, as a predicate and in words."""
+    members = (*typing.get_args(field.type), field.type)
+    plain = next(member for member in members if member is not types.NoneType)
+    if field.is_table:
+        return _is_table, "a table of strings"
+    if typing.get_origin(field.type) is tuple:
+        return _is_list, "a list of strings"
+    if choices := _choices(field.type):
+        return lambda value: value in choices, f"one of {', '.join(choices)}"
+    if plain is bool:
+        return lambda value: isinstance(value, bool), "true or false"
+    if plain is int:
+        return lambda value: _is_in_range(value, field), _range(field)
+    return lambda value: isinstance(value, str), "a string"
+
+
+def _choices(type_: Any) -> tuple[str, ...]:
+    """The values of a Literal, also of one that may be None."""
+    for member in (type_, *typing.get_args(type_)):
+        if typing.get_origin(member) is Literal:
+            return typing.get_args(member)
+    return ()
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str | int) for item in value)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+
+
+def _is_in_range(value: Any, field: Field) -> bool:
+    if type(value) is not int:
+        return False
+    return field.least <= value <= (value if field.most is None else field.most)
+
+
+def _range(field: Field) -> str:
+    if field.most is None:
+        return f"an integer of at least {field.least}"
+    return f"an integer between {field.least} and {field.most}"
+
+
+def _validate_records(
+    origin: str, field: Field, record: type[attrs.AttrsInstance], value: Any
+) -> dict[str, Any]:
+    """Validate a table of tables: the keys and values of each as those of a section."""
+    if not isinstance(value, dict) or not all(isinstance(item, dict) for item in value.values()):
+        rule = f"tables, written as [{field.key}.NAME]"
+        raise BadSetting(origin, f"`{field.key}` must be {rule}, got {value!r}")
+    validated: dict[str, Any] = {}
+    for name, items in value.items():
+        section = f'{field.key}."{name}"'
+        fields = {option.key: option for option in fields_of(record)}
+        for key in items:
+            if key not in fields:
+                raise UnknownName("setting", key, tuple(fields), f"{origin} [{section}]")
+        validated[name] = {
+            key: validate(origin, attrs.evolve(fields[key], key=f"{section}.{key}"), item)
+            for key, item in items.items()
+        }
+    return validated
+
+
+def parse(text: str, field: Field) -> Any:
+    """Parse an environment variable; text that does not parse is returned for `validate` to refuse.
+
+    A list is `A,B`, a table `KEY=VALUE,KEY=VALUE`.
+    """
+    kinds = (field.type, *typing.get_args(field.type))
+    if field.is_table:
+        return _parse_table(text)
+    if typing.get_origin(field.type) is tuple:
+        return [item.strip() for item in text.split(",") if item.strip()]
+    if bool in kinds:
+        return _BOOLEANS.get(text.lower(), text)
+    number = int(text) if int in kinds and text.isascii() and text.isdigit() else None
+    return number if _is_in_range(number, field) else text
+
+
+def _parse_table(text: str) -> dict[str, str] | str:
+    pairs = [item.partition("=") for item in text.split(",") if item.strip()]
+    if not all(key.strip() and equals for key, equals, _ in pairs):
+        return text
+    return {key.strip(): value.strip() for key, _, value in pairs}

@@ -1,0 +1,89 @@
+"""The pipeline of a saved config, rvrun's own or another system's, ready to run a command."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+from rvrun.adapters import registry as adapters
+from rvrun.aws import storage
+from rvrun.errors import check_known
+from rvrun.pipelines import imports
+from rvrun.pipelines.base import PipelineConfig
+from rvrun.worker.call import BadCall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from typing import Any
+
+    from rvrun.pipelines.base import Pipeline
+    from rvrun.worker.call import Call
+
+
+def read_document(uri: str) -> dict[str, Any]:
+    """Read the saved config at a path or S3 URI. Raises `BadCall` or `CannotReach`."""
+    content = storage.read(uri)
+    try:
+        document = json.loads(content)
+    except ValueError as error:
+        raise BadCall(f"config {uri} is not JSON ({error})") from None
+    if adapters.is_own(document):
+        return adapters.wrapped(document)
+    if not isinstance(document, dict) or not isinstance(document.get("config"), dict):
+        raise BadCall(f"{uri} is not a saved config of one pipeline")
+    return document
+
+
+def pipeline_name(document: dict[str, Any]) -> str:
+    """Return the name of the pipeline of a saved config."""
+    return str(document.get("name") or document["config"].get("name", ""))
+
+
+def opened(document: dict[str, Any], call: Call) -> AbstractContextManager[Any]:
+    """Open the pipeline of a saved config, set up to run the command of `call`."""
+    adapter = adapters.of_document(document)
+    if adapter is None:
+        return contextlib.nullcontext(build(document, call.config))
+    return adapter.opened(
+        document, call.command, call.split_ind, call.num_splits, verbosity=call.verbosity
+    )
+
+
+def built(document: dict[str, Any], uri: str) -> AbstractContextManager[Any]:
+    """Open the pipeline of a saved config that was read from `uri`, without running anything."""
+    adapter = adapters.of_document(document)
+    if adapter is None:
+        return contextlib.nullcontext(build(document, uri))
+    return adapter.built(document)
+
+
+def build(document: dict[str, Any], uri: str) -> Pipeline:
+    """Build the pipeline of rvrun's own saved config, importing its source file if it has one."""
+    if document.get("source"):
+        imports.import_source(document["source"])
+    saved = document["config"]
+    cls = imports.config_class(saved.get(imports.TYPE), PipelineConfig)
+    config = imports.plain_config(cls, saved)
+    if config is None:
+        from rvrun.pipelines.declare import check_document
+        from rvrun.pipelines.serialize import config_from_json
+
+        check_document(document, uri)
+        config = config_from_json(saved)
+    assert isinstance(config, PipelineConfig)
+    return config.build()
+
+
+def check_command(pipeline: Any, call: Call) -> None:
+    """Raise `UnknownName` or `BadCall` unless `call` fits a command of `pipeline`."""
+    name = type(pipeline).__name__
+    check_known("command", call.command, tuple(pipeline.commands), f"pipeline `{name}`")
+    is_split = call.command in pipeline.split_commands
+    if is_split and not call.is_split:
+        raise BadCall(f"run_command {call.command}: give --split-ind and --num-splits")
+    if call.is_split and not is_split:
+        raise BadCall(
+            f"run_command {call.command}: --split-ind and --num-splits are for split commands, "
+            f"and `split_commands` of `{name}` does not list it"
+        )
