@@ -78,6 +78,10 @@ class Problem(RvrunError):
     template = "{problem}"
 
 
+class Transient(RvrunError):
+    """An error of a service, or of the way to it, after which asking again may succeed."""
+
+
 class UserCodeError(Problem):
     """The user's own code raised, while a config was loaded or built.
 

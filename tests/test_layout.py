@@ -1,17 +1,57 @@
-"""One door for each library: who imports what is read from the source, and seen in processes."""
+"""The layout: the order of packages, one door per library, no runner named outside of its folder.
+
+All of it is read from the source, and what the worker imports is seen in a process, too.
+"""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import json
+import re
+import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
+from rvrun.plugins import runner_names
 from tests.conftest import ROOT, Project
 
 PACKAGE = ROOT / "rvrun"
+#: A module or package may import those before it, at its top, in functions and for types alone.
+FOUNDATION = (
+    "errors",
+    "paths",
+    "environment",
+    "plugins",
+    "split_ranges",
+    "tracebacks",
+    "model",
+    "finding",
+    "text",
+)
+ORDER = (
+    *FOUNDATION,
+    "aws",
+    "pipelines",
+    "adapters",
+    "load",
+    "plan",
+    "render",
+    "settings",
+    "rundir",
+    "worker",
+    "remote",
+    "runners",
+    "prepare",
+    "testing",
+    "checks",
+    "cli",
+    "__main__",
+)
+#: What `import rvrun` imports: the face that users see, which is not part of the order.
+FACE = ""
 #: Where each library may be imported; an entry that ends in `/` is a folder.
 DOORS = {
     "jinja2": ("render/jinja.py",),
@@ -19,26 +59,32 @@ DOORS = {
     "click": ("cli/",),
     "rich": ("cli/",),
     "psutil": ("worker/processes.py",),
-    "typed_settings": ("settings/schema.py",),
-    "cattrs": ("pipelines/serialize.py", "plan/serialize.py"),
+    "cattrs": ("pipelines/serialize.py",),
     "typeguard": ("pipelines/base.py",),
     "boto3": ("aws/client.py",),
     "botocore": ("aws/client.py", "aws/request_check.py"),
     "stamina": ("aws/client.py",),
-    "rastervision": ("adapters/raster_vision/config.py",),
+    "rastervision": ("adapters/raster_vision/",),
 }
-#: What the worker of every target imports, so nothing slow stands at their top.
+#: What the worker of every target imports, so nothing slow is imported at their top.
 LIGHT = (
+    "__init__.py",
     "__main__.py",
-    "errors.py",
     "adapters/registry.py",
-    "split_ranges.py",
+    "aws/storage.py",
+    "environment.py",
+    "errors.py",
     "paths.py",
     "pipelines/base.py",
-    "worker/split_index.py",
-    "rundir/records.py",
     "pipelines/imports.py",
-    "aws/storage.py",
+    "plugins.py",
+    "rundir/records.py",
+    "split_ranges.py",
+    "tracebacks.py",
+    "worker/call.py",
+    "worker/pipeline.py",
+    "worker/split_index.py",
+    "worker/target.py",
 )
 HEAVY = ("attr", "attrs", "typing", *DOORS)
 
@@ -82,7 +128,7 @@ def test_each_library_has_its_door(library: str) -> None:
 def test_the_package_was_read() -> None:
     """The walk sees what is imported, so that an empty list means something."""
     assert importers("jinja2") == ["render/jinja.py"]
-    assert importers("typed_settings") == ["settings/schema.py"]
+    assert importers("boto3") == ["aws/client.py"]
     assert "cli/app.py" in importers("typer")
 
 
@@ -97,14 +143,134 @@ def test_imports_within_the_package_are_absolute() -> None:
     assert relative == []
 
 
-@pytest.mark.parametrize("path", [*LIGHT, "worker/target.py", "__init__.py"])
+def part_of(name: str) -> str:
+    """The part of the package that a module is in: `aws` of `rvrun.aws.client`."""
+    return [*name.split("."), FACE][1]
+
+
+def internal_imports(path: str, tree: ast.Module) -> Iterator[str]:
+    """The parts that a module imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (part_of(a.name) for a in node.names if a.name.split(".")[0] == "rvrun")
+        elif isinstance(node, ast.ImportFrom) and node.module == "rvrun":
+            parts = {alias.name for alias in node.names}
+            yield from (part if part in ORDER else FACE for part in parts)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rvrun."):
+            yield part_of(str(node.module))
+
+
+def part_graph() -> Mapping[str, set[str]]:
+    """The parts that each part imports."""
+    graph: dict[str, set[str]] = {part: set() for part in ORDER}
+    for path, tree in sources().items():
+        part = path.split("/")[0].removesuffix(".py")
+        if part != "__init__":
+            graph[part] |= set(internal_imports(path, tree)) - {part, FACE}
+    return graph
+
+
+def test_every_part_is_in_the_order() -> None:
+    """A new package or module has to be given its place."""
+    parts = {path.split("/")[0].removesuffix(".py") for path in sources()}
+    assert sorted(parts - {"__init__"} - set(ORDER)) == []
+
+
+@pytest.mark.parametrize("part", ORDER)
+def test_a_part_imports_only_parts_before_it(part: str) -> None:
+    """At its top, inside of functions and under TYPE_CHECKING."""
+    allowed = ORDER[: ORDER.index(part)]
+    assert sorted(part_graph()[part] - set(allowed)) == []
+
+
+def test_the_parts_have_no_cycle() -> None:
+    """The order says so too; this also holds should the order become a partial one."""
+    assert len(list(graphlib.TopologicalSorter(part_graph()).static_order())) >= len(ORDER)
+
+
+def test_packages_have_no_logic() -> None:
+    """An `__init__.py` is empty, so that importing a module imports no other."""
+    paths = [path for path in sources() if path.endswith("/__init__.py")]
+    assert [path for path in paths if (PACKAGE / path).read_text(encoding="utf-8")] == []
+
+
+def test_no_runner_is_named_outside_of_its_folder() -> None:
+    """Adding one touches nothing else. `runners/builtin.py` lists them for mypy alone."""
+    names = [name for name in runner_names() if name != "local"]
+    word = re.compile("|".join(names), re.IGNORECASE)
+    own = tuple(f"runners/{name}/" for name in runner_names())
+    others = [p for p in sources() if not p.startswith((*own, "runners/builtin.py"))]
+    text = {path: (PACKAGE / path).read_text(encoding="utf-8") for path in others}
+    assert {path for path in others if word.search(text[path])} == set()
+
+
+def test_the_default_runner_is_named_once() -> None:
+    """`local` is also a word, so only strings that are just that are looked for."""
+    strings = [
+        path
+        for path, tree in sources().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and node.value == "local"
+    ]
+    assert [path for path in strings if not path.startswith("runners/local/")] == [
+        "runners/builtin.py",
+        "runners/registry.py",
+    ]
+
+
+def test_what_detached_runners_share_does_not_mention_aws() -> None:
+    """Another service or scheduler is to use it too."""
+    shared = [p for p in sources() if p.startswith("remote/") or p == "cli/detached.py"]
+    shared += ["runners/submissions.py", "runners/protocol.py", "runners/problems.py"]
+    text = {path: (PACKAGE / path).read_text(encoding="utf-8") for path in shared}
+    aws = re.compile(r"\bAWS\b|boto|SubmitJob|CloudWatch", re.IGNORECASE)
+    mentions = {
+        path: [line for line in text[path].splitlines() if aws.search(line)] for path in shared
+    }
+    allowed = "from rvrun.aws import storage"
+    assert {p: lines for p, lines in mentions.items() if set(lines) - {allowed}} == {}
+
+
+def function_lengths(outside: str) -> list[tuple[int, str]]:
+    """The lines of each function without its docstring, and where it is; not those in `outside`."""
+    lengths = []
+    for path, tree in sources().items():
+        if path.startswith(outside):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                has_docstring = ast.get_docstring(node) is not None
+                first = node.body[1] if has_docstring and len(node.body) > 1 else node.body[0]
+                length = (node.end_lineno or 0) - first.lineno + 1
+                lengths.append((length, f"{path}:{node.name}"))
+    return sorted(lengths, reverse=True)
+
+
+def test_functions_are_short() -> None:
+    """None is longer than 40 lines, and nine of ten have at most 20."""
+    lengths = function_lengths("cli/")
+    assert [place for length, place in lengths if length > 40] == []
+    assert statistics.quantiles([length for length, _ in lengths], n=10)[-1] <= 20
+
+
+@pytest.mark.parametrize("path", LIGHT)
 def test_the_workers_modules_import_nothing_heavy(path: str) -> None:
     """At their top there are the standard library's light modules and each other."""
-    allowed = {"rvrun." + name.removesuffix(".py").replace("/", ".") for name in LIGHT}
-    top = [name for node in sources()[path].body for name in imported(node)]
-    ours = {name for name in top if name.startswith("rvrun.")}
-    assert set() == ours - allowed
-    assert [name for name in top if name.split(".")[0] in HEAVY] == []
+    allowed = {
+        ".".join(["rvrun", *name.removesuffix(".py").split("/")]).removesuffix(".__init__")
+        for name in LIGHT
+    }
+    names = []
+    for node in sources()[path].body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            full = {f"{node.module}.{alias.name}" for alias in node.names}
+            names += [node.module] if node.module in allowed - {"rvrun"} else sorted(full)
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    ours = {name for name in names if name.startswith("rvrun.")}
+    modules = {name if name in allowed else name.rpartition(".")[0] for name in ours}
+    assert modules - allowed == set()
+    assert [name for name in names if name.split(".")[0] in HEAVY] == []
 
 
 WORDS = """

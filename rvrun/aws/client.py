@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from rvrun.errors import RvrunError
+from rvrun.errors import RvrunError, Transient
 
 T = TypeVar("T")
 
@@ -52,11 +52,11 @@ class AwsError(RvrunError):
         return f"AWS {self.service} {self.operation}: {self.message} ({self.code}){mend}"
 
 
-class Throttled(AwsError):
+class Throttled(AwsError, Transient):
     """Not carried out: too many calls at once, or no connection came about."""
 
 
-class Unanswered(AwsError):
+class Unanswered(AwsError, Transient):
     """Carried out or not: the connection broke, or the service failed, before it answered."""
 
 

@@ -11,12 +11,11 @@ from typing import Annotated, Any
 import attrs
 import typer
 
-from rvrun.aws.client import Throttled, Unanswered
 from rvrun.cli import options as common
 from rvrun.cli.compare import AsJson
 from rvrun.cli.messages import say, warn
 from rvrun.cli.options import Common
-from rvrun.errors import DONE, FAILED, INTERRUPTED
+from rvrun.errors import DONE, FAILED, INTERRUPTED, Transient
 from rvrun.prepare import Prepared
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.ledger import RUNS, Ledger
@@ -213,7 +212,7 @@ def follow(
     while True:
         try:
             state = look()
-        except (Throttled, Unanswered) as error:
+        except Transient as error:
             say(f"{error}; the run goes on, looking again in {pause:.0f} s")
         else:
             show(state)

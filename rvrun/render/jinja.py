@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 import jinja2
 
 from rvrun.errors import RvrunError
-from rvrun.render.quote import for_json, for_recipe
+from rvrun.render.quote import for_json, for_recipe, indented_json, without_none
 
 
 class BadTemplate(RvrunError):
@@ -64,10 +65,30 @@ def _environment(package: str, folder: str, user_folder: str | None) -> jinja2.E
     )
     environment.filters["recipe"] = for_recipe
     environment.filters["json"] = _json
+    environment.filters["request"] = _request
     return environment
 
 
 def _json(value: Any) -> str:
-    if isinstance(value, jinja2.Undefined):
-        str(value)  # raises, with the name
+    """The filter `json`: a value in one line."""
+    _check_defined(value)
     return for_json(value)
+
+
+def _request(value: Any) -> str:
+    """The filter `request`: a request as indented JSON, without the members that are None.
+
+    So a template shows the whole request, and optional members need neither `if` nor commas.
+    """
+    _check_defined(value)
+    return indented_json(without_none(value))
+
+
+def _check_defined(value: Any) -> None:
+    """Raise the error of a name that the template misspelled, which JSON would not notice."""
+    if isinstance(value, jinja2.Undefined):
+        str(value)
+    for item in value.values() if isinstance(value, Mapping) else ():
+        _check_defined(item)
+    for item in value if isinstance(value, list | tuple) else ():
+        _check_defined(item)

@@ -11,11 +11,11 @@ from rvrun.aws.storage import CannotReach
 from rvrun.errors import RvrunError, UnknownName, UserCodeError
 from rvrun.load.arguments import BadArgument
 from rvrun.load.source import default_name, load
-from rvrun.pipelines.declare import CannotLoad, LoadedPipeline, NoMethod
 from rvrun.model import BadName, Command, DeclaredPipeline, Need, NeedKind, Resources
 from rvrun.pipelines import serialize
 from rvrun.pipelines.base import PipelineConfig
 from rvrun.pipelines.config_keys import narrow
+from rvrun.pipelines.declare import CannotLoad, LoadedPipeline, NoMethod
 from rvrun.pipelines.imports import CannotImport
 from rvrun.plan.compile import NamesClash, compile_plan
 

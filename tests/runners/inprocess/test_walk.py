@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from tests.conftest import Project, clean_environment
-from tests.runners.test_local import WORK, _read_all, without_times
+from tests.runners.local.test_make import WORK, _read_all, without_times
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from rvrun.runners.batch.jobs import Job
 from rvrun.runners.batch.retry import Failed, retry_files
 from rvrun.runners.batch.submit import Ticket
 from rvrun.runners.problems import Unfit
-from tests.runners.test_batch_jobs import Target, children, limits, runs, small_jobs, target_edges
+from tests.runners.batch.test_jobs import Target, children, limits, runs, small_jobs, target_edges
 from tests.strategies import plans
 
 
