@@ -511,10 +511,10 @@ def test_a_failure_leaves_the_old_object(reached: Bucket) -> None:
 
 
 def test_a_missing_object_is_named(reached: Bucket) -> None:
-    """An image that is not there is reported by its URI, not by where a copy would be."""
+    """A missing image is reported by its URI, not by the path of its local copy."""
     scene = landcover.Scene(**{**IMAGERY, "image": "s3://lake/data/typo.tif"})
 
-    with pytest.raises(FileNotFoundError, match=r"^s3://lake/data/typo\.tif is not there$"):
+    with pytest.raises(FileNotFoundError, match=r"^s3://lake/data/typo\.tif does not exist$"):
         small_config("unused", **attrs.asdict(scene)).build().tiles()
 
 
