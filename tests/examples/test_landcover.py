@@ -532,7 +532,7 @@ def test_a_remote_root_wants_reachable_imagery(args: dict[str, str], wanted: str
         load(str(EXAMPLES / "landcover.py"), "local", {"root_uri": "s3://lake/out", **args})
 
     assert "`root_uri` is s3://lake/out" in str(caught.value)
-    assert str(caught.value).endswith(f": upload them and give {wanted}")
+    assert str(caught.value).endswith(f": upload it and pass {wanted}")
 
 
 def test_local_targets_do_not_wait_for_cloudpathlib() -> None:
