@@ -173,19 +173,19 @@ def print_samples(samples: Samples, reference: str, *, memory: bool = False) -> 
         [
             name,
             duration(median(samples, name)),
-            duration(min(sample.seconds for sample in taken)),
-            duration(statistics.median(sample.cpu_seconds for sample in taken)),
-            *([peak(taken)] if memory else []),
+            duration(min(sample.seconds for sample in runs)),
+            duration(statistics.median(sample.cpu_seconds for sample in runs)),
+            *([peak(runs)] if memory else []),
             f"{ratio(samples, name, reference):.2f}",
             f"{cpu_ratio(samples, name, reference):.2f}",
         ]
-        for name, taken in samples.items()
+        for name, runs in samples.items()
     ]
     print_table(["what", "median", "min", "CPU", *memory_heading, "ratio", "CPU ratio"], rows)
 
 
-def peak(taken: Sequence[Sample]) -> str:
-    largest, own = max(sample.peak_mib for sample in taken), own_peak_mib()
+def peak(runs: Sequence[Sample]) -> str:
+    largest, own = max(sample.peak_mib for sample in runs), own_peak_mib()
     return f"{largest:.0f} MiB" if largest > own else f"< {own:.0f} MiB"
 
 

@@ -160,7 +160,7 @@ class Landcover(rvrun.Pipeline):
         """Measure how dark and how bright each band gets in the training windows."""
         with opened(self.config.scene) as (image, _):
             parts = [read_colours(image, tile.window) for tile in self.training_tiles()]
-        pixels = np.concatenate([colours[:, known] for colours, known in parts], axis=1)
+        pixels = np.concatenate([colours[:, valid] for colours, valid in parts], axis=1)
         low, median, high = np.percentile(pixels, (1, 50, 99), axis=1).tolist()
         write_json(self.path("stats.json"), {"low": low, "median": median, "high": high})
         print(f"analyze: {pixels.shape[1]:,} pixels, bands from {low} to {high}")
@@ -182,11 +182,11 @@ class Landcover(rvrun.Pipeline):
         stats, radii = self.read_stats(), self.config.model.radii
         features = np.concatenate([describe(chip[:3], stats, radii) for chip in chips])
         truth = np.concatenate([chip[3].ravel() for chip in chips])
-        known = truth != UNKNOWN
+        valid = truth != UNKNOWN
         model = new_model(self.config.model)
         # The number of threads affects how sums are rounded, and make already uses all cores.
         with threadpool_limits(1):
-            model.fit(features[known], truth[known])
+            model.fit(features[valid], truth[valid])
         with replacing(self.path("model.pkl")) as path:
             path.write_bytes(pickle.dumps(model, protocol=5))
         print(f"train: {self.config.model.kind}, {features.shape[1]} features, {summary(tiles)}")
@@ -198,10 +198,10 @@ class Landcover(rvrun.Pipeline):
         stats, radii = self.read_stats(), self.config.model.radii
         with opened(self.config.scene) as (image, _), threadpool_limits(1):
             for tile in share:
-                colours, known = read_colours(image, tile.window)
-                classes = model.predict(describe(colours, stats, radii)).reshape(known.shape)
+                colours, valid = read_colours(image, tile.window)
+                classes = model.predict(describe(colours, stats, radii)).reshape(valid.shape)
                 with replacing(self.path("predict", f"{tile.name}.tif")) as path:
-                    write_raster(path, np.where(known, classes, UNKNOWN), image, tile.window)
+                    write_raster(path, np.where(valid, classes, UNKNOWN), image, tile.window)
         print(f"predict {split_ind + 1}/{num_splits}: {summary(share)}")
 
     def eval(self) -> None:
@@ -336,8 +336,8 @@ def read_colours(image: DatasetReader, window: Window) -> tuple[Bytes, NDArray[n
 def read_truth(image: DatasetReader, dem: DatasetReader, window: Window, treeline: float) -> Bytes:
     elevation = dem.read(1, window=window, masked=True)
     truth = np.where(elevation.filled(0) > treeline, ABOVE, BELOW)
-    known = ~np.ma.getmaskarray(elevation) & (image.dataset_mask(window=window) > 0)
-    return np.where(known, truth, UNKNOWN).astype(np.uint8)
+    valid = ~np.ma.getmaskarray(elevation) & (image.dataset_mask(window=window) > 0)
+    return np.where(valid, truth, UNKNOWN).astype(np.uint8)
 
 
 def describe(colours: Bytes, stats: Stats, radii: Sequence[int]) -> NDArray[np.float32]:
@@ -395,8 +395,8 @@ def new_model(model: Model) -> Any:
 
 def confusion(truth: Bytes, prediction: Bytes) -> NDArray[np.intp]:
     """Count pixels: one row per true class, one column per predicted class, below before above."""
-    known = (truth != UNKNOWN) & (prediction != UNKNOWN)
-    pairs = 2 * truth[known].astype(int) + prediction[known]
+    valid = (truth != UNKNOWN) & (prediction != UNKNOWN)
+    pairs = 2 * truth[valid].astype(int) + prediction[valid]
     return np.bincount(pairs, minlength=4).reshape(2, 2)
 
 
