@@ -1,22 +1,22 @@
-# An image for jobs that run one target each. AWS Batch and SageMaker give it the whole command
-# line, `rvrun run_command ...`, so there is no entry point, not even the base's.
+# An image for jobs that run one target each. AWS Batch and SageMaker pass the whole command line,
+# `rvrun run_command ...`, so the image clears the entry point of its base.
 #
 #     docker build --build-arg BASE=python:3.13-slim --build-arg EXTRAS=landcover -t rvrun .
 ARG BASE=python:3.12-slim
 FROM ${BASE}
 ENTRYPOINT []
 
-# make for `rvrun run local`; expat for the wheels of rasterio, as python:*-slim has none.
+# `rvrun run local` needs make. The rasterio wheels need expat, which python:*-slim lacks.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libexpat1 make \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 
-# Debian's own Python lets pip install in a venv only; what the base brings is still imported.
+# Debian's Python only lets pip install into a venv. Packages of the base image stay importable.
 RUN python3 -m venv --system-site-packages /opt/rvrun
-# Unbuffered, so that the log of a job that is killed has its last lines.
+# Unbuffered output, so that the log of a killed job includes its last lines.
 ENV PATH=/opt/rvrun/bin:$PATH PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1
 
-# The dependencies first: a change of the source does not install them again.
+# Install the dependencies first, so that a source change does not reinstall them.
 ARG EXTRAS=
 WORKDIR /opt/rvrun/src
 COPY pyproject.toml .

@@ -1,18 +1,18 @@
-"""What rvrun costs in time, memory and size, beside what it is to be compared with.
+"""Measure the time, memory and file sizes of rvrun and of what it is compared with.
 
     python benchmarks/benchmark.py        all parts
-    python benchmarks/benchmark.py a d    these
+    python benchmarks/benchmark.py a d    only parts a and d
 
     a   compile and render two split commands, N splits each
-    b   what make needs to read the Makefile, against a hand-written floor
+    b   time make takes to read the Makefile, compared with a handwritten one
     c   2 x 1,000 targets that do nothing, under make -j2
-    d   how long rvrun takes to start
+    d   startup time of rvrun
     e   rvrun diff of two plans of 1,000,000 targets
     f   rvrun run batch of 600 jobs against an endpoint that answers in 100 ms
 
 Prints Markdown. Run it with the interpreter of the environment that rvrun is installed in.
-Within a part the contestants take turns (A B C A B C ...), so that noise of the machine hits all
-alike, and a ratio is the median of the ratios within each round.
+Within a part the contestants take turns (A B C A B C ...), so that noise on the machine affects all
+of them equally. A ratio is the median of the ratios within each round.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def get_config(runner):
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """A command line to be timed, which ends with `code`; `prepare` is called before, untimed."""
+    """A command line to time, expected to exit with `code`; `prepare` runs before it, untimed."""
 
     name: str
     argv: Sequence[str]
@@ -77,7 +77,7 @@ class Contestant:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One whole process, from before it is started until it is reaped, with its children."""
+    """Cost of one whole process and its children, from before its start until it is reaped."""
 
     seconds: float
     cpu_seconds: float
@@ -88,14 +88,14 @@ Samples = Mapping[str, Sequence[Sample]]
 
 
 class Failed(Exception):
-    """A contestant that did not do its work, so that its time means nothing."""
+    """A contestant exited with an unexpected code, so its time means nothing."""
 
 
 # Measuring
 
 
 def race(contestants: Sequence[Contestant], rounds: int, *, warm_up: bool = True) -> Samples:
-    """Samples of each contestant by name, all taking turns; the warm-up round is thrown away."""
+    """Run all contestants in turns and return their samples by name, without the warm-up round."""
     samples: dict[str, list[Sample]] = {contestant.name: [] for contestant in contestants}
     for number in range(rounds + warm_up):
         for contestant in contestants:
@@ -106,7 +106,7 @@ def race(contestants: Sequence[Contestant], rounds: int, *, warm_up: bool = True
 
 
 def measure(contestant: Contestant) -> Sample:
-    """Run it once."""
+    """Run a contestant once and return its cost."""
     contestant.prepare()
     with tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
@@ -133,30 +133,30 @@ def measure(contestant: Contestant) -> Sample:
 
 
 def clean_environment() -> dict[str, str]:
-    """This one's, without what changes how Python, make or rvrun behave."""
-    changing = ("PYTHON", "MAKE", "MFLAGS", "GNUMAKE", "RVRUN", "XDG_CONFIG")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(changing)}
+    """This process's environment without variables that affect Python, make or rvrun."""
+    prefixes = ("PYTHON", "MAKE", "MFLAGS", "GNUMAKE", "RVRUN", "XDG_CONFIG")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
     return {**kept, "XDG_CONFIG_HOME": os.devnull}
 
 
 def maxrss_per_mib() -> int:
-    """`ru_maxrss` is in KiB, on macOS in bytes."""
+    """Units of `ru_maxrss` per MiB: it is in KiB on Linux and in bytes on macOS."""
     return 1024 * (1024 if sys.platform == "darwin" else 1)
 
 
 def own_peak_mib() -> float:
-    """This process's own peak: a child seems to have used at least that.
+    """Peak memory of this process: a lower bound of what is measured for a child.
 
-    Linux keeps what was resident before exec in `ru_maxrss` (getrusage(2)).
+    On Linux `ru_maxrss` keeps the size that was resident before exec (getrusage(2)).
     """
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / maxrss_per_mib()
 
 
-# Telling
+# Reporting
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A Markdown table; all columns but the first are numbers."""
+    """Print a Markdown table; all columns except the first are right-aligned numbers."""
     cells = [list(headings), *(list(row) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(headings))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
@@ -167,57 +167,57 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def print_samples(samples: Samples, reference: str, *, memory: bool = False) -> None:
-    """A row each contestant, with its ratio to `reference`."""
-    more = ["peak memory"] if memory else []
+    """Print a row per contestant, with its ratio to `reference`."""
+    memory_heading = ["peak memory"] if memory else []
     rows = [
         [
             name,
             duration(median(samples, name)),
-            duration(min(sample.seconds for sample in taken)),
-            duration(statistics.median(sample.cpu_seconds for sample in taken)),
-            *([peak(taken)] if memory else []),
+            duration(min(sample.seconds for sample in runs)),
+            duration(statistics.median(sample.cpu_seconds for sample in runs)),
+            *([peak(runs)] if memory else []),
             f"{ratio(samples, name, reference):.2f}",
             f"{cpu_ratio(samples, name, reference):.2f}",
         ]
-        for name, taken in samples.items()
+        for name, runs in samples.items()
     ]
-    print_table(["what", "median", "min", "CPU", *more, "ratio", "CPU ratio"], rows)
+    print_table(["what", "median", "min", "CPU", *memory_heading, "ratio", "CPU ratio"], rows)
 
 
-def peak(taken: Sequence[Sample]) -> str:
-    largest, floor = max(sample.peak_mib for sample in taken), own_peak_mib()
-    return f"{largest:.0f} MiB" if largest > floor else f"< {floor:.0f} MiB"
+def peak(runs: Sequence[Sample]) -> str:
+    largest, own = max(sample.peak_mib for sample in runs), own_peak_mib()
+    return f"{largest:.0f} MiB" if largest > own else f"< {own:.0f} MiB"
 
 
 def median(samples: Samples, name: str) -> float:
-    """The median wall time, in seconds."""
+    """Median wall time, in seconds."""
     return statistics.median(sample.seconds for sample in samples[name])
 
 
 def ratio(samples: Samples, name: str, reference: str) -> float:
-    """The median over all rounds of how much longer `name` took than `reference` in that round."""
+    """Median over all rounds of the wall time of `name` divided by that of `reference`."""
     pairs = zip(samples[name], samples[reference], strict=True)
     return statistics.median(one.seconds / other.seconds for one, other in pairs)
 
 
 def cpu_ratio(samples: Samples, name: str, reference: str) -> float:
-    """The same of CPU time, which other work on the machine disturbs less."""
+    """Like `ratio`, for CPU time, which other work on the machine disturbs less."""
     pairs = zip(samples[name], samples[reference], strict=True)
     return statistics.median(one.cpu_seconds / max(other.cpu_seconds, 1e-3) for one, other in pairs)
 
 
 def duration(seconds: float) -> str:
-    """`23.4 ms`, `1.23 s`."""
+    """Format a duration: `23.4 ms`, `1.23 s`."""
     return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
-def print_aim(aim: str, seen: str, *, met: bool) -> None:
-    """Whether a figure is as good as was wanted."""
-    print(f"Aim: {aim}. Seen: {seen}, {'met' if met else 'MISSED'}.\n", flush=True)
+def print_goal(goal: str, measured: str, *, met: bool) -> None:
+    """Print a goal, the measured figure, and whether the goal is met."""
+    print(f"Goal: {goal}. Measured: {measured}, {'met' if met else 'MISSED'}.\n", flush=True)
 
 
-def print_facts() -> None:
-    """The machine, and what was measured on it."""
+def print_machine() -> None:
+    """Print the machine and the versions of what was measured on it."""
     version = subprocess.run(["make", "--version"], capture_output=True, text=True, check=True)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     facts = [
@@ -231,15 +231,15 @@ def print_facts() -> None:
     print(f"{', '.join(facts)}.\n")
     if is_editable():
         print(
-            "**rvrun is installed editable here:** setuptools' finder then loads with every "
-            "Python of this environment, bare ones too, and ratios to bare Python seem smaller "
-            "than where users install it. Install it without `-e` for figures to quote.\n",
+            "**This is an editable install of rvrun.** Every Python process of this environment "
+            "then loads setuptools' finder, bare Python too, so ratios to bare Python are smaller "
+            "than for users. Install without `-e` for figures that you publish.\n",
             flush=True,
         )
 
 
 def is_editable() -> bool:
-    """Whether rvrun is imported from elsewhere than where packages are installed."""
+    """Whether rvrun is imported from outside the environment."""
     return not Path(rvrun.__file__).resolve().is_relative_to(Path(sys.prefix).resolve())
 
 
@@ -247,7 +247,7 @@ def is_editable() -> bool:
 
 
 def part_a(work: Path, rounds: int) -> None:
-    """Whole-process time and peak memory of `rvrun render local`, by number of splits."""
+    """Measure time and peak memory of a whole `rvrun render local`, by number of splits."""
     counts = (1, 100, 10_000, 500_000, 1_000_000)
     write_pipeline(work)
     contestants = [
@@ -261,7 +261,7 @@ def part_a(work: Path, rounds: int) -> None:
         ["splits each", "Makefile", "plan.json", "CPU per target beyond N = 1"],
         (render_row(work, count, samples) for count in counts),
     )
-    print_render_aims(samples)
+    print_render_goals(samples)
 
 
 def render_name(count: int) -> str:
@@ -280,25 +280,25 @@ def render_contestant(work: Path, count: int) -> Contestant:
 
 def render_row(work: Path, count: int, samples: Samples) -> list[str]:
     sizes = [(work / f"render-{count}" / name).stat().st_size for name in ("Makefile", "plan.json")]
-    each = beyond_fixed(samples, count) / (2 * count)
-    shown = f"{each * 1e6:.2f} us" if count >= 500_000 else "-"
+    per_target = beyond_fixed(samples, count) / (2 * count)
+    shown = f"{per_target * 1e6:.2f} us" if count >= 500_000 else "-"
     return [f"{count:,}", *(f"{size / 1000:,.1f} kB" for size in sizes), shown]
 
 
 def beyond_fixed(samples: Samples, count: int) -> float:
-    """The CPU seconds that `count` splits take more than one."""
+    """CPU seconds that `count` splits take in addition to those of one split."""
     pairs = zip(samples[render_name(count)], samples[render_name(1)], strict=True)
     return statistics.median(many.cpu_seconds - one.cpu_seconds for many, one in pairs)
 
 
-def print_render_aims(samples: Samples) -> None:
+def print_render_goals(samples: Samples) -> None:
     seconds = median(samples, render_name(10_000))
-    print_aim("under 0.5 s at N = 10,000", duration(seconds), met=seconds < 0.5)
+    print_goal("under 0.5 s at N = 10,000", duration(seconds), met=seconds < 0.5)
     mib = max(sample.peak_mib for sample in samples[render_name(500_000)])
-    print_aim("under 300 MB at N = 500,000", f"{mib:.0f} MiB", met=mib * 1.048576 < 300)
+    print_goal("under 300 MB at N = 500,000", f"{mib:.0f} MiB", met=mib * 1.048576 < 300)
     growth = beyond_fixed(samples, 1_000_000) / beyond_fixed(samples, 500_000)
-    print_aim(
-        "linear (twice as many take at most 2.5 x the CPU time beyond that of N = 1)",
+    print_goal(
+        "linear (twice as many targets take at most 2.5 x the CPU time beyond that of N = 1)",
         f"N = 1,000,000 takes {growth:.2f} x that of 500,000",
         met=growth <= 2.5,
     )
@@ -308,11 +308,11 @@ def print_render_aims(samples: Samples) -> None:
 
 
 def part_b(work: Path, rounds: int) -> None:
-    """`make -n` with all to do, and make with all up to date."""
+    """Measure `make -n` with nothing done, and `make -q` with everything up to date."""
     write_pipeline(work)
     for count in (1_000, 10_000, 100_000):
-        folders = {"floor": work / f"floor-{count}", "rvrun": rendered(work, count)}
-        write_floor(folders["floor"], count)
+        folders = {"handwritten": work / f"handwritten-{count}", "rvrun": rendered(work, count)}
+        write_handwritten(folders["handwritten"], count)
         if count == 1_000:
             folders["all pairs"] = work / f"pairs-{count}"
             write_all_pairs(folders["all pairs"], count)
@@ -321,7 +321,7 @@ def part_b(work: Path, rounds: int) -> None:
             print(f"- {name}: a Makefile of {(folder / 'Makefile').stat().st_size / 1000:,.1f} kB")
         print()
         fewer = max(rounds * 1_000 // count, 3)
-        race_make("make -n, all to do", folders, ["make", "-n", "all"], fewer)
+        race_make("make -n, nothing done", folders, ["make", "-n", "all"], fewer)
         for folder in folders.values():
             touch_stamps(folder, count)
         race_make("make -q, all up to date", folders, ["make", "-q", "all"], fewer)
@@ -332,11 +332,11 @@ def race_make(title: str, folders: Mapping[str, Path], argv: Sequence[str], roun
         Contestant(name=f"{title}: {name}", argv=argv, folder=folder)
         for name, folder in folders.items()
     ]
-    print_samples(race(contestants, rounds), f"{title}: floor", memory=True)
+    print_samples(race(contestants, rounds), f"{title}: handwritten", memory=True)
 
 
 def rendered(work: Path, count: int) -> Path:
-    """A run directory for two commands of `count` splits."""
+    """Render a run directory with two commands of `count` splits, and return it."""
     contestant = render_contestant(work, count)
     measure(contestant)
     return work / f"render-{count}"
@@ -347,8 +347,8 @@ def recipe(command: str, count: int) -> str:
     return f"\tcd .. && exec rvrun {words}\n\t@touch $@\n"
 
 
-def write_floor(folder: Path, count: int) -> None:
-    """What a person would write for the same targets: static patterns, a join, nothing more."""
+def write_handwritten(folder: Path, count: int) -> None:
+    """Write the simplest Makefile for the same targets: static pattern rules and one join."""
     folder.mkdir()
     indices = " ".join(str(index) for index in range(count))
     with (folder / "Makefile").open("w") as makefile:
@@ -361,7 +361,7 @@ def write_floor(folder: Path, count: int) -> None:
 
 
 def write_all_pairs(folder: Path, count: int) -> None:
-    """What a script would write that knows targets and edges only: count x count of them."""
+    """Write the Makefile of a naive script: one prerequisite per edge, `count` x `count` edges."""
     folder.mkdir()
     names = {c: [f"done/{c}/{index}" for index in range(count)] for c in ("first", "second")}
     firsts = " ".join(names["first"])
@@ -374,7 +374,7 @@ def write_all_pairs(folder: Path, count: int) -> None:
 
 
 def touch_stamps(folder: Path, count: int) -> None:
-    """All stamps, as each kind of Makefile names them, each later than those it needs."""
+    """Create the stamps of all kinds of Makefile, each newer than the stamps it needs."""
     now = time.time_ns()
     for age, command in ((20, "first"), (10, "second")):
         for stamps in (f"done/{command}", f"done/noop/{command}.{count}"):
@@ -396,7 +396,7 @@ def touch(path: str, mtime_ns: int) -> None:
 
 
 def part_c(work: Path, rounds: int) -> None:
-    """2 x 1,000 targets under make -j2, by what runs each."""
+    """Measure 2 x 1,000 targets under make -j2, by the program that runs a target."""
     write_pipeline(work)
     folder = rendered(work, 1_000)
     programs = {
@@ -425,7 +425,7 @@ def run_contestant(folder: Path, name: str, program: str) -> Contestant:
 
 
 def whole_run(work: Path) -> Contestant:
-    """All of it: compiling, rendering, make, workers with records and logs, the summary."""
+    """The whole command: compile, render, make, workers with records and logs, summary."""
     out = work / "whole"
     return Contestant(
         name="rvrun run local -j2",
@@ -440,35 +440,35 @@ def per_target(samples: Samples) -> Iterator[str]:
         yield f"{name} {duration(median(samples, name) / 2_000)}"
 
 
-# Part d, starting up
+# Part d, startup
 
 
 def part_d(work: Path, rounds: int) -> None:
-    """What starts for every target, against a Python that does nothing."""
+    """Measure the process that starts for every target, and a Python that does nothing."""
     write_pipeline(work)
     write_pipeline(work, "with_attrs", imports="import attrs\n")
-    short, told = rendered(work, 1), saved(work, "with_attrs")
+    plain, with_attrs = rendered(work, 1), saved(work, "with_attrs")
     module = [PYTHON, "-P", "-m", "rvrun"]
     contestants = [
         bare_python(work),
         Contestant(name="python -I -c pass", argv=[PYTHON, "-I", "-c", "pass"], folder=work),
         Contestant(name="rvrun --help", argv=[RVRUN, "--help"], folder=work),
-        worker(work, "rvrun run_command", [RVRUN], short),
-        worker(work, "python -P -m rvrun run_command", module, short, RVRUN_LOGS="1"),
+        worker(work, "rvrun run_command", [RVRUN], plain),
+        worker(work, "python -P -m rvrun run_command", module, plain, RVRUN_LOGS="1"),
         Contestant(
             name="python -c 'import attrs'", argv=[PYTHON, "-c", "import attrs"], folder=work
         ),
-        worker(work, "rvrun run_command, a pipeline that imports attrs", [RVRUN], told),
+        worker(work, "rvrun run_command, a pipeline that imports attrs", [RVRUN], with_attrs),
     ]
     samples = race(contestants, rounds)
     print_samples(samples, "python -c pass")
     for name in ("rvrun run_command", "python -P -m rvrun run_command"):
         times = ratio(samples, name, "python -c pass")
-        print_aim(f"{name} at most 2.5 x bare Python", f"{times:.2f}", met=times <= 2.5)
+        print_goal(f"{name} at most 2.5 x bare Python", f"{times:.2f}", met=times <= 2.5)
 
 
 def part_e(work: Path, rounds: int) -> None:
-    """Two plans compared, by their number of targets."""
+    """Measure `rvrun diff` of two plans, by their number of targets."""
     write_pipeline(work)
     few, many = "two plans of 4 targets", "two plans of 1,000,000 targets"
     pairs = {few: (1, 2), many: (500_000, 499_999)}
@@ -480,11 +480,13 @@ def part_e(work: Path, rounds: int) -> None:
     samples = race(contestants, rounds)
     print_samples(samples, few, memory=True)
     beyond = median(samples, many) - median(samples, few)
-    seen = f"{1000 * beyond:.1f} ms"
-    print_aim("under 0.3 s beyond start-up at 1,000,000 targets", seen, met=beyond < 0.3)
+    measured = f"{1000 * beyond:.1f} ms"
+    print_goal(
+        "under 0.3 s in addition to startup at 1,000,000 targets", measured, met=beyond < 0.3
+    )
 
 
-PIPELINES, COMMANDS, ANSWER = 100, 6, 0.1
+PIPELINES, COMMANDS, LATENCY_SECONDS = 100, 6, 0.1
 SIX = """\
 import rvrun
 
@@ -506,7 +508,7 @@ class SixConfig(rvrun.PipelineConfig):
 def get_configs(runner):
     return [SixConfig(name=f"p{i}", root_uri=f"s3://bucket/p{i}") for i in range(100)]
 """
-#: As Raster Vision submits: a call when the one before has been answered.
+#: Submits like Raster Vision: one call after another.
 ONE_BY_ONE = """\
 import glob, json, boto3
 
@@ -519,11 +521,11 @@ for path in sorted(glob.glob("six/batch/[0-9]*.json")):
 
 
 def part_f(work: Path, rounds: int) -> None:
-    """Submitting 100 pipelines of 6 commands: whole processes, and the calls that they make."""
+    """Measure the submission of 100 pipelines of 6 commands, and count the calls it makes."""
     (work / "hundred.py").write_text(SIX)
     (work / "rvrun.toml").write_text('[batch]\ncpu_job_queue = "cpu"\ncpu_job_def = "work"\n')
-    ours, theirs = "rvrun run batch", "the same requests, one after the other"
-    with Endpoint(ANSWER) as endpoint:
+    ours, theirs = "rvrun run batch", "the same requests, one after another"
+    with Endpoint(LATENCY_SECONDS) as endpoint:
         rvrun_argv = [RVRUN, "run", "batch", "hundred.py", "--out", "six"]
         samples = race(
             [
@@ -534,12 +536,12 @@ def part_f(work: Path, rounds: int) -> None:
             warm_up=False,
         )
         print_samples(samples, theirs)
-        calls = {what: many // rounds for what, many in sorted(endpoint.calls.items())}
-    told = ", ".join(f"{many:,} {what}" for what, many in calls.items())
+        calls = {name: count // rounds for name, count in sorted(endpoint.calls.items())}
+    listed = ", ".join(f"{count:,} {name}" for name, count in calls.items())
     jobs = PIPELINES * COMMANDS
-    print(f"Calls of one round, of both contestants together: {told}.\n")
+    print(f"Calls per round, both contestants together: {listed}.\n")
     seconds = median(samples, ours)
-    print_aim(f"{jobs} jobs in under 30 s", f"{seconds:.1f} s", met=seconds < 30)
+    print_goal(f"{jobs} jobs in under 30 s", f"{seconds:.1f} s", met=seconds < 30)
 
 
 def batch_contestant(name: str, argv: Sequence[str], work: Path, endpoint: Endpoint) -> Contestant:
@@ -555,7 +557,7 @@ def batch_contestant(name: str, argv: Sequence[str], work: Path, endpoint: Endpo
 def worker(
     work: Path, name: str, program: Sequence[str], run_dir: Path, **environment: str
 ) -> Contestant:
-    """A target as make starts it: it leaves its record in the run directory."""
+    """A target as make starts it: it writes its record in the run directory."""
     config = f"{run_dir.name}/config/noop.json"
     split = ["--split-ind", "0", "--num-splits", "1"]
     return Contestant(
@@ -579,14 +581,14 @@ def write_pipeline(work: Path, name: str = "pipeline", imports: str = "") -> Non
 
 
 def saved(work: Path, name: str) -> Path:
-    """The run directory of another pipeline."""
+    """Render a run directory for the pipeline in `name`.py, and return it."""
     argv = [RVRUN, "render", "local", f"{name}.py", "--out", f"render-{name}"]
     measure(Contestant(name=name, argv=argv, folder=work))
     return work / f"render-{name}"
 
 
 def forget(run_dir: Path) -> None:
-    """What was done there; rendered files stay."""
+    """Remove stamps, records and logs of a run directory, but keep the rendered files."""
     for name in ("done", "records", "logs"):
         remove(run_dir / name)
 
@@ -598,7 +600,7 @@ def remove(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the benchmark and how many rounds it takes where none are given."""
+    """A part of the benchmark and its default number of rounds."""
 
     run: Callable[[Path, int], None]
     title: str
@@ -609,7 +611,7 @@ PARTS = {
     "a": Part(part_a, "(a) compiling and rendering", 15),
     "b": Part(part_b, "(b) make reading the Makefile", 20),
     "c": Part(part_c, "(c) 2 x 1,000 targets that do nothing", 3),
-    "d": Part(part_d, "(d) starting up", 40),
+    "d": Part(part_d, "(d) startup", 40),
     "e": Part(part_e, "(e) comparing plans", 15),
     "f": Part(part_f, "(f) submitting 600 jobs to an endpoint that answers in 100 ms", 2),
 }
@@ -619,18 +621,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("parts", nargs="*", metavar="PART", help="a, b, c, d, e, f (default: all)")
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help="a, b, c, d, e, f; all if none is given"
+        "--rounds", type=int, metavar="N", help="rounds (default: depends on the part)"
     )
-    parser.add_argument("--rounds", type=int, metavar="N", help="instead of each part's own")
-    words = parser.parse_args()
-    unknown = sorted(set(words.parts) - PARTS.keys())
+    options = parser.parse_args()
+    unknown = sorted(set(options.parts) - PARTS.keys())
     if unknown:
-        parser.error(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    print_facts()
-    for name in words.parts or PARTS:
+        parser.error(f"unknown part {', '.join(unknown)}; choose from {', '.join(PARTS)}")
+    print_machine()
+    for name in options.parts or PARTS:
         part = PARTS[name]
-        rounds = words.rounds or part.rounds
+        rounds = options.rounds or part.rounds
         print(f"## {part.title}\n\nRounds: {rounds}.\n", flush=True)
         with tempfile.TemporaryDirectory(prefix="rvrun-benchmark-") as work:
             part.run(Path(work).resolve(), rounds)

@@ -1,6 +1,6 @@
-"""A service on loopback that answers every call of AWS Batch and S3 after a fixed time.
+"""A local stand-in for AWS Batch and S3 that answers every call after a fixed delay.
 
-It keeps nothing and runs nothing: it is there to count calls and to make them wait.
+It stores nothing and runs nothing. It only counts calls and adds latency.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from typing import Self
 
 
 class Endpoint:
-    """Answers after `seconds`; `calls` counts what was asked, by operation."""
+    """An HTTP server on the loopback interface that delays every answer by `seconds`.
+
+    `calls` counts the calls by operation.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.calls: collections.Counter[str] = collections.Counter()
@@ -59,7 +62,7 @@ class Endpoint:
 
     @property
     def environment(self) -> dict[str, str]:
-        """In which boto3 finds it."""
+        """Environment variables that direct boto3 to this endpoint."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "none",

@@ -1,15 +1,15 @@
-"""Raster Vision's own pipelines under its runner and under rvrun's, side by side in one run.
+"""Compare Raster Vision's runner with rvrun's on the same Raster Vision pipeline.
 
     python benchmarks/raster_vision.py                 2 x 100 splits that do nothing
     python benchmarks/raster_vision.py --splits 1000
 
 Prints Markdown. Run it with the interpreter of an environment that rvrun and
-rastervision-pipeline are installed in. Contestants take turns (A B A B ...), so that noise of the
-machine hits all alike.
+rastervision-pipeline are installed in. Contestants take turns (A B A B ...), so that noise on the
+machine affects all of them equally.
 
-- CPU: user and system time, with children.
-- processes, memory: the most there were at once, of the contestant and all below it, looked at
-  ten times a second. Memory is proportional set size (PSS): what processes share counts once.
+- CPU: user and system time, including child processes.
+- processes, memory: the peak of the contestant and all its descendants, sampled ten times a second.
+  Memory is proportional set size (PSS), which counts shared memory once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import psutil
 import rvrun
 
 SCRIPTS = Path(sys.executable).parent
-#: How often processes are looked at, in seconds.
+#: Time between two samples of the processes, in seconds.
 INTERVAL = 0.1
 
 PLUGIN = '''\
@@ -74,7 +74,7 @@ def get_config(runner):
 
 @dataclass(frozen=True)
 class Cost:
-    """What one call took: seconds, CPU seconds, and at its peak processes and MiB."""
+    """Cost of one call: wall and CPU seconds, peak number of processes, peak memory in MiB."""
 
     wall: float
     cpu: float
@@ -83,7 +83,7 @@ class Cost:
 
 
 def measure(command: list[str], folder: Path, environment: dict[str, str]) -> Cost:
-    """The cost of `command`, which must succeed."""
+    """Run `command`, which must succeed, and return its cost."""
     before = _cpu()
     start = time.perf_counter()
     with (folder / "log").open("wb") as log:
@@ -96,7 +96,7 @@ def measure(command: list[str], folder: Path, environment: dict[str, str]) -> Co
     wall = time.perf_counter() - start
     watch.stop()
     if code != 0:
-        sys.exit(f"{command} ended with {code}: {(folder / 'log').read_text()[-2000:]}")
+        sys.exit(f"{command} exited with {code}: {(folder / 'log').read_text()[-2000:]}")
     return Cost(wall, _cpu() - before, watch.processes, watch.memory)
 
 
@@ -106,7 +106,7 @@ def _cpu() -> float:
 
 
 class Watch(threading.Thread):
-    """Looks at a process and all below it until told to stop."""
+    """A thread that samples a process and its descendants until it is stopped."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -115,7 +115,7 @@ class Watch(threading.Thread):
         self.processes, self.memory = 0, 0.0
 
     def run(self) -> None:
-        """Look, again and again."""
+        """Sample until `stop` is called."""
         while not self.ended.wait(INTERVAL):
             sizes = list(self._sizes())
             self.processes = max(self.processes, len(sizes))
@@ -134,13 +134,13 @@ class Watch(threading.Thread):
             yield getattr(full, "pss", full.rss)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop sampling and wait for the thread."""
         self.ended.set()
         self.join()
 
 
 def contestants(splits: int, jobs: int) -> dict[str, list[str]]:
-    """The commands to measure, by what they are called."""
+    """The commands to measure, by name."""
     words = ["run", "local", "cfg.py", "--splits", str(splits)]
     return {
         "rastervision run local": [str(SCRIPTS / "rastervision"), *words],
@@ -154,10 +154,10 @@ def contestants(splits: int, jobs: int) -> dict[str, list[str]]:
 
 
 def run_round(splits: int, jobs: int) -> Iterator[tuple[str, Cost]]:
-    """One cost of each contestant, each in a folder of its own."""
+    """Measure each contestant once, in a directory of its own."""
     for name, command in contestants(splits, jobs).items():
-        with tempfile.TemporaryDirectory() as made:
-            folder = Path(made)
+        with tempfile.TemporaryDirectory() as path:
+            folder = Path(path)
             plugin = folder / "rastervision" / "noop" / "__init__.py"
             plugin.parent.mkdir(parents=True)
             plugin.write_text(PLUGIN)
@@ -165,36 +165,38 @@ def run_round(splits: int, jobs: int) -> Iterator[tuple[str, Cost]]:
             (folder / "tmp").mkdir()
             environment = os.environ | {
                 "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
-                "PYTHONPATH": made,
+                "PYTHONPATH": path,
                 "TMPDIR": str(folder / "tmp"),
             }
             yield name, measure(command, folder, environment)
 
 
 def report(costs: dict[str, list[Cost]]) -> None:
-    """The medians, as a Markdown table."""
+    """Print the medians as a Markdown table."""
     print("| what | wall | CPU | processes | memory |")
     print("| --- | ---: | ---: | ---: | ---: |")
-    for name, found in costs.items():
+    for name, samples in costs.items():
         wall, cpu, processes, memory = (
-            statistics.median(getattr(cost, part) for cost in found)
-            for part in ("wall", "cpu", "processes", "memory")
+            statistics.median(getattr(cost, field) for cost in samples)
+            for field in ("wall", "cpu", "processes", "memory")
         )
         print(f"| {name} | {wall:.1f} s | {cpu:.1f} s | {processes:.0f} | {memory:.0f} MiB |")
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the comparison and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--splits", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=1)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     costs: dict[str, list[Cost]] = {}
-    for _ in range(asked.rounds):
-        for name, cost in run_round(asked.splits, asked.jobs):
+    for _ in range(options.rounds):
+        for name, cost in run_round(options.splits, options.jobs):
             costs.setdefault(name, []).append(cost)
-    print(f"2 x {asked.splits} splits that do nothing. Rounds: {asked.rounds}. {os.cpu_count()}")
+    print(
+        f"2 x {options.splits} splits that do nothing. Rounds: {options.rounds}. {os.cpu_count()}"
+    )
     print(f"cores, {platform.system()} {platform.machine()}, CPython {platform.python_version()},")
     print(f"rvrun {rvrun.__version__}, Raster Vision {version('rastervision-pipeline')}.\n")
     report(costs)

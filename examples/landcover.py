@@ -1,18 +1,18 @@
-"""Which ground lies above the treeline? Learned from colour, in Rocky Mountain National Park.
+"""Learn from colour which ground lies above the treeline, in Rocky Mountain National Park.
 
     pip install -r examples/requirements.txt
     rvrun run local examples/landcover.py --splits 4 -j2
     rvrun run local examples/landcover.py --splits 4 -j2 -a compare true
 
-The image is divided into windows. A model learns from the colours in three quarters of them,
-with an elevation model as its teacher; the others are held out and tell how good it is. See
+The image is divided into windows. A model learns from the colours in three quarters of them, with
+labels from an elevation model. The other windows are held out to evaluate it. See
 `out/landcover/landcover.png` and `out/landcover/eval.json`.
 
-Each command, and each split of one, runs in a process of its own, so they share nothing but the
-files under `root_uri`. Files are named by window, never by split, and models use one thread: so
-the bytes are the same for any number of splits, jobs, cores and machines.
+Each command, and each split of a command, runs in its own process. They share only the files under
+`root_uri`. Files are named by window, never by split, and models use one thread, so the bytes are
+the same for any number of splits, jobs, cores and machines.
 
-Where other machines run it, these files are on S3, and so is what is shipped in `examples/data`:
+To run it on other machines, put these files and the data from `examples/data` on S3:
 
     -a root_uri s3://BUCKET/landcover -a image s3://BUCKET/rmnp-rgb.tif -a dem s3://BUCKET/rmnp-dem.tif
 """
@@ -62,24 +62,24 @@ COLOURS = {BELOW: (62, 122, 86), ABOVE: (240, 200, 140), UNKNOWN: (128, 128, 128
 
 
 class Scene(rvrun.Config):
-    """What is looked at, and how it is divided.
+    """The image and elevation model, and how they are divided into windows.
 
-    `image` and `dem` are paths or URIs; empty ones stand for the shipped data.
+    `image` and `dem` are paths or URIs. If empty, the data in `examples/data` is used.
     """
 
     image: str = ""
     dem: str = ""
     #: Ground higher than this, in metres, lies above the treeline.
     treeline: float = 3400.0
-    #: Windows are about this many pixels wide and high.
+    #: Approximate width and height of a window, in pixels.
     window: int = attrs.field(default=32, validator=ge(8))
-    #: One window in so many is held out, never two side by side.
+    #: One of this many windows is held out, never two adjacent ones.
     held_out: int = attrs.field(default=4, validator=ge(3))
 
 
 class Model(rvrun.Config):
     kind: str = attrs.field(default="forest", validator=in_(("forest", "logistic")))
-    #: Each pixel is judged with the squares around it that reach so many pixels out.
+    #: Radii, in pixels, of the squares around a pixel whose colours are features of that pixel.
     radii: tuple[int, ...] = attrs.field(default=(2, 6), validator=deep_iterable(ge(1)))
     trees: int = attrs.field(default=30, validator=ge(1))
     depth: int = attrs.field(default=10, validator=ge(1))
@@ -87,12 +87,12 @@ class Model(rvrun.Config):
 
 
 def check_reachable(config: LandcoverConfig, _: object, scene: Scene) -> None:
-    """An attrs validator: what is shipped is beside this file, so not where others run it."""
+    """An attrs validator: the data in `examples/data` is not available on other machines."""
     missing = [name for name in ("image", "dem") if not getattr(scene, name)]
     if missing and is_remote(config.root_uri):
         raise ValueError(
-            f"`root_uri` is {config.root_uri}, but the shipped data are on this machine only: "
-            f"upload them and give {' and '.join(f'`-a {name} URI`' for name in missing)}"
+            f"`root_uri` is {config.root_uri}, but the example data is only on this machine: "
+            f"upload it and pass {' and '.join(f'`-a {name} URI`' for name in missing)}"
         )
 
 
@@ -114,7 +114,7 @@ def get_configs(
     treeline: float = 3400.0,
     compare: bool = False,
 ) -> list[LandcoverConfig]:
-    """One pipeline or, to compare them, one for each kind of model, which run in parallel."""
+    """Return one pipeline, or with `compare` one for each kind of model, to run in parallel."""
     scene = Scene(image=image, dem=dem, window=window, treeline=treeline)
     if not compare:
         return [LandcoverConfig(name="landcover", root_uri=root_uri, scene=scene)]
@@ -129,17 +129,18 @@ def get_configs(
     ]
 
 
-#: The fields that say where the windows lie and which of them are held out.
+#: The fields that determine the windows and which of them are held out.
 GRID = ("scene.image", "scene.dem", "scene.window", "scene.held_out")
 
 
 class Landcover(rvrun.Pipeline):
     commands = ("analyze", "chip", "train", "predict", "eval", "bundle")
     split_commands = ("chip", "predict")
-    # Chips can be cut while the bands are analyzed; `train` needs both, the others the one before.
+    # `chip` and `analyze` can run in parallel, and `train` needs both. All other commands need the
+    # command before them.
     needs = {"chip": (), "train": ("analyze", "chip")}
-    # A new treeline analyzes nothing again, a new model cuts no chips. `bundle` is not named:
-    # the whole config goes into it.
+    # A new treeline does not repeat `analyze`, and a new model does not repeat `chip`. `bundle` is
+    # missing because it depends on the whole config.
     config_keys = {
         "analyze": GRID,
         "chip": ("scene",),
@@ -151,21 +152,21 @@ class Landcover(rvrun.Pipeline):
 
     def count_items(self, command: str) -> int | None:
         if is_remote(self.config.scene.image) or is_remote(self.config.scene.dem):
-            return None  # a plan is made without downloads
+            return None  # planning must not download anything
         tiles = {"chip": self.training_tiles, "predict": self.tiles}.get(command)
         return len(tiles()) if tiles else None
 
     def analyze(self) -> None:
-        """How dark and how bright each band gets, where training may look."""
+        """Measure how dark and how bright each band gets in the training windows."""
         with opened(self.config.scene) as (image, _):
             parts = [read_colours(image, tile.window) for tile in self.training_tiles()]
-        pixels = np.concatenate([colours[:, known] for colours, known in parts], axis=1)
+        pixels = np.concatenate([colours[:, valid] for colours, valid in parts], axis=1)
         low, median, high = np.percentile(pixels, (1, 50, 99), axis=1).tolist()
         write_json(self.path("stats.json"), {"low": low, "median": median, "high": high})
         print(f"analyze: {pixels.shape[1]:,} pixels, bands from {low} to {high}")
 
     def chip(self, split_ind: int = 0, num_splits: int = 1) -> None:
-        """Cut out the training windows: three bands of colour, and the truth as the fourth."""
+        """Save each training window: three colour bands, and the truth as a fourth band."""
         share = rvrun.share(self.training_tiles(), split_ind, num_splits)
         with opened(self.config.scene) as (image, dem):
             for tile in share:
@@ -181,62 +182,65 @@ class Landcover(rvrun.Pipeline):
         stats, radii = self.read_stats(), self.config.model.radii
         features = np.concatenate([describe(chip[:3], stats, radii) for chip in chips])
         truth = np.concatenate([chip[3].ravel() for chip in chips])
-        known = truth != UNKNOWN
+        valid = truth != UNKNOWN
         model = new_model(self.config.model)
-        # How many threads add up decides how sums are rounded, and make shares out the cores.
+        # The number of threads affects how sums are rounded, and make already uses all cores.
         with threadpool_limits(1):
-            model.fit(features[known], truth[known])
+            model.fit(features[valid], truth[valid])
         with replacing(self.path("model.pkl")) as path:
             path.write_bytes(pickle.dumps(model, protocol=5))
         print(f"train: {self.config.model.kind}, {features.shape[1]} features, {summary(tiles)}")
 
     def predict(self, split_ind: int = 0, num_splits: int = 1) -> None:
-        """A georeferenced raster for each window, training windows too, to see them all."""
+        """Write a georeferenced raster for each window, including the training windows."""
         share = rvrun.share(self.tiles(), split_ind, num_splits)
         model = pickle.loads(self.fetch("model.pkl").read_bytes())  # noqa: S301 - `train` wrote it
         stats, radii = self.read_stats(), self.config.model.radii
         with opened(self.config.scene) as (image, _), threadpool_limits(1):
             for tile in share:
-                colours, known = read_colours(image, tile.window)
-                classes = model.predict(describe(colours, stats, radii)).reshape(known.shape)
+                colours, valid = read_colours(image, tile.window)
+                classes = model.predict(describe(colours, stats, radii)).reshape(valid.shape)
                 with replacing(self.path("predict", f"{tile.name}.tif")) as path:
-                    write_raster(path, np.where(known, classes, UNKNOWN), image, tile.window)
+                    write_raster(path, np.where(valid, classes, UNKNOWN), image, tile.window)
         print(f"predict {split_ind + 1}/{num_splits}: {summary(share)}")
 
     def eval(self) -> None:
-        """Compare prediction and truth in held-out windows; training ones give the baseline."""
-        tables, taught = {}, np.zeros(2, int)
+        """Compare prediction and truth in the held-out windows.
+
+        The baseline always guesses the most common class of the training windows.
+        """
+        tables, counts = {}, np.zeros(2, int)
         with opened(self.config.scene) as (image, dem):
             for tile in self.tiles():
                 truth = read_truth(image, dem, tile.window, self.config.scene.treeline)
                 if tile.held_out:
                     tables[tile.name] = confusion(truth, self.read_prediction(tile))
                 else:
-                    taught += np.bincount(truth[truth != UNKNOWN], minlength=2)
-        guess = int(taught.argmax())
+                    counts += np.bincount(truth[truth != UNKNOWN], minlength=2)
+        guess = int(counts.argmax())
         report = scores(sum(tables.values()), guess)
         report["windows"] = {name: scores(table, guess) for name, table in tables.items()}
         write_json(self.path("eval.json"), report)
         print(
             f"eval: accuracy {report['accuracy']:.3f}, F1 {report['f1'] or 0:.3f}, always guessing "
-            f"the commoner class {report['majority']:.3f}, {len(tables)} held-out windows"
+            f"the more common class {report['majority']:.3f}, {len(tables)} held-out windows"
         )
 
     def bundle(self) -> None:
-        """The model and what is known of it in one zip, and a picture to look at."""
+        """Write the model with its config and scores to one zip file, and draw a picture."""
         config = attrs.asdict(self.config)
-        del config["root_uri"]  # where it was made means nothing where it is used
+        del config["root_uri"]  # means nothing on the machine that uses the bundle
         write_json(self.path("config.json"), config)
         with replacing(self.path("bundle.zip")) as path, ZipFile(path, "w") as bundle:
             for name in ("config.json", "stats.json", "eval.json", "model.pkl"):
-                # Given the name alone, zipfile would write today's date beside it.
+                # ZipInfo has a fixed date. With only a name, zipfile would add the current time.
                 bundle.writestr(ZipInfo(name), self.fetch(name).read_bytes(), ZIP_DEFLATED)
         with replacing(self.path("landcover.png")) as path:
             write_png(path, self.draw())
         print(f"bundle: {self.path('bundle.zip')}, {self.path('landcover.png')}")
 
     def draw(self) -> Floats:
-        """Image, truth and prediction side by side; held-out windows have a white outline."""
+        """Draw image, truth and prediction side by side, held-out windows outlined in white."""
         with opened(self.config.scene) as (image, dem):
             area = shared_area(image, dem)
             truth = read_truth(image, dem, area, self.config.scene.treeline)
@@ -274,7 +278,7 @@ class Landcover(rvrun.Pipeline):
 
 
 class Tile(NamedTuple):
-    """One window of the image, and what it is for."""
+    """One window of the image, and whether it is held out."""
 
     name: str
     window: Window
@@ -283,7 +287,7 @@ class Tile(NamedTuple):
 
 @contextmanager
 def opened(scene: Scene) -> Iterator[tuple[DatasetReader, DatasetReader]]:
-    """The image, and the elevation model as if it lay on the image's grid."""
+    """Open the image, and the elevation model warped to the image's grid."""
     with (
         rasterio.open(fetched(locate(scene.image or str(SHIPPED / "rmnp-rgb.tif")))) as image,
         rasterio.open(fetched(locate(scene.dem or str(SHIPPED / "rmnp-dem.tif")))) as dem,
@@ -294,17 +298,17 @@ def opened(scene: Scene) -> Iterator[tuple[DatasetReader, DatasetReader]]:
 
 
 def shared_area(image: DatasetReader, dem: DatasetReader) -> Window:
-    """The part of the image of which the elevation is known, in whole pixels."""
+    """The part of the image that the elevation model covers, in whole pixels."""
     source = dem.src_dataset
-    known = image.window(*transform_bounds(source.crs, image.crs, *source.bounds))
-    left, top = max(0, ceil(known.col_off)), max(0, ceil(known.row_off))
-    right = min(image.width, floor(known.col_off + known.width))
-    bottom = min(image.height, floor(known.row_off + known.height))
+    covered = image.window(*transform_bounds(source.crs, image.crs, *source.bounds))
+    left, top = max(0, ceil(covered.col_off)), max(0, ceil(covered.row_off))
+    right = min(image.width, floor(covered.col_off + covered.width))
+    bottom = min(image.height, floor(covered.row_off + covered.height))
     return Window(left, top, right - left, bottom - top)
 
 
 def divide(area: Window, scene: Scene) -> list[Tile]:
-    """Windows that cover `area` without overlap, row by row."""
+    """Divide `area` into windows that do not overlap, row by row."""
     rows = edges(area.row_off, area.height, scene.window)
     columns = edges(area.col_off, area.width, scene.window)
     return [
@@ -319,27 +323,27 @@ def divide(area: Window, scene: Scene) -> list[Tile]:
 
 
 def edges(start: int, length: int, size: int) -> list[tuple[int, int]]:
-    """Spans of nearly equal length, each about `size`, from `start` on."""
+    """Divide `length` from `start` on into spans of nearly equal length, about `size` each."""
     count = max(1, round(length / size))
     return list(pairwise(start + length * i // count for i in range(count + 1)))
 
 
 def read_colours(image: DatasetReader, window: Window) -> tuple[Bytes, NDArray[np.bool_]]:
-    """Three bands, and where they are known."""
+    """Read three bands, and a mask of the pixels that have data."""
     return image.read((1, 2, 3), window=window), image.dataset_mask(window=window) > 0
 
 
 def read_truth(image: DatasetReader, dem: DatasetReader, window: Window, treeline: float) -> Bytes:
     elevation = dem.read(1, window=window, masked=True)
     truth = np.where(elevation.filled(0) > treeline, ABOVE, BELOW)
-    known = ~np.ma.getmaskarray(elevation) & (image.dataset_mask(window=window) > 0)
-    return np.where(known, truth, UNKNOWN).astype(np.uint8)
+    valid = ~np.ma.getmaskarray(elevation) & (image.dataset_mask(window=window) > 0)
+    return np.where(valid, truth, UNKNOWN).astype(np.uint8)
 
 
 def describe(colours: Bytes, stats: Stats, radii: Sequence[int]) -> NDArray[np.float32]:
-    """A row for each pixel: its colour, and the mean and spread of the colours around it.
+    """Features, one row per pixel: its colour, and the mean and spread of the colours around it.
 
-    It sees no further than the window, so training never looks into a held-out one.
+    They use only pixels of the window itself, so training never sees a held-out window.
     """
     bands = stretch(colours, stats)
     features = [bands, shares(bands)]
@@ -351,21 +355,21 @@ def describe(colours: Bytes, stats: Stats, radii: Sequence[int]) -> NDArray[np.f
 
 
 def stretch(colours: Bytes, stats: Stats) -> Floats:
-    """Colours from 0 for the darkest to 1 for the brightest of their band."""
+    """Scale colours to 0 for the darkest and 1 for the brightest of each band."""
     low, high = (np.reshape(stats[key], (3, 1, 1)) for key in ("low", "high"))
     bands: Floats = (colours - low) / (high - low)
     return bands.clip(0, 1)
 
 
 def shares(bands: Floats) -> Floats:
-    """How much of the light is red, green and blue; a third each in deep shadow."""
+    """The fractions of red, green and blue in the light; close to a third each in deep shadow."""
     lifted = bands + 0.1
     light: Floats = lifted.sum(axis=0)
     return lifted / light
 
 
 def local_mean(bands: Floats, radius: int) -> Floats:
-    """The mean of the square around each pixel; the image is mirrored at its border."""
+    """The mean of the square around each pixel, with the image mirrored at its border."""
     padding, side = (radius, radius), 2 * radius + 1
     padded = np.pad(bands, ((0, 0), padding, padding), mode="symmetric")
     means: Floats = sliding_window_view(padded, (side, side), (1, 2)).mean(axis=(3, 4))
@@ -373,7 +377,7 @@ def local_mean(bands: Floats, radius: int) -> Floats:
 
 
 def new_model(model: Model) -> Any:
-    # Imported where a model is made, for it takes more than a second.
+    # Imported only here because the import takes more than a second.
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
 
@@ -390,22 +394,22 @@ def new_model(model: Model) -> Any:
 
 
 def confusion(truth: Bytes, prediction: Bytes) -> NDArray[np.intp]:
-    """Counts of pixels: rows by truth, columns by prediction, below before above."""
-    known = (truth != UNKNOWN) & (prediction != UNKNOWN)
-    pairs = 2 * truth[known].astype(int) + prediction[known]
+    """Count pixels: one row per true class, one column per predicted class, below before above."""
+    valid = (truth != UNKNOWN) & (prediction != UNKNOWN)
+    pairs = 2 * truth[valid].astype(int) + prediction[valid]
     return np.bincount(pairs, minlength=4).reshape(2, 2)
 
 
 def scores(table: Any, guess: int) -> dict[str, Any]:
-    """What one confusion table says; `majority` is the accuracy of always saying `guess`."""
+    """Scores of one confusion table; `majority` is the accuracy of always predicting `guess`."""
     (_, false_above), (false_below, true_above) = table.tolist()
     total = max(1, int(table.sum()))
-    found = 2 * true_above + false_above + false_below
+    denominator = 2 * true_above + false_above + false_below
     return {
         "pixels": int(table.sum()),
         "accuracy": int(table.trace()) / total,
         "majority": int(table[guess].sum()) / total,
-        "f1": 2 * true_above / found if found else None,
+        "f1": 2 * true_above / denominator if denominator else None,
         "confusion": {"below": table[BELOW].tolist(), "above": table[ABOVE].tolist()},
     }
 
@@ -416,7 +420,7 @@ def summary(tiles: Sequence[Tile]) -> str:
 
 
 def panel_size(image: DatasetReader, area: Window, height: int = 560) -> tuple[int, int]:
-    """Rows and columns of a panel on which the ground has its true shape."""
+    """Rows and columns of a panel that shows the ground in its true proportions."""
     x_size, y_size = image.res
     if image.crs.is_geographic:
         x_size *= cos(radians(image.xy(area.row_off + area.height // 2, area.col_off)[1]))
@@ -429,7 +433,7 @@ def inside(window: Window, area: Window) -> tuple[slice, slice]:
 
 
 def tint(classes: Bytes, light: Floats) -> Floats:
-    """Classes as colours, enlarged to the size of `light`, which shines through."""
+    """Colour the classes, enlarge them to the size of `light`, and shade them with it."""
     height, width = light.shape[:2]
     rows = np.arange(height) * classes.shape[0] // height
     columns = np.arange(width) * classes.shape[1] // width
@@ -440,7 +444,7 @@ def tint(classes: Bytes, light: Floats) -> Floats:
 
 
 def outline(panel: Floats, windows: Sequence[Window], area: Window) -> Floats:
-    """`panel` with a white frame, two pixels wide, around each of `windows` in `area`."""
+    """Return `panel` with a white frame, two pixels wide, around each of `windows` in `area`."""
     framed = panel.copy()
     height, width = panel.shape[0] / area.height, panel.shape[1] / area.width
     for window in windows:
@@ -454,21 +458,21 @@ def outline(panel: Floats, windows: Sequence[Window], area: Window) -> Floats:
 
 def write_raster(path: Path, classes: Bytes, image: DatasetReader, window: Window) -> None:
     shape = {"width": window.width, "height": window.height, "count": 1, "dtype": "uint8"}
-    place = {"crs": image.crs, "transform": image.window_transform(window)}
+    georeference = {"crs": image.crs, "transform": image.window_transform(window)}
     with rasterio.open(
-        path, "w", driver="GTiff", nodata=UNKNOWN, compress="deflate", **shape, **place
+        path, "w", driver="GTiff", nodata=UNKNOWN, compress="deflate", **shape, **georeference
     ) as raster:
         raster.write(classes.astype(np.uint8), 1)
         raster.write_colormap(1, COLOURS)
 
 
 def write_png(path: Path, picture: Floats) -> None:
-    """Colours from 0 to 1, in sixteen steps: the eye hardly sees it, and a third of the bytes."""
+    """Write colours from 0 to 1 in 16 levels, which look the same in a third of the bytes."""
     bands = np.moveaxis((picture * 15).round() * 17, -1, 0).astype(np.uint8)
     count, height, width = bands.shape
     profile = {"driver": "PNG", "count": count, "dtype": "uint8"}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a picture lies nowhere
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # it is only a picture
         with rasterio.open(path, "w", width=width, height=height, **profile) as png:
             png.write(bands)
 
@@ -483,26 +487,26 @@ def is_remote(uri: str) -> bool:
 
 
 def locate(uri: str, *parts: str) -> Path | CloudPath:
-    """The place below `uri`, a local path or what stands for one in an object store."""
+    """The path below `uri`: a local path, or a cloud path for an object store."""
     if not is_remote(uri):
         return Path(uri, *parts)
-    from cloudpathlib import CloudPath  # which local targets need not wait for
+    from cloudpathlib import CloudPath  # imported only here, so that local targets start faster
 
-    return CloudPath(uri, *parts)  # type: ignore[abstract] # makes one of the scheme's own class
+    return CloudPath(uri, *parts)  # type: ignore[abstract] # returns the class of the URI's scheme
 
 
 def fetched(path: Path | CloudPath) -> Path:
-    """A local file to read: `path`, or a copy, downloaded once in a process."""
+    """Return a local file to read: `path`, or a copy downloaded once per process."""
     if isinstance(path, Path):
         return path
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there")
+        raise FileNotFoundError(f"{path} does not exist")
     return Path(path.fspath)
 
 
 @contextmanager
 def replacing(path: Path | CloudPath) -> Iterator[Path]:
-    """A local file to write to, which takes the place of `path` once it is whole."""
+    """Open a temporary local file that replaces `path` when it is complete."""
     if isinstance(path, Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}")
@@ -513,5 +517,5 @@ def replacing(path: Path | CloudPath) -> Iterator[Path]:
             temporary = Path(folder, path.name)
             yield temporary
             path.upload_from(temporary, force_overwrite_to_cloud=True)
-        # S3 tells times by the second: a copy fetched just before would pass for the new one.
+        # S3 timestamps have a resolution of one second, so an older cached copy would look current.
         path.clear_cache()  # type: ignore[no-untyped-call]

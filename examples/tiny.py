@@ -1,4 +1,4 @@
-"""A pipeline without dependencies: it counts the words of a few lines, in parts.
+"""Count the words of a few lines, in parallel. This pipeline needs no packages except rvrun.
 
 rvrun run local examples/tiny.py --splits 4
 """
@@ -24,7 +24,7 @@ LINES = (
 
 
 class TinyConfig(rvrun.PipelineConfig):
-    """Which words to count: those of at least `min_length` letters, the `top` commonest."""
+    """Count words of at least `min_length` letters, and show the `top` most common ones."""
 
     min_length: int = 1
     top: int = 3
@@ -34,10 +34,10 @@ class TinyConfig(rvrun.PipelineConfig):
 
 
 class Tiny(rvrun.Pipeline):
-    """Cut lines into words, count them in parts, sum the counts up, show the commonest.
+    """Cut lines into words, count the words in parallel, add up the counts, show the most common.
 
-    Commands talk through files under `root_uri`, named by line and not by split: so they are
-    the same whatever the number of splits.
+    Commands exchange data through files under `root_uri`. The files are named by line, not by
+    split, so they are the same for any number of splits.
     """
 
     config: TinyConfig

@@ -1,26 +1,26 @@
-r"""The real thing: a pipeline of Raster Vision's, with PyTorch, through its runner and rvrun's.
+r"""Run a Raster Vision pipeline with PyTorch through Raster Vision and rvrun, and compare both.
 
-    export TMPDIR=$PWD/tmp && mkdir -p $TMPDIR       # several GB go through it
+    export TMPDIR=$PWD/tmp && mkdir -p $TMPDIR       # needs several GB
     python -m venv venv
-    venv/bin/pip install torch==2.13.0               # that for CPUs
+    venv/bin/pip install torch==2.13.0               # the CPU build
     venv/bin/pip install --no-deps torchvision==0.28.0
     venv/bin/pip install onnxscript rastervision-{pipeline,core}==0.31.1 \
         rastervision-{pytorch-learner,pytorch-backend}==0.31.1 rvrun
     venv/bin/python examples/raster_vision/compare.py [FOLDER]
 
-Makes six small scenes of the shipped images, then runs `segmentation.py` through
-`rastervision run inprocess`, `rastervision run local` and `rvrun run local --splits 2`, and
-compares the first with the last:
+Makes six small scenes from the images in `examples/data`, then runs `segmentation.py` through
+`rastervision run inprocess`, `rastervision run local` and `rvrun run local --splits 2`. It compares
+the first run with the last:
 
-- chips: the same images;
-- training: each trains a model of its own, which does not come out the same twice; their scores
-  are shown;
-- all after that, exactly: Raster Vision predicts and evaluates once more with rvrun's model. After
-  so little training all may be of one class, so scores are compared too, which must not be all one.
+- Chips must be the same images.
+- Training is not deterministic, so each run trains its own model. The scores of both are printed.
+- Predictions and evaluation must be identical, when Raster Vision repeats them with rvrun's model.
+  After so little training all pixels could belong to one class. Therefore the scores are compared
+  too, and there must be many different ones.
 
-Last it sees that nothing is left to do, and chips again with other splits, to see that no chip is
-there twice. Prints Markdown; exit code 1 where anything differs. Takes some minutes and 2 GB of
-memory.
+Finally it checks that a second plan has nothing to do, and that `chip` with another number of
+splits leaves no duplicate chips. Prints Markdown. The exit code is 1 if anything differs. Takes
+several minutes and 2 GB of memory.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from rasterio.windows import Window
 HERE = Path(__file__).parent
 DATA = HERE.parent / "data"
 SCRIPTS = Path(sys.executable).parent
-#: Windows of the shipped image, where heights are known too: name, column, row.
+#: Windows of the image that the elevation model covers: name, column, row.
 SCENES = (
     ("a", 100, 56),
     ("b", 228, 56),
@@ -59,12 +59,12 @@ SCENES = (
 )
 SIZE = 128
 TREELINE = 3450
-#: So many different scores are no accident.
+#: With more different scores than this, equal predictions are not a coincidence.
 MANY = 1000
 
 
 def make_scenes(folder: Path) -> None:
-    """Write each scene's image, and its labels: 1 above the treeline, else 0."""
+    """Write the image and labels of each scene: 1 above the treeline, otherwise 0."""
     folder.mkdir(parents=True)
     with rasterio.open(DATA / "rmnp-rgb.tif") as image, rasterio.open(DATA / "rmnp-dem.tif") as dem:
         grid = {"crs": image.crs, "transform": image.transform}
@@ -94,10 +94,10 @@ def _write(path: Path, bands: np.ndarray, profile: dict[str, Any]) -> None:
 
 
 def run(folder: Path, *words: str) -> tuple[float, float]:
-    """Run a command there; its wall and CPU seconds."""
+    """Run a command in `folder` and return its wall and CPU seconds."""
     plugin = HERE / "plugin"
     environment = os.environ | {
-        # Threads that wait for each other on a shared machine would be all that is measured.
+        # More threads than free cores would mostly wait for each other and distort the times.
         "OMP_NUM_THREADS": "1",
         "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": f"{plugin}{os.pathsep}{os.environ.get('PYTHONPATH', '')}".rstrip(os.pathsep),
@@ -114,29 +114,29 @@ def _cpu() -> float:
 
 
 def chips(root: Path) -> Counter[str]:
-    """How often each chip is there, by its kind and content."""
-    found: Counter[str] = Counter()
+    """Count the copies of each chip, by kind and digest."""
+    counts: Counter[str] = Counter()
     for path in (root / "chip").glob("*.zip"):
         with zipfile.ZipFile(path) as file:
             for name in file.namelist():
                 kind = name.rpartition("/")[0]
-                found[f"{kind} {hashlib.sha256(file.read(name)).hexdigest()}"] += 1
-    return found
+                counts[f"{kind} {hashlib.sha256(file.read(name)).hexdigest()}"] += 1
+    return counts
 
 
 def evaluation(root: Path) -> dict[str, Any]:
-    """What `eval` found, of the validation scenes."""
-    found: dict[str, Any] = json.loads((root / "eval/validation_scenes/eval.json").read_text())
-    return found
+    """Read what `eval` wrote about the validation scenes."""
+    scores: dict[str, Any] = json.loads((root / "eval/validation_scenes/eval.json").read_text())
+    return scores
 
 
 def f1(root: Path) -> float:
-    """The mean F1 score over the scenes."""
+    """Mean F1 score over the validation scenes."""
     return float(evaluation(root)["overall"][-1]["metrics"]["f1"])
 
 
 def predictions(root: Path) -> dict[str, str]:
-    """A digest of each file of predictions."""
+    """Digest of each prediction file, by relative path."""
     folder = root / "predict"
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -146,68 +146,68 @@ def predictions(root: Path) -> dict[str, str]:
 
 
 def num_scores(root: Path) -> int:
-    """How many different scores were predicted: few would make it easy to predict the same."""
-    found: set[float] = set()
+    """Count the different predicted scores. With few, equal predictions would mean little."""
+    scores: set[float] = set()
     for path in (root / "predict").rglob("scores.tif"):
         with rasterio.open(path) as file:
-            found |= set(np.unique(file.read()).tolist())
-    return len(found)
+            scores |= set(np.unique(file.read()).tolist())
+    return len(scores)
 
 
 def main() -> int:
-    """Run all, compare, print; the exit code."""
+    """Run both tools, compare and print the results, and return the exit code."""
     base = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="rvrun-rv-"))
     folder = base.absolute()
     make_scenes(folder / "data")
     config = os.path.relpath(HERE / "segmentation.py", folder)
-    given = ("-a", "data_uri", "data", "-a", "root_uri")
+    arguments = ("-a", "data_uri", "data", "-a", "root_uri")
     theirs, ours, again = folder / "theirs", folder / "ours", folder / "again"
     split = ("--splits", "2")
-    took = {
+    durations = {
         "rastervision run inprocess": run(
-            folder, "rastervision", "run", "inprocess", config, *given, "theirs"
+            folder, "rastervision", "run", "inprocess", config, *arguments, "theirs"
         ),
         "rastervision run local --splits 2": run(
-            folder, "rastervision", "run", "local", config, *given, "local", *split
+            folder, "rastervision", "run", "local", config, *arguments, "local", *split
         ),
         "rvrun run local --splits 2 -j2": run(
-            folder, "rvrun", "run", "local", config, *given, "ours", *split, "-j2"
+            folder, "rvrun", "run", "local", config, *arguments, "ours", *split, "-j2"
         ),
     }
-    is_done = has_nothing_to_do(folder, config, *given, "ours", *split)
+    is_up_to_date = has_nothing_to_do(folder, config, *arguments, "ours", *split)
     shutil.copytree(ours, again, ignore=shutil.ignore_patterns("predict", "eval", "bundle"))
     last = ("predict", "eval", "bundle")
-    run(folder, "rastervision", "run", "inprocess", config, *last, *given, "again")
+    run(folder, "rastervision", "run", "inprocess", config, *last, *arguments, "again")
     same = {
         "chips": chips(theirs) == chips(ours),
         "predictions": predictions(again) == predictions(ours) and num_scores(ours) > MANY,
         "evaluation": evaluation(again) == evaluation(ours),
-        "a plan made again": is_done,
+        "a second plan": is_up_to_date,
     }
     scores = {"Raster Vision": f1(theirs), "rvrun": f1(ours)}
     before = chips(ours)
-    run(folder, "rvrun", "run", "local", config, "chip", *given, "ours", "--splits", "3", "-j2")
-    same["chips cut again"] = chips(ours) == before
-    report(took, same, scores, sum(before.values()))
+    run(folder, "rvrun", "run", "local", config, "chip", *arguments, "ours", "--splits", "3", "-j2")
+    same["chips with three splits"] = chips(ours) == before
+    report(durations, same, scores, sum(before.values()))
     return 0 if all(same.values()) else 1
 
 
 def has_nothing_to_do(folder: Path, *words: str) -> bool:
-    """Whether make finds all up to date once the same was rendered by another process."""
+    """Whether everything is up to date after another process renders the same plan."""
     run(folder, "rvrun", "render", "local", *words)
-    asked = ["make", "-q", "-C", "runs/segmentation"]
-    return subprocess.run(asked, cwd=folder, check=False).returncode == 0
+    make = ["make", "-q", "-C", "runs/segmentation"]
+    return subprocess.run(make, cwd=folder, check=False).returncode == 0
 
 
 def report(
-    took: dict[str, tuple[float, float]],
+    durations: dict[str, tuple[float, float]],
     same: dict[str, bool],
     scores: dict[str, float],
     num_chips: int,
 ) -> None:
-    """Print what was found."""
+    """Print the results as Markdown."""
     print("| command | wall | CPU |\n| --- | ---: | ---: |")
-    for name, (wall, cpu) in took.items():
+    for name, (wall, cpu) in durations.items():
         print(f"| {name} | {wall:.0f} s | {cpu:.0f} s |")
     print("\n| compared | |\n| --- | --- |")
     for name, is_same in same.items():

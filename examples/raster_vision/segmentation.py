@@ -1,6 +1,6 @@
-"""Which ground lies above the treeline? Raster Vision's semantic segmentation, on small scenes.
+"""Segment small scenes into ground above and below the treeline, with Raster Vision.
 
-An ordinary config of Raster Vision's; `compare.py` beside it makes the scenes and runs it.
+This is an ordinary Raster Vision config. `compare.py` makes the scenes and runs it.
 """
 
 from rastervision.core.data import (
@@ -34,7 +34,7 @@ SIZE = 64
 def get_config(
     runner: str, root_uri: str, data_uri: str, epochs: int = 5
 ) -> SemanticSegmentationConfig:
-    """The config that Raster Vision, or rvrun, runs."""
+    """Return the config that Raster Vision or rvrun runs."""
     classes = ClassConfig(names=["below", "above"], colors=["green", "orange"])
     dataset = DatasetConfig(
         class_config=classes,
@@ -61,7 +61,7 @@ def get_config(
 
 
 def scene(data_uri: str, name: str) -> SceneConfig:
-    """One image, what is to be learned from it, and that predictions are saved as scores too."""
+    """Return the config of one scene: image, labels, and a label store that also saves scores."""
     image = RasterioSourceConfig(
         uris=[f"{data_uri}/{name}.tif"],
         channel_order=[0, 1, 2],

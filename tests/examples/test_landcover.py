@@ -511,10 +511,10 @@ def test_a_failure_leaves_the_old_object(reached: Bucket) -> None:
 
 
 def test_a_missing_object_is_named(reached: Bucket) -> None:
-    """An image that is not there is reported by its URI, not by where a copy would be."""
+    """A missing image is reported by its URI, not by the path of its local copy."""
     scene = landcover.Scene(**{**IMAGERY, "image": "s3://lake/data/typo.tif"})
 
-    with pytest.raises(FileNotFoundError, match=r"^s3://lake/data/typo\.tif is not there$"):
+    with pytest.raises(FileNotFoundError, match=r"^s3://lake/data/typo\.tif does not exist$"):
         small_config("unused", **attrs.asdict(scene)).build().tiles()
 
 
@@ -532,7 +532,7 @@ def test_a_remote_root_wants_reachable_imagery(args: dict[str, str], wanted: str
         load(str(EXAMPLES / "landcover.py"), "local", {"root_uri": "s3://lake/out", **args})
 
     assert "`root_uri` is s3://lake/out" in str(caught.value)
-    assert str(caught.value).endswith(f": upload them and give {wanted}")
+    assert str(caught.value).endswith(f": upload it and pass {wanted}")
 
 
 def test_local_targets_do_not_wait_for_cloudpathlib() -> None:

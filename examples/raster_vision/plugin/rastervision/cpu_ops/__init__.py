@@ -1,8 +1,9 @@
-"""Lets a torchvision that was built for CUDA be imported beside a PyTorch for CPUs.
+"""Make a CUDA build of torchvision importable with a CPU build of PyTorch.
 
-Raster Vision imports all packages of its namespace when it starts, those on PYTHONPATH first. On
-import torchvision describes operators of its compiled part, which does not load here; so they are
-declared first. Only object detection calls them.
+On import, torchvision registers metadata for operators of its compiled extension. That extension
+does not load here, so the registration fails unless the operators are declared first. This plugin
+declares them in time, because Raster Vision imports all packages of its namespace at startup, those
+on PYTHONPATH first. Only object detection calls these operators.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ OPERATORS = (
 
 
 def register_plugin(registry: Any) -> None:
-    """What each plugin of Raster Vision's has."""
+    """Register this plugin, as Raster Vision requires of every plugin."""
     registry.set_plugin_version("rastervision.cpu_ops", 0)
 
 
