@@ -1,4 +1,4 @@
-"""Every runner keeps the contract: rvrun's own, and one that is installed as another distribution."""
+"""Every runner keeps the contract: rvrun's own, and one of another distribution."""
 
 from __future__ import annotations
 
