@@ -22,22 +22,22 @@ def pipeline(
     location: str = "",
 ) -> DeclaredPipeline:
     """A pipeline, as in `pipeline("tiny", "chip*", "train")`; `*` marks split commands."""
-    declared_needs = needs or {}
+
+    def command(word: str) -> Command:
+        name = word.rstrip("*")
+        declared = (needs or {}).get(name)
+        return Command(
+            name=name,
+            is_split=word.endswith("*"),
+            gpu=name in gpu,
+            needs=None if declared is None else tuple(map(need, declared)),
+        )
+
     return DeclaredPipeline(
         name=name,
         config_digest=DIGEST,
         location=location,
-        commands=tuple(
-            Command(
-                name=word.rstrip("*"),
-                is_split=word.endswith("*"),
-                gpu=word.rstrip("*") in gpu,
-                needs=tuple(map(need, declared_needs[word.rstrip("*")]))
-                if word.rstrip("*") in declared_needs
-                else None,
-            )
-            for word in commands
-        ),
+        commands=tuple(map(command, commands)),
     )
 
 
