@@ -57,7 +57,7 @@ class Resources:
     """What each target of a command requires of the machine; None leaves it to the runner.
 
     - `vcpus`, `gpus`: counts. `memory_mib`: MiB. `timeout_seconds`: limit of each attempt.
-    - `job_queue`, `job_def`: on AWS Batch, override those of the settings.
+    - `job_queue`, `job_def`: names, for runners that submit jobs; override the settings.
     """
 
     vcpus: int | None = attrs.field(default=None, validator=_check_count)
