@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 
 import attrs
-from attrs.validators import instance_of
 
 from rvrun import paths
 from rvrun.errors import Problem, RvrunError
@@ -26,6 +25,11 @@ def _check_count(_: object, field: attrs.Attribute[int | None], value: object) -
 def _check_string(_: object, field: attrs.Attribute[str | None], value: object) -> None:
     if value is not None and (not isinstance(value, str) or not value):
         raise ValueError(f"`{field.name}` must be a non-empty string, got {value!r}")
+
+
+def _check_boolean(_: object, field: attrs.Attribute[bool], value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"`{field.name}` must be a boolean, got {value!r}")
 
 
 #: Placeholders in argv that a runner replaces.
@@ -129,7 +133,7 @@ class Stage:
 
     command: str
     num_splits: int | None = attrs.field(default=None, validator=_check_count)
-    gpu: bool = attrs.field(default=False, validator=instance_of(bool))
+    gpu: bool = attrs.field(default=False, validator=_check_boolean)
     needs: tuple[Need, ...] = ()
     config_keys: tuple[str, ...] | None = None
     resources: Resources = Resources()
