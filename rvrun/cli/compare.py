@@ -19,16 +19,8 @@ from rvrun.cli.messages import say
 from rvrun.errors import DONE, FAILED, Problem
 from rvrun.pipelines.config_keys import MISSING
 from rvrun.pipelines.serialize import FILE_KEY, digest
-from rvrun.plan.diff import (
-    PlanDiff,
-    Side,
-    diff_plans,
-    shown,
-    to_github,
-    to_json,
-    to_markdown,
-    to_text,
-)
+from rvrun.plan.diff import PlanDiff, Side, diff_plans
+from rvrun.plan.diff_formats import format_value, to_github, to_json, to_markdown, to_text
 from rvrun.plan.serialize import NotAPlan, plan_from_json
 from rvrun.prepare import Prepared, Request
 from rvrun.rundir.explain import Changes, Explanation, Needed, config_changes, read_values
@@ -276,7 +268,7 @@ def _print_explanation(found: Explanation) -> None:
         print("  changed  not known: no version of the config was kept from then")
     for needed in found.needs:
         print(f"  needs    {_needed_text(needed)}")
-    keys = "the whole config" if found.config_keys is None else shown(list(found.config_keys))
+    keys = "the whole config" if found.config_keys is None else format_value(found.config_keys)
     print(f"  reads    {keys} (changed {_time(found.config_time)})")
     print(f"  waiting  {', '.join(found.waiting) or 'nothing needs it'}")
 
@@ -295,7 +287,7 @@ def _needed_text(needed: Needed) -> str:
 
 
 def _value(value: Any) -> str:
-    return "nothing" if value is MISSING else shown(value)
+    return "nothing" if value is MISSING else format_value(value)
 
 
 def _time(when: int) -> str:

@@ -639,7 +639,7 @@ def test_a_pipeline_may_say_more(place: Place) -> None:
         "    return MoreConfig(root_uri='out', epochs=epochs)\n",
     )
     done = place.rvrun("render", "local", "more.py", "--splits", "2")
-    assert "more/chip has 2 splits for 1 items: 1 will have nothing to do" in done.stderr
+    assert "more/chip has 2 splits for 1 item: 1 will have nothing to do" in done.stderr
     (pipeline,) = json.loads(place.read("runs/more/plan.json"))["pipelines"]
     needs = {s["command"]: [n["command"] for n in s["needs"]] for s in pipeline["stages"]}
     assert needs["eval"] == ["train", "predict"]

@@ -515,14 +515,26 @@ def test_a_pipeline_that_builds_only_here(project: Project) -> None:
 @pytest.mark.parametrize(
     ("words", "text", "fix"),
     [
-        (("-s", "0"), "--splits 0: a command has 1 to 10,000,000 splits", "change --splits"),
-        (("-s", "sum=2"), "--splits sum=2: `sum` is not one of the", "change --splits"),
-        (("-s", "kut=2"), "unknown command `kut` in --splits kut=2, did", "change --splits"),
-        (("cuts",), "unknown command `cuts`, did you", "type one of: cut count sum show"),
+        (
+            ("-s", "0"),
+            "--splits 0: the number must be between 1 and 10,000,000",
+            "change --splits 0",
+        ),
+        (
+            ("-s", "sum=2"),
+            "--splits sum=2: `sum` is not in `split_commands`",
+            "change --splits sum=2",
+        ),
+        (
+            ("-s", "kut=2"),
+            "unknown command `kut` in --splits kut=2, did",
+            "change --splits kut=2 to name an existing command",
+        ),
+        (("cuts",), "unknown command `cuts`, did you", "select one of: cut, count, sum, show"),
         (
             ("-s", "cut=2"),
             "`count` of pipeline `tiny` needs `cut` aligned",
-            "change names, `commands` or `needs` in the pipeline's class or config",
+            "change --splits to give `count` and `cut` the same number",
         ),
     ],
 )

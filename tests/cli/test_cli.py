@@ -190,7 +190,7 @@ def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]
         (("plan", "nowhere.json"), "nowhere.json: cannot be read: No such file or directory"),
         (
             ("plan", "args.py", "-a", "title", "x", "-s", "0"),
-            "--splits 0: a command has 1 to 10,000,000 splits",
+            "--splits 0: the number must be between 1 and 10,000,000",
         ),
         (
             ("plan", "args.py", "-a", "title", "x", "wrok"),

@@ -83,7 +83,7 @@ def test_check_without_a_plan_is_trouble(tiny: Project) -> None:
     """Exit 2 and a sentence."""
     done = tiny.rvrun("plan", "tiny.py", "--check", "nowhere", code=2)
     assert done.stderr == (
-        "rvrun: nowhere/plan.json is no plan that this rvrun can read: it cannot be read "
+        "rvrun: nowhere/plan.json is not a plan that this rvrun can read: it cannot be read "
         "(No such file or directory)\n"
     )
 
@@ -105,8 +105,8 @@ def test_each_side_may_be_a_directory_a_plan_or_a_config(
 def test_a_side_that_is_not_there_is_trouble(saved: Project) -> None:
     """A mistyped run directory is told as that, not as a module that cannot be imported."""
     assert saved.rvrun("diff", "plans/tiny", "plans/tniy", code=2).stderr == (
-        "rvrun: plans/tniy is no plan that this rvrun can read: there is no such run directory, "
-        "file or config\n"
+        "rvrun: plans/tniy is not a plan that this rvrun can read: there is no such run "
+        "directory, file or config\n"
     )
 
 
@@ -134,7 +134,7 @@ def test_formats(saved: Project) -> None:
     [
         ("[1, 2", "it is not JSON (Expecting ',' delimiter: line 1 column 6 (char 5))"),
         ('{"a": 1}', "it has no `rvrun_plan` version"),
-        ('{"rvrun_plan": 9, "pipelines": []}', "it is of version 9, this rvrun reads 1"),
+        ('{"rvrun_plan": 9, "pipelines": []}', "it has version 9, this rvrun reads version 1"),
         ('{"rvrun_plan": 1}', "it has no 'pipelines'"),
     ],
 )
@@ -142,7 +142,7 @@ def test_what_is_no_plan_is_one_sentence(saved: Project, text: str, problem: str
     """Truncated JSON, other JSON, a newer version: exit 2."""
     saved.write("odd.json", text)
     done = saved.rvrun("diff", "odd.json", "plans/tiny", code=2)
-    assert done.stderr == f"rvrun: odd.json is no plan that this rvrun can read: {problem}\n"
+    assert done.stderr == f"rvrun: odd.json is not a plan that this rvrun can read: {problem}\n"
     assert done.stdout == ""
 
 

@@ -142,7 +142,7 @@ def test_queues_and_definitions_may_be_attributes() -> None:
     assert Resources(job_queue="all", job_def="any") == chip
     assert Resources(job_queue="own", job_def="method") == train
     write(COMMANDS + "    job_queue = 3\n", path="threes.py")
-    with pytest.raises(CannotLoad, match="`job_queue` must be a text, not 3"):
+    with pytest.raises(CannotLoad, match="`job_queue` must be a non-empty string, got 3"):
         load("threes.py", "local", {})
 
 
@@ -412,22 +412,24 @@ def test_the_default_name_is_that_of_the_class(name: str, expected: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "problem"),
+    ("name", "rule"),
     [
         (
             name,
-            "use letters a-z, digits, `.`, `_` and `-`, a letter or digit first, no `.json` last",
+            "contain only ASCII letters, digits, `.`, `_` and `-`, start with a letter or digit, "
+            "and not end with `.json`",
         )
         for name in ("a b", "a/b", "-a", ".a", "ä", "$a", "a.json")
     ]
     + [
-        (name, "all, clean, done, forward, help mean something to make") for name in ("all", "Done")
+        (name, "not be one of all, clean, done, forward, help, which the Makefile uses")
+        for name in ("all", "Done")
     ],
 )
-def test_a_bad_pipeline_name_is_refused(name: str, problem: str) -> None:
+def test_a_bad_pipeline_name_is_refused(name: str, rule: str) -> None:
     """A name that cannot stand in targets is told with the place of its class."""
     write(get_config=GET_CONFIG.replace('"out"', f'"out", name="{name}"'))
-    expected = f"pipeline name {name!r} (words.py:4) cannot be used: {problem}"
+    expected = f"a pipeline name must {rule}, got {name!r} (words.py:4)"
     assert expected == refusal(BadName)
 
 
@@ -435,15 +437,15 @@ def test_a_bad_default_name_is_refused() -> None:
     """So is a name that only the class gave."""
     config = CONFIG.replace("WordsConfig", "WörterConfig")
     write(config=config, get_config=GET_CONFIG.replace("WordsConfig", "WörterConfig"))
-    assert refusal(BadName).startswith("pipeline name 'wörter' (words.py:4) cannot be used: ")
+    assert refusal(BadName).endswith(", got 'wörter' (words.py:4)")
 
 
 def test_a_bad_command_name_is_refused() -> None:
     """Command names are ASCII, whatever Python takes."""
     write('    commands = ("très",)\n', methods="    def très(self): ...\n")
     expected = (
-        "command name 'très' (pipeline `words`) cannot be used: "
-        "use letters a-z, digits and `_`, as in a method's name"
+        "a command name must contain only ASCII letters, digits and `_`, and not start with a "
+        "digit, got 'très' (pipeline `words`)"
     )
     assert expected == refusal(BadName)
 
@@ -672,7 +674,8 @@ def test_commands_named_twice_are_refused() -> None:
     with pytest.raises(NamesClash) as caught:
         compile_plan([load_one().declared])
     expected = (
-        "two commands are named `chip` (words.py:13 and words.py:13); give each a name of its own"
+        "command names must be unique, ignoring case, got `chip` (words.py:13) and `chip` "
+        "(words.py:13)"
     )
     assert expected == str(caught.value)
 
@@ -681,7 +684,7 @@ def test_bad_resources_are_told_in_a_sentence() -> None:
     """What attrs' validators raise is told without their internals."""
     write(COMMANDS + '    resources = {"train": rvrun.Resources(vcpus="two")}\n')
     message = refusal(UserCodeError)
-    expected = "raised ValueError: `vcpus` must be a whole number of at least 1, not 'two'"
+    expected = "raised ValueError: `vcpus` must be an integer of at least 1, got 'two'"
     assert message.endswith(expected)
 
 
