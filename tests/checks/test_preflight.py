@@ -340,7 +340,7 @@ def test_templates(tiny: Project) -> None:
             "error",
             "files",
             "template Makefile.j2: 'misspelled' is undefined",
-            "change what it names",
+            "correct the template Makefile.j2",
         )
     ]
 
@@ -586,8 +586,8 @@ def test_a_file_where_the_run_directory_should_be(tiny: Project) -> None:
 def holder(tiny: Project) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the run directory, as a run does."""
     code = (
-        "import pathlib; from rvrun import rundir\n"
-        "with rundir.locked(pathlib.Path('runs/tiny')): print('held', flush=True); input()"
+        "import pathlib; from rvrun.rundir.lock import locked\n"
+        "with locked(pathlib.Path('runs/tiny')): print('held', flush=True); input()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code],

@@ -20,7 +20,7 @@ from rvrun.plan.serialize import plan_from_json, plan_to_json
 from rvrun.plan.splits import SplitRequest
 from rvrun.rundir import files as rundir
 from rvrun.rundir.freshness import plan_status
-from rvrun.runners.local.makefile import config_of, render_makefile
+from rvrun.runners.local.makefile import render_makefile
 from tests.conftest import clean_environment
 from tests.strategies import declared_pipelines
 
@@ -49,7 +49,7 @@ class Bench:
             for pipeline in plan.pipelines
             for path in (
                 paths.config(pipeline.name),
-                *(config_of(pipeline.name, stage) for stage in pipeline.stages),
+                *(stage.config_file(pipeline.name) for stage in pipeline.stages),
             )
         }
         makefile = render_makefile(plan, out="run", workdir="..")

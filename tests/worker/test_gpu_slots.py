@@ -98,7 +98,7 @@ def test_without_a_device_there_is_one_slot(tmp_path: pathlib.Path) -> None:
         assert None is device
         waiting = hold(tmp_path, 0, 0)
         assert waiting.stderr is not None
-        assert waiting.stderr.readline() == "rvrun: waiting for one of 1 GPU slots\n"
+        assert waiting.stderr.readline() == "rvrun: waiting for a free GPU slot (limit: 1)\n"
         assert (tmp_path / "log").read_text() == ""
     assert (waiting.communicate(timeout=60)[1], waiting.returncode) == ("", 0)
     assert (tmp_path / "log").read_text() == "+None\n-None\n"
