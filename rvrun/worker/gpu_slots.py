@@ -83,9 +83,8 @@ def _wait(folder: str, total: int) -> tuple[int, int]:
             if descriptor is not None:
                 return index, descriptor
         if not is_announced:
-            print(
-                f"rvrun: waiting for a free GPU slot (limit: {total})", file=sys.stderr, flush=True
-            )
+            message = f"rvrun: waiting for a free GPU slot (limit: {total})"
+            print(message, file=sys.stderr, flush=True)
             is_announced = True
         time.sleep(POLL_SECONDS)
 

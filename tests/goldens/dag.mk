@@ -42,7 +42,7 @@ help:
 clean:
 	rm -rf done records logs
 
-# The split indices of stages with that many splits.
+# splits.N: the split indices of stages with N splits.
 splits.3 := 0 1 2
 
 # first: 8 targets in 4 stages

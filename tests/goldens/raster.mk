@@ -33,8 +33,8 @@ help:
 	@echo 'make rv          24 targets in 6 stages'
 	@echo 'make rv/analyze  1 target'
 	@echo 'make rv/chip     4 splits, needs analyze'
-	@echo 'make rv/train    needs chip'
-	@echo 'make rv/predict  16 splits, needs train'
+	@echo 'make rv/train    on a GPU, needs chip'
+	@echo 'make rv/predict  16 splits, on a GPU, needs train'
 	@echo 'make rv/eval     needs predict'
 	@echo 'make rv/bundle   needs eval'
 	@echo 'make rv/chip/0   split 0 of 4'
@@ -42,7 +42,7 @@ help:
 clean:
 	rm -rf done records logs
 
-# The split indices of stages with that many splits.
+# splits.N: the split indices of stages with N splits.
 splits.4 := 0 1 2 3
 splits.16 := 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15
 

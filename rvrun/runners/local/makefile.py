@@ -88,8 +88,10 @@ def section(pipeline: PlannedPipeline, out: str, workdir: str) -> Section:
     stages = {stage.command: stage for stage in pipeline.stages}
     start, _ = _split_argv(pipeline.stages[0])
     words = {"rvrun": "$(RVRUN)", CONFIG: for_recipe(f"{out}/{paths.config(pipeline.name)}")}
-    # Without `exec` the shell would be make's child, and would not pass make's SIGTERM on.
-    run = f"cd {for_recipe(workdir)} && exec {_command_line(start, words)}"
+    # `./` keeps `cd` from taking a name such as `-x` for an option, and from searching CDPATH.
+    folder = workdir if workdir.split("/", maxsplit=1)[0] in ("", ".", "..") else f"./{workdir}"
+    # `exec` makes the target a child of make: a shell between them would not pass SIGTERM on.
+    run = f"cd {for_recipe(folder)} && exec {_command_line(start, words)}"
     return Section(
         name=pipeline.name,
         title=title(Plan((pipeline,))),
