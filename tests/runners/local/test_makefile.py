@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
 import re
+import shlex
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 
 import pytest
+from hypothesis import example, given, settings
 
 from rvrun.plan.compile import compile_plan
 from rvrun.plan.splits import parse_splits
@@ -13,7 +20,8 @@ from rvrun.render.jinja import BadTemplate
 from rvrun.render.quote import Unquotable
 from rvrun.runners.local.makefile import render_makefile
 from tests.build import pipeline
-from tests.conftest import ROOT, Project
+from tests.conftest import ROOT, Project, clean_environment
+from tests.render.test_quote import strings
 
 ODD = "a  b$c#d'e\"f%g;hüi=j&k(l)[m]*?!~"
 
@@ -50,6 +58,38 @@ def test_a_line_break_in_a_path_is_refused() -> None:
     """A recipe cannot contain a line break, so such a path is refused."""
     with pytest.raises(Unquotable, match=r"a line break, got 'a\\nb/config/p.json'"):
         render_makefile(compile_plan([pipeline("p", "a")]), out="a\nb")
+
+
+SHOW = "import json, os, sys; print(json.dumps([os.getcwd(), *sys.argv[1:]]))"
+
+
+@given(strings, strings.filter(lambda name: name.strip("./") and "/" not in name))
+@example("#", "a # b")
+@example("\\#", "-x")
+@example("$(shell echo no)", " ")
+@settings(max_examples=30)
+def test_hostile_paths_arrive_as_they_are(out: str, workdir: str) -> None:
+    """Whatever the run directory and the working directory are called, commands get their names."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name).resolve()
+        (folder / workdir).mkdir()
+        plan = compile_plan([pipeline("p", "a*", "b")], splits=parse_splits(["1"]))
+        text = render_makefile(plan, out=out, workdir=workdir)
+        (folder / "Makefile").write_bytes(text.encode())
+        (folder / "config").mkdir()
+        (folder / "config/p.json").touch()
+        done = subprocess.run(
+            ["make", "-s", f"RVRUN={shlex.join([sys.executable, '-I', '-S', '-c', SHOW])}"],
+            cwd=folder,
+            env=clean_environment(),
+            capture_output=True,
+            check=True,
+        )
+    start = [str(folder / workdir), "run_command", f"{out}/config/p.json"]
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        [*start, "a", "--split-ind", "0", "--num-splits", "1"],
+        [*start, "b"],
+    ]
 
 
 def test_length_does_not_grow_with_splits() -> None:
