@@ -175,7 +175,7 @@ def reasons(prepared: Prepared, statuses: Sequence[StageStatus]) -> dict[str, st
     for status in statuses:
         texts[status.name] = status.reason
         if status.reason == CONFIG_CHANGED:
-            run_dir, first = prepared.run.run_dir, status.todo[0]
+            run_dir, first = prepared.run.run_dir, status.stale[0]
             changes = config_changes(run_dir, status, first, configs[status.pipeline])
             texts[status.name] = with_keys(status.reason, changes)
     return texts
@@ -256,7 +256,7 @@ def _text(path: pathlib.Path) -> str:
 
 
 def _print_explanation(found: Explanation) -> None:
-    several = f" ({found.todo:,} of {found.total:,} targets)" if found.total > 1 else ""
+    several = f" ({found.stale:,} of {found.total:,} targets)" if found.total > 1 else ""
     if found.reason:
         print(f"{found.name} would run{several}: {with_keys(found.reason, found.changes)}")
     else:
@@ -274,10 +274,10 @@ def _print_explanation(found: Explanation) -> None:
 
 
 def _tries(found: Explanation) -> str:
-    if not found.tries:
+    if not found.attempts:
         return ""
     how = "did not end" if found.exit_code is None else f"ended with {found.exit_code}"
-    return f" (tried {found.tries} times, the last {how})" if found.tries > 1 else f" ({how})"
+    return f" (tried {found.attempts} times, the last {how})" if found.attempts > 1 else f" ({how})"
 
 
 def _needed_text(needed: Needed) -> str:
@@ -302,9 +302,9 @@ def _explanation_to_dict(found: Explanation) -> dict[str, Any]:
         "name": found.name,
         "would_run": bool(found.reason),
         "reason": found.reason,
-        "targets": {"would_run": found.todo, "all": found.total},
+        "targets": {"would_run": found.stale, "all": found.total},
         "done_ns": None if found.when == NEVER else found.when,
-        "tries": found.tries,
+        "tries": found.attempts,
         "exit_code": found.exit_code,
         "changes": None if changes is None else {k: _pair(*pair) for k, pair in changes.items()},
         "needs": [

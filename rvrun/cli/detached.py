@@ -21,6 +21,7 @@ from rvrun.remote import ledger as ledgers
 from rvrun.remote.ledger import RUNS, Ledger
 from rvrun.remote.state import RunState
 from rvrun.rundir import files as rundir
+from rvrun.rundir.lock import locked
 from rvrun.runners.protocol import DetachedRunner
 from rvrun.runners.registry import find_detached
 from rvrun.runners.submissions import retried_twice
@@ -48,7 +49,7 @@ def submit(prepared: Prepared, remote: DetachedRunner, said: Common, *, wait: bo
     run = prepared.run
     for risk in dict.fromkeys(remote.risks(prepared.files)):
         warn(risk)
-    with rundir.locked(run.run_dir):
+    with locked(run.run_dir):
         rundir.write(run.run_dir, prepared.files, prepared.owned)
         with _counting("submitting", said) as told:
             try:
@@ -149,7 +150,7 @@ def cancel(context: typer.Context, run: RunId, runs: Runs = RUNS) -> None:
     - `rvrun cancel @latest`
     """
     ledger = ledgers.find(run, pathlib.Path(runs))
-    with rundir.locked(ledger.run_dir), _counting("cancelling", context.obj) as told:
+    with locked(ledger.run_dir), _counting("cancelling", context.obj) as told:
         ended = find_detached(ledger.runner).cancel(ledger, told)
     if ended:
         say(f"cancelled {ledger.run_id}: {count(ended, 'job')} ended")
@@ -172,7 +173,7 @@ def retry(
     settings = load_settings(profile=context.obj.profile)
     for risk in retried_twice(ledger, remote.OWNS, remote.state(ledger)):
         warn(risk)
-    with rundir.locked(ledger.run_dir), _counting("submitting", context.obj) as told:
+    with locked(ledger.run_dir), _counting("submitting", context.obj) as told:
         again = remote.retry(ledger, settings, told)
     say(f"submitted {count(again, 'target')} of {ledger.run_id} again")
     if wait:

@@ -44,7 +44,7 @@ def print_plan(plan: Plan, statuses: Sequence[StageStatus], reasons: Mapping[str
             reasons[status.name],
         )
     print_table(table)
-    todo = sum(len(status.todo) for status in statuses)
+    todo = sum(len(status.stale) for status in statuses)
     would = f"{todo:,} would run" if todo else "all up to date"
     print(f"{title(plan)}; {would}")
 
@@ -81,11 +81,11 @@ def _needs(stage: Stage) -> str:
 
 
 def _todo(status: StageStatus) -> str:
-    if not status.todo:
+    if not status.stale:
         return "up to date"
     if status.stage.num_splits is None:
         return "run"
-    return f"{len(status.todo):,} of {status.stage.num_splits:,}"
+    return f"{len(status.stale):,} of {status.stage.num_splits:,}"
 
 
 def print_options(options: Iterable[Option]) -> None:

@@ -19,6 +19,7 @@ from rvrun.errors import DONE, FAILED, INTERRUPTED
 from rvrun.plan.graph import to_dot, to_mermaid, to_svg
 from rvrun.prepare import Prepared, Request
 from rvrun.rundir import files as rundir
+from rvrun.rundir.lock import locked
 from rvrun.rundir.summary import Outcome, program
 from rvrun.runners.protocol import LocalRunner
 from rvrun.runners.registry import DEFAULT, as_detached, find_runner
@@ -136,7 +137,7 @@ def _say_settings(request: Request, said: Common) -> None:
 
 def _carry_out(prepared: Prepared, reporter: Reporter) -> Outcome:
     run_dir = prepared.run.run_dir
-    with rundir.locked(run_dir):
+    with locked(run_dir):
         statuses = prepared.statuses()
         rundir.write(run_dir, prepared.files, prepared.owned)
         return cast(LocalRunner, prepared.runner).run(prepared.run, statuses, reporter)
@@ -259,7 +260,7 @@ def plan(
 def _write(prepared: Prepared, said: Common) -> None:
     """Write what was rendered and say so."""
     run_dir = prepared.run.run_dir
-    with rundir.locked(run_dir):
+    with locked(run_dir):
         changed = set(rundir.write(run_dir, prepared.files, prepared.owned))
     if not said.quiet:
         for path in prepared.files:

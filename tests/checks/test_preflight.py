@@ -349,7 +349,7 @@ def test_templates(tiny: Project) -> None:
             "error",
             "files",
             "template Makefile.j2: 'misspelled' is undefined",
-            "change what it names",
+            "correct the template Makefile.j2",
         )
     ]
 

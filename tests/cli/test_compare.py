@@ -199,9 +199,9 @@ def test_plan_shows_the_same_reason(tiny: Project) -> None:
             "unknown command `shw` in pipeline `tiny`, did you mean `show`?; known: `cut`, "
             "`count`, `sum`, `show`",
         ),
-        ("tiny", "no target `tiny`: name a command too, such as tiny/cut"),
-        ("tiny/cut/3", "no target `tiny/cut/3`: `cut` has splits 0 to 2"),
-        ("tiny/sum/0", "no target `tiny/sum/0`: `sum` is not split"),
+        ("tiny", "unknown target `tiny`: name a command too, such as tiny/cut"),
+        ("tiny/cut/3", "unknown target `tiny/cut/3`: `cut` has splits 0 to 2"),
+        ("tiny/sum/0", "unknown target `tiny/sum/0`: `sum` is not split"),
         (
             "tinny/cut",
             "no run directory below runs/ has a pipeline `tinny` (runs/tiny); name one with "

@@ -612,9 +612,9 @@ def test_nothing_is_cancelled_while_it_is_submitted(site: Site, said: Read) -> N
     """What would be submitted after would go on."""
     site.run("--wait")
     said()
-    from rvrun.rundir import files as rundir
+    from rvrun.rundir.lock import locked
 
-    with rundir.locked(site.latest.run_dir):
+    with locked(site.latest.run_dir):
         site.type("cancel", "@latest", code=2)
     assert f"another rvrun (process {os.getpid()}) is running in it" in said()[1]
 
