@@ -18,6 +18,8 @@ import botocore
 import botocore.session
 from botocore.model import ListShape, MapShape, ServiceModel, Shape, StringShape, StructureShape
 
+from rvrun.text import count
+
 #: The Python types of a model's types, and how a message calls them.
 _TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
     "structure": (Mapping, "an object"),
@@ -68,7 +70,7 @@ def _problems(shape: Shape, value: Any, path: str) -> Iterator[str]:
     elif isinstance(shape, MapShape):
         yield from _map(shape, value, path)
     elif isinstance(shape, ListShape):
-        yield from _range(shape, len(value), path, "items")
+        yield from _range(shape, len(value), path, "item")
         for index, item in enumerate(value):
             yield from _problems(shape.member, item, f"{path}[{index}]")
     elif isinstance(shape, StringShape):
@@ -100,14 +102,14 @@ def _structure(
 
 
 def _map(shape: MapShape, value: Mapping[str, Any], path: str) -> Iterator[str]:
-    yield from _range(shape, len(value), path, "entries")
+    yield from _range(shape, len(value), path, "item")
     for key, item in value.items():
         yield from _problems(shape.key, key, f"{path} key {_shown(key)}")
         yield from _problems(shape.value, item, _join(path, key))
 
 
 def _string(shape: StringShape, value: str, path: str) -> Iterator[str]:
-    yield from _range(shape, len(value), path, "characters", value)
+    yield from _range(shape, len(value), path, "character", value)
     if shape.enum and value not in shape.enum:
         # The version, because a newer one may know more values.
         values = f"{_listed(shape.enum)} (botocore {botocore.__version__})"
@@ -121,14 +123,17 @@ def _string(shape: StringShape, value: str, path: str) -> Iterator[str]:
 def _range(
     shape: Shape, number: float, path: str, unit: str, value: str | None = None
 ) -> Iterator[str]:
-    """The minimum and maximum of a number, or of the number of `unit`s of `value`."""
-    verb, noun = ("have", f" {unit}") if unit else ("be", "")
+    """The minimum and maximum of a number, or of how many `unit`s `value` has."""
+
+    def rule(bound: str, limit: int) -> str:
+        return f"have {bound} {count(limit, unit)}" if unit else f"be {bound} {limit}"
+
     shown = "" if value is None else f" ({_shown(value)})"
     least, most = shape.metadata.get("min"), shape.metadata.get("max")
     if least is not None and number < least:
-        yield f"{path} must {verb} at least {least}{noun}, got {number}{shown}"
+        yield f"{path} must {rule('at least', least)}, got {number}{shown}"
     if most is not None and number > most:
-        yield f"{path} must {verb} at most {most}{noun}, got {number}{shown}"
+        yield f"{path} must {rule('at most', most)}, got {number}{shown}"
 
 
 def _join(path: str, name: object) -> str:

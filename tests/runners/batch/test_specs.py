@@ -197,7 +197,7 @@ def test_batch_accepts_every_spec(
     batch = engine.client("batch")
     ids: dict[str, str] = {}
     for key, request in requests(*pipelines, splits=splits, settings=settings).items():
-        spec = Spec(key=key, round=1, request=request)  # type: ignore[typeddict-item]
+        spec = Spec(key=key, round=1, request=request)
         filled = spec.filled("night-20260102-030405-abcd", ids)
         assert "${" not in json.dumps(filled)
         assert request_check.problems("batch", "SubmitJob", filled) == []
@@ -547,7 +547,7 @@ def test_a_dependency_of_a_template(tmp_path: pathlib.Path) -> None:
     more = '[{"jobId": "1234"}, {"type": "SEQUENTIAL"}]'
     template = SHIPPED.replace("job.depends or none", f"job.depends + {more}")
     request = with_template(tmp_path, template)["p/b"]
-    spec = Spec(key="p/b", round=1, request=request)  # type: ignore[typeddict-item]
+    spec = Spec(key="p/b", round=1, request=request)
     assert spec.depends == ("p/a",)
     assert spec.filled("night-1", {"p/a": "5678"})["dependsOn"] == [
         {"jobId": "5678"},
