@@ -352,10 +352,10 @@ def test_all_that_does_not_fit_is_told_at_once(site: Site) -> None:
         "`sagemaker.cpu_image` is not set, which `a.b/chip`, `a.b/predict`, `a.b/eval` cannot",
         "`sagemaker.train_image` is not set, which `a.b/train` cannot do without",
         'pipeline `a-b` has 8 steps, more than `sagemaker.max_steps`, 5: `sagemaker.split_by = "in',
-        "step `a-b-chip-0` and 6 more steps: Environment.LONG has 300 characters",
+        "step `a-b-chip-0` and 6 more steps: Environment.LONG must have at most 256 characters",
         "and 7 more steps: environment variable `API_KEY` looks like a secret",
-        "InstanceType is 'ml.m5.huge', did you mean 'ml.m5.large'?",
-        "VolumeKmsKeyId is 'a key', which does not match",
+        "got 'ml.m5.huge', did you mean 'ml.m5.large'?",
+        "VolumeKmsKeyId must match",
         "MaxWaitTimeInSeconds is 80000, less than MaxRuntimeInSeconds, 90000",
         "CacheConfig.ExpireAfter is '30 days', no duration such as",
     ):
@@ -514,7 +514,7 @@ def test_a_cut_off_run_that_was_never_started_can_be_cancelled(make: Callable[..
     site = make(slots=0, fault=refuse_starts)
     text = site.run(code=2)
     assert "0 of 1 pipelines of run shop-" in text
-    assert "your AWS user needs a policy that allows it" in text
+    assert "add the `sagemaker:StartPipelineExecution` permission" in text
     assert "type the same command again to go on" in text
     assert "is not the same" in site.run("-a", "note", "x", code=2)
     site.rvrun("cancel", "@latest")
