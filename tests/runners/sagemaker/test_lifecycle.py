@@ -215,8 +215,8 @@ def test_a_failure_is_reported_and_retried(site: Site) -> None:
     failure.unlink()
     assert "submitted" in site.rvrun("retry", "@latest", "--wait")
     assert site.made() == set(ALL)
-    assert site.engine.tries("shop-train") == 1
-    assert site.engine.tries("shop-predict-1") == 2
+    assert site.engine.attempts("shop-train") == 1
+    assert site.engine.attempts("shop-predict-1") == 2
     assert (
         f"nothing in run {site.ledger.run_id} failed, so there is nothing to retry"
         in site.rvrun("retry", "@latest", code=2)
@@ -317,7 +317,7 @@ def test_faults_of_the_service_are_retried(make: Callable[..., Site]) -> None:
     fault = "SageMaker.CAPACITY_ERROR"
     site = make(job_fault=lambda name, attempt: fault if attempt < 4 else None)
     site.run("chip", "train", "--wait")
-    assert site.engine.tries("shop-train") == 4
+    assert site.engine.attempts("shop-train") == 4
     site.run("chip", "train", "--wait", code=1, RVRUN_SAGEMAKER_ATTEMPTS="3")
     state = site.status(code=1)
     assert state["failure"]["reason"] == f"ClientError: {fault}"
