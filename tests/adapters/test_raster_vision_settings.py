@@ -115,8 +115,14 @@ def test_a_profile_may_be_only_raster_visions(home: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("[BATCH]\nattempts=many\n", "`batch.attempts` must be an integer, got 'many'"),
-        ("[SAGEMAKER]\nuse_spot_instances=maybe\n", "`sagemaker.use_spot_instances` must be true or false, got 'maybe'"),
+        (
+            "[BATCH]\nattempts=many\n",
+            "`batch.attempts` must be an integer between 1 and 10, got 'many'",
+        ),
+        (
+            "[SAGEMAKER]\nuse_spot_instances=maybe\n",
+            "`sagemaker.use_spot_instances` must be true or false, got 'maybe'",
+        ),
     ],
 )
 def test_invalid_values_are_refused(home: pathlib.Path, text: str, problem: str) -> None:
