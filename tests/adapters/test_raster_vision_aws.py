@@ -421,7 +421,8 @@ def test_a_crash_half_way_leaves_no_job_untracked(site: Site) -> None:
 
         site.batch.fault = killed
     assert process.returncode == -signal.SIGKILL
-    assert "cut off" in site.rvrun("status", "@latest", code=1).stdout
+    status = site.rvrun("status", "@latest", code=1).stdout
+    assert "interrupted while it was submitted" in status
     changed = site.rvrun(*command[1:], "-a", "epochs", "2", code=2).stderr
     assert "the files to submit have changed since" in changed
     site.rvrun(*command[1:], "--wait")
