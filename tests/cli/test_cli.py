@@ -166,7 +166,7 @@ def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("plan", "args.py"), f"argument `title` is missing: give -a title VALUE; {TAKES}"),
+        (("plan", "args.py"), f"argument `title` is missing: add -a title VALUE; {TAKES}"),
         (
             ("plan", "args.py", "-a", "title", "x", "-a", "cuont", "2"),
             "unknown argument `cuont` in -a cuont 2 for `get_config` of args.py, did you mean "
@@ -174,11 +174,11 @@ def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]
         ),
         (
             ("plan", "args.py", "-a", "title", "x", "-a", "count", "two"),
-            f"-a count two: is no whole number; {TAKES}",
+            f"-a count two: is not an integer; {TAKES}",
         ),
         (
             ("plan", "args.py", "-a", "title", "x", "-a", "fast", "maybe"),
-            f"-a fast maybe: is neither true nor false; {TAKES}",
+            f"-a fast maybe: must be true or false; {TAKES}",
         ),
         (("plan", "args.py", "-a", "title"), "-a title: write -a KEY VALUE"),
         (
