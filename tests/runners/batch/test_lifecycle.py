@@ -20,7 +20,7 @@ import pytest
 
 from rvrun import split_ranges as indices
 from rvrun.aws import client as aws
-from rvrun.cli import detached as remote
+from rvrun.cli import submit as submission
 from rvrun.cli.app import main
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.ledger import Ledger
@@ -197,8 +197,8 @@ def site(
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing waits long: for another look, for its turn, for a job to be listed."""
-    monkeypatch.setattr(remote, "POLL_FIRST", 0.02)
-    monkeypatch.setattr(remote, "POLL_MOST", 0.05)
+    monkeypatch.setattr(submission, "POLL_FIRST", 0.02)
+    monkeypatch.setattr(submission, "POLL_MOST", 0.05)
     logs = importlib.import_module("rvrun.runners.batch.logs")
     monkeypatch.setattr(logs, "POLL_SECONDS", 0.02)
     submitter = batch.submitter
@@ -272,8 +272,8 @@ def test_a_run_that_goes_on_without_us(site: Site, said: Read) -> None:
     assert out == "work-ID\n"
     assert err.splitlines() == [
         "submitted to AWS Batch as work-ID",
-        "  how it goes:  rvrun status work-ID --watch",
-        "  to end it:    rvrun cancel work-ID",
+        "  to watch it:   rvrun status work-ID --watch",
+        "  to cancel it:  rvrun cancel work-ID",
     ]
     site.engine.wait_for(lambda: "work/last" in site.play.ran)
     site.type("status", "@latest")
@@ -364,8 +364,8 @@ def test_a_split_that_fails(site: Site, said: Read) -> None:
     assert lines[start + 1 :] == [
         "  | work/chip/1 began",
         "  | work/chip/1 was told to fail",
-        "all of its log:     rvrun logs work-ID work/chip/1",
-        "to try it again:    rvrun retry work-ID",
+        "to see all of its log:  rvrun logs work-ID work/chip/1",
+        "to retry what failed:   rvrun retry work-ID",
         "work-ID: failed after N s, 5 of 8 targets done",
     ]
     site.type("status", "@latest", code=1)
@@ -562,9 +562,7 @@ def test_watching_takes_one_form(site: Site, said: Read) -> None:
     site.run("first", "--wait")
     said()
     site.type("status", "@latest", "--watch", "--json", code=2)
-    assert said()[1] == (
-        "rvrun: --watch draws for people, --json is for programs; give one of them\n"
-    )
+    assert said()[1] == ("rvrun: --watch and --json cannot be combined; keep one\n")
     site.type("status", "@latest", "-w")
     assert said()[1].splitlines() == [
         "work/first: 1 succeeded",
@@ -904,7 +902,7 @@ def test_ctrl_c_ends_the_waiting_and_not_the_run(site: Site) -> None:
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert without_ids(err).splitlines()[-1] == (
-        "no longer waiting; the run goes on: rvrun status work-ID, rvrun cancel work-ID"
+        "no longer waiting; the run continues: rvrun status work-ID, rvrun cancel work-ID"
     )
     (job,) = jobs(site)
     assert job.status == "RUNNING"
@@ -926,7 +924,7 @@ def test_waiting_outlives_a_network_that_is_away(
     site.run("first", "--wait")
     err = said()[1]
     assert err.count("AWS batch DescribeJobs: ") == 2
-    assert "; the run goes on, looking again" in err
+    assert "; the run continues; asking again in" in err
     assert err.splitlines()[-1] == "work-ID: succeeded after N s, 1 of 1 target done"
 
 
