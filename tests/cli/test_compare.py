@@ -239,26 +239,6 @@ def test_the_workflow_runs_the_same_command() -> None:
     assert "\t" not in workflow
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion(project: Project, shell: str) -> None:
-    """The script names rvrun; bash completes a verb and a runner with it."""
-    assert "rvrun" in project.rvrun("completion", shell).stdout
-    if shell == "bash":
-        words = {"_RVRUN_COMPLETE": "bash_complete", "COMP_WORDS": "rvrun pl", "COMP_CWORD": "1"}
-        assert project.rvrun(**words).stdout.split() == ["plain,plan"]
-        words |= {"COMP_WORDS": "rvrun run lo", "COMP_CWORD": "2"}
-        assert project.rvrun(**words).stdout.split() == ["plain,local"]
-
-
-def test_quiet_and_verbose_may_stand_after_the_verb(tiny: Project) -> None:
-    """-q and -v work wherever they stand."""
-    assert tiny.rvrun("render", "local", "tiny.py", "-q").stderr == ""
-    tiny.write("rvrun.toml", "[local]\njobs = 1\n")
-    progress = tiny.rvrun("run", "local", "tiny.py", "-v").stderr
-    assert "local.jobs = 1 (rvrun.toml)" in progress
-    assert "tiny/cut/0 started" in progress
-
-
 def test_no_color(tiny: Project) -> None:
     """NO_COLOR and pipes have no escape sequences."""
     for env in ({}, {"NO_COLOR": "1"}):

@@ -587,7 +587,7 @@ def test_a_run_is_cancelled(site: Site, said: Read) -> None:
     assert "first failure" not in out
     assert out.splitlines()[-1] == "work-ID: cancelled after N s, 39 of 42 targets done"
     site.type("cancel", "@latest")
-    assert said()[1] == "nothing of work-ID was waiting or running\n"
+    assert said()[1] == "nothing in work-ID was waiting or running\n"
     site.play.holds = set()
     site.play.ran.clear()
     site.type("retry", "@latest", "--wait")
