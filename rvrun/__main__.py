@@ -1,4 +1,4 @@
-"""`rvrun`, also as `python -m rvrun`: the worker's call goes its own short way."""
+"""`rvrun`, also as `python -m rvrun`. The call of every target imports no command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run what the command line says and exit."""
+    """Run the command line and exit."""
     if sys.argv[1:2] == ["run_command"]:
         from rvrun.worker.target import main as run_command
 

@@ -88,12 +88,19 @@ class Prepared:
 
 def prepare(request: Request) -> Prepared:
     """Load, compile and render what `request` asks for."""
+    prepared = prepare_plan(request)
+    files = {**prepared.files, **prepared.runner.render(prepared.run)}
+    return attrs.evolve(prepared, files=files)
+
+
+def prepare_plan(request: Request) -> Prepared:
+    """As `prepare`, without the runner's own files: enough to show a plan."""
     runner = find_runner(request.runner)
     settings = load_settings(request.flags, request.profile)
     pipelines = load_pipelines(request)
     plan = compile_pipelines(pipelines, request)
     run = make_run(plan, pipelines, settings, runner, request)
-    files = render_files(run, runner)
+    files = render_common(plan, pipelines)
     warnings = idle_splits([pipeline.declared for pipeline in pipelines], plan)
     return Prepared(
         run=run, runner=runner, files=files, owned=runner.OWNS, warnings=tuple(warnings)

@@ -1,142 +1,142 @@
-"""The command line: `rvrun VERB …`. Its modules are the only door to typer."""
+"""The command line, `rvrun VERB ...`: finds the verb, runs it, turns errors into exit codes.
+
+A verb's module is imported only when that verb is called, or its own help is asked for.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-import tempfile
-import traceback
-from collections.abc import Callable, Sequence
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Any
 
-import typer
+import click
 
 from rvrun import __version__
-from rvrun.adapters.raster_vision import settings as rv_settings
-from rvrun.cli import check, compare, schema, verbs
-from rvrun.cli import detached as remote
 from rvrun.cli.messages import say
-from rvrun.cli.options import Common, join_args
-from rvrun.errors import BUG, DONE, FAILED, INTERRUPTED, INVALID, RvrunError
+from rvrun.cli.options import common_options, write_options, write_paragraphs
+from rvrun.errors import BUG, DONE, FAILED, INTERRUPTED, INVALID, RvrunError, check_known
 from rvrun.tracebacks import print_error
 
-app = typer.Typer(
-    name="rvrun",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def print_version(wanted: bool) -> None:
-    """The `--version` option."""
-    if wanted:
-        print(f"rvrun {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def common(
-    context: typer.Context,
-    profile: Annotated[
-        str | None,
-        typer.Option(
-            "-p", "--profile", metavar="NAME", help="The settings profile of yours to use."
-        ),
-    ] = None,
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="No progress; only what went wrong.")
-    ] = False,
-    verbose: Annotated[
-        int,
-        typer.Option(
-            "-v",
-            "--verbose",
-            count=True,
-            help="Tell more: targets as they start, settings. Can be given several times.",
-            show_default=False,
-        ),
-    ] = 0,
-    tmpdir: Annotated[
-        str | None,
-        typer.Option(
-            "--tmpdir", metavar="DIR", help="Where targets put temporary files, as TMPDIR does."
-        ),
-    ] = None,
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=print_version, is_eager=True, help="Print the version and exit."
-        ),
-    ] = False,
-) -> None:
-    """Compile pipelines of commands into a plan, render it (as a Makefile, as jobs of AWS Batch, as
-    a SageMaker pipeline), and run it.
-    """
-    # What is run, here or in processes of its own, reads these where it is Raster Vision's.
-    if profile is not None and rv_settings.has_profile(profile):
-        os.environ[rv_settings.PROFILE] = profile
-    if tmpdir is not None:
-        os.environ["TMPDIR"] = os.path.abspath(tmpdir)
-    context.obj = Common(profile=profile, quiet=quiet, verbose=verbose)
-
-
-#: All verbs, in the panels in which `--help` shows them.
-VERBS: dict[str, dict[str, Callable[..., None]]] = {
+#: The verbs in the sections that `--help` shows: the verb's module and function in `rvrun.cli`,
+#: and what it does, which is also the first sentence of its own help.
+VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "Run": {
-        "run": verbs.run,
-        "render": verbs.render,
-        "run_command": verbs.run_command,
+        "run": ("run:run", "Run what is missing or stale"),
+        "render": ("render:render", "Write what a runner runs, without running it"),
+        "run_command": ("run_command:run_command", "Run one target in this process"),
     },
-    "Look before and after": {
-        "plan": verbs.plan,
-        "graph": verbs.graph,
-        "diff": compare.diff,
-        "explain": compare.explain,
-        "check": check.check,
+    "Plan and inspect": {
+        "plan": ("plan:plan", "Show the stages, and what would run and why"),
+        "graph": ("graph:graph", "Draw the plan as text"),
+        "diff": ("diff:diff", "Show what differs between two plans"),
+        "explain": ("explain:explain", "Explain why a target would run or is up to date"),
+        "check": ("check:check", "Find what would make a run fail, before it starts"),
     },
-    "On AWS": {
-        "list": remote.list_runs,
-        "status": remote.status,
-        "logs": remote.logs,
-        "cancel": remote.cancel,
-        "retry": remote.retry,
+    "Detached runs": {
+        "list": ("detached:list_runs", "List the runs that were submitted from here"),
+        "status": ("detached:status", "Show the state of a run"),
+        "logs": ("detached:logs", "Print the output of a target"),
+        "cancel": ("detached:cancel", "Cancel everything in a run that waits or runs"),
+        "retry": ("detached:retry", "Submit what failed in a run again"),
     },
     "Set up": {
-        "config": verbs.config,
-        "schema": schema.schema,
-        "completion": verbs.completion,
+        "config": ("config:config", "Show every setting, its value and its origin"),
+        "schema": ("schema:schema", "Print the JSON Schema of a format that rvrun writes"),
+        "completion": ("completion:completion", "Print a shell's completion script"),
     },
 }
-for panel, named in VERBS.items():
-    for verb, function in named.items():
-        app.command(verb, rich_help_panel=panel)(function)
+
+
+class Verbs(click.Group):
+    """The group of all verbs, each imported when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for verbs in VERBS.values() for name in verbs]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for verbs in VERBS.values():
+            if cmd_name in verbs:
+                module, _, function = verbs[cmd_name][0].partition(":")
+                verb = getattr(importlib.import_module(f"rvrun.cli.{module}"), function)
+                assert isinstance(verb, click.Command)
+                return verb
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not ctx.resilient_parsing:
+            check_known("verb", args[0], tuple(self.list_commands(ctx)))
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help from `VERBS` alone, which imports no verb."""
+        self.format_usage(ctx, formatter)
+        write_paragraphs(self.help or "", formatter)
+        width = max(map(len, self.list_commands(ctx)))
+        for section, verbs in VERBS.items():
+            with formatter.section(section):
+                rows = [(name.ljust(width), text) for name, (_, text) in verbs.items()]
+                formatter.write_dl(rows)
+        write_options(self, ctx, formatter)
+
+
+def command() -> click.Group:
+    """Return the group of all verbs; `get_command` imports the verb that it returns."""
+    version = click.Option(
+        ["--version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_print_version,
+        help="Print the version and exit.",
+    )
+    return Verbs(
+        "rvrun",
+        params=[*common_options(), version],
+        help="Compile pipelines of commands into a plan, and run or render it with a runner.\n\n"
+        "The options below may also follow the verb.",
+        no_args_is_help=True,
+        subcommand_metavar="VERB ...",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def _print_version(context: click.Context, _: click.Parameter, value: Any) -> None:
+    if value and not context.resilient_parsing:
+        print(f"rvrun {__version__}")
+        context.exit()
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do what `argv` says; the exit code."""
+    """Run the command line `argv` and return its exit code."""
     try:
-        app(args=join_args(argv), prog_name="rvrun")
+        code = command().main(list(argv), prog_name="rvrun", standalone_mode=False)
         sys.stdout.flush()
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else DONE
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except SystemExit as error:  # of a completion
+        code = error.code
+    except (KeyboardInterrupt, click.Abort):
+        code = INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
     except RvrunError as error:
         print_error(error)
-        return error.exit_code
+        code = error.exit_code
     except OSError as error:
-        return report_os(error)
-    except Exception:  # noqa: BLE001 - whatever it is, it is a bug
-        return report_bug(argv)
-    return DONE
+        code = report_os_error(error)
+    except Exception:  # noqa: BLE001 - any other exception is a bug of rvrun's
+        code = report_bug(argv)
+    return code if isinstance(code, int) else DONE
 
 
-def report_os(error: OSError) -> int:
-    """What the system refused: a full disk, a file that may not be read."""
+def report_os_error(error: OSError) -> int:
+    """Report what the operating system refused, such as a full disk or an unreadable file."""
     if isinstance(error, BrokenPipeError):
-        # Whoever read our output has seen enough, as `head` does.
+        # The reader of our output, such as `head`, needs no more. Python flushes stdout at exit,
+        # which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     say(f"rvrun: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
@@ -144,7 +144,10 @@ def report_os(error: OSError) -> int:
 
 
 def report_bug(argv: Sequence[str]) -> int:
-    """Keep the traceback of a bug of rvrun in a file, and say where."""
+    """Write the traceback of a bug of rvrun's to a file, and say where it is."""
+    import tempfile
+    import traceback
+
     with tempfile.NamedTemporaryFile("w", prefix="rvrun-bug-", suffix=".log", delete=False) as log:
         log.write(f"rvrun {__version__}, Python {sys.version}, {os.uname()}\n{list(argv)}\n\n")
         traceback.print_exc(file=log)

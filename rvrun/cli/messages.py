@@ -1,4 +1,4 @@
-"""Plain lines to stderr, for verbs that need no more; `output` has tables and colours."""
+"""Lines on stderr; stdout is for data."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import sys
 
 
 def say(text: str) -> None:
-    """A line about what goes on; stdout is for data."""
+    """Print a line about progress or a result."""
     print(text, file=sys.stderr)
 
 
-def warn(text: str) -> None:
-    """A line that the user should see."""
-    say(f"warning: {text}")
+def warn(*texts: str) -> None:
+    """Print warnings, a line each."""
+    for text in texts:
+        say(f"warning: {text}")

@@ -1,4 +1,4 @@
-"""How a run goes: a bar for each stage at a terminal, plain lines elsewhere."""
+"""The progress of a run on this machine: a bar for each stage at a terminal, else plain lines."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from rich.progress import (
 
 from rvrun.rundir.freshness import StageStatus
 
-#: A stage with more targets than this gets a plain line for each twentieth part of them.
-LINE_EACH = 20
+#: The most lines that are printed for a stage; of a larger one, a line counts several targets.
+MAX_LINES = 20
 
 
 def stage_of(target: str) -> str:
-    """`tiny/predict/3` → `tiny/predict`."""
+    """Return the stage of a target: `tiny/predict` of `tiny/predict/3`."""
     return "/".join(target.split("/")[:2])
 
 
 @attrs.define
 class Bars:
-    """A reporter that draws a bar for each stage that has something to do."""
+    """Draws a bar for each stage that has targets to run."""
 
     console: Console
     progress: Progress = attrs.field(init=False)
@@ -77,10 +77,10 @@ class Bars:
 
 @attrs.define
 class Lines:
-    """A reporter that prints a line when a target ends; of a large stage, now and then."""
+    """Prints a line when a target has ended; for large stages, one for several targets."""
 
     console: Console
-    starts: bool = False
+    shows_starts: bool = False
     totals: dict[str, int] = attrs.field(factory=dict, init=False)
     done: dict[str, int] = attrs.field(factory=dict, init=False)
 
@@ -89,7 +89,7 @@ class Lines:
         self.done = dict.fromkeys(self.totals, 0)
 
     def started(self, target: str) -> None:
-        if self.starts:
+        if self.shows_starts:
             self.console.print(f"{target} started")
 
     def ended(self, target: str, exit_code: int) -> None:
@@ -99,9 +99,9 @@ class Lines:
         stage = stage_of(target)
         self.done[stage] = self.done.get(stage, 0) + 1
         done, total = self.done[stage], self.totals.get(stage, 0)
-        if total <= LINE_EACH:
+        if total <= MAX_LINES:
             self.console.print(f"{target} done")
-        elif done == total or done % (total // LINE_EACH) == 0:
+        elif done == total or done % (total // MAX_LINES) == 0:
             self.console.print(f"{stage} {done:,} of {total:,} done")
 
     def finish(self) -> None:
@@ -110,7 +110,7 @@ class Lines:
 
 @attrs.define
 class Headings:
-    """A reporter for one process, whose targets print what they like: a line before each."""
+    """Prints a heading before each target, for runners whose targets print to the terminal."""
 
     console: Console
 
@@ -129,7 +129,7 @@ class Headings:
 
 @attrs.define
 class Silent:
-    """A reporter that says nothing."""
+    """Prints nothing."""
 
     def begin(self, statuses: Sequence[StageStatus]) -> None:
         pass

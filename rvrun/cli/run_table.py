@@ -1,4 +1,4 @@
-"""How runs on AWS stand: tables, lines, the summary at the end. With `output` the door to rich."""
+"""The state of a detached run: tables, lines, and the summary at its end."""
 
 from __future__ import annotations
 
@@ -15,35 +15,37 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from rvrun.cli.tables import console, plain_table, print_table
+from rvrun.cli.tables import Column, make_console, make_table, print_table
 from rvrun.remote.state import OVER, Progress, RemoteFailure, RunState, StageState, State
 from rvrun.text import count, duration
 
-#: How states are drawn; the others as they are.
+#: The styles of states and of whole runs; the others have none.
 STYLES = {State.FAILED: "red", State.SUCCEEDED: "green"}
-WORDS = {"succeeded": "bold green", "running": "bold"}
+RUN_STYLES = {"succeeded": "bold green", "running": "bold"}
+#: Characters of a stage's bar.
+BAR_WIDTH = 20
 
 
 @contextlib.contextmanager
-def counting(what: str, err: Console, *, quiet: bool) -> Iterator[Progress]:
-    """Something to be told how many of how many are done: one bar at a terminal, else silent."""
+def progress_bar(work: str, err: Console, *, quiet: bool) -> Iterator[Progress]:
+    """Yield a callback that shows how much of `work` is done: a bar at a terminal, else nothing."""
     if quiet or not err.is_terminal:
         yield lambda done, total: None
         return
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with ProgressBars(*columns, console=err, transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    columns = (TextColumn(work), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with ProgressBars(*columns, console=err, transient=True) as bars:
+        task = bars.add_task(work, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 @contextlib.contextmanager
 def watching(err: Console, *, quiet: bool) -> Iterator[Callable[[RunState], None]]:
-    """Something to be shown how a run stands, again and again."""
+    """Yield a callback that shows the current state of a run."""
     if quiet:
         yield lambda state: None
     elif err.is_terminal:
         with Live(console=err, auto_refresh=False) as live:
-            yield lambda state: live.update(_table(state, bars=True), refresh=True)
+            yield lambda state: live.update(make_live_table(state), refresh=True)
     else:
         yield StateLines(err)
 
@@ -53,25 +55,27 @@ class StateLines:
     """Prints a line for each stage whenever its numbers change."""
 
     err: Console
-    said: dict[str, str] = attrs.field(factory=dict, init=False)
+    lines: dict[str, str] = attrs.field(factory=dict, init=False)
 
     def __call__(self, state: RunState) -> None:
         for stage in state.stages:
-            line = f"{stage.name}: {in_numbers(stage)}"
-            if self.said.get(stage.name) != line:
+            line = f"{stage.name}: {format_counts(stage)}"
+            if self.lines.get(stage.name) != line:
                 self.err.print(line)
-                self.said[stage.name] = line
+                self.lines[stage.name] = line
 
 
-def in_numbers(stage: StageState) -> str:
-    """`12 pending, 3 running, 1 failed`."""
-    parts = [f"{stage.counts[each]:,} {each}" for each in State if stage.counts.get(each)]
+def format_counts(stage: StageState) -> str:
+    """Return `12 pending, 3 running, 1 failed`."""
+    parts = [f"{stage.counts[state]:,} {state}" for state in State if stage.counts.get(state)]
     return ", ".join(parts) + (f" ({stage.stuck})" if stage.stuck else "")
 
 
 def print_state(state: RunState) -> None:
-    """The table of stages, and a line about the whole; why it failed."""
-    print_table(_table(state, bars=False))
+    """Print the table of stages, what is stuck, the first failure, and a line about the run."""
+    shown = shown_states(state)
+    rows = [[stage.name, *_numbers(stage, shown), _elapsed(stage)] for stage in state.stages]
+    print_table([*_columns(shown), Column("elapsed")], rows)
     for stage in state.stages:
         if stage.stuck:
             print(f"{stage.name} is stuck: {stage.stuck}")
@@ -80,25 +84,32 @@ def print_state(state: RunState) -> None:
     print(_headline(state))
 
 
-def _table(state: RunState, *, bars: bool) -> Table:
-    """A row a stage: how many targets are in which state, how long it took."""
-    shown = [each for each in State if each is not State.GONE or state.count(each)]
-    table = plain_table("stage", *shown, *(["done"] if bars else []), "elapsed")
-    for column in table.columns[1 : len(shown) + 1]:
-        column.justify = "right"
+def make_live_table(state: RunState) -> Table:
+    """Return the table of stages with a bar for each."""
+    shown = shown_states(state)
+    table = make_table([*_columns(shown), Column("done"), Column("elapsed")], [])
     for stage in state.stages:
-        counts = [Text(_number(stage, each), STYLES.get(each, "")) for each in shown]
-        bar = [ProgressBar(stage.total, stage.count(*OVER), width=20)] if bars else []
-        table.add_row(stage.name, *counts, *bar, _elapsed(stage))
+        bar = ProgressBar(stage.total, stage.count(*OVER), width=BAR_WIDTH)
+        table.add_row(stage.name, *_numbers(stage, shown), bar, _elapsed(stage))
     return table
 
 
-def _number(stage: StageState, state: State) -> str:
-    return f"{stage.counts[state]:,}" if stage.counts.get(state) else ""
+def shown_states(state: RunState) -> list[State]:
+    """Return the states with a column: all, but `gone` only if a target is."""
+    return [column for column in State if column is not State.GONE or state.count(column)]
+
+
+def _columns(states: Sequence[State]) -> list[Column]:
+    counts = [Column(state, is_right=True, style=STYLES.get(state, "")) for state in states]
+    return [Column("stage"), *counts]
+
+
+def _numbers(stage: StageState, states: Sequence[State]) -> list[str]:
+    return [f"{stage.counts[state]:,}" if stage.counts.get(state) else "" for state in states]
 
 
 def _elapsed(stage: StageState) -> str:
-    """How long it took, or takes so far; empty where nothing of it has started."""
+    """How long a stage took, or has taken so far; empty if none of it has started."""
     if stage.began is None:
         return ""
     until = stage.ended if stage.is_over and stage.ended else time.time()
@@ -106,12 +117,15 @@ def _elapsed(stage: StageState) -> str:
 
 
 def _headline(state: RunState) -> str:
-    """`landcover-…: running for 3 min 20 s, 12 of 30 targets done`."""
+    """Return `landcover-…: running for 3 min 20 s, 12 of 30 targets done`."""
     total, done = sum(stage.total for stage in state.stages), state.count(State.SUCCEEDED)
-    took = duration(max((state.ended or time.time()) - state.began, 0))
-    word = {"running": f"running for {took}", "interrupted": "interrupted while it was submitted"}
-    how = word.get(state.word, f"{state.word} after {took}")
-    return f"{state.run_id}: {how}, {done:,} of {count(total, 'target')} done"
+    elapsed = duration(max((state.ended or time.time()) - state.began, 0))
+    words = {
+        "running": f"running for {elapsed}",
+        "interrupted": "interrupted while it was submitted",
+    }
+    words_or_state = words.get(state.word, f"{state.word} after {elapsed}")
+    return f"{state.run_id}: {words_or_state}, {done:,} of {count(total, 'target')} done"
 
 
 def _failure(failure: RemoteFailure) -> str:
@@ -120,17 +134,17 @@ def _failure(failure: RemoteFailure) -> str:
 
 
 def print_summary(state: RunState, log: Sequence[str], run: str) -> None:
-    """At the end of a run: the first failure with the end of its log, and what to do next.
+    """Print the first failure with the end of its log, what to do next, and the run's state.
 
-    `run` is what to type for it.
+    - `run`: what to type for the run.
     """
-    err = console(err=True)
+    err = make_console(err=True)
     if state.failure is not None:
         err.print(Text(f"first failure: {_failure(state.failure)}", "bold red"))
         for line in log:
             err.print(f"  | {line}")
-        err.print(f"all of its log:     rvrun logs {run} {state.failure.target}")
-        err.print(f"to try it again:    rvrun retry {run}")
+        err.print(f"to see all of its log:  rvrun logs {run} {state.failure.target}")
+        err.print(f"to retry what failed:   rvrun retry {run}")
     if state.word == "interrupted":
-        err.print("to go on with it, type the command again that submitted it")
-    err.print(Text(_headline(state), WORDS.get(state.word, "bold red")))
+        err.print("to continue submitting it, run the command again that submitted it")
+    err.print(Text(_headline(state), RUN_STYLES.get(state.word, "bold red")))

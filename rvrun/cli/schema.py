@@ -1,36 +1,39 @@
-"""`rvrun schema`: the formats that rvrun writes, as the JSON Schemas that it ships."""
+"""`rvrun schema`: the JSON Schemas of the formats that rvrun writes."""
 
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+import sys
 
-import typer
+import click
+
+from rvrun.cli.options import Argument, Verb
 
 
 class SchemaName(enum.StrEnum):
-    """What there is a schema of: the `rvrun/plan/NAME.schema.json` of that name."""
+    """The formats with a schema, `rvrun/plan/NAME.schema.json`."""
 
     PLAN = "plan"
 
 
-def schema(
-    name: Annotated[
-        SchemaName,
-        typer.Argument(
-            metavar="NAME", help="The format: `plan` is that of plan.json.", show_default=False
-        ),
-    ],
-) -> None:
+@click.command(cls=Verb)
+@click.argument(
+    "name",
+    cls=Argument,
+    type=click.Choice([name.value for name in SchemaName]),
+    metavar="NAME",
+    help="The format: `plan` is plan.json.",
+)
+def schema(name: str) -> None:
     """Print the JSON Schema of a format that rvrun writes.
 
     - `rvrun schema plan > plan.schema.json`
     """
-    typer.echo(read_schema(name), nl=False)
+    sys.stdout.buffer.write(read_schema(SchemaName(name)))
 
 
 def read_schema(name: SchemaName) -> bytes:
-    """The schema as it is shipped, to the byte."""
+    """Return a schema exactly as it is shipped."""
     from importlib import resources
 
     return (resources.files("rvrun.plan") / f"{name}.schema.json").read_bytes()

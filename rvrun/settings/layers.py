@@ -109,6 +109,9 @@ def _settings(stack: Sequence[Layer]) -> Settings:
     values: dict[str, Any] = {}
     for layer in stack:
         values.update(layer.values)
+    if not values:
+        # Each section's defaults, without loading the runners; see `Settings.of`.
+        return Settings()
     runners = {name: _section(cls, f"{name}.", values) for name, cls in runner_sections().items()}
     aws = _section(AwsSettings, "aws.", values)
     return Settings(templates=values.get("templates"), aws=aws, runners=runners)

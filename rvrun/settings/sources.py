@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -34,6 +33,9 @@ class Layer:
 
 def validated(origin: str, values: Mapping[str, Any]) -> Layer:
     """Return a layer of raw values, each validated. Raises `BadSetting` or `UnknownName`."""
+    if not values:
+        # Only who sets something pays for loading all runners' settings.
+        return Layer(origin, {})
     fields = _fields_by_key()
     return Layer(
         origin, {key: validate(origin, fields[key], value) for key, value in values.items()}
@@ -46,6 +48,8 @@ def _fields_by_key() -> dict[str, Field]:
 
 def raster_vision_layers(profile: str | None) -> Iterator[Layer]:
     """Yield what Raster Vision's own settings say, where it is installed."""
+    if not raster_vision.is_installed():
+        return
     fields = _fields_by_key()
     keys = {key.upper().replace(".", "_"): key for key in fields if fields[key].raster_vision}
     for origin, texts in raster_vision.layers(keys, profile):
@@ -91,10 +95,12 @@ def project_file() -> str:
 
 def environment_layers() -> Iterator[Layer]:
     """Yield a layer for each `RVRUN_*` variable that is a setting."""
+    names = [name for name in sorted(os.environ) if name.startswith(ENV_PREFIX)]
+    names = [name for name in names if name not in (*INTERNAL, PROFILE)]
+    if not names:
+        return
     fields = {variable(field.key): field for field in all_fields() if field.record is None}
-    for name in sorted(os.environ):
-        if not name.startswith(ENV_PREFIX) or name in (*INTERNAL, PROFILE):
-            continue
+    for name in names:
         if name not in fields:
             nearby = _nearby(name.removeprefix(ENV_PREFIX), tuple(fields), "_")
             raise UnknownName("environment variable", name, tuple(fields), nearby=nearby)
@@ -103,6 +109,8 @@ def environment_layers() -> Iterator[Layer]:
 
 
 def _read_toml(path: pathlib.Path) -> dict[str, Any]:
+    import tomllib
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

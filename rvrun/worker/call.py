@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from rvrun import paths, plugins
+from rvrun import paths
 from rvrun.errors import Problem
-from rvrun.worker.split_index import split_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +47,8 @@ class Call:
                 f"got {name}"
             )
         if runner is not None and self.job and split_ind is None and num_splits:
+            from rvrun.worker.split_index import split_of
+
             split_ind = split_of(runner, num_splits)
         check_split(command, split_ind, num_splits)
         self.config = config
@@ -90,8 +91,12 @@ def _detached(runner: str | None) -> Any:
 
     A Makefile's recipes name no runner, so that its targets do not pay for the lookup.
     """
-    module = None if runner is None else plugins.load_runner(runner)
-    return module if module and module.CAPABILITIES.detached else None
+    if runner is None:
+        return None
+    from rvrun import plugins
+
+    module = plugins.load_runner(runner)
+    return module if module.CAPABILITIES.detached else None
 
 
 def check_split(command: str, split_ind: int | None, num_splits: int | None) -> None:

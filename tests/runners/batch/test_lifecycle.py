@@ -19,7 +19,7 @@ import pytest
 
 from rvrun import split_ranges
 from rvrun.aws import client as aws
-from rvrun.cli import detached
+from rvrun.cli import submit as submission
 from rvrun.cli.app import main
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.ledger import Ledger
@@ -199,8 +199,8 @@ def site(
 
 def shorten_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the pauses between looks, between calls, and for jobs to be listed."""
-    monkeypatch.setattr(detached, "POLL_FIRST", 0.02)
-    monkeypatch.setattr(detached, "POLL_MOST", 0.05)
+    monkeypatch.setattr(submission, "POLL_FIRST", 0.02)
+    monkeypatch.setattr(submission, "POLL_MOST", 0.05)
     monkeypatch.setattr(batch_logs, "POLL_SECONDS", 0.02)
     submitter = lifecycle.submitter
     monkeypatch.setattr(
@@ -273,8 +273,8 @@ def test_a_run_without_wait(site: Site, printed: Read) -> None:
     assert out == "work-ID\n"
     assert err.splitlines() == [
         "submitted to AWS Batch as work-ID",
-        "  how it goes:  rvrun status work-ID --watch",
-        "  to end it:    rvrun cancel work-ID",
+        "  to watch it:   rvrun status work-ID --watch",
+        "  to cancel it:  rvrun cancel work-ID",
     ]
     site.engine.wait_for(lambda: "work/last" in site.script.ran)
     site.rvrun("status", "@latest")
@@ -367,8 +367,8 @@ def test_a_split_that_fails(site: Site, printed: Read) -> None:
     assert lines[start + 1 :] == [
         "  | work/chip/1 began",
         "  | work/chip/1 fails",
-        "all of its log:     rvrun logs work-ID work/chip/1",
-        "to try it again:    rvrun retry work-ID",
+        "to see all of its log:  rvrun logs work-ID work/chip/1",
+        "to retry what failed:   rvrun retry work-ID",
         "work-ID: failed after N s, 5 of 8 targets done",
     ]
     site.rvrun("status", "@latest", code=1)
@@ -565,9 +565,7 @@ def test_watching_takes_one_form(site: Site, printed: Read) -> None:
     site.run("first", "--wait")
     printed()
     site.rvrun("status", "@latest", "--watch", "--json", code=2)
-    assert printed()[1] == (
-        "rvrun: --watch draws for people, --json is for programs; give one of them\n"
-    )
+    assert printed()[1] == ("rvrun: --watch and --json cannot be combined; keep one\n")
     site.rvrun("status", "@latest", "-w")
     assert printed()[1].splitlines() == [
         "work/first: 1 succeeded",
@@ -592,7 +590,7 @@ def test_a_run_is_cancelled(site: Site, printed: Read) -> None:
     assert "first failure" not in out
     assert out.splitlines()[-1] == "work-ID: cancelled after N s, 39 of 42 targets done"
     site.rvrun("cancel", "@latest")
-    assert printed()[1] == "nothing of work-ID was waiting or running\n"
+    assert printed()[1] == "nothing in work-ID was waiting or running\n"
     site.script.holds = set()
     site.script.ran.clear()
     site.rvrun("retry", "@latest", "--wait")
@@ -910,7 +908,7 @@ def test_ctrl_c_ends_the_waiting_but_not_the_run(site: Site) -> None:
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert without_ids(err).splitlines()[-1] == (
-        "no longer waiting; the run goes on: rvrun status work-ID, rvrun cancel work-ID"
+        "no longer waiting; the run continues: rvrun status work-ID, rvrun cancel work-ID"
     )
     (job,) = jobs(site)
     assert job.status == "RUNNING"
@@ -932,7 +930,7 @@ def test_waiting_survives_a_missing_network(
     site.run("first", "--wait")
     err = printed()[1]
     assert err.count("AWS batch DescribeJobs: ") == 2
-    assert "; the run goes on, looking again" in err
+    assert "; the run continues; asking again in" in err
     assert err.splitlines()[-1] == "work-ID: succeeded after N s, 1 of 1 target done"
 
 

@@ -690,11 +690,11 @@ def test_saved_specs_are_checked(written: Project) -> None:
     written.rvrun(*words, "--check", "plans/tiny")
     written.write("plans/tiny/batch/5-tiny-old.json", "{}\n")
     done = written.rvrun(*words, "--check", "plans/tiny", code=1)
-    assert done.stderr == "not as rendered now: plans/tiny/batch/5-tiny-old.json\n"
+    assert done.stderr == "out of date: plans/tiny/batch/5-tiny-old.json\n"
     (written.folder / "plans/tiny/batch/5-tiny-old.json").unlink()
     written.write("rvrun.toml", SETTINGS.replace('"work"', '"work:2"'))
     done = written.rvrun(*words, "--check", "plans/tiny", code=1)
-    assert "not as rendered now: plans/tiny/batch/1-tiny-cut.json" in done.stderr
+    assert "out of date: plans/tiny/batch/1-tiny-cut.json" in done.stderr
 
 
 def test_a_local_root_is_refused(written: Project) -> None:

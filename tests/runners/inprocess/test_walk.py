@@ -58,10 +58,10 @@ def test_the_traceback_starts_in_the_users_code(work: Project) -> None:
         '    raise ValueError(f"{name} has to fail")\n'
         "ValueError: part1 has to fail\n"
         "work/part/1 failed (exit 1) after N s\n"
-        "to run it alone:     rvrun run_command runs/work/config/work.json part --split-ind 1 "
+        "to rerun this target:  rvrun run_command runs/work/config/work.json part --split-ind 1 "
         "--num-splits 3\n"
         "failed in N s: 2 targets ran, 1 failed, 2 not started\n"
-        "to go on from here:  rvrun run inprocess work.py --splits 3\n"
+        "to continue:           rvrun run inprocess work.py --splits 3\n"
     )
     (work.folder / "fail-part1").unlink()
     again = work.rvrun("run", "inprocess", "work.py", "--splits", "3")
@@ -110,7 +110,9 @@ def test_pdb_stops_where_the_command_raised(work: Project) -> None:
 def test_pdb_needs_one_process(work: Project) -> None:
     """--pdb with the local runner is refused."""
     done = work.rvrun("run", "local", "work.py", "--pdb", code=2)
-    assert done.stderr == ("rvrun: --pdb requires a runner with a debugger, and `local` has none\n")
+    assert done.stderr == (
+        "rvrun: `--pdb` requires a runner with a debugger (inprocess); `local` has none\n"
+    )
 
 
 def test_ctrl_c(work: Project) -> None:
@@ -119,5 +121,5 @@ def test_ctrl_c(work: Project) -> None:
     done = work.rvrun("run", "inprocess", "work.py", "--splits", "2", code=130)
     assert without_times(done.stderr).splitlines()[-2:] == [
         "interrupted in N s: 1 target ran, 1 stopped, 2 not started",
-        "to go on from here:  rvrun run inprocess work.py --splits 2",
+        "to continue:           rvrun run inprocess work.py --splits 2",
     ]

@@ -157,12 +157,12 @@ def test_the_first_failure_is_shown_and_can_be_repeated(work: Project) -> None:
         f'  |   File "{file}", line 31, in do\n'
         '  |     raise ValueError(f"{name} has to fail")\n'
         "  | ValueError: part1 has to fail\n"
-        "to run it alone:     rvrun run_command runs/work/config/work.json part --split-ind 1 "
+        "to rerun this target:  rvrun run_command runs/work/config/work.json part --split-ind 1 "
         "--num-splits 2\n"
         "failed in N s: 2 targets ran, 1 failed, 1 not started; logs in runs/work/logs\n"
-        "to go on from here:  rvrun run local work.py --splits 2 -j1\n"
+        "to continue:           rvrun run local work.py --splits 2 -j1\n"
     )
-    line = done.stderr.split("to run it alone:")[1].splitlines()[0].split()
+    line = done.stderr.split("to rerun this target:")[1].splitlines()[0].split()
     alone = work.run(*line, code=1)
     assert alone.stdout == "part1 says hello\n"
     assert alone.stderr.endswith("ValueError: part1 has to fail\n")
@@ -191,7 +191,7 @@ def test_keep_going(work: Project) -> None:
         "also failed: work/part/2 (exit 7; runs/work/logs/work/part.5/2.log)",
         "also failed: work/part/3 (killed; runs/work/logs/work/part.5/3.log)",
         "failed in N s: 3 targets ran, 3 failed, 1 not started; logs in runs/work/logs",
-        "to go on from here:  rvrun run local work.py --splits 5 -j1 -k",
+        "to continue:           rvrun run local work.py --splits 5 -j1 -k",
     ]
 
 
@@ -214,12 +214,12 @@ def test_command_lines_name_rvrun_as_it_was_called(work: Project, tmp_path: path
         (elsewhere / name).symlink_to(str(shutil.which(name)))
     words = ("run", "local", "work.py")
     called = work.run("env/rvrun", *words, code=1, PATH=str(elsewhere)).stderr
-    assert "alone:     env/rvrun run_command runs/work/config/work.json first\n" in called
-    assert "to go on from here:  env/rvrun run local work.py\n" in called
+    assert "target:  env/rvrun run_command runs/work/config/work.json first\n" in called
+    assert "to continue:           env/rvrun run local work.py\n" in called
     module = work.run(sys.executable, "-m", "rvrun", *words, code=1).stderr
-    assert f"alone:     {shlex.join([sys.executable])} -m rvrun run_command runs/" in module
+    assert f"target:  {shlex.join([sys.executable])} -m rvrun run_command runs/" in module
     for line in (called, module):
-        alone = shlex.split(line.split("alone:")[1].splitlines()[0])
+        alone = shlex.split(line.split("this target:")[1].splitlines()[0])
         assert "first has to fail" in work.run(*alone, code=1).stderr
 
 
@@ -296,7 +296,7 @@ def test_a_signal_ends_every_process(work: Project, signum: int) -> None:
     assert processes_of(work) == []
     assert without_times(err).splitlines()[-2:] == [
         "interrupted in N s: 1 target ran, 2 stopped, 3 not started; logs in runs/work/logs",
-        "to go on from here:  rvrun run local work.py --splits 4 -j2",
+        "to continue:           rvrun run local work.py --splits 4 -j2",
     ]
 
 

@@ -1,0 +1,41 @@
+"""`rvrun config`: every setting, its value and its origin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+import click
+
+from rvrun.cli.options import Common, Verb
+from rvrun.cli.tables import Column, print_table
+from rvrun.settings import layers
+
+COLUMNS = tuple(map(Column, ("setting", "value", "from", "environment variable", "description")))
+
+
+@click.command(cls=Verb)
+@click.pass_obj
+def config(common: Common) -> None:
+    """Show every setting, its value and its origin.
+
+    - `rvrun config`
+    - `rvrun -p cluster config`
+    """
+    rows = [
+        (option.key, format_value(option.value), option.origin, option.variable, option.help)
+        for option in layers.options(profile=common.profile)
+    ]
+    print_table(COLUMNS, rows)
+
+
+def format_value(value: object) -> str:
+    """Return a setting's value as its environment variable spells it."""
+    if isinstance(value, Mapping):
+        pairs = value.items()
+        return ",".join(key if attrs.has(type(item)) else f"{key}={item}" for key, item in pairs)
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)

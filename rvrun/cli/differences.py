@@ -1,0 +1,89 @@
+"""The formats of `rvrun diff` and `rvrun plan --check`, and the exit codes of both."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from rvrun.cli.messages import say
+from rvrun.cli.options import BadOption, json_option
+from rvrun.errors import DONE, FAILED
+
+if TYPE_CHECKING:
+    from rvrun.plan.diff import PlanDiff
+    from rvrun.prepare import Prepared
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class DiffFormat(enum.StrEnum):
+    """How differences are printed; the value is the option that chooses it."""
+
+    TEXT = "text"
+    JSON = "json"
+    MARKDOWN = "markdown"
+    GITHUB = "github"
+
+
+def diff_options(function: Function) -> Callable[..., Any]:
+    """Add `--json`, `--markdown` and `--github`, which reach the verb as `form`."""
+
+    @json_option
+    @click.option("--markdown", "as_markdown", is_flag=True, help="For a pull request comment.")
+    @click.option("--github", "as_github", is_flag=True, help="As GitHub Actions annotations.")
+    @functools.wraps(function)
+    def verb(*args: Any, as_json: bool, as_markdown: bool, as_github: bool, **values: Any) -> Any:
+        given = {
+            DiffFormat.JSON: as_json,
+            DiffFormat.MARKDOWN: as_markdown,
+            DiffFormat.GITHUB: as_github,
+        }
+        forms = [form for form, is_given in given.items() if is_given]
+        if len(forms) > 1:
+            options = " and ".join(f"--{form}" for form in forms)
+            raise BadOption(f"{options} are different formats; keep one")
+        return function(*args, form=forms[0] if forms else DiffFormat.TEXT, **values)
+
+    return verb
+
+
+def print_diff(diff: PlanDiff, form: DiffFormat) -> int:
+    """Print the differences and return the exit code."""
+    from rvrun.plan.diff_formats import to_github, to_json, to_markdown, to_text
+
+    formatters = {
+        DiffFormat.TEXT: to_text,
+        DiffFormat.JSON: to_json,
+        DiffFormat.MARKDOWN: to_markdown,
+        DiffFormat.GITHUB: to_github,
+    }
+    print(formatters[form](diff), end="")
+    return DONE if diff.same else FAILED
+
+
+def check_saved(prepared: Prepared, form: DiffFormat, *, quiet: bool) -> int:
+    """Compare a plan with the one saved in its run directory, and all files with those there.
+
+    Returns the exit code.
+    """
+    from rvrun import paths
+    from rvrun.cli.sides import compiled_side, read_plan
+    from rvrun.plan.diff import diff_plans
+    from rvrun.rundir.files import is_current, strangers
+
+    run_dir, out = prepared.run.run_dir, prepared.run.out
+    saved = read_plan(pathlib.Path(out, paths.PLAN))
+    code = print_diff(diff_plans(saved, compiled_side(prepared)), form)
+    stale = [path for path, text in prepared.files.items() if not is_current(run_dir, path, text)]
+    stale += strangers(run_dir, prepared.files, prepared.owned)
+    if stale:
+        say(f"out of date: {', '.join(f'{out}/{path}' for path in stale)}")
+        return FAILED
+    if code == DONE and not quiet:
+        say(f"{out} is up to date")
+    return code

@@ -1,0 +1,67 @@
+"""The two sides of a comparison: plans read from files, or compiled from a config."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+
+from rvrun import paths
+from rvrun.adapters import registry as adapters
+from rvrun.cli.messages import warn
+from rvrun.pipelines.serialize import FILE_KEY, digest
+from rvrun.plan.diff import Side
+from rvrun.plan.serialize import NotAPlan, plan_from_json
+from rvrun.prepare import Prepared, Request, prepare_plan
+from rvrun.rundir.explain import read_values
+
+
+def read_side(request: Request) -> Side:
+    """Return the plan that `request.config` names: a file, a run directory, or a config."""
+    path = pathlib.Path(request.config)
+    if path.is_dir():
+        return read_plan(path / paths.PLAN)
+    if path.suffix == ".json" and not _is_config(path):
+        return read_plan(path)
+    if os.sep in request.config and not path.exists():
+        raise NotAPlan(request.config, "there is no such run directory, file or config")
+    prepared = prepare_plan(request)
+    warn(*prepared.warnings)
+    return compiled_side(prepared)
+
+
+def _is_config(path: pathlib.Path) -> bool:
+    """Whether a JSON file contains a saved config, or a list of them."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    first = document[0] if isinstance(document, list) and document else document
+    return isinstance(first, dict) and (FILE_KEY in first or adapters.is_own(first))
+
+
+def compiled_side(prepared: Prepared) -> Side:
+    """Return a plan that was just compiled, with its configs."""
+    pipelines = prepared.run.pipelines
+    configs = {pipeline.name: pipeline.document["config"] for pipeline in pipelines}
+    return Side(plan=prepared.run.plan, configs=configs)
+
+
+def read_plan(path: pathlib.Path) -> Side:
+    """Read a plan, with the configs saved beside it as far as they still are the plan's.
+
+    Raises `NotAPlan`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise NotAPlan(str(path), f"it cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise NotAPlan(str(path), "it is not UTF-8") from None
+    plan = plan_from_json(text, str(path))
+    configs = {}
+    for pipeline in plan.pipelines:
+        values = read_values(path.parent / paths.config(pipeline.name))
+        if values is not None and digest(values) == pipeline.config_digest:
+            configs[pipeline.name] = values
+    return Side(plan=plan, configs=configs)

@@ -1,0 +1,106 @@
+"""Submitting a detached run, and waiting for its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from rvrun.cli.messages import say, warn
+from rvrun.cli.options import Common
+from rvrun.cli.run_table import print_summary, progress_bar, watching
+from rvrun.cli.summary import LOG_LINES
+from rvrun.cli.tables import make_console
+from rvrun.errors import DONE, FAILED, INTERRUPTED, RvrunError, Transient
+from rvrun.prepare import Prepared
+from rvrun.remote.ledger import Ledger
+from rvrun.remote.state import Progress, RunState
+from rvrun.rundir import files as rundir
+from rvrun.rundir.lock import locked
+from rvrun.runners.protocol import DetachedRunner
+
+#: Seconds between two reads of a run's state: at first, and at most.
+POLL_FIRST, POLL_MOST = 3.0, 30.0
+#: The factor by which that time grows.
+POLL_GROWTH = 1.3
+
+
+def submit(prepared: Prepared, runner: DetachedRunner, common: Common, *, wait: bool) -> int:
+    """Write and submit a run, wait for its end if `wait`, and return the exit code."""
+    run = prepared.run
+    warn(*dict.fromkeys(runner.risks(prepared.files)))
+    with locked(run.run_dir):
+        rundir.write(run.run_dir, prepared.files, prepared.owned)
+        with counting("submitting", common) as progress:
+            try:
+                ledger = runner.submit(run, progress)
+            except KeyboardInterrupt:
+                say(
+                    "interrupted; run the same command again to continue, or "
+                    "`rvrun cancel @latest` to cancel what was submitted"
+                )
+                return INTERRUPTED
+    say(f"submitted to {runner.TITLE} as {ledger.run_id}")
+    if wait:
+        return wait_for(ledger, runner, common)
+    if not common.quiet:
+        say(f"  to watch it:   rvrun status {ledger.handle} --watch")
+        say(f"  to cancel it:  rvrun cancel {ledger.handle}")
+    print(ledger.run_id)
+    return DONE
+
+
+def counting(work: str, common: Common) -> AbstractContextManager[Progress]:
+    """Return a context in which the progress of `work` on a run's jobs is shown."""
+    return progress_bar(work, make_console(err=True), quiet=common.quiet)
+
+
+def wait_for(ledger: Ledger, runner: DetachedRunner, common: Common) -> int:
+    """Show a run's progress until it has ended, then its summary; return the exit code."""
+    try:
+        with watching(make_console(err=True), quiet=common.quiet) as show:
+            state = follow(lambda: runner.state(ledger), show)
+    except KeyboardInterrupt:
+        run = ledger.handle
+        say(f"no longer waiting; the run continues: rvrun status {run}, rvrun cancel {run}")
+        return INTERRUPTED
+    print_summary(state, _log_end(ledger, runner, state), ledger.handle)
+    return exit_code(state)
+
+
+def follow(
+    read_state: Callable[[], RunState],
+    show: Callable[[RunState], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> RunState:
+    """Read a run's state until it is over, less and less often; return the last state.
+
+    A service that does not answer is asked again: the run does not depend on this process.
+    """
+    pause = POLL_FIRST
+    while True:
+        try:
+            state = read_state()
+        except Transient as error:
+            say(f"{error}; the run continues; asking again in {pause:.0f} s")
+        else:
+            show(state)
+            if state.is_over or not state.submitted:
+                return state
+        sleep(pause)
+        pause = min(pause * POLL_GROWTH, POLL_MOST)
+
+
+def _log_end(ledger: Ledger, runner: DetachedRunner, state: RunState) -> list[str]:
+    """The last lines of the first failure's log; none if nothing failed."""
+    if state.failure is None:
+        return []
+    try:
+        return list(runner.logs(ledger, state.failure.target, follow=False))[-LOG_LINES:]
+    except RvrunError as error:
+        return [f"(no log: {error})"]
+
+
+def exit_code(state: RunState) -> int:
+    """Return the exit code of a detached run's state."""
+    return DONE if state.word in ("succeeded", "running") and not state.has_failed else FAILED
