@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import sys
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ LIGHT = (
 HEAVY = ("attr", "attrs", "typing", *DOORS)
 
 
+@functools.cache
 def sources() -> dict[str, ast.Module]:
     """Each module of the package, by its path in it."""
     return {

@@ -106,7 +106,7 @@ def environment(place: Project) -> dict[str, str]:
 
 
 @pytest.fixture
-def place(tmp_path: pathlib.Path) -> Place:
+def place(tmp_path: pathlib.Path, processes: None) -> Place:
     """A folder with configs, one or two of the tests' plugin, and one that writes chips."""
     made = Place(tmp_path)
     made.write("tiles.py", CONFIG)
@@ -219,6 +219,7 @@ def test_plans_are_the_same_on_each_machine(place: Place) -> None:
     }
 
 
+@pytest.mark.usefixtures("processes")
 def test_sets_are_always_in_the_same_order(place: Place) -> None:
     """Python's is another one in each process; so what is done is still done."""
     words = ("tiles.py", "--splits", "2", "-a", "root_uri", "out")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+import rvrun
 from rvrun.cli.app import app
 from rvrun.cli.options import join_args, parse_args, run_dir_of
 from tests.conftest import ROOT, Project, clean_environment
@@ -305,7 +306,7 @@ for verb in sys.argv[1:]:
 
 def test_version_and_help(project: Project) -> None:
     """--version and --help work, and each verb's help has an example."""
-    assert project.rvrun("--version").stdout == "rvrun 0.1.0\n"
+    assert project.rvrun("--version").stdout == f"rvrun {rvrun.__version__}\n"
     assert "run_command" in project.rvrun("--help").stdout
     verbs = [str(command.name) for command in app.registered_commands]
     shown = project.run("python", "-c", HELP, *verbs, COLUMNS="200").stdout

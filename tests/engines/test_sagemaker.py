@@ -82,7 +82,7 @@ Start = Callable[..., Region]
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
+def start(processes: None) -> Iterator[Start]:
     """Starts engines."""
     engines: list[SagemakerEngine] = []
 

@@ -1,5 +1,5 @@
 # first, second: 9 targets in 5 stages
-# Written by rvrun 0.1.0; `make help` tells what can be typed. Changes here will be lost.
+# Written by rvrun 0.2.0; `make help` tells what can be typed. Changes here will be lost.
 #
 # A file in done/ is touched when its target is done, so make sees what is missing or older than
 # what it needs. chip.4/0 is split 0 of 4 of chip, chip.all joins its splits, `| folder` only

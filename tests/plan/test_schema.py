@@ -174,6 +174,7 @@ def test_any_count_of_splits_validates(count: int) -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.usefixtures("processes")
 def test_a_plan_holds_nothing_of_where_and_when_it_was_made(
     tmp_path: pathlib.Path, path: pathlib.Path
 ) -> None:

@@ -56,7 +56,7 @@ texts = st.text(
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, processes: None) -> pathlib.Path:
     """A folder with a script that prints its arguments as JSON."""
     folder = tmp_path_factory.mktemp("quote")
     (folder / "show.py").write_text(

@@ -155,6 +155,7 @@ with locked(pathlib.Path(sys.argv[1])):
 """
 
 
+@pytest.mark.usefixtures("processes")
 def test_one_run_at_a_time(tmp_path: pathlib.Path) -> None:
     """While another process runs there it is named; once it is dead, its lock is gone."""
     folder = tmp_path / "runs"

@@ -165,7 +165,7 @@ def run_current(attempt: Attempt) -> Outcome | int:
 
 
 @pytest.fixture(scope="module")
-def region() -> Iterator[BatchEngine]:
+def region(processes: None) -> Iterator[BatchEngine]:
     """One engine for all tests."""
     with BatchEngine(slots=4, execute=run_current) as engine:
         engine.add_queue("cpu")

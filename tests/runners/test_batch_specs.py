@@ -143,7 +143,7 @@ def test_the_bytes_are_the_same(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[BatchEngine]:
+def engine(processes: None) -> Iterator[BatchEngine]:
     """It takes jobs and runs none."""
     with BatchEngine(slots=0) as engine:
         for name in ("cpu", "gpu", "own", "other"):

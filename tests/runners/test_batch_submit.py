@@ -91,7 +91,7 @@ class MortalLedger(Ledger):
 
 
 @pytest.fixture
-def new_engine() -> Iterator[Any]:
+def new_engine(processes: None) -> Iterator[Any]:
     """Starts engines whose jobs stay where they are."""
     engines: list[BatchEngine] = []
 

@@ -68,11 +68,13 @@ def test_length_does_not_grow_with_splits() -> None:
     )
 
 
-def test_makefile_example_is_what_is_rendered(tiny: Project) -> None:
+def test_makefile_example_is_what_is_rendered(
+    tiny: Project, golden: Callable[[str, str], None]
+) -> None:
     """Makefile.example is the tiny example's, to the byte."""
     tiny.write("examples/tiny.py", tiny.read("tiny.py"))
     tiny.rvrun("render", "local", "examples/tiny.py", "--splits", "4")
-    assert tiny.read("runs/tiny/Makefile") == (ROOT / "Makefile.example").read_text()
+    golden("../../Makefile.example", tiny.read("runs/tiny/Makefile"))
 
 
 def _targets(printed: str) -> list[str]:

@@ -438,6 +438,7 @@ def one_step(name: str) -> Submission:
 
 
 @pytest.mark.parametrize("seed", range(25))
+@pytest.mark.usefixtures("processes")
 def test_one_execution_whatever_happens(
     seed: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -470,6 +471,7 @@ def test_one_execution_whatever_happens(
         assert sorted(started(world.ledger)) == ["a", "b", "c"]
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_pipeline_that_is_there_is_updated(tmp_path: pathlib.Path) -> None:
     """With its tags; what was just defined is what is started, whoever updates it meanwhile."""
     with SagemakerEngine(slots=0) as engine:
@@ -540,6 +542,7 @@ def test_moto_takes_the_calls(moto: Moto, project: Project) -> None:
     assert len(listed) == 2
 
 
+@pytest.mark.usefixtures("processes")
 def test_replies_as_aws_gives_them(tmp_path: pathlib.Path) -> None:
     """Steps of all states in two pages, held to the shapes of botocore's model."""
     ledger = Ledger(tmp_path / "run")

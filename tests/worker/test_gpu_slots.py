@@ -48,6 +48,7 @@ def wait_for_log(folder: pathlib.Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.usefixtures("processes")
 def test_no_more_than_the_slots_are_held_at_once(tmp_path: pathlib.Path) -> None:
     """Of 12 processes at most 3 are in at any time, on both devices, and all have their turn."""
     processes = [hold(tmp_path, 3, 0.1, ("0", "1")) for _ in range(12)]
@@ -92,6 +93,7 @@ def test_fewer_slots_than_devices_leave_some_idle(tmp_path: pathlib.Path) -> Non
         assert not (tmp_path / "slot-1").exists()
 
 
+@pytest.mark.usefixtures("processes")
 def test_without_a_device_there_is_one_slot(tmp_path: pathlib.Path) -> None:
     """On a machine without GPUs such targets run one after the other, with no device."""
     with gpu.slot([], None, str(tmp_path)) as device:
@@ -104,6 +106,7 @@ def test_without_a_device_there_is_one_slot(tmp_path: pathlib.Path) -> None:
     assert (tmp_path / "log").read_text() == "+None\n-None\n"
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_killed_process_frees_its_slot(tmp_path: pathlib.Path) -> None:
     """The kernel gives the lock back, however a process ends."""
     process = hold(tmp_path, 1)
@@ -155,6 +158,7 @@ def test_visible_devices_are_the_list(
         ("echo 'NVIDIA-SMI has failed'; exit 9", []),
     ],
 )
+@pytest.mark.usefixtures("processes")
 def test_nvidia_smi_is_asked(
     script: str, found: list[str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
