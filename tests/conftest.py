@@ -5,6 +5,7 @@ from __future__ import annotations
 import compileall
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -76,6 +77,11 @@ def clean_environment(**more: str) -> dict[str, str]:
         "XDG_CONFIG_HOME": "/nonexistent",
         **more,
     }
+
+
+def without_markers(text: str) -> str:
+    """A text without the lines of `~~~^^^` in tracebacks, which Python 3.13 draws in more places."""
+    return re.sub(r"^[ |]*[~^]+\n", "", text, flags=re.MULTILINE)
 
 
 @attrs.frozen

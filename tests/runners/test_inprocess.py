@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from tests.conftest import Project, clean_environment
+from tests.conftest import Project, clean_environment, without_markers
 from tests.runners.test_local import WORK, _read_all, without_times
 
 
@@ -49,7 +49,7 @@ def test_the_traceback_is_the_users_own(work: Project) -> None:
     work.write("fail-part1", "")
     done = work.rvrun("run", "inprocess", "work.py", "--splits", "3", code=1)
     file = work.folder / "work.py"
-    assert without_times(done.stderr) == (
+    assert without_markers(without_times(done.stderr)) == (
         "── work/first\n── work/part/0\n── work/part/1\n"
         "Traceback (most recent call last):\n"
         f'  File "{file}", line 23, in part\n'
