@@ -80,7 +80,7 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 
 def without_markers(text: str) -> str:
-    """A text without the lines of `~~~^^^` in tracebacks, which Python 3.13 draws in more places."""
+    """A text without the `~~~^^^` lines of tracebacks, of which Python 3.13 draws more."""
     return re.sub(r"^[ |]*[~^]+\n", "", text, flags=re.MULTILINE)
 
 
