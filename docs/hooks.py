@@ -248,7 +248,7 @@ def write_settings() -> str:
     """The reference of the settings, a section a table of `rvrun.toml`."""
     lines = []
     for section in read_settings():
-        lines += ["", f"## `[{section.name}]`" if section.name else "## Outside of sections", ""]
+        lines += ["", f"## `[{section.name}]`" if section.name else "## Top level", ""]
         lines += [section.help if section.name else "", ""]
         for setting in section.settings:
             default = f" · default `{setting.default}`" if setting.default else ""
