@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import datetime as dt
 import re
+import tomllib
 
 import rvrun
 from tests.conftest import ROOT
@@ -39,3 +40,11 @@ def test_each_version_of_the_changelog_has_a_link() -> None:
     """Keep a Changelog's links at the end compare versions."""
     names = [name.strip("[]") for name, _ in HEADING.findall(CHANGELOG)]
     assert re.findall(r"^\[(\S+)\]: https://", CHANGELOG, re.MULTILINE) == names
+
+
+def test_each_package_is_installed() -> None:
+    """setuptools is given a list, which must have each folder of modules."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "rvrun").rglob("*.py")}
+    packages = {".".join(folder.parts) for folder in folders}
+    assert set(project["tool"]["setuptools"]["packages"]) == {*packages, "rvrun.templates"}
