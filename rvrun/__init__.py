@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rvrun.pipelines.base import Aligned, Config, Pipeline, PipelineConfig, aligned, register, share
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Aligned",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import compileall
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import attrs
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import fast
 from tests.engines.moto import Moto
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -40,6 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compile what thousands of processes import, none of which may write bytecode."""
+    config.pluginmanager.register(fast)
     if not hasattr(config, "workerinput"):
         for folder in ("rvrun", "templates", "tests/data"):
             compileall.compile_dir(ROOT / folder, quiet=2)
@@ -74,6 +77,11 @@ def clean_environment(**more: str) -> dict[str, str]:
         "XDG_CONFIG_HOME": "/nonexistent",
         **more,
     }
+
+
+def without_markers(text: str) -> str:
+    """A text without the `~~~^^^` lines of tracebacks, of which Python 3.13 draws more."""
+    return re.sub(r"^[ |]*[~^]+\n", "", text, flags=re.MULTILINE)
 
 
 @attrs.frozen
@@ -120,7 +128,7 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: pathlib.Path) -> Project:
+def project(tmp_path: pathlib.Path, processes: None) -> Project:
     """An empty project."""
     return Project(tmp_path)
 
@@ -144,7 +152,7 @@ def in_folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathli
 
 
 @pytest.fixture(scope="session")
-def moto_server() -> Iterator[Moto]:
+def moto_server(processes: None) -> Iterator[Moto]:
     """moto's server of this process."""
     server = Moto()
     yield server

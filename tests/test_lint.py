@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 @pytest.mark.parametrize(
     "tool", [("ruff", "check"), ("ruff", "format", "--check"), ("mypy",)], ids=" ".join
 )
+@pytest.mark.usefixtures("processes")
 def test_clean(tool: tuple[str, ...]) -> None:
     """ruff and mypy --strict have nothing to say."""
     done = subprocess.run(

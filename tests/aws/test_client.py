@@ -24,6 +24,8 @@ from tests.engines.moto import DUMMY
 
 Respond = Callable[[Request], Reply | None]
 
+pytestmark = pytest.mark.usefixtures("processes")  # servers on loopback
+
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -82,7 +82,7 @@ Start = Callable[..., Region]
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
+def start(processes: None) -> Iterator[Start]:
     """Starts engines."""
     engines: list[BatchEngine] = []
 
@@ -922,6 +922,7 @@ def test_what_an_execute_raises_is_told(start: Start) -> None:
         region.engine.wait()
 
 
+@pytest.mark.usefixtures("processes")
 def test_closing_ends_what_runs(tmp_path: pathlib.Path) -> None:
     """No process outlives its engine."""
     with BatchEngine() as engine:

@@ -372,7 +372,7 @@ class Bucket:
 
 
 @pytest.fixture(scope="module")
-def bucket() -> Iterator[Bucket]:
+def bucket(processes: None) -> Iterator[Bucket]:
     """A bucket with the shipped imagery."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -535,6 +535,7 @@ def test_a_remote_root_wants_reachable_imagery(args: dict[str, str], wanted: str
     assert str(caught.value).endswith(f": upload it and pass {wanted}")
 
 
+@pytest.mark.usefixtures("processes")
 def test_local_targets_do_not_wait_for_cloudpathlib() -> None:
     """With local files the library for remote ones is not imported."""
     code = (

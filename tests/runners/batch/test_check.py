@@ -41,7 +41,7 @@ Check = Callable[..., dict[str, list[str]]]
 
 
 @pytest.fixture
-def engine() -> Iterator[BatchEngine]:
+def engine(processes: None) -> Iterator[BatchEngine]:
     with BatchEngine(slots=0) as engine:
         engine.add_queue("cpu")
         engine.add_queue("gpu")

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from tests.conftest import Project, clean_environment
+from tests.conftest import Project, clean_environment, without_markers
 
 WORK = '''
 import os, pathlib, signal, subprocess, sys, time
@@ -144,7 +144,7 @@ def test_the_first_failure_is_shown_and_can_be_repeated(work: Project) -> None:
     work.write("fail-part1", "")
     done = work.rvrun("run", "local", "work.py", "--splits", "2", "-j1", code=1)
     file = work.folder / "work.py"
-    assert without_times(done.stderr) == (
+    assert without_markers(without_times(done.stderr)) == (
         "work/first done\n"
         "work/part/0 done\n"
         "work/part/1 failed (exit 1)\n"
