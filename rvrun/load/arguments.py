@@ -32,10 +32,12 @@ class UnknownArgument(UnknownName):
         return f"remove -a {self.name}, or give it a known name"
 
 
-def bind(function: Callable[..., Any], strings: Mapping[str, str], place: str) -> dict[str, Any]:
+def bind(
+    function: Callable[..., Any], strings: Mapping[str, str], function_label: str
+) -> dict[str, Any]:
     """Convert `strings`, by name, to keyword arguments of `function(runner, **arguments)`.
 
-    - `place`: what messages call the function.
+    - `function_label`: what messages call the function.
 
     Defaults are not filled in. Raises `UnknownArgument` for a name that the function does not
     accept, `BadArgument` for a value that its annotation does not allow and for a required
@@ -44,12 +46,14 @@ def bind(function: Callable[..., Any], strings: Mapping[str, str], place: str) -
     parameters = list(inspect.signature(function).parameters.values())[1:]
     named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     others = next((p for p in parameters if p.kind is p.VAR_KEYWORD), None)
-    signature = f"{place} takes {', '.join(map(_to_text, parameters)) or 'no arguments'}"
+    signature = f"{function_label} takes {', '.join(map(_to_text, parameters)) or 'no arguments'}"
     values = {}
     for key, string in strings.items():
         parameter = named.get(key, others)
         if parameter is None:
-            raise UnknownArgument("argument", key, tuple(named), f"-a {key} {string} for {place}")
+            raise UnknownArgument(
+                "argument", key, tuple(named), f"-a {key} {string} for {function_label}"
+            )
         try:
             values[key] = _convert(string, _type(function, parameter))
         except ValueError as error:

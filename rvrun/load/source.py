@@ -86,9 +86,9 @@ def _import_named(name: str) -> Any:
 
 def _get_configs(module: Any, source: str, runner: str, args: Mapping[str, str]) -> list[Any]:
     function = _config_function(module, source)
-    place = f"`{function.__name__}` of {source}"
-    arguments = bind(function, args, place)
-    with user_code(place):
+    label = f"`{function.__name__}` of {source}"
+    arguments = bind(function, args, label)
+    with user_code(label):
         result = function(runner, **arguments)
     configs = list(result) if isinstance(result, (list, tuple)) else [result]
     if not configs:

@@ -115,8 +115,8 @@ class Config:
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         for name in _field_names(cls.__mro__[1:]) & cls.__dict__.keys() - _field_names((cls,)):
-            place = f"`{cls.__name__}.{name}`"
-            raise TypeError(f"{place} overrides a field; annotate it: `{name}: TYPE = ...`")
+            attribute = f"`{cls.__name__}.{name}`"
+            raise TypeError(f"{attribute} overrides a field; annotate it: `{name}: TYPE = ...`")
         if "__attrs_attrs__" not in cls.__dict__:
             cls.__attrs_attrs__ = _AttrsOnDemand()  # type: ignore[assignment]
 

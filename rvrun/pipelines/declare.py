@@ -101,20 +101,20 @@ def declare(pipeline: Any, name: str, config: Mapping[str, Any]) -> DeclaredPipe
     but every command must be a method. Raises `CannotLoad`, `BadDeclaration`, `BadName`,
     `NoMethod`, `UnknownName` or `UserCodeError`.
     """
-    place = f"pipeline `{name}`"
-    with user_code(f"reading {place}"):
+    owner = f"pipeline `{name}`"
+    with user_code(f"reading {owner}"):
         declarations = Declarations.read(pipeline)
     if not declarations.commands:
-        raise CannotLoad(place, f"`{type(pipeline).__name__}.commands` is empty")
+        raise CannotLoad(owner, f"`{type(pipeline).__name__}.commands` is empty")
     for command in declarations.all_commands():
-        _check_method(pipeline, command, place)
+        _check_method(pipeline, command, owner)
     for command in (*declarations.split_commands, *declarations.commands):
-        _check_parameters(pipeline, command, command in declarations.split_commands, place)
+        _check_parameters(pipeline, command, command in declarations.split_commands, owner)
     return DeclaredPipeline(
         name=name,
         config_digest=serialize.digest(config),
         commands=tuple(
-            _declare_command(pipeline, declarations, command, config, place)
+            _declare_command(pipeline, declarations, command, config, owner)
             for command in declarations.commands
         ),
         location=location(type(pipeline)),
@@ -194,18 +194,18 @@ def _read_resources(pipeline: Any) -> dict[str, Resources]:
     return mapping
 
 
-def _check_method(pipeline: Any, command: str, place: str) -> None:
-    check_command_name(command, place)
+def _check_method(pipeline: Any, command: str, owner: str) -> None:
+    check_command_name(command, owner)
     if not callable(getattr(pipeline, command, None)) or hasattr(Pipeline, command):
         methods = tuple(
             name
             for name, value in inspect.getmembers(type(pipeline), inspect.isfunction)
             if not name.startswith("_") and not hasattr(Pipeline, name)
         )
-        raise NoMethod("method", command, methods, place, class_name=type(pipeline).__name__)
+        raise NoMethod("method", command, methods, owner, class_name=type(pipeline).__name__)
 
 
-def _check_parameters(pipeline: Any, command: str, is_split: bool, place: str) -> None:
+def _check_parameters(pipeline: Any, command: str, is_split: bool, owner: str) -> None:
     signature = inspect.signature(getattr(pipeline, command))
     arguments = {"split_ind": 0, "num_splits": 1} if is_split else {}
     try:
@@ -213,24 +213,24 @@ def _check_parameters(pipeline: Any, command: str, is_split: bool, place: str) -
     except TypeError as error:
         method = f"`{type(pipeline).__name__}.{command}{signature}`"
         parameters = f"({', '.join(arguments)})" if is_split else "a call without arguments"
-        raise CannotLoad(place, f"{method} must accept {parameters}: {error}") from None
+        raise CannotLoad(owner, f"{method} must accept {parameters}: {error}") from None
 
 
 def _declare_command(
-    pipeline: Any, declarations: Declarations, name: str, config: Mapping[str, Any], place: str
+    pipeline: Any, declarations: Declarations, name: str, config: Mapping[str, Any], owner: str
 ) -> Command:
     keys = declarations.config_keys.get(name)
     for key in keys or ():
-        _check_config_key(config, key, f"`config_keys` of command `{name}` of {place}")
+        _check_config_key(config, key, f"`config_keys` of command `{name}` of {owner}")
     is_split = name in declarations.split_commands
     return Command(
         name=name,
         is_split=is_split,
         gpu=name in declarations.gpu_commands,
-        needs=_declare_needs(declarations, name, place),
+        needs=_declare_needs(declarations, name, owner),
         config_keys=keys,
         resources=_declare_resources(pipeline, declarations, name),
-        num_items=_count_items(pipeline, name, place) if is_split else None,
+        num_items=_count_items(pipeline, name, owner) if is_split else None,
         location=location(getattr(type(pipeline), name, None)),
     )
 
@@ -254,10 +254,10 @@ def _declare_resources(pipeline: Any, declarations: Declarations, name: str) -> 
         raise CannotLoad(f"`{type(pipeline).__name__}.{name}`", str(error)) from None
 
 
-def _count_items(pipeline: Any, name: str, place: str) -> int | None:
+def _count_items(pipeline: Any, name: str, owner: str) -> int | None:
     if not hasattr(pipeline, "count_items"):
         return None
-    with user_code(f"`count_items` of {place}"):
+    with user_code(f"`count_items` of {owner}"):
         count = pipeline.count_items(name)
     if not isinstance(count, int | None):
         call = f"{type(pipeline).__name__}.count_items({name!r})"
@@ -265,24 +265,24 @@ def _count_items(pipeline: Any, name: str, place: str) -> int | None:
     return count
 
 
-def _declare_needs(declarations: Declarations, name: str, place: str) -> tuple[Need, ...] | None:
+def _declare_needs(declarations: Declarations, name: str, owner: str) -> tuple[Need, ...] | None:
     if name not in declarations.needs:
         return None
     needs = declarations.needs[name]
     for command in needs:
-        place_of_needs = f"`needs` of command `{name}` of {place}"
-        check_known("command", command, declarations.commands, place_of_needs)
+        attribute = f"`needs` of command `{name}` of {owner}"
+        check_known("command", command, declarations.commands, attribute)
     return tuple(
         Need(str(command), NeedKind.ALIGNED if isinstance(command, Aligned) else NeedKind.ALL)
         for command in needs
     )
 
 
-def _check_config_key(config: Mapping[str, Any], key: str, place: str) -> None:
+def _check_config_key(config: Mapping[str, Any], key: str, owner: str) -> None:
     value: Any = config
     for part in key.split("."):
         names = tuple(k for k in value if not k.startswith("$")) if isinstance(value, dict) else ()
-        check_known("config field", part, names, place)
+        check_known("config field", part, names, owner)
         value = value[part]
 
 

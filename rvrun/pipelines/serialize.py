@@ -37,11 +37,11 @@ class _NotAConfig(ValueError):
 class BadConfig(RvrunError):
     """Config values that do not fit their class; all problems at once."""
 
-    place: str
+    subject: str
     problems: Sequence[str]
 
     def __str__(self) -> str:
-        return f"{self.place}: {'; '.join(self.problems)}"
+        return f"{self.subject}: {'; '.join(self.problems)}"
 
 
 def type_name(cls: type[Config]) -> str:
@@ -79,17 +79,17 @@ def check_round_trip(config: PipelineConfig) -> dict[str, Any]:
 
     Raises `BadConfig` if there are no such values.
     """
-    place = f"config class {type(config).__name__}"
+    subject = f"config class {type(config).__name__}"
     try:
         values = config_to_json(config)
         copy = config_from_json(json.loads(json.dumps(values)), type(config))
     except BadConfig as error:
-        raise BadConfig(place, error.problems) from error
+        raise BadConfig(subject, error.problems) from error
     except (TypeError, ValueError, cattrs.StructureHandlerNotFoundError) as error:
-        raise BadConfig(place, [f"cannot be saved as JSON: {error}"]) from error
+        raise BadConfig(subject, [f"cannot be saved as JSON: {error}"]) from error
     if copy != config:
         problem = f"does not survive a JSON round trip: {config!r} becomes {copy!r}"
-        raise BadConfig(place, [problem])
+        raise BadConfig(subject, [problem])
     return values
 
 

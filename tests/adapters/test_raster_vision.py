@@ -59,7 +59,7 @@ def get_config(runner, root_uri, scenes="a b c d"):
 
 
 @attrs.frozen
-class Place(Project):
+class PluginProject(Project):
     """A project whose commands find the tests' plugins of Raster Vision."""
 
     def run(
@@ -95,20 +95,20 @@ def in_order(text: str) -> str:
     return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
 
 
-def environment(place: Project) -> dict[str, str]:
+def environment(project: Project) -> dict[str, str]:
     """The tests' plugins, and a home folder without settings."""
-    (place.folder / "tmp").mkdir(exist_ok=True)
+    (project.folder / "tmp").mkdir(exist_ok=True)
     return {
         "PYTHONPATH": os.pathsep.join(map(str, (LOCAL, PLUGINS, TORCH))),
-        "HOME": str(place.folder),
-        "TMPDIR": str(place.folder / "tmp"),
+        "HOME": str(project.folder),
+        "TMPDIR": str(project.folder / "tmp"),
     }
 
 
 @pytest.fixture
-def place(tmp_path: pathlib.Path) -> Place:
+def project(tmp_path: pathlib.Path) -> PluginProject:
     """A folder with sources of one config, of two, and of one that writes chips."""
-    project = Place(tmp_path)
+    project = PluginProject(tmp_path)
     project.write("tiles.py", CONFIG)
     project.write("both.py", CONFIGS)
     project.write("chips.py", CHIPS)
@@ -133,49 +133,51 @@ def wait_for(condition: Callable[[], object]) -> None:
     ],
     ids=" ".join,
 )
-def test_the_same_arguments_write_the_same_files(place: Place, words: tuple[str, ...]) -> None:
+def test_the_same_arguments_write_the_same_files(
+    project: PluginProject, words: tuple[str, ...]
+) -> None:
     """`rastervision run`, `rvrun run local` and `inprocess`, including the saved config."""
     runs = [("rastervision", "local"), ("rastervision", "inprocess")]
     for program, runner in (*runs, ("rvrun", "local"), ("rvrun", "inprocess")):
         root = f"{program}-{runner}"
-        place.run(program, "run", runner, "tiles.py", *words, "-a", "root_uri", root)
-    files = [place.files(f"rastervision-{runner}") for runner in ("local", "inprocess")]
+        project.run(program, "run", runner, "tiles.py", *words, "-a", "root_uri", root)
+    files = [project.files(f"rastervision-{runner}") for runner in ("local", "inprocess")]
     assert "pipeline-config.json" in files[0]
-    assert files[0] == files[1] == place.files("rvrun-local") == place.files("rvrun-inprocess")
+    assert files[0] == files[1] == project.files("rvrun-local") == project.files("rvrun-inprocess")
 
 
-def test_the_shipped_example_runs(place: Place) -> None:
+def test_the_shipped_example_runs(project: PluginProject) -> None:
     """Raster Vision's own example, named as a module, prints the same lines."""
     module = "rastervision.pipeline_example_plugin2.config3"
     words = ("inprocess", module, "-a", "root_uri", "out", "--splits", "2")
-    theirs = place.raster_vision("run", *words).stdout
-    files = place.files("out")
-    ours = place.rvrun("-q", "run", *words).stdout
-    assert files == place.files("out")
+    theirs = project.raster_vision("run", *words).stdout
+    files = project.files("out")
+    ours = project.rvrun("-q", "run", *words).stdout
+    assert files == project.files("out")
     assert [line for line in theirs.splitlines() if line.startswith("hola")] == [
         line for line in ours.splitlines() if line.startswith("hola")
     ]
 
 
-def test_a_saved_config_is_a_config(place: Place) -> None:
+def test_a_saved_config_is_a_config(project: PluginProject) -> None:
     """A config that Raster Vision saved is accepted, and upgraded if its plugin is newer."""
-    place.raster_vision("run", "inprocess", "tiles.py", "chip", "-a", "root_uri", "theirs")
-    saved = json.loads(place.read("theirs/pipeline-config.json"))
+    project.raster_vision("run", "inprocess", "tiles.py", "chip", "-a", "root_uri", "theirs")
+    saved = json.loads(project.read("theirs/pipeline-config.json"))
     saved["plugin_versions"]["rastervision.tiles"] = 0
     saved["dataset"]["images"] = saved["dataset"].pop("scenes")
-    place.write("old.json", json.dumps(saved))
-    assert place.rvrun("run", "local", "old.json", "--splits", "2").returncode == 0
-    assert json.loads(place.read("theirs/eval.json")) == {"predictions": 4}
-    again = place.rvrun("plan", "runs/old/config/tiles.json", "--splits", "2")
+    project.write("old.json", json.dumps(saved))
+    assert project.rvrun("run", "local", "old.json", "--splits", "2").returncode == 0
+    assert json.loads(project.read("theirs/eval.json")) == {"predictions": 4}
+    again = project.rvrun("plan", "runs/old/config/tiles.json", "--splits", "2")
     assert "tiles: 6 targets in 4 stages; all up to date" in again.stdout
 
 
-def test_one_target_of_a_saved_config(place: Place) -> None:
+def test_one_target_of_a_saved_config(project: PluginProject) -> None:
     """`rvrun run_command` accepts Raster Vision's own saved config, and does not change it."""
-    place.raster_vision("run", "inprocess", "tiles.py", "chip", "-a", "root_uri", "out")
-    saved = place.read("out/pipeline-config.json")
-    place.rvrun("run_command", "out/pipeline-config.json", "train")
-    place.rvrun(
+    project.raster_vision("run", "inprocess", "tiles.py", "chip", "-a", "root_uri", "out")
+    saved = project.read("out/pipeline-config.json")
+    project.rvrun("run_command", "out/pipeline-config.json", "train")
+    project.rvrun(
         "run_command",
         "out/pipeline-config.json",
         "predict",
@@ -184,33 +186,33 @@ def test_one_target_of_a_saved_config(place: Place) -> None:
         "--num-splits",
         "4",
     )
-    assert sorted(place.files("out")) == [
+    assert sorted(project.files("out")) == [
         *(f"chip/{scene}.txt" for scene in "abcd"),
         "model.json",
         "pipeline-config.json",
         "predict/b.txt",
     ]
-    assert place.read("out/pipeline-config.json") == saved
+    assert project.read("out/pipeline-config.json") == saved
 
 
-def test_planning_writes_nothing(place: Place) -> None:
+def test_planning_writes_nothing(project: PluginProject) -> None:
     """`plan`, `check`, `graph` and `diff` write no file, not even the config."""
-    (place.folder / "tmp").mkdir()
-    before = sorted(place.folder.rglob("*"))
+    (project.folder / "tmp").mkdir()
+    before = sorted(project.folder.rglob("*"))
     words = ("tiles.py", "-a", "root_uri", "out")
     for verb in ("plan", "check", "graph"):
-        place.rvrun(verb, *words)
-    place.rvrun("diff", "tiles.py", *words)
-    tmp = place.folder / "tmp"
-    assert before == [path for path in sorted(place.folder.rglob("*")) if tmp not in path.parents]
+        project.rvrun(verb, *words)
+    project.rvrun("diff", "tiles.py", *words)
+    tmp = project.folder / "tmp"
+    assert before == [path for path in sorted(project.folder.rglob("*")) if tmp not in path.parents]
 
 
-def test_plans_are_the_same_on_each_machine(place: Place) -> None:
+def test_plans_are_the_same_on_each_machine(project: PluginProject) -> None:
     """Rendered files contain neither settings nor plugins that the config does not use."""
     words = ("render", "local", "tiles.py", "-a", "root_uri", "out", "--out")
-    place.rvrun(*words, "one", TILES_GREETING="hello")
-    place.rvrun(*words, "two", PYTHONPATH=str(PLUGINS))
-    one, two = place.files("one"), place.files("two")
+    project.rvrun(*words, "one", TILES_GREETING="hello")
+    project.rvrun(*words, "two", PYTHONPATH=str(PLUGINS))
+    one, two = project.files("one"), project.files("two")
     assert one["config/tiles.json"] == two["config/tiles.json"]
     assert one["plan.json"] == two["plan.json"]
     assert json.loads(one["config/tiles.json"])["config"]["plugin_versions"] == {
@@ -219,46 +221,46 @@ def test_plans_are_the_same_on_each_machine(place: Place) -> None:
     }
 
 
-def test_sets_are_always_in_the_same_order(place: Place) -> None:
+def test_sets_are_always_in_the_same_order(project: PluginProject) -> None:
     """Python's order differs between processes, but finished targets remain up to date."""
     words = ("tiles.py", "--splits", "2", "-a", "root_uri", "out")
-    place.rvrun("run", "local", *words, PYTHONHASHSEED="1")
-    uri = place.folder / "out/pipeline-config.json"
+    project.rvrun("run", "local", *words, PYTHONHASHSEED="1")
+    uri = project.folder / "out/pipeline-config.json"
     before = uri.stat()
     assert json.loads(uri.read_text())["dataset"]["groups"]["train"] == ["a", "b", "c"]
     for seed in ("2", "3", "4"):
-        place.rvrun("render", "local", *words, PYTHONHASHSEED=seed)
-        place.make("-q", "-C", "runs/tiles")
+        project.rvrun("render", "local", *words, PYTHONHASHSEED=seed)
+        project.make("-q", "-C", "runs/tiles")
     config = "runs/tiles/config/tiles.json"
-    place.rvrun("run_command", config, "eval", PYTHONHASHSEED="5")
+    project.rvrun("run_command", config, "eval", PYTHONHASHSEED="5")
     assert uri.stat() == before
 
 
-def test_settings_of_the_machine_are_saved_with_the_config(place: Place) -> None:
+def test_settings_of_the_machine_are_saved_with_the_config(project: PluginProject) -> None:
     """As by Raster Vision, for its workers: its settings, and the versions of all plugins."""
-    place.rvrun("run", "local", "tiles.py", "chip", "-a", "root_uri", "out", TILES_GREETING="hi")
-    saved = json.loads(place.read("out/pipeline-config.json"))
+    project.rvrun("run", "local", "tiles.py", "chip", "-a", "root_uri", "out", TILES_GREETING="hi")
+    saved = json.loads(project.read("out/pipeline-config.json"))
     assert saved["rv_config"] == {"tiles_greeting": "hi"}
     assert "rastervision.pipeline_example_plugin1" in saved["plugin_versions"]
 
 
-def test_plain_make_saves_the_config_too(place: Place) -> None:
+def test_plain_make_saves_the_config_too(project: PluginProject) -> None:
     """Targets save it themselves, so `make` alone is enough."""
-    place.rvrun("render", "local", "tiles.py", "-a", "root_uri", "out", "--splits", "2")
-    assert not (place.folder / "out").exists()
-    place.make("-j2", "-C", "runs/tiles")
-    assert json.loads(place.read("out/pipeline-config.json"))["type_hint"] == "tiles.tiles"
-    assert json.loads(place.read("out/eval.json")) == {"predictions": 4}
+    project.rvrun("render", "local", "tiles.py", "-a", "root_uri", "out", "--splits", "2")
+    assert not (project.folder / "out").exists()
+    project.make("-j2", "-C", "runs/tiles")
+    assert json.loads(project.read("out/pipeline-config.json"))["type_hint"] == "tiles.tiles"
+    assert json.loads(project.read("out/eval.json")) == {"predictions": 4}
 
 
 @pytest.mark.parametrize("runner", ["local", "inprocess"])
-def test_verbosity_tmpdir_and_profile_reach_targets(place: Place, runner: str) -> None:
+def test_verbosity_tmpdir_and_profile_reach_targets(project: PluginProject, runner: str) -> None:
     """Raster Vision's own local runner does not pass them on."""
-    place.write(".rastervision/mine", "[tiles]\ngreeting=from my profile\n")
-    tmpdir = str(place.folder / "my tmp")
+    project.write(".rastervision/mine", "[tiles]\ngreeting=from my profile\n")
+    tmpdir = str(project.folder / "my tmp")
     words = ("run", runner, "tiles.py", "-a", "root_uri", "out", "-a", "analyze", "true")
-    place.rvrun("-p", "mine", "--tmpdir", tmpdir, "-vv", *words)
-    assert json.loads(place.read("out/surroundings.json")) == {
+    project.rvrun("-p", "mine", "--tmpdir", tmpdir, "-vv", *words)
+    assert json.loads(project.read("out/surroundings.json")) == {
         "verbosity": 3,
         "greeting": "from my profile",
         "tmp_root": tmpdir,
@@ -267,17 +269,21 @@ def test_verbosity_tmpdir_and_profile_reach_targets(place: Place, runner: str) -
     }
 
 
-def test_a_plugin_in_the_current_folder_is_found(place: Place, tmp_path: pathlib.Path) -> None:
+def test_a_plugin_in_the_current_folder_is_found(
+    project: PluginProject, tmp_path: pathlib.Path
+) -> None:
     """As by `python -m rastervision.pipeline.cli`, which searches that folder."""
     (tmp_path / "rastervision").symlink_to(PLUGINS / "rastervision")
-    place.rvrun("run", "local", "tiles.py", "chip", "-a", "root_uri", "out", PYTHONPATH=str(TORCH))
-    assert len(place.files("out")) == 5
+    project.rvrun(
+        "run", "local", "tiles.py", "chip", "-a", "root_uri", "out", PYTHONPATH=str(TORCH)
+    )
+    assert len(project.files("out")) == 5
 
 
-def test_job_queues_and_definitions_are_resources(place: Place) -> None:
+def test_job_queues_and_definitions_are_resources(project: PluginProject) -> None:
     """A stage has those of its command's method, else of its pipeline."""
-    place.rvrun("render", "local", "tiles.py", "-a", "root_uri", "out")
-    (pipeline,) = json.loads(place.read("runs/tiles/plan.json"))["pipelines"]
+    project.rvrun("render", "local", "tiles.py", "-a", "root_uri", "out")
+    (pipeline,) = json.loads(project.read("runs/tiles/plan.json"))["pipelines"]
     resources = {stage["command"]: stage["resources"] for stage in pipeline["stages"]}
     assert resources == {
         "chip": {"job_queue": "tiles-queue"},
@@ -288,12 +294,12 @@ def test_job_queues_and_definitions_are_resources(place: Place) -> None:
     assert [stage["gpu"] for stage in pipeline["stages"]] == [False, True, False, False]
 
 
-def test_diff_names_the_keys_that_changed(place: Place) -> None:
+def test_diff_names_the_keys_that_changed(project: PluginProject) -> None:
     """Nested ones too, between a config that Raster Vision saved and one that rvrun saved."""
     words = ("-a", "root_uri", "out")
-    place.raster_vision("run", "inprocess", "tiles.py", "chip", *words)
-    place.rvrun("render", "local", "tiles.py", *words, "-a", "scenes", "a b", "-a", "epochs", "5")
-    done = place.rvrun("diff", "out/pipeline-config.json", "runs/tiles/config/tiles.json", code=1)
+    project.raster_vision("run", "inprocess", "tiles.py", "chip", *words)
+    project.rvrun("render", "local", "tiles.py", *words, "-a", "scenes", "a b", "-a", "epochs", "5")
+    done = project.rvrun("diff", "out/pipeline-config.json", "runs/tiles/config/tiles.json", code=1)
     assert done.stdout.splitlines()[:4] == [
         "~ tiles  config: epochs 1 → 5",
         "~ tiles  config: dataset.scenes.2 gone: c",
@@ -302,155 +308,157 @@ def test_diff_names_the_keys_that_changed(place: Place) -> None:
     ]
 
 
-def test_explain_and_resume(place: Place) -> None:
+def test_explain_and_resume(project: PluginProject) -> None:
     """After a change of the config, targets are stale and `explain` names the changed key."""
     words = ("run", "local", "tiles.py", "-a", "root_uri", "out", "--splits", "2")
-    place.rvrun(*words)
-    assert "0 targets ran, 6 up to date" in place.rvrun(*words).stderr
-    place.rvrun("render", *words[1:], "-a", "epochs", "3")
-    explanation = place.rvrun("explain", "tiles/train").stdout
+    project.rvrun(*words)
+    assert "0 targets ran, 6 up to date" in project.rvrun(*words).stderr
+    project.rvrun("render", *words[1:], "-a", "epochs", "3")
+    explanation = project.rvrun("explain", "tiles/train").stdout
     assert explanation.startswith("tiles/train would run: after chip\n")
-    assert "  changed  epochs: 1 → 3\n" in place.rvrun("explain", "tiles/chip").stdout
+    assert "  changed  epochs: 1 → 3\n" in project.rvrun("explain", "tiles/chip").stdout
 
 
 # Known defects of Raster Vision's own runners.
 
 
 @pytest.mark.parametrize("root", ["a b", "$(x) ${y} #z", "it's; a:b", "ä&|*?[x]"])
-def test_odd_characters_in_the_root(place: Place, root: str) -> None:
+def test_odd_characters_in_the_root(project: PluginProject, root: str) -> None:
     """Its Makefile does not quote them, so that commands and split arguments vanish."""
-    place.rvrun("run", "local", "tiles.py", "-a", "root_uri", f"out/{root}", "--splits", "2")
-    place.raster_vision("run", "inprocess", "tiles.py", "-a", "root_uri", "plain")
-    ours = place.files(f"out/{root}")
+    project.rvrun("run", "local", "tiles.py", "-a", "root_uri", f"out/{root}", "--splits", "2")
+    project.raster_vision("run", "inprocess", "tiles.py", "-a", "root_uri", "plain")
+    ours = project.files(f"out/{root}")
     assert {path: text for path, text in ours.items() if path != "pipeline-config.json"} == {
-        path: text for path, text in place.files("plain").items() if path != "pipeline-config.json"
+        path: text
+        for path, text in project.files("plain").items()
+        if path != "pipeline-config.json"
     }
 
 
 @pytest.mark.parametrize("runner", ["local", "inprocess"])
-def test_a_root_without_a_plugin_is_refused(place: Place, runner: str) -> None:
+def test_a_root_without_a_plugin_is_refused(project: PluginProject, runner: str) -> None:
     """Raster Vision would create a folder called `s3:` here."""
     words = ("tiles.py", "chip", "-a", "root_uri", "s3://bucket/out")
-    done = place.rvrun("run", runner, *words, code=1)
+    done = project.rvrun("run", runner, *words, code=1)
     assert (
         "s3://bucket/out/pipeline-config.json: no Raster Vision plugin for s3:// is installed "
         "here; install one (pip install rastervision-aws-s3)"
     ) in done.stdout + done.stderr
-    assert not (place.folder / "s3:").exists()
+    assert not (project.folder / "s3:").exists()
 
 
-def test_two_configs_run_in_parallel(place: Place) -> None:
+def test_two_configs_run_in_parallel(project: PluginProject) -> None:
     """It runs them one after the other; here, targets of both run at the same time."""
     words = ("run", "local", "both.py", "-j2", "-a", "root_uri", "out", "-a", "seconds", "0.3")
-    place.rvrun(*words)
+    project.rvrun(*words)
     spans = {
         name: [
             json.loads(line)["time"]
-            for line in place.read(f"runs/both/records/tiles-{name}/chip.1/0.jsonl").splitlines()
+            for line in project.read(f"runs/both/records/tiles-{name}/chip.1/0.jsonl").splitlines()
         ]
         for name in ("one", "two")
     }
     assert max(start for start, _ in spans.values()) < min(end for _, end in spans.values())
-    assert place.files("out/one").keys() == place.files("out/two").keys()
+    assert project.files("out/one").keys() == project.files("out/two").keys()
 
 
-def test_the_second_config_runs_if_the_first_fails(place: Place) -> None:
+def test_the_second_config_runs_if_the_first_fails(project: PluginProject) -> None:
     """It stops; with `-k`, the other pipeline here runs to its end."""
-    place.write("out/one/fail", "")
+    project.write("out/one/fail", "")
     words = ("run", "local", "both.py", "-k", "-a", "root_uri", "out", "-a", "fail", "chip")
-    place.rvrun(*words, code=1)
-    assert "eval.json" in place.files("out/two")
-    assert "eval.json" not in place.files("out/one")
+    project.rvrun(*words, code=1)
+    assert "eval.json" in project.files("out/two")
+    assert "eval.json" not in project.files("out/one")
 
 
-def test_equal_roots_are_refused(place: Place) -> None:
+def test_equal_roots_are_refused(project: PluginProject) -> None:
     """It lets the second config overwrite the first, which is running."""
-    place.write("same.py", CONFIGS.replace("/{name}", ""))
-    done = place.rvrun("plan", "same.py", "-a", "root_uri", "out", code=2)
+    project.write("same.py", CONFIGS.replace("/{name}", ""))
+    done = project.rvrun("plan", "same.py", "-a", "root_uri", "out", code=2)
     assert done.stderr == (
         "rvrun: two Raster Vision configs (tiles, tiles): are both saved at "
         "out/pipeline-config.json; give each its own `root_uri`\n"
     )
 
 
-def test_commands_run_in_the_pipelines_order(place: Place) -> None:
+def test_commands_run_in_the_pipelines_order(project: PluginProject) -> None:
     """It runs them in the order typed, so that `train chip` fails."""
     words = ("run", "local", "tiles.py", "train", "chip", "-a", "root_uri", "out")
-    place.raster_vision(*words, code=2)
-    place.rvrun(*words)
-    assert "model.json" in place.files("out")
+    project.raster_vision(*words, code=2)
+    project.rvrun(*words)
+    assert "model.json" in project.files("out")
 
 
-def test_an_unknown_command_is_refused(place: Place) -> None:
+def test_an_unknown_command_is_refused(project: PluginProject) -> None:
     """It accepts any name, saves the config, and fails in the target."""
-    done = place.rvrun("run", "local", "tiles.py", "trian", "-a", "root_uri", "out", code=2)
+    done = project.rvrun("run", "local", "tiles.py", "trian", "-a", "root_uri", "out", code=2)
     assert done.stderr == (
         "rvrun: unknown command `trian`, did you mean `train`?; known: `chip`, `train`, "
         "`predict`, `eval`\n"
     )
-    assert not (place.folder / "out").exists()
+    assert not (project.folder / "out").exists()
 
 
-def test_the_number_of_parallel_targets_is_limited(place: Place) -> None:
+def test_the_number_of_parallel_targets_is_limited(project: PluginProject) -> None:
     """It starts all splits at the same time (`make -j`)."""
     words = ("tiles.py", "chip", "--splits", "5", "-a", "root_uri", "out", "-a", "seconds", "0.2")
-    place.rvrun("run", "local", *words, "-j2")
+    project.rvrun("run", "local", *words, "-j2")
     events = []
-    for path in (place.folder / "runs/tiles/records/tiles/chip.5").iterdir():
+    for path in (project.folder / "runs/tiles/records/tiles/chip.5").iterdir():
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         events += [(line["time"], 1 if line["event"] == "start" else -1) for line in lines]
     running = [sum(step for _, step in sorted(events)[: n + 1]) for n in range(len(events))]
     assert max(running) == 2
 
 
-def test_only_the_failed_split_runs_again(place: Place) -> None:
+def test_only_the_failed_split_runs_again(project: PluginProject) -> None:
     """It starts from the beginning; here, finished splits are not repeated."""
     words = ("run", "local", "tiles.py", "-k", "--splits", "4", "-a", "root_uri", "out")
     words = (*words, "-a", "fail", "predict c")
-    place.write("out/fail", "")
-    failed = place.rvrun(*words, code=1)
+    project.write("out/fail", "")
+    failed = project.rvrun(*words, code=1)
     assert "predicting c is to fail" in failed.stderr
-    (place.folder / "out/fail").unlink()
-    done = place.rvrun(*words)
+    (project.folder / "out/fail").unlink()
+    done = project.rvrun(*words)
     assert "2 targets ran, 8 up to date" in done.stderr
-    assert json.loads(place.read("out/eval.json")) == {"predictions": 4}
+    assert json.loads(project.read("out/eval.json")) == {"predictions": 4}
 
 
-def processes_of(place: Project) -> list[psutil.Process]:
+def processes_of(project: Project) -> list[psutil.Process]:
     """All processes that work in the project's folder."""
     processes = []
     for process in psutil.process_iter():
         try:
-            if process.cwd() == str(place.folder):
+            if process.cwd() == str(project.folder):
                 processes.append(process)
         except psutil.Error:
             continue
     return processes
 
 
-def test_sigterm_leaves_no_process(place: Place) -> None:
+def test_sigterm_leaves_no_process(project: PluginProject) -> None:
     """Its targets continue to run."""
     words = ("tiles.py", "chip", "--splits", "2", "-a", "root_uri", "out", "-a", "seconds", "1000")
     run = subprocess.Popen(
         ["rvrun", "run", "local", *words],
-        cwd=place.folder,
-        env=clean_environment(**environment(place)),
+        cwd=project.folder,
+        env=clean_environment(**environment(project)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-    config = place.folder / "out" / "pipeline-config.json"
+    config = project.folder / "out" / "pipeline-config.json"
     wait_for(config.exists)
     run.send_signal(signal.SIGTERM)
     run.communicate(timeout=PATIENCE)
     assert run.returncode == 130
-    wait_for(lambda: not processes_of(place))
+    wait_for(lambda: not processes_of(project))
 
 
-def test_splits_without_an_index_are_refused(place: Place) -> None:
+def test_splits_without_an_index_are_refused(project: PluginProject) -> None:
     """With `--num-splits` alone, its worker raises a TypeError."""
-    place.rvrun("render", "local", "tiles.py", "-a", "root_uri", "out")
+    project.rvrun("render", "local", "tiles.py", "-a", "root_uri", "out")
     words = ("run_command", "runs/tiles/config/tiles.json", "chip", "--num-splits", "2")
-    done = place.rvrun(*words, code=2)
+    done = project.rvrun(*words, code=2)
     assert done.stderr == (
         "rvrun: run_command chip: --num-splits requires --split-ind; give both\n"
     )
@@ -459,10 +467,10 @@ def test_splits_without_an_index_are_refused(place: Place) -> None:
 # Chips: Raster Vision adds a file with each attempt.
 
 
-def chips(place: Place, root: str = "out") -> list[str]:
+def chips(project: PluginProject, root: str = "out") -> list[str]:
     """The chips in all files in the folder of chips."""
     names = []
-    for path in (place.folder / root / "chip").glob("*.zip"):
+    for path in (project.folder / root / "chip").glob("*.zip"):
         names += zipfile.ZipFile(path).namelist()
     return sorted(names)
 
@@ -471,47 +479,47 @@ CHIP = ("chips.py", "-a", "root_uri", "out", "--splits")
 ALL = ["a.txt", "b.txt", "c.txt", "d.txt"]
 
 
-def test_raster_vision_adds_chips_with_each_attempt(place: Place) -> None:
+def test_raster_vision_adds_chips_with_each_attempt(project: PluginProject) -> None:
     """The defect that the next tests are about: its second run trains on each chip twice."""
     for _ in range(2):
-        place.raster_vision("run", "inprocess", *CHIP, "2")
-    assert chips(place) == sorted(2 * ALL)
+        project.raster_vision("run", "inprocess", *CHIP, "2")
+    assert chips(project) == sorted(2 * ALL)
 
 
-def test_a_failed_split_leaves_no_chips(place: Place) -> None:
+def test_a_failed_split_leaves_no_chips(project: PluginProject) -> None:
     """A failed attempt writes no chips, and the next attempt writes each of them once."""
-    place.write("out/fail-d", "")
-    place.rvrun("run", "local", *CHIP, "2", code=1)
-    assert chips(place) == ["a.txt", "b.txt"]
-    (place.folder / "out/fail-d").unlink()
-    place.rvrun("run", "local", *CHIP, "2")
-    assert (chips(place), json.loads(place.read("out/model.json"))) == (ALL, ALL)
+    project.write("out/fail-d", "")
+    project.rvrun("run", "local", *CHIP, "2", code=1)
+    assert chips(project) == ["a.txt", "b.txt"]
+    (project.folder / "out/fail-d").unlink()
+    project.rvrun("run", "local", *CHIP, "2")
+    assert (chips(project), json.loads(project.read("out/model.json"))) == (ALL, ALL)
 
 
 @pytest.mark.parametrize("runner", ["local", "inprocess"])
-def test_chips_of_earlier_attempts_are_replaced(place: Place, runner: str) -> None:
+def test_chips_of_earlier_attempts_are_replaced(project: PluginProject, runner: str) -> None:
     """Also with a different number of splits, or fewer scenes than splits."""
     for splits, scenes in (("2", "a b c d"), ("2", "a b c d"), ("3", "a b c"), ("3", "a")):
-        place.rvrun("run", runner, *CHIP, splits, "-B", "-a", "scenes", scenes)
-        assert json.loads(place.read("out/model.json")) == [f"{s}.txt" for s in scenes.split()]
+        project.rvrun("run", runner, *CHIP, splits, "-B", "-a", "scenes", scenes)
+        assert json.loads(project.read("out/model.json")) == [f"{s}.txt" for s in scenes.split()]
 
 
-def test_unknown_chips_are_not_removed(place: Place) -> None:
+def test_unknown_chips_are_not_removed(project: PluginProject) -> None:
     """The user may want them; the log has a warning that names them."""
-    place.raster_vision("run", "inprocess", *CHIP, "1")
-    (theirs,) = (place.folder / "out/chip").iterdir()
-    place.rvrun("run", "local", *CHIP, "2")
+    project.raster_vision("run", "inprocess", *CHIP, "1")
+    (theirs,) = (project.folder / "out/chip").iterdir()
+    project.rvrun("run", "local", *CHIP, "2")
     assert theirs.exists()
-    log = place.read("runs/chips/logs/chips/chip.2/0.log")
+    log = project.read("runs/chips/logs/chips/chip.2/0.log")
     assert f"`train` will use them too; remove them if you do not want that: {theirs.name}" in log
 
 
 # Its own worker, for machines without rvrun.
 
 
-def test_its_command_line_accepts_argv(place: Place) -> None:
+def test_its_command_line_accepts_argv(project: PluginProject) -> None:
     """Every option exists under that name, and the call runs the target."""
-    place.rvrun("run", "local", "tiles.py", "chip", "train", "-a", "root_uri", "out")
+    project.rvrun("run", "local", "tiles.py", "chip", "train", "-a", "root_uri", "out")
     words = argv(
         "out/pipeline-config.json",
         "predict",
@@ -525,8 +533,8 @@ def test_its_command_line_accepts_argv(place: Place) -> None:
         *("run_command", "out/pipeline-config.json", "predict"),
         *("--split-ind", "1", "--num-splits", "2", "--runner", "inprocess"),
     ]
-    place.run(*words)
-    assert sorted(path for path in place.files("out") if "predict" in path) == [
+    project.run(*words)
+    assert sorted(path for path in project.files("out") if "predict" in path) == [
         "predict/c.txt",
         "predict/d.txt",
     ]
@@ -575,32 +583,34 @@ def test_argv_omits_options_with_defaults() -> None:
         ),
     ],
 )
-def test_invalid_configs_are_refused(place: Place, config: str, expected: str) -> None:
+def test_invalid_configs_are_refused(project: PluginProject, config: str, expected: str) -> None:
     """The error says what is wrong with the config."""
-    place.write(
+    project.write(
         "bad.py",
         "from rastervision.tiles import DatasetConfig, TilesConfig\n"
         "class Mine(TilesConfig):\n    pass\n"
         f"def get_config(runner):\n    return {config}\n",
     )
-    done = place.rvrun("plan", "bad.py", code=2)
+    done = project.rvrun("plan", "bad.py", code=2)
     assert done.stderr.splitlines()[-1] == expected
 
 
-def test_a_saved_config_requires_raster_vision(place: Place) -> None:
+def test_a_saved_config_requires_raster_vision(project: PluginProject) -> None:
     """If it is not installed, the error says how to install it."""
-    place.write("saved.json", json.dumps({"type_hint": "tiles.tiles", "root_uri": "out"}))
-    place.write("rvrun_only/rastervision.py", "raise ModuleNotFoundError(name='rastervision')\n")
-    done = place.rvrun("plan", "saved.json", code=2, PYTHONPATH=str(place.folder / "rvrun_only"))
+    project.write("saved.json", json.dumps({"type_hint": "tiles.tiles", "root_uri": "out"}))
+    project.write("rvrun_only/rastervision.py", "raise ModuleNotFoundError(name='rastervision')\n")
+    done = project.rvrun(
+        "plan", "saved.json", code=2, PYTHONPATH=str(project.folder / "rvrun_only")
+    )
     assert done.stderr == (
         "rvrun: cannot import `rastervision`, which this config requires; install it "
         "(pip install rastervision-pipeline)\n"
     )
 
 
-def test_a_class_in_the_configs_own_file(place: Place) -> None:
+def test_a_class_in_the_configs_own_file(project: PluginProject) -> None:
     """Raster Vision's other processes cannot import it; here, targets import the file first."""
-    place.write(
+    project.write(
         "mine.py",
         "from rastervision.pipeline.config import register_config\n"
         "from rastervision.tiles import TilesConfig\n"
@@ -609,16 +619,16 @@ def test_a_class_in_the_configs_own_file(place: Place) -> None:
         "def get_config(runner, root_uri):\n    return MineConfig(root_uri=root_uri)\n",
     )
     words = ("mine.py", "-a", "root_uri")
-    place.raster_vision("run", "inprocess", *words, "theirs")
-    place.raster_vision("run", "local", *words, "none", code=2)
-    place.rvrun("check", *words, "ours")
-    place.rvrun("run", "local", *words, "ours", "--splits", "2")
-    assert place.files("theirs") == place.files("ours")
+    project.raster_vision("run", "inprocess", *words, "theirs")
+    project.raster_vision("run", "local", *words, "none", code=2)
+    project.rvrun("check", *words, "ours")
+    project.rvrun("run", "local", *words, "ours", "--splits", "2")
+    assert project.files("theirs") == project.files("ours")
 
 
-def test_a_pipeline_may_declare_more(place: Place) -> None:
+def test_a_pipeline_may_declare_more(project: PluginProject) -> None:
     """A pipeline of Raster Vision's may have the attributes of rvrun's, too."""
-    place.write(
+    project.write(
         "more.py",
         "from rastervision.pipeline.config import register_config\n"
         "from rastervision.tiles import TilesConfig\n"
@@ -637,23 +647,23 @@ def test_a_pipeline_may_declare_more(place: Place) -> None:
         "def get_config(runner, epochs=1):\n"
         "    return MoreConfig(root_uri='out', epochs=epochs)\n",
     )
-    done = place.rvrun("render", "local", "more.py", "--splits", "2")
-    assert "more/chip has 2 splits for 1 item: 1 will have nothing to do" in done.stderr
-    (pipeline,) = json.loads(place.read("runs/more/plan.json"))["pipelines"]
+    done = project.rvrun("render", "local", "more.py", "--splits", "2")
+    assert "more/chip has 2 splits for 1 items: 1 will have nothing to do" in done.stderr
+    (pipeline,) = json.loads(project.read("runs/more/plan.json"))["pipelines"]
     needs = {s["command"]: [n["command"] for n in s["needs"]] for s in pipeline["stages"]}
     assert needs["eval"] == ["train", "predict"]
     assert pipeline["stages"][-1]["resources"] == {"vcpus": 2, "job_queue": "tiles-queue"}
-    assert json.loads(place.read("runs/more/config/more/chip.json")) == {
+    assert json.loads(project.read("runs/more/config/more/chip.json")) == {
         "type_hint": "more.more",
         "root_uri": "out",
         "dataset.scenes": ["a", "b", "c", "d"],
     }
 
 
-def test_several_configs_have_distinct_names(place: Place) -> None:
+def test_several_configs_have_distinct_names(project: PluginProject) -> None:
     """Suffixes are what differs in their roots; numbers, if that cannot be part of a name."""
-    plan = place.rvrun("plan", "both.py", "-a", "root_uri", "s3://b/x y").stdout
+    plan = project.rvrun("plan", "both.py", "-a", "root_uri", "s3://b/x y").stdout
     assert "tiles-one/chip" in plan
     assert "tiles-two/chip" in plan
-    place.write("odd.py", CONFIGS.replace('"one", "two"', '"#", "$"'))
-    assert "tiles-2/chip" in place.rvrun("plan", "odd.py", "-a", "root_uri", "out").stdout
+    project.write("odd.py", CONFIGS.replace('"one", "two"', '"#", "$"'))
+    assert "tiles-2/chip" in project.rvrun("plan", "odd.py", "-a", "root_uri", "out").stdout

@@ -29,9 +29,9 @@ _METADATA = ("rv_config", "plugin_versions")
 class BadConfig(RvrunError):
     """A config of Raster Vision's that cannot be saved or read again."""
 
-    place: str
+    subject: str
     problem: str
-    template = "{place}: {problem}"
+    template = "{subject}: {problem}"
 
 
 # To documents
@@ -45,28 +45,28 @@ def make_document(config: Any, source: str | None) -> dict[str, Any]:
 
     Raises `BadConfig` or `UserCodeError`.
     """
-    place = f"Raster Vision config {type(config).__name__}"
-    _check(config, place)
-    with user_code(f"updating {place}"):
+    subject = f"Raster Vision config {type(config).__name__}"
+    _check(config, subject)
+    with user_code(f"updating {subject}"):
         config.update()
-    with user_code(f"validating {place}"):
+    with user_code(f"validating {subject}"):
         config.recursive_validate_config()
-    with user_code(f"saving {place}"):
+    with user_code(f"saving {subject}"):
         values = json.loads(_to_json(config))
     values |= {"rv_config": None, "plugin_versions": _plugin_versions(values)}
     return _document(values, source if source and _defines_class(source, values) else None)
 
 
-def _check(config: Any, place: str) -> None:
+def _check(config: Any, subject: str) -> None:
     if not isinstance(config, PipelineConfig):
-        raise BadConfig(place, "is not a PipelineConfig, so it has no pipeline to run")
+        raise BadConfig(subject, "is not a PipelineConfig, so it has no pipeline to run")
     if registry.configs.get(config.type_hint) is not type(config):
         decorator = f"@register_config('{type(config).__name__.lower()}')"
         raise BadConfig(
-            place, f"is not registered, so it cannot be saved; decorate it with {decorator}"
+            subject, f"is not registered, so it cannot be saved; decorate it with {decorator}"
         )
     if not config.root_uri:
-        raise BadConfig(place, "has no `root_uri`, below which it is saved; set one")
+        raise BadConfig(subject, "has no `root_uri`, below which it is saved; set one")
 
 
 def wrap(values: dict[str, Any]) -> dict[str, Any]:
@@ -183,8 +183,8 @@ def check_uris(configs: Sequence[tuple[str, Any]]) -> None:
         uri = str(config.get_config_uri())
         location = os.path.realpath(uri) if is_local(uri) else uri
         if location in names:
-            place = f"two Raster Vision configs ({names[location]}, {name})"
-            raise BadConfig(place, f"are both saved at {uri}; give each its own `root_uri`")
+            subject = f"two Raster Vision configs ({names[location]}, {name})"
+            raise BadConfig(subject, f"are both saved at {uri}; give each its own `root_uri`")
         names[location] = name
 
 
