@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import attrs
-import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -96,24 +95,24 @@ def read_command_line() -> list[Verb]:
 
     This is all that knows how the command line is made.
     """
-    from rvrun.cli.app import app
+    from rvrun.cli.app import VERBS, command
 
-    group: Any = typer.main.get_command(app)
+    group: Any = command()
+    sections = {verb: section for section, verbs in VERBS.items() for verb in verbs}
     context = group.make_context("rvrun", [], resilient_parsing=True)
-    verbs = [_read_verb("rvrun", group, context)]
+    verbs = [_read_verb("rvrun", group, context, "")]
     for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        own = command.make_context(name, [], parent=context, resilient_parsing=True)
-        verbs.append(_read_verb(name, command, own))
+        verb = group.get_command(context, name)
+        own = verb.make_context(name, [], parent=context, resilient_parsing=True)
+        verbs.append(_read_verb(name, verb, own, sections[name]))
     return verbs
 
 
-def _read_verb(name: str, command: Any, context: Any) -> Verb:
+def _read_verb(name: str, command: Any, context: Any, panel: str) -> Verb:
     parameters = (parameter.get_help_record(context) for parameter in command.get_params(context))
-    panel = getattr(command, "rich_help_panel", None)
     return Verb(
         name=name,
-        panel=panel if isinstance(panel, str) else "",
+        panel=panel,
         help=command.help or "",
         usage=command.get_usage(context).removeprefix("Usage: "),
         parameters=tuple(_clean(*record) for record in parameters if record is not None),
@@ -176,15 +175,12 @@ def read_settings() -> list[Section]:
 
     This is all that knows how settings are declared.
     """
-    from rvrun.settings.schema import Settings, fields_of, variable
+    from rvrun.settings.schema import AwsSettings, Settings, fields_of, runner_sections, variable
 
-    classes = {"": Settings}
-    for field in attrs.fields(attrs.resolve_types(Settings)):
-        if attrs.has(field.type):
-            classes[field.name] = field.type
+    classes = {"": Settings, "aws": AwsSettings, **runner_sections()}
     sections = []
     for name, cls in classes.items():
-        own = [field for field in fields_of(cls) if "." not in field.key]
+        own = [f for f in fields_of(cls) if "." not in f.key and f.key != "runners"]
         prefix = f"{name}." if name else ""
         settings = tuple(_read_setting(field, cls, variable(prefix + field.key)) for field in own)
         sections.append(Section(name=name, help=_explain(cls), settings=settings))

@@ -15,7 +15,14 @@ from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage
 from rvrun.pipelines.config_keys import changed_keys, look_up, narrow
 from rvrun.rundir import records
 from rvrun.rundir.files import config_version
-from rvrun.rundir.freshness import CONFIG_CHANGED, StageStatus, Statuses, need_time, why_stale
+from rvrun.rundir.freshness import (
+    CONFIG_CHANGED,
+    NOT_DONE,
+    StageStatus,
+    Statuses,
+    need_time,
+    why_stale,
+)
 
 #: The old and the new value of each changed config key.
 Changes = Mapping[str, tuple[Any, Any]]
@@ -85,6 +92,10 @@ def explain(
     index = _representative(status) if split_ind is None else split_ind
     is_stale = index in status.stale
     reason = why_stale(stage, index, status.done[index], by_command) if is_stale else ""
+    needs = _needed(status, index, by_command)
+    if reason not in ("", NOT_DONE, CONFIG_CHANGED):
+        # Names the split of an aligned need, which is not the same for all targets of a stage.
+        reason = f"after {next(n.name for n in needs if n.newer).partition('/')[2]}"
     is_whole_stage = split_ind is None and stage.num_splits is not None
     attempts, exit_code = (None, None) if is_whole_stage else _attempts(run_dir, status, index)
     return Explanation(
@@ -93,7 +104,7 @@ def explain(
         stale=len(status.stale) if split_ind is None else int(is_stale),
         total=stage.num_targets if split_ind is None else 1,
         when=status.done[index],
-        needs=_needed(status, index, by_command),
+        needs=needs,
         waiting=_dependents(pipeline, stage.command),
         config_keys=stage.config_keys,
         config_time=status.config,

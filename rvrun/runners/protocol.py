@@ -30,7 +30,7 @@ class Runner(Protocol):
 
     @property
     def TITLE(self) -> str:  # noqa: N802 - a constant of the module
-        """What the runner is called in a sentence: `AWS Batch`."""
+        """What the runner is called in a sentence."""
 
     @property
     def SETTINGS(self) -> type[attrs.AttrsInstance] | None:  # noqa: N802

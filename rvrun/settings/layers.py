@@ -133,4 +133,5 @@ def _value(settings: Settings, key: str) -> Any:
     section, _, name = key.rpartition(".")
     if not section:
         return getattr(settings, name)
-    return getattr(settings.runners.get(section) or getattr(settings, section), name)
+    cls = runner_sections().get(section)
+    return getattr(settings.of(cls) if cls else getattr(settings, section), name)

@@ -11,6 +11,7 @@ import click
 import pytest
 import rich.console
 
+import rvrun
 from rvrun.cli.app import VERBS, command, main
 from rvrun.cli.tables import Column, format_table, make_table
 from tests.conftest import Project
@@ -51,7 +52,7 @@ def help_of(verb: click.Command) -> str:
 
 def test_the_version(project: Project) -> None:
     """`--version` prints it, and works without a verb."""
-    assert project.rvrun("--version").stdout == "rvrun 0.1.0\n"
+    assert project.rvrun("--version").stdout == f"rvrun {rvrun.__version__}\n"
 
 
 def test_the_help_lists_all_verbs(project: Project) -> None:
@@ -119,7 +120,7 @@ def test_a_plan_that_is_only_shown_loads_little(tiny: Project) -> None:
 def test_a_plan_is_rendered_where_that_is_asked_for(tiny: Project) -> None:
     """`--templates` and `--runner` are about what is rendered, so their errors are found."""
     done = tiny.rvrun("plan", "tiny.py", "--templates", "nowhere", code=2)
-    assert done.stderr == "rvrun: template nowhere: there is no such folder\n"
+    assert done.stderr == "rvrun: template nowhere: the folder does not exist\n"
     done = tiny.rvrun("plan", "tiny.py", "--runner", "batch", code=2)
     assert done.stderr.startswith("rvrun: ")
 

@@ -35,6 +35,9 @@ def machine(**values: object) -> MachineSettings:
 def expected_settings(templates: str | None = None, **values: object) -> Settings:
     """All settings, with these values of `[local]`."""
     sections = {"local": machine(**values), "batch": BatchSettings()}
+    if templates is None and not values:
+        # Where nothing is set, no runner is loaded for its section.
+        return Settings()
     return Settings(templates=templates, runners={**sections, "sagemaker": SagemakerSettings()})
 
 

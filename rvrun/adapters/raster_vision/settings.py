@@ -1,8 +1,8 @@
 """Read Raster Vision's settings, the weakest layer below rvrun's own, if it is installed.
 
-    BATCH_CPU_JOB_QUEUE, SAGEMAKER_ROLE … in the environment
-    [BATCH] and [SAGEMAKER] of one INI file: that of RV_CONFIG, else of RV_PROFILE or --profile in
-    RV_CONFIG_DIR or ~/.rastervision, else the file .rastervision of the current folder
+    SECTION_KEY in the environment
+    [SECTION] of one INI file: that of RV_CONFIG, else of RV_PROFILE or --profile in RV_CONFIG_DIR
+    or ~/.rastervision, else the file .rastervision of the current folder
 
 They are found by Raster Vision's rules, without importing it.
 """
@@ -59,8 +59,8 @@ def layers(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield each origin of settings and its strings by rvrun's keys, the weakest origin first.
 
-    - `keys`: rvrun's keys of the settings that both have, by Raster Vision's variables:
-      `BATCH_ATTEMPTS` is `batch.attempts`.
+    - `keys`: rvrun's keys (`section.key`) of the settings that both have, by Raster Vision's
+      variables (`SECTION_KEY`).
 
     Raises `BadFile`.
     """
