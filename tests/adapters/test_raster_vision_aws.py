@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rvrun import split_ranges as indices
-from rvrun.runners.batch.boot import BOOT, booted
+from rvrun.runners.batch.boot import BOOT, prepend_boot
 from rvrun.runners.batch.runner import risks
 from rvrun.runners.batch.specs import retry_strategy
 from tests.adapters.test_raster_vision import CHIPS, CONFIG, CONFIGS, PLUGINS, TORCH, in_order
@@ -285,14 +285,14 @@ def test_both_ways_of_writing_are_met() -> None:
 )
 def test_what_needs_no_wrapper_gets_none(words: list[str]) -> None:
     """rvrun's own worker also behind a user's program; a join; what is told its split already."""
-    assert booted(words) == words
+    assert prepend_boot(words) == words
 
 
 def test_a_users_program_may_stand_before_the_worker() -> None:
     """As a template has put it there."""
     words = ["/entry.sh", *WORKER, "run_command", URI, "chip", "--num-splits", "3"]
-    assert booted(words) == ["python", "-c", BOOT, *words]
-    assert booted(booted(words)) == booted(words)
+    assert prepend_boot(words) == ["python", "-c", BOOT, *words]
+    assert prepend_boot(prepend_boot(words)) == prepend_boot(words)
 
 
 # What settings and pipelines say of jobs.
