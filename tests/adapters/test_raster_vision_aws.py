@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rvrun import split_ranges
-from rvrun.runners.batch.boot import BOOT, booted
+from rvrun.runners.batch.boot import BOOT, prepend_boot
 from rvrun.runners.batch.risks import risks
 from rvrun.runners.batch.specs import retry_strategy
 from tests.adapters.test_raster_vision import CHIPS, CONFIG, CONFIGS, PLUGINS, TORCH, in_order
@@ -288,14 +288,14 @@ def test_both_formats_of_splits_are_covered() -> None:
 )
 def test_other_commands_get_no_wrapper(words: list[str]) -> None:
     """rvrun's worker, also behind a user's program; a join; a command that has its split."""
-    assert booted(words) == words
+    assert prepend_boot(words) == words
 
 
 def test_a_users_program_may_precede_the_worker() -> None:
     """A user's template may put it there; the wrapper comes first, and only once."""
     words = ["/entry.sh", *WORKER, "run_command", URI, "chip", "--num-splits", "3"]
-    assert booted(words) == ["python", "-c", BOOT, *words]
-    assert booted(booted(words)) == booted(words)
+    assert prepend_boot(words) == ["python", "-c", BOOT, *words]
+    assert prepend_boot(prepend_boot(words)) == prepend_boot(words)
 
 
 # What settings and pipelines specify for jobs.

@@ -99,7 +99,7 @@ Execute = Callable[[Attempt], Outcome | int]
 
 
 def run_process(attempt: Attempt, *, grace: float = 5.0) -> Outcome:
-    """Run the command in an empty folder and its own session; nothing outlives the command."""
+    """Run the command in an empty folder and its own session; kill what it leaves behind."""
     work = attempt.folder / "work"
     work.mkdir(parents=True)
     (attempt.folder / "tmp").mkdir()

@@ -315,7 +315,7 @@ class Scheduler:
 
 
 def _wait_for(unit: Unit, needed: Unit) -> None:
-    """Add a dependency of a child on `needed`: a child, or an array without children."""
+    """Add a dependency on `needed`: a child, or the head of an array without children."""
     if not needed.announced:
         unit.open += 1
     elif needed.status == FAILED:

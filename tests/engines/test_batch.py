@@ -1,4 +1,4 @@
-"""The engine is held to what AWS Batch documents, by boto3 over HTTP."""
+"""The engine follows AWS Batch's documentation, as seen by boto3 over HTTP."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REASON = "no longer wanted"
 
 
 class Region:
-    """An engine with two queues and a definition, and short ways to use it."""
+    """An engine with two queues and a definition, and shortcuts."""
 
     def __init__(self, engine: BatchEngine) -> None:
         self.engine = engine
@@ -37,7 +37,7 @@ class Region:
         self.logs = engine.client("logs")
 
     def submit(self, name: str, *needs: str, size: int | None = None, **more: Any) -> str:
-        """Submit a job; a need is an id, or `=id` for N_TO_N. Its id."""
+        """Submit a job and return its id; a need is an id, or `=id` for N_TO_N."""
         request = {"jobName": name, "jobQueue": "cpu", "jobDefinition": "work", **more}
         if size is not None:
             request["arrayProperties"] = {"size": size}
@@ -63,13 +63,13 @@ class Region:
     def children(self, job_id: str) -> list[str]:
         """The children's states, by index."""
         size = self.describe(job_id)[0]["arrayProperties"]["size"]
-        return [each["status"] for each in self.describe(*(f"{job_id}:{i}" for i in range(size)))]
+        return [child["status"] for child in self.describe(*(f"{job_id}:{i}" for i in range(size)))]
 
     def names(self, **request: Any) -> list[str]:
-        return [each["jobName"] for each in self.batch.list_jobs(**request)["jobSummaryList"]]
+        return [job["jobName"] for job in self.batch.list_jobs(**request)["jobSummaryList"]]
 
     def lines(self, job_id: str) -> list[str]:
-        """What the last attempt printed."""
+        """The lines that the last attempt printed."""
         stream = self.describe(job_id)[0]["container"]["logStreamName"]
         events = self.events(stream, startFromHead=True)["events"]
         return [event["message"] for event in events]
@@ -110,7 +110,7 @@ def frozen(start: Start) -> Region:
 
 
 def error(call: Callable[..., object], *args: Any, **kwargs: Any) -> tuple[int, str, str]:
-    """HTTP status, code and message of the refusal."""
+    """The HTTP status, code and message of the error that a call raises."""
     with pytest.raises(botocore.exceptions.ClientError) as caught:
         call(*args, **kwargs)
     response = caught.value.response
@@ -119,7 +119,7 @@ def error(call: Callable[..., object], *args: Any, **kwargs: Any) -> tuple[int, 
 
 
 def wait_until_dead(pid: int) -> None:
-    """Until the process is gone, or an orphan that init has not yet reaped."""
+    """Wait until the process is gone, or a zombie that init has not reaped yet."""
     while psutil.pid_exists(pid):
         with contextlib.suppress(psutil.NoSuchProcess):
             if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
@@ -193,11 +193,11 @@ def wait_until_dead(pid: int) -> None:
     ],
 )
 def test_refusals(frozen: Region, change: Json, message: str) -> None:
-    """What the service refuses at once is a ClientException, and no job."""
+    """What the service refuses at once raises a ClientException and creates no job."""
     request = {"jobName": "a", "jobQueue": "cpu", "jobDefinition": "work", **change}
-    status, code, said = error(frozen.batch.submit_job, **request)
+    status, code, text = error(frozen.batch.submit_job, **request)
     assert (status, code) == (400, "ClientException")
-    assert message in said
+    assert message in text
     assert frozen.engine.submitted == []
 
 
@@ -216,7 +216,7 @@ def test_refusals(frozen: Region, change: Json, message: str) -> None:
         {"jobQueue": "fair", "shareIdentifier": "team*", "schedulingPriorityOverride": 9999},
     ],
 )
-def test_what_is_within_limits_is_taken(frozen: Region, change: Json) -> None:
+def test_what_is_within_limits_is_accepted(frozen: Region, change: Json) -> None:
     """Each limit itself is allowed; queues and definitions have names and ARNs."""
     request = {"jobName": "a", "jobQueue": "cpu", "jobDefinition": "work", **change}
     frozen.batch.submit_job(**request)
@@ -234,13 +234,13 @@ def test_gpus_are_not_on_fargate(frozen: Region) -> None:
     """A GPU is refused where the definition is for Fargate."""
     frozen.engine.add_definition("serverless", fargate=True)
     gpu = {"resourceRequirements": [{"type": "GPU", "value": "1"}]}
-    said = error(frozen.submit, "a", jobDefinition="serverless", containerOverrides=gpu)
-    assert "not supported on Fargate" in said[2]
+    _, _, text = error(frozen.submit, "a", jobDefinition="serverless", containerOverrides=gpu)
+    assert "not supported on Fargate" in text
     frozen.submit("a", containerOverrides=gpu)
 
 
-def test_a_disabled_queue_takes_nothing(frozen: Region) -> None:
-    """And an inactive definition is none."""
+def test_a_disabled_queue_accepts_nothing(frozen: Region) -> None:
+    """An inactive definition counts as missing."""
     frozen.engine.add_queue("off", state="DISABLED")
     frozen.batch.deregister_job_definition(jobDefinition="work:1")
     assert "not found" in error(frozen.submit, "a")[2]
@@ -255,7 +255,7 @@ def overrides(length: int) -> Json:
 
 
 def test_overlong_overrides_fail_later(region: Region) -> None:
-    """8,192 characters run; one more is accepted, and fails without an attempt."""
+    """A job with 8,192 characters runs; with 8,193 it is accepted but fails without an attempt."""
     good = region.submit("good", containerOverrides=overrides(8192))
     bad = region.submit("bad", containerOverrides=overrides(8193), retryStrategy={"attempts": 3})
     array = region.submit("array", size=2, containerOverrides=overrides(8193))
@@ -287,19 +287,19 @@ def test_a_job_goes_through_its_states(frozen: Region) -> None:
 
 
 def test_a_job_waits_for_a_whole_array(region: Region) -> None:
-    """It starts after the last child, and the array's head never runs."""
+    """It starts after the last child; the array's head never runs."""
     array = region.run("array", "sleep 0.0$AWS_BATCH_JOB_ARRAY_INDEX", size=4)
     after = region.submit("after", array)
     region.engine.wait()
     (job,) = region.describe(after)
-    ends = [each["stoppedAt"] for each in region.describe(*(f"{array}:{i}" for i in range(4)))]
+    ends = [child["stoppedAt"] for child in region.describe(*(f"{array}:{i}" for i in range(4)))]
     assert job["startedAt"] >= max(ends)
     states = {status for job_id, status in region.engine.scheduler.transitions if job_id == array}
     assert {"SUBMITTED", "PENDING", "SUCCEEDED"} == states
 
 
-def test_an_array_has_no_children_before_its_turn(frozen: Region) -> None:
-    """Children are spawned when what the array waits for as a whole is done."""
+def test_an_array_has_no_children_at_first(frozen: Region) -> None:
+    """Children are created when the jobs that the array waits for as a whole are done."""
     first = frozen.submit("first")
     array = frozen.submit("array", first, size=3)
     (job,) = frozen.describe(array)
@@ -312,7 +312,7 @@ def test_an_array_has_no_children_before_its_turn(frozen: Region) -> None:
 
 
 def test_a_failed_need_fails_what_waits_for_it(region: Region) -> None:
-    """Plain jobs and arrays fail, and what waits for those; nothing of them runs."""
+    """Plain jobs and arrays that wait for it fail without running, and so do their dependents."""
     first = region.run("first", "exit 3")
     array = region.submit("array", first, size=2)
     aligned = region.submit("aligned", f"={array}", size=2)
@@ -321,8 +321,8 @@ def test_a_failed_need_fails_what_waits_for_it(region: Region) -> None:
     (job,) = region.describe(first)
     assert (job["status"], job["container"]["exitCode"]) == ("FAILED", 3)
     assert [
-        (each["status"], each["statusReason"], each["attempts"])
-        for each in region.describe(array, last)
+        (job["status"], job["statusReason"], job["attempts"])
+        for job in region.describe(array, last)
     ] == [("FAILED", "Dependent Job failed", [])] * 2
     assert region.children(aligned) == ["FAILED", "FAILED"]
     late = region.submit("late", first)
@@ -368,7 +368,7 @@ def test_an_aligned_child_runs_before_its_array_is_done(start: Start) -> None:
 
 
 def test_sequential_children_run_one_after_the_other(start: Start) -> None:
-    """By index; after a failure the rest fails, however long the array is."""
+    """They run by index; after a failure the others fail, however long the array is."""
     ran: list[int | None] = []
 
     def execute(attempt: Attempt) -> int:
@@ -386,7 +386,7 @@ def test_sequential_children_run_one_after_the_other(start: Start) -> None:
 
 
 def test_twenty_thousand_children(start: Start) -> None:
-    """Two aligned arrays of the greatest size, every child once."""
+    """Each child of two aligned arrays of maximum size runs once."""
     ran: list[tuple[str, int | None]] = []
 
     def execute(attempt: Attempt) -> int:
@@ -427,32 +427,32 @@ def test_twenty_thousand_children(start: Start) -> None:
     ],
 )
 def test_conditions_of_a_retry(conditions: list[Json], again: bool) -> None:
-    """The first entry all of whose patterns match decides; where none matches it is retried."""
+    """The first entry whose patterns all match decides; without a match the job is retried."""
     retry = Retry(2, tuple(conditions))
     assert again == retry.again(1, Outcome(3))
     assert not retry.again(2, Outcome(3))
 
 
 def test_attempts(region: Region) -> None:
-    """A failed attempt is followed by another, which knows its number and has a log of its own."""
-    script = "echo try $AWS_BATCH_JOB_ATTEMPT; exit $((3 - AWS_BATCH_JOB_ATTEMPT))"
+    """A failed attempt is followed by another, which has its number and its own log."""
+    script = "echo attempt $AWS_BATCH_JOB_ATTEMPT; exit $((3 - AWS_BATCH_JOB_ATTEMPT))"
     job_id = region.run("job", script, retryStrategy={"attempts": 5})
     region.engine.wait()
     (job,) = region.describe(job_id)
-    tries = job["attempts"]
+    attempts = job["attempts"]
     assert (
         job["status"],
-        [each["container"]["exitCode"] for each in tries],
+        [attempt["container"]["exitCode"] for attempt in attempts],
     ) == ("SUCCEEDED", [2, 1, 0])
-    streams = [each["container"]["logStreamName"] for each in tries]
+    streams = [attempt["container"]["logStreamName"] for attempt in attempts]
     assert [
         [event["message"] for event in region.events(stream)["events"]] for stream in streams
-    ] == [["try 1"], ["try 2"], ["try 3"]]
+    ] == [["attempt 1"], ["attempt 2"], ["attempt 3"]]
     assert streams[-1] == job["container"]["logStreamName"]
 
 
 def test_a_definition_has_defaults(region: Region) -> None:
-    """Its command, environment, attempts and parameters hold unless the request has its own."""
+    """Its command, environment, attempts and parameters apply unless the request has its own."""
     region.engine.add_definition(
         "more",
         command=["sh", "-c", 'echo "$A $B $0"; exit 1', "Ref::word"],
@@ -483,7 +483,7 @@ SPOT = {
 
 
 def test_a_reclaimed_host(region: Region) -> None:
-    """Its job dies without an exit code, and is retried where that is asked for; no failure is."""
+    """Its job ends without an exit code; a strategy can retry it but not a failed command."""
     script = "test $AWS_BATCH_JOB_ATTEMPT = 1 && exec sleep 60; exit 7"
     job_id = region.run("job", script, retryStrategy=SPOT)
     region.engine.wait_until_running(job_id)
@@ -498,7 +498,7 @@ def test_a_reclaimed_host(region: Region) -> None:
 
 
 def test_a_command_that_cannot_start(region: Region) -> None:
-    """It has no exit code, no log, and a reason that names it."""
+    """It has no exit code and no log, and its reason names the command."""
     job_id = region.submit("job", containerOverrides={"command": ["no-such-command"]})
     region.engine.wait()
     (job,) = region.describe(job_id)
@@ -510,7 +510,7 @@ def test_a_command_that_cannot_start(region: Region) -> None:
 
 
 def test_a_timeout_is_not_retried(start: Start) -> None:
-    """Each attempt has its time; when it is over the job fails for good."""
+    """Each attempt may take that long; when it takes longer, the job fails permanently."""
     region = start(second=0.001)
     timeout = {"attemptDurationSeconds": 60}
     job_id = region.run("job", "exec sleep 60", timeout=timeout, retryStrategy={"attempts": 3})
@@ -527,41 +527,41 @@ def test_a_timeout_is_not_retried(start: Start) -> None:
 
 
 def test_the_environment_of_a_job(region: Region, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batch's variables, the request's, credentials and endpoints; nothing of the engine's own."""
+    """It has variables of Batch, of the request, and for AWS; none of the engine's process."""
     monkeypatch.setenv("RVRUN_SECRET", "x")
-    said = [{"name": "A", "value": "b c"}, {"name": "AWS_BATCH_JOB_ID", "value": "forged"}]
-    command = {"command": ["env"], "environment": said}
+    variables = [{"name": "A", "value": "b c"}, {"name": "AWS_BATCH_JOB_ID", "value": "forged"}]
+    command = {"command": ["env"], "environment": variables}
     plain = region.submit("plain", containerOverrides=command)
     array = region.submit("array", size=2, containerOverrides=command)
     region.engine.wait()
-    seen = dict(line.split("=", 1) for line in region.lines(plain))
-    assert "AWS_BATCH_JOB_ARRAY_INDEX" not in seen
-    assert "RVRUN_SECRET" not in seen
+    printed = dict(line.split("=", 1) for line in region.lines(plain))
+    assert "AWS_BATCH_JOB_ARRAY_INDEX" not in printed
+    assert "RVRUN_SECRET" not in printed
     assert (plain, "1", "cpu", "b c", region.engine.url) == (
-        seen["AWS_BATCH_JOB_ID"],
-        seen["AWS_BATCH_JOB_ATTEMPT"],
-        seen["AWS_BATCH_JQ_NAME"],
-        seen["A"],
-        seen["AWS_ENDPOINT_URL_BATCH"],
+        printed["AWS_BATCH_JOB_ID"],
+        printed["AWS_BATCH_JOB_ATTEMPT"],
+        printed["AWS_BATCH_JQ_NAME"],
+        printed["A"],
+        printed["AWS_ENDPOINT_URL_BATCH"],
     )
-    seen = dict(line.split("=", 1) for line in region.lines(f"{array}:1"))
+    printed = dict(line.split("=", 1) for line in region.lines(f"{array}:1"))
     assert (f"{array}:1", "1", "2") == (
-        seen["AWS_BATCH_JOB_ID"],
-        seen["AWS_BATCH_JOB_ARRAY_INDEX"],
-        seen["AWS_BATCH_JOB_ARRAY_SIZE"],
+        printed["AWS_BATCH_JOB_ID"],
+        printed["AWS_BATCH_JOB_ARRAY_INDEX"],
+        printed["AWS_BATCH_JOB_ARRAY_SIZE"],
     )
 
 
 def test_a_job_has_an_empty_folder_of_its_own(region: Region) -> None:
-    """Which is gone when the job is."""
+    """The folder is deleted when the job has ended."""
     job_id = region.run("job", "ls -A; pwd")
     region.engine.wait()
     (folder,) = region.lines(job_id)
     assert not os.path.exists(folder)
 
 
-def test_no_more_jobs_run_than_there_are_slots(start: Start) -> None:
-    """Slots bound what runs at once."""
+def test_slots_limit_running_jobs(start: Start) -> None:
+    """No more jobs run at once than there are slots."""
     now, most = 0, 0
     lock = threading.Lock()
 
@@ -582,7 +582,7 @@ def test_no_more_jobs_run_than_there_are_slots(start: Start) -> None:
 
 
 def test_what_a_job_leaves_behind_is_killed(region: Region, tmp_path: pathlib.Path) -> None:
-    """As a container's processes are when its first one ends."""
+    """A container's processes are killed when its first one ends."""
     job_id = region.run("job", f"sleep 60 & echo $! >{tmp_path}/pid")
     region.engine.wait()
     assert region.status(job_id) == "SUCCEEDED"
@@ -593,7 +593,7 @@ def test_what_a_job_leaves_behind_is_killed(region: Region, tmp_path: pathlib.Pa
 
 
 def test_terminate(region: Region) -> None:
-    """SIGTERM to the whole group; the job fails with the reason given, and is not retried."""
+    """The whole process group gets SIGTERM; the job fails with that reason and is not retried."""
     script = "trap 'echo ended; exit 0' TERM; echo ready; sleep 60 & wait"
     job_id = region.run("job", script, retryStrategy={"attempts": 3})
     after = region.submit("after", job_id)
@@ -615,7 +615,7 @@ def test_terminate(region: Region) -> None:
 
 
 def test_terminate_kills_in_the_end(start: Start) -> None:
-    """What does not heed SIGTERM is killed."""
+    """A process that ignores SIGTERM is killed."""
     region = start(grace=0.05)
     job_id = region.run("job", "trap '' TERM; echo ready; while :; do sleep 0.1; done")
     while not any(region.engine.logs.streams.values()):
@@ -626,7 +626,7 @@ def test_terminate_kills_in_the_end(start: Start) -> None:
 
 
 def test_terminate_an_array(start: Start) -> None:
-    """Children that run end, the others never start; the head takes the reason."""
+    """Running children end, others never start; the head has the reason."""
     region = start(execute=Attempt.wait_until_stopped)
     array = region.submit("array", size=5)
     region.engine.wait_for(lambda: region.engine.jobs[array].counts["RUNNING"] == 2)
@@ -635,12 +635,12 @@ def test_terminate_an_array(start: Start) -> None:
     (head,) = region.describe(array)
     assert (head["status"], head["statusReason"]) == ("FAILED", REASON)
     assert [
-        len(each["attempts"]) for each in region.describe(*(f"{array}:{i}" for i in range(5)))
+        len(child["attempts"]) for child in region.describe(*(f"{array}:{i}" for i in range(5)))
     ] == [1, 1, 0, 0, 0]
 
 
 def test_terminate_one_child(start: Start) -> None:
-    """Its siblings go on."""
+    """The other children continue."""
     region = start(execute=Attempt.wait_until_stopped)
     array = region.submit("array", size=2)
     region.engine.wait_for(lambda: region.engine.jobs[array].counts["RUNNING"] == 2)
@@ -651,7 +651,7 @@ def test_terminate_one_child(start: Start) -> None:
 
 
 def test_a_cancelled_pending_job_waits_for_its_needs(frozen: Region) -> None:
-    """A job that is RUNNABLE fails at once, a PENDING one when its dependencies have ended."""
+    """A cancelled RUNNABLE job fails at once, a PENDING one when its dependencies have ended."""
     first = frozen.submit("first")
     second = frozen.submit("second", first)
     frozen.batch.cancel_job(jobId=second, reason=REASON)
@@ -663,7 +663,7 @@ def test_a_cancelled_pending_job_waits_for_its_needs(frozen: Region) -> None:
     ] * 2
 
 
-def test_cancel_leaves_what_runs(start: Start) -> None:
+def test_cancel_does_not_affect_running_jobs(start: Start) -> None:
     """CancelJob succeeds and does nothing to a running job."""
     region = start(execute=Attempt.wait_until_stopped)
     job_id = region.submit("job")
@@ -673,8 +673,8 @@ def test_cancel_leaves_what_runs(start: Start) -> None:
     assert (job["status"], "isCancelled" in job) == ("RUNNING", False)
 
 
-def test_ending_what_has_ended_does_nothing(region: Region) -> None:
-    """And what is unknown, or forgotten, is refused."""
+def test_terminating_a_job_that_has_ended(region: Region) -> None:
+    """Nothing happens; terminating an unknown or forgotten job is refused."""
     job_id = region.submit("job")
     region.engine.wait()
     region.batch.terminate_job(jobId=job_id, reason=REASON)
@@ -685,10 +685,10 @@ def test_ending_what_has_ended_does_nothing(region: Region) -> None:
     assert "does not exist" in error(region.submit, "next", job_id)[2]
 
 
-# Looking.
+# Describing and listing.
 
 
-def test_describe_is_for_a_hundred(frozen: Region) -> None:
+def test_describe_accepts_a_hundred_ids(frozen: Region) -> None:
     """101 ids are refused; unknown ones are left out."""
     job_id = frozen.submit("job", tags={"run": "r1"})
     (job,) = frozen.describe(job_id, *["no"] * 99)
@@ -696,8 +696,8 @@ def test_describe_is_for_a_hundred(frozen: Region) -> None:
     assert "at most 100" in error(frozen.describe, *["no"] * 101)[2]
 
 
-def test_list_is_of_running_jobs(start: Start) -> None:
-    """Unless a state is asked for."""
+def test_list_returns_running_jobs(start: Start) -> None:
+    """That is the default; a request may name another state."""
     region = start(execute=Attempt.wait_until_stopped, slots=1)
     region.engine.wait_until_running(region.submit("one"))
     array = region.submit("two", size=2)
@@ -709,7 +709,7 @@ def test_list_is_of_running_jobs(start: Start) -> None:
 
 
 def test_list_by_name(frozen: Region) -> None:
-    """The filter ignores case and states, takes a trailing asterisk, and finds no children."""
+    """The filter ignores case and states, supports a trailing asterisk, and finds no children."""
     for name in ("run-chip", "RUN-train", "other", "run"):
         frozen.submit(name, size=2)
     frozen.submit("run-other-queue", jobQueue="fair", shareIdentifier="s")
@@ -726,7 +726,7 @@ def test_list_by_name(frozen: Region) -> None:
 
 
 def test_list_in_pages(frozen: Region) -> None:
-    """At most 100 a page with a filter, newest first, and the token leads to the rest."""
+    """With a filter a page has at most 100 jobs, the newest first, and a token for the next."""
     for number in range(102):
         frozen.submit(f"job-{number}")
     pages = frozen.batch.get_paginator("list_jobs").paginate(
@@ -739,7 +739,7 @@ def test_list_in_pages(frozen: Region) -> None:
 
 
 def test_a_list_may_lag(start: Start) -> None:
-    """A job that was just submitted can be missing."""
+    """A job that was just submitted may be missing."""
     region = start(list_lag=3600.0)
     region.engine.freeze("cpu")
     region.submit("job")
@@ -747,7 +747,7 @@ def test_a_list_may_lag(start: Start) -> None:
 
 
 def test_why_a_queue_is_stuck(frozen: Region) -> None:
-    """The reason stands at the job whose turn it is, not at those behind it."""
+    """The job at the head of the queue has the reason, those behind it have none."""
     reason = "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - Service cannot fulfill the capacity"
     first, second = frozen.submit("first", size=2), frozen.submit("second")
     frozen.engine.freeze("cpu", reason)
@@ -760,7 +760,7 @@ def test_why_a_queue_is_stuck(frozen: Region) -> None:
 
 
 def test_queues_and_definitions(frozen: Region) -> None:
-    """They are created and described by name."""
+    """Both are created and described by name."""
     arn = frozen.batch.create_job_queue(
         jobQueueName="new",
         priority=7,
@@ -777,8 +777,8 @@ def test_queues_and_definitions(frozen: Region) -> None:
         jobDefinitionName="work", type="container", containerProperties={"image": "x"}
     )
     assert made["revision"] == 2
-    found = frozen.batch.describe_job_definitions(jobDefinitionName="work", status="ACTIVE")
-    assert [each["revision"] for each in found["jobDefinitions"]] == [1, 2]
+    answer = frozen.batch.describe_job_definitions(jobDefinitionName="work", status="ACTIVE")
+    assert [definition["revision"] for definition in answer["jobDefinitions"]] == [1, 2]
     assert frozen.batch.describe_job_queues(jobQueues=["no"])["jobQueues"] == []
 
 
@@ -786,15 +786,15 @@ def test_tags(frozen: Region) -> None:
     """A job's tags are read and added to by its ARN."""
     (job,) = frozen.describe(frozen.submit("job", tags={"a": "1"}))
     frozen.batch.tag_resource(resourceArn=job["jobArn"], tags={"b": "2"})
-    said = frozen.batch.list_tags_for_resource(resourceArn=job["jobArn"])
-    assert said["tags"] == {"a": "1", "b": "2"}
+    answer = frozen.batch.list_tags_for_resource(resourceArn=job["jobArn"])
+    assert answer["tags"] == {"a": "1", "b": "2"}
 
 
 # Logs.
 
 
 def test_reading_a_log_forward(start: Start) -> None:
-    """Page by page; at the end the token that was passed comes back."""
+    """It is read page by page; at the end the token that was passed is returned."""
     region = start(execute=lambda attempt: [attempt.write(f"line {i}") for i in range(5)] and 0)
     job_id = region.submit("job")
     region.engine.wait()
@@ -826,15 +826,15 @@ def test_a_log_may_have_empty_pages(start: Start) -> None:
     assert [event["message"] for event in second["events"]] == ["line"]
 
 
-def test_a_log_that_is_not_there(region: Region) -> None:
-    """Neither group nor stream is made up."""
+def test_a_missing_log(region: Region) -> None:
+    """An unknown group or stream is an error."""
     assert error(region.events, "no")[1] == "ResourceNotFoundException"
-    said = error(region.logs.get_log_events, logGroupName="no", logStreamName="no")
-    assert said[1] == "ResourceNotFoundException"
+    _, code, _ = error(region.logs.get_log_events, logGroupName="no", logStreamName="no")
+    assert code == "ResourceNotFoundException"
 
 
 def test_a_log_grows_while_the_job_runs(region: Region) -> None:
-    """Lines are there before the end; stdout and stderr are one stream."""
+    """Lines can be read before the job ends; stdout and stderr are one stream."""
     job_id = region.run("job", "echo out; echo err >&2; exec sleep 60")
     while sum(map(len, region.engine.logs.streams.values())) < 2:
         time.sleep(0.01)
@@ -847,7 +847,7 @@ def test_a_log_grows_while_the_job_runs(region: Region) -> None:
 
 
 def at(number: int, fault: faults.Fault) -> faults.Hook:
-    """That fault at the given SubmitJob call."""
+    """That fault at the SubmitJob call of that number."""
     return lambda operation, request, n: fault if (operation, n) == ("SubmitJob", number) else None
 
 
@@ -863,7 +863,7 @@ def at(number: int, fault: faults.Fault) -> faults.Hook:
 def test_error_answers(
     start: Start, fault: faults.Fault, accepted: int, expected: tuple[int, str]
 ) -> None:
-    """The call fails; whether a job is there is another question."""
+    """The call fails, whether or not it has created a job."""
     region = start(fault=at(1, fault))
     assert expected == error(region.submit, "job")[:2]
     assert accepted == len(region.engine.submitted)
@@ -876,7 +876,7 @@ def test_error_answers(
 
 @pytest.mark.parametrize("after", [False, True])
 def test_dropped_connections(start: Start, after: bool) -> None:
-    """The client sees a broken connection, before or after the job was accepted."""
+    """The connection breaks before or after the job is accepted."""
     called: list[int] = []
     fault = faults.DropReplyAfter(lambda: called.append(1)) if after else faults.DropBefore()
     region = start(fault=at(1, fault))
@@ -889,15 +889,15 @@ def test_dropped_connections(start: Start, after: bool) -> None:
 
 
 def test_a_client_that_retries_submits_twice(start: Start) -> None:
-    """SubmitJob has no token: a lost reply and a retry make two jobs."""
+    """SubmitJob has no token, so a lost reply and a retry create two jobs."""
     region = start(fault=at(1, faults.DropReplyAfter()))
     region.batch = region.engine.client("batch", retries={"total_max_attempts": 2})
     region.submit("job")
     assert len(region.engine.submitted) == 2
 
 
-def test_how_fast_calls_came(frozen: Region) -> None:
-    """The busiest second is told, and a late reply is no fault."""
+def test_the_rate_of_calls(frozen: Region) -> None:
+    """The engine counts the calls of the busiest period; delayed calls succeed."""
     frozen.engine.fault = lambda operation, request, number: faults.Delay(0.03)
     for number in range(4):
         frozen.submit(f"job-{number}")
@@ -906,7 +906,7 @@ def test_how_fast_calls_came(frozen: Region) -> None:
 
 
 def test_seeded_faults() -> None:
-    """The same seed gives the same faults; some calls pass, and only the operations named fail."""
+    """A seed always gives the same faults; some calls pass, and only the given operations fail."""
     hook, same = (faults.seeded(7, rate=0.5, operations=["SubmitJob"]) for _ in range(2))
     drawn = [hook("SubmitJob", {}, number) for number in range(100)]
     assert drawn == [same("SubmitJob", {}, number) for number in range(100)]
@@ -914,8 +914,8 @@ def test_seeded_faults() -> None:
     assert {None} == {hook("ListJobs", {}, number) for number in range(100)}
 
 
-def test_what_an_execute_raises_is_told(start: Start) -> None:
-    """A mistake in a test is not taken for a failed job."""
+def test_errors_of_execute_are_raised(start: Start) -> None:
+    """An error in a test does not look like a failed job."""
     region = start(execute=lambda attempt: 1 // 0)
     region.submit("job")
     with pytest.raises(ZeroDivisionError):

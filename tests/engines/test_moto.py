@@ -1,4 +1,4 @@
-"""moto's server and the engine are found by boto3 through the environment alone."""
+"""boto3 uses moto's server and the engine through environment variables alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.engines.moto import Moto
 
 
 def test_a_bucket(moto: Moto) -> None:
-    """What is put is there."""
+    """An object that is put can be read."""
     root = moto.bucket("data")
     moto.client("s3").put_object(Bucket="data", Key="a/b", Body=b"c")
     assert (root, moto.objects("data")) == ("s3://data", {"a/b": b"c"})
@@ -21,14 +21,14 @@ def test_a_bucket(moto: Moto) -> None:
 
 @pytest.mark.parametrize("again", [False, True])
 def test_each_test_has_it_empty(moto: Moto, again: bool) -> None:
-    """What another test left is gone."""
+    """Nothing of another test is left."""
     assert moto.client("s3").list_buckets()["Buckets"] == []
     moto.bucket()
 
 
 @pytest.mark.parametrize("service", ["sagemaker", "iam", "logs", "batch"])
 def test_services(moto: Moto, service: str) -> None:
-    """The other services answer too."""
+    """moto's other services answer too."""
     lists = {
         "sagemaker": ("list_pipelines", "PipelineSummaries"),
         "iam": ("list_roles", "Roles"),
@@ -39,8 +39,8 @@ def test_services(moto: Moto, service: str) -> None:
     assert isinstance(getattr(moto.client(service), call)()[key], list)
 
 
-def test_jobs_reach_both(moto: Moto, project: Project) -> None:
-    """A job of the engine's writes to moto's S3; so does a program started by a test."""
+def test_jobs_reach_both_servers(moto: Moto, project: Project) -> None:
+    """A job of the engine writes to moto's S3, and so does a program that a test starts."""
     moto.bucket("data")
     project.write(
         "put.py",
@@ -62,14 +62,14 @@ def test_jobs_reach_both(moto: Moto, project: Project) -> None:
 def test_environments_name_services_as_botocore_does(
     moto: Moto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The engine's variables outrank moto's for its own services, and no others."""
+    """The engine's variables override moto's for its own services only."""
     with BatchEngine() as engine:
         for name, value in {**moto.variables, **engine.variables}.items():
             monkeypatch.setenv(name, value)
         session = boto3.session.Session()
-        found = {
+        endpoints = {
             service: session.client(service).meta.endpoint_url
             for service in ("batch", "logs", "s3", "sagemaker")
         }
     own = engine.url
-    assert found == {"batch": own, "logs": own, "s3": moto.url, "sagemaker": moto.url}
+    assert endpoints == {"batch": own, "logs": own, "s3": moto.url, "sagemaker": moto.url}
