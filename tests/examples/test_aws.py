@@ -10,7 +10,8 @@ from typing import Any
 import cfnlint.decode.cfn_yaml
 import pytest
 
-from rvrun.settings.schema import load_settings
+from rvrun.runners.batch.settings import BatchSettings
+from rvrun.settings.layers import load_settings
 from tests.conftest import ROOT, Project
 from tests.test_readme import blocks
 
@@ -85,7 +86,7 @@ def test_the_pages_settings_are_settings(template: dict[str, Any], in_folder: pa
     """The page's rvrun.toml loads, and names the stack's queues and definitions."""
     text = "".join(blocks(PAGE, "toml"))
     (in_folder / "rvrun.toml").write_text(text, encoding="utf-8")
-    batch = load_settings().batch
+    batch = load_settings().of(BatchSettings)
     assert (batch.attempts, batch.retry) == (3, "spot")
     outputs = template["Outputs"]
     said = tomllib.loads(text)["batch"]
