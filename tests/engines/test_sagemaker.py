@@ -14,6 +14,8 @@ from tests.engines import faults
 from tests.engines.attempts import Attempt
 from tests.engines.sagemaker import SagemakerEngine
 
+pytestmark = pytest.mark.usefixtures("processes")  # an engine on loopback
+
 Json = dict[str, Any]
 ROLE = "arn:aws:iam::123456789012:role/rvrun"
 JOIN = {"Conditions": [{"Type": "Equals", "LeftValue": 1, "RightValue": 1}], "ElseSteps": []}

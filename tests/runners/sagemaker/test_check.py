@@ -123,4 +123,5 @@ def test_problems_of_the_definition_are_found_offline(check: Check) -> None:
     texts = check(RVRUN_SAGEMAKER_CPU_INSTANCE_TYPE="ml.m5.huge", RVRUN_SAGEMAKER_VOLUME_SIZE="1")
     assert list(texts) == ["sagemaker"]
     (text,) = texts["sagemaker"]
-    assert "InstanceType must be one of " in text
+    assert text.startswith("words-chip: ProcessingResources.ClusterConfig.InstanceType must be one")
+    assert text.endswith(", got 'ml.m5.huge', did you mean 'ml.m5.large'?")

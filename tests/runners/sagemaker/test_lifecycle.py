@@ -365,12 +365,12 @@ def test_all_problems_are_reported_at_once(site: Site) -> None:
         "\n  `sagemaker.train_image` is required for `a.b/train`, but not set",
         "\n  pipeline `a-b` must have at most 5 steps (`sagemaker.max_steps`), got 8; set "
         '`sagemaker.split_by = "instances"` to get 4 steps\n',
-        f"\n  {chips}, {predicts}: Environment.LONG has 300 characters",
+        f"\n  {chips}, {predicts}: Environment.LONG must have at most 256 characters, got 300 ('x",
         f"\n  {chips}, a-b-train, {predicts}: environment variable `API_KEY` looks like a secret, "
         "and everyone who may describe the pipeline can read it; fetch it in the command, for "
         "example from Secrets Manager\n",
-        "InstanceType is 'ml.m5.huge', did you mean 'ml.m5.large'?",
-        "VolumeKmsKeyId is 'a key', which does not match",
+        ", got 'ml.m5.huge', did you mean 'ml.m5.large'?\n",
+        "ClusterConfig.VolumeKmsKeyId must match [a-zA-Z0-9:/_-]*, got 'a key'\n",
         "\n  a-b-train: StoppingCondition.MaxWaitTimeInSeconds must be at least "
         "MaxRuntimeInSeconds (90000), got 80000; raise `sagemaker.spot_instance_max_wait_time` or "
         "lower `sagemaker.max_run_time`\n",
@@ -457,6 +457,7 @@ def one_step(name: str) -> Submission:
     )
 
 
+@pytest.mark.usefixtures("processes")
 @pytest.mark.parametrize("seed", range(25))
 def test_each_pipeline_starts_once_whatever_happens(
     seed: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
@@ -490,6 +491,7 @@ def test_each_pipeline_starts_once_whatever_happens(
         assert sorted(started_executions(world.ledger)) == ["a", "b", "c"]
 
 
+@pytest.mark.usefixtures("processes")
 def test_an_existing_pipeline_is_updated(tmp_path: pathlib.Path) -> None:
     """With its tags; the version just defined is started, even if someone updates it meanwhile."""
     with SagemakerEngine(slots=0) as engine:
@@ -566,6 +568,7 @@ def test_moto_accepts_the_calls(moto: Moto, project: Project) -> None:
     assert len(listed) == 2
 
 
+@pytest.mark.usefixtures("processes")
 def test_replies_of_aws_become_states(tmp_path: pathlib.Path) -> None:
     """Steps in all states on two pages, which botocore validates against its model."""
     ledger = Ledger(tmp_path / "run")
