@@ -1,4 +1,4 @@
-"""rvrun compiles pipelines of commands into a plan, renders the plan and runs it."""
+"""Compile pipelines of commands into a plan, render the plan into files, and run it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    """`Resources` is loaded when asked for: it imports attrs, which the worker does without."""
+    """Import `Resources` on first use: it requires attrs, which the worker does not import."""
     if name == "Resources":
         from rvrun.model import Resources
 

@@ -1,6 +1,7 @@
-"""The values that the compiler reads and writes. All frozen; none knows a clock, a path or a run.
+"""The values that the compiler reads and writes, frozen and independent of any one run.
 
-`Command` is what the user wrote, `Stage` what is planned of it, `Target` one unit that runs.
+`Command` is what the user declared, `Stage` is a command as planned, and `Target` is one unit of
+work: a stage, or one of its splits.
 """
 
 from __future__ import annotations
@@ -10,32 +11,38 @@ import re
 from collections.abc import Iterator
 
 import attrs
-from attrs.validators import instance_of
 
 from rvrun import paths
 from rvrun.errors import Problem, RvrunError
 
 
 def _check_count(_: object, field: attrs.Attribute[int | None], value: object) -> None:
-    """An attrs validator: None, or a whole number of at least 1 (True is none)."""
+    # Not isinstance: True is an int, but not a count.
     if value is not None and (type(value) is not int or value < 1):
-        raise ValueError(f"`{field.name}` must be a whole number of at least 1, not {value!r}")
+        raise ValueError(f"`{field.name}` must be an integer of at least 1, got {value!r}")
 
 
-def _check_text(_: object, field: attrs.Attribute[str | None], value: object) -> None:
-    """An attrs validator: None, or a text that says something."""
+def _check_string(_: object, field: attrs.Attribute[str | None], value: object) -> None:
     if value is not None and (not isinstance(value, str) or not value):
-        raise ValueError(f"`{field.name}` must be a text, not {value!r}")
+        raise ValueError(f"`{field.name}` must be a non-empty string, got {value!r}")
 
 
-#: argv words that a runner replaces by its own way to say them.
+def _check_boolean(_: object, field: attrs.Attribute[bool], value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"`{field.name}` must be a boolean, got {value!r}")
+
+
+#: Placeholders in argv that a runner replaces.
 CONFIG = "{config}"
 SPLIT_IND = "{split_ind}"
 NUM_SPLITS = "{num_splits}"
 
 
 class NeedKind(enum.StrEnum):
-    """How the splits of a needed stage relate to those of the stage that needs them."""
+    """How the splits of a stage depend on those of a stage that it needs.
+
+    - `ALL`: every split needs all splits. `ALIGNED`: split I needs only split I.
+    """
 
     ALL = "all"
     ALIGNED = "aligned"
@@ -43,7 +50,7 @@ class NeedKind(enum.StrEnum):
 
 @attrs.frozen
 class Need:
-    """A command that must be done first: every split of it, or the one of the same index."""
+    """A dependency on another command of the same pipeline."""
 
     command: str
     kind: NeedKind = NeedKind.ALL
@@ -51,28 +58,28 @@ class Need:
 
 @attrs.frozen(kw_only=True)
 class Resources:
-    """What a command asks of the machine that runs it; None leaves it to the runner.
+    """What each target of a command requires of the machine; None leaves it to the runner.
 
-    - `vcpus`, `gpus`: counts. `memory_mib`: MiB. `timeout_seconds`: for each try of a target.
-    - `job_queue`, `job_def`: on AWS Batch, instead of those of the settings.
+    - `vcpus`, `gpus`: counts. `memory_mib`: MiB. `timeout_seconds`: limit of each attempt.
+    - `job_queue`, `job_def`: names, for runners that submit jobs; override the settings.
     """
 
     vcpus: int | None = attrs.field(default=None, validator=_check_count)
     memory_mib: int | None = attrs.field(default=None, validator=_check_count)
     gpus: int | None = attrs.field(default=None, validator=_check_count)
     timeout_seconds: int | None = attrs.field(default=None, validator=_check_count)
-    job_queue: str | None = attrs.field(default=None, validator=_check_text)
-    job_def: str | None = attrs.field(default=None, validator=_check_text)
+    job_queue: str | None = attrs.field(default=None, validator=_check_string)
+    job_def: str | None = attrs.field(default=None, validator=_check_string)
 
 
 @attrs.frozen(kw_only=True)
 class Command:
-    """A command as the user wrote it.
+    """A command as the user declared it.
 
-    - `needs`: None where the user said nothing, so that it needs the command before it.
-    - `config_keys`: dotted fields of the config it depends on; None for all.
-    - `num_items`: how many items its splits share out, where that is known.
-    - `location`: `file:line` of its method; tells where, is no part of what.
+    - `needs`: None if the user did not declare any, so that it needs the command before it.
+    - `config_keys`: config fields it depends on, with dots for nested fields; None for all.
+    - `num_items`: how many items its splits share out; None if unknown.
+    - `location`: `file:line` of its method, for messages.
     """
 
     name: str
@@ -87,9 +94,10 @@ class Command:
 
 @attrs.frozen(kw_only=True)
 class DeclaredPipeline:
-    """All commands of one pipeline as the user wrote them, in the pipeline's own order.
+    """A pipeline as the user declared it, its commands in the order of declaration.
 
-    `config_digest` is `sha256:` and the hex digest of its canonical config JSON.
+    - `config_digest`: `sha256:` and the hexadecimal digest of its config as canonical JSON.
+    - `location`: `file:line` of its class, for messages.
     """
 
     name: str
@@ -100,7 +108,7 @@ class DeclaredPipeline:
 
 @attrs.frozen(kw_only=True)
 class Target:
-    """One unit that runs: a stage, or one split of it."""
+    """One unit of work: a stage that is not split, or one split."""
 
     pipeline: str
     command: str
@@ -109,23 +117,23 @@ class Target:
 
     @property
     def name(self) -> str:
-        """`tiny/train`, or `tiny/predict/3`."""
+        """What users call it: `tiny/train`, or `tiny/predict/3`."""
         stage = f"{self.pipeline}/{self.command}"
         return stage if self.split_ind is None else f"{stage}/{self.split_ind}"
 
     @property
     def path(self) -> str:
-        """Its path below `done/`, `records/` and `logs/`."""
+        """Its path relative to `done/`, `records/` and `logs/`."""
         return paths.target(self.pipeline, self.command, self.split_ind, self.num_splits)
 
 
 @attrs.frozen(kw_only=True)
 class Stage:
-    """A command as planned. `num_splits` is None for a command that is never split."""
+    """A command as planned; `num_splits` is None if the command cannot be split."""
 
     command: str
     num_splits: int | None = attrs.field(default=None, validator=_check_count)
-    gpu: bool = attrs.field(default=False, validator=instance_of(bool))
+    gpu: bool = attrs.field(default=False, validator=_check_boolean)
     needs: tuple[Need, ...] = ()
     config_keys: tuple[str, ...] | None = None
     resources: Resources = Resources()
@@ -136,30 +144,30 @@ class Stage:
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """The command line of each target, its words in braces still to be said."""
+        """The argv template; runners fill in {config}, {split_ind} and {num_splits}."""
         argv = ("rvrun", "run_command", CONFIG, self.command)
         if self.num_splits is None:
             return argv
         return (*argv, "--split-ind", SPLIT_IND, "--num-splits", NUM_SPLITS)
 
     def stamp(self, pipeline: str) -> str:
-        """Return the file, in the run directory, that is newer than all of the finished stage."""
+        """Return the path of the stamp that is touched when the whole stage is done."""
         return paths.stamp(pipeline, self.command, is_split=self.num_splits is not None)
 
     def stamps_folder(self, pipeline: str) -> str | None:
-        """Return the folder of its splits' stamps; None for a command that is never split."""
+        """Return the path of the folder with its splits' stamps; None if it cannot be split."""
         if self.num_splits is None:
             return None
         return paths.splits_folder(pipeline, self.command, self.num_splits)
 
     def config_file(self, pipeline: str) -> str:
-        """Return the config file that it depends on: the whole config, or the part it declares."""
+        """Return the path of the config file it depends on: the whole one, or its part."""
         if self.config_keys is None:
             return paths.config(pipeline)
         return paths.narrowed_config(pipeline, self.command)
 
     def target(self, pipeline: str, index: int) -> Target:
-        """The target of that index, from 0; a stage never split has one."""
+        """Return the target with an index from 0; a stage that cannot be split has only 0."""
         is_split = self.num_splits is not None
         return Target(
             pipeline=pipeline,
@@ -169,20 +177,20 @@ class Stage:
         )
 
     def targets(self, pipeline: str) -> Iterator[Target]:
-        """This stage's targets, in the order of their splits."""
+        """Return the stage's targets in the order of their splits."""
         return (self.target(pipeline, index) for index in range(self.num_targets))
 
 
 @attrs.frozen(kw_only=True)
 class PlannedPipeline:
-    """The stages of one pipeline, each after all that it needs."""
+    """The stages of one pipeline, each after the stages it needs."""
 
     name: str
     config_digest: str
     stages: tuple[Stage, ...]
 
     def stage(self, command: str) -> Stage:
-        """The stage of `command`; KeyError where it has none."""
+        """Return the stage of `command`. Raises KeyError if there is none."""
         for stage in self.stages:
             if stage.command == command:
                 return stage
@@ -191,7 +199,7 @@ class PlannedPipeline:
 
 @attrs.frozen
 class Plan:
-    """All stages of all pipelines of a run. Pipelines are independent of each other."""
+    """All stages of a run; its pipelines are independent of each other."""
 
     pipelines: tuple[PlannedPipeline, ...]
 
@@ -204,76 +212,77 @@ class Plan:
         return sum(s.num_targets for pipeline in self.pipelines for s in pipeline.stages)
 
     def targets(self) -> Iterator[Target]:
-        """Every target, each after all that it needs."""
+        """Return all targets, each after the targets it needs."""
         for pipeline in self.pipelines:
             for stage in pipeline.stages:
                 yield from stage.targets(pipeline.name)
 
 
 class BadName(RvrunError):
-    """A name that cannot stand in a target's name."""
+    """A name that cannot be part of file and target names; `rule` continues "must"."""
 
-    def __init__(self, kind: str, name: str, allowed: str, location: str = "") -> None:
-        self.kind = kind
-        self.name = name
-        self.allowed = allowed
-        self.location = location
+    kind: str
+    name: str
+    rule: str
+    location: str = ""
+    fix = "rename the {kind} {name!r}"
 
     def __str__(self) -> str:
-        where = f" ({self.location})" if self.location else ""
-        return f"{self.kind} name {self.name!r}{where} cannot be used: {self.allowed}"
+        location = f" ({self.location})" if self.location else ""
+        return f"a {self.kind} name must {self.rule}, got {self.name!r}{location}"
 
 
-#: Goals and directories of the Makefile, so no names for pipelines.
+#: Goals and directories of the Makefile, so a pipeline cannot have these names.
 RESERVED = ("all", "clean", "done", "forward", "help")
 _PIPELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _COMMAND_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-def _is(pattern: re.Pattern[str], name: object) -> bool:
-    return isinstance(name, str) and pattern.fullmatch(name) is not None
+_PIPELINE_RULE = (
+    "contain only ASCII letters, digits, `.`, `_` and `-`, start with a letter or digit, "
+    "and not end with `.json`"
+)
+_RESERVED_RULE = f"not be one of {', '.join(RESERVED)}, which the Makefile uses"
+_COMMAND_RULE = "contain only ASCII letters, digits and `_`, and not start with a digit"
 
 
 def check_pipeline_name(name: str, location: str = "") -> None:
-    """Raise `BadName` for a name that cannot stand in file and target names as it is."""
-    if not _is(_PIPELINE_NAME, name) or name.endswith(".json"):
-        raise BadName(
-            "pipeline",
-            name,
-            "use letters a-z, digits, `.`, `_` and `-`, a letter or digit first, no `.json` last",
-            location,
-        )
+    """Raise `BadName` unless `name` can be part of file names and make targets as it is."""
+    if not _matches(_PIPELINE_NAME, name) or name.endswith(".json"):
+        raise BadName("pipeline", name, _PIPELINE_RULE, location)
     if name.casefold() in RESERVED:
-        raise BadName("pipeline", name, f"{', '.join(RESERVED)} mean something to make", location)
+        raise BadName("pipeline", name, _RESERVED_RULE, location)
 
 
 def check_command_name(name: str, location: str = "") -> None:
     """Raise `BadName` unless `name` is an ASCII identifier."""
-    if not _is(_COMMAND_NAME, name):
-        allowed = "use letters a-z, digits and `_`, as in a method's name"
-        raise BadName("command", name, allowed, location)
+    if not _matches(_COMMAND_NAME, name):
+        raise BadName("command", name, _COMMAND_RULE, location)
+
+
+def _matches(pattern: re.Pattern[str], name: object) -> bool:
+    # A user's config or a plan.json may contain a value of another type.
+    return isinstance(name, str) and pattern.fullmatch(name) is not None
 
 
 class BadPlan(Problem):
-    """A plan that no compiler made: its stages do not fit together."""
+    """A plan whose stages do not fit together, so that no compiler made it."""
 
 
 def check_plan(plan: Plan) -> None:
-    """Raise `BadName` or `BadPlan` unless `plan` is what readers of plans rely on.
+    """Raise `BadName` or `BadPlan` unless `plan` has what its readers rely on.
 
-    Pipelines and their stages have usable, unique names; each stage stands after all that it
-    needs; aligned needs are between stages of equally many splits.
+    Pipelines and their stages have valid, unique names; each stage is after the stages it needs;
+    stages with an aligned need have the same number of splits.
     """
     _check_unique("pipeline", [pipeline.name for pipeline in plan.pipelines])
     for pipeline in plan.pipelines:
         check_pipeline_name(pipeline.name)
         _check_unique("stage", [stage.command for stage in pipeline.stages])
-        before: dict[str, Stage] = {}
+        earlier: dict[str, Stage] = {}
         for stage in pipeline.stages:
             check_command_name(stage.command)
             for need in stage.needs:
-                _check_need(f"{pipeline.name}/{stage.command}", stage, need, before)
-            before[stage.command] = stage
+                _check_need(f"{pipeline.name}/{stage.command}", stage, need, earlier)
+            earlier[stage.command] = stage
 
 
 def _check_unique(kind: str, names: list[str]) -> None:
@@ -282,10 +291,14 @@ def _check_unique(kind: str, names: list[str]) -> None:
             raise BadPlan(f"two {kind}s are named `{name}`")
 
 
-def _check_need(name: str, stage: Stage, need: Need, before: dict[str, Stage]) -> None:
-    needed = before.get(need.command)
+def _check_need(name: str, stage: Stage, need: Need, earlier: dict[str, Stage]) -> None:
+    needed = earlier.get(need.command)
     if needed is None:
-        raise BadPlan(f"`{name}` needs `{need.command}`, which is no stage before it")
+        raise BadPlan(f"`{name}` needs `{need.command}`, which is not a stage before it")
     counts = (stage.num_splits, needed.num_splits)
     if need.kind is NeedKind.ALIGNED and (None in counts or counts[0] != counts[1]):
-        raise BadPlan(f"`{name}` needs `{need.command}` aligned, but is not split like it")
+        ours, theirs = ("null" if count is None else count for count in counts)
+        raise BadPlan(
+            f"`{name}` needs `{need.command}` aligned, so both must have the same number of "
+            f"splits, got {ours} and {theirs}"
+        )

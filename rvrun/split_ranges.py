@@ -1,7 +1,10 @@
-"""Ascending indices of splits as text, for environment variables. Light on purpose.
+"""Ascending split indices as a compact string, for environment variables.
 
-`0-3,7,9-12`, or, where that would be long, a map with a bit for each from the first on:
-`5:AQID`, in base64. So 10,000 of them never take more than 1,700 characters.
+`0-3,7,9-12`, or, if that would be long, a bitmap in base64 that starts at the first index:
+`5:AQID`. 10,000 consecutive splits or any subset of them take at most 1,700 characters.
+
+Light on purpose: the worker of every target imports this module, so base64 is imported only when
+there is a bitmap.
 """
 
 from __future__ import annotations
@@ -10,55 +13,57 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Longer lists are written as maps.
-LONG = 1_000
+#: Longer ranges are written as a bitmap.
+MAX_CHARACTERS = 1_000
 
 
 def write(indices: Sequence[int]) -> str:
-    """`0-3,7` for 0, 1, 2, 3 and 7; there must be one at least."""
-    runs: list[list[int]] = []
+    """Write ascending indices, at least one: `0-3,7` for 0, 1, 2, 3 and 7."""
+    ranges: list[list[int]] = []
     for index in indices:
-        if runs and index == runs[-1][1] + 1:
-            runs[-1][1] = index
+        if ranges and index == ranges[-1][1] + 1:
+            ranges[-1][1] = index
         else:
-            runs.append([index, index])
-    text = ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in runs)
-    return text if len(text) <= LONG else _write_map(indices)
+            ranges.append([index, index])
+    text = ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in ranges)
+    return text if len(text) <= MAX_CHARACTERS else _write_bitmap(indices)
 
 
-def _write_map(indices: Sequence[int]) -> str:
+def _write_bitmap(indices: Sequence[int]) -> str:
     import base64
 
     first = indices[0]
-    bits = bytearray((indices[-1] - first) // 8 + 1)
+    bitmap = bytearray((indices[-1] - first) // 8 + 1)
     for index in indices:
-        bits[(index - first) // 8] |= 1 << (index - first) % 8
-    return f"{first}:{base64.b64encode(bits).decode()}"
+        bitmap[(index - first) // 8] |= 1 << (index - first) % 8
+    return f"{first}:{base64.b64encode(bitmap).decode()}"
 
 
 def read(text: str) -> list[int]:
-    """The indices that `write` wrote. Raises ValueError for what it never writes."""
-    found = _read_map(text) if ":" in text else _read_runs(text)
-    # What is mistyped or cut off may still be read, as something else.
-    if write(sorted(set(found))) != text:
-        raise ValueError(f"{text!r} is no list of indices")
-    return found
+    """Read indices as `write` writes them. Raises ValueError for anything else."""
+    indices = _read_bitmap(text) if ":" in text else _read_ranges(text)
+    # A mistyped or truncated string may still parse, as other indices.
+    if write(sorted(set(indices))) != text:
+        raise ValueError(f"{text!r} is not a list of split indices")
+    return indices
 
 
-def _read_runs(text: str) -> list[int]:
-    found: list[int] = []
-    for run in text.split(","):
-        first, _, last = run.partition("-")
-        found.extend(range(int(first), int(last or first) + 1))
-    return found
+def _read_ranges(text: str) -> list[int]:
+    indices: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        indices.extend(range(int(first), int(last or first) + 1))
+    return indices
 
 
-def _read_map(text: str) -> list[int]:
+def _read_bitmap(text: str) -> list[int]:
     import base64
 
-    first, _, bits = text.partition(":")
-    numbers = base64.b64decode(bits, validate=True)
-    found = (
-        8 * place + bit for place, byte in enumerate(numbers) for bit in range(8) if byte >> bit & 1
-    )
-    return [int(first) + index for index in found]
+    first, _, encoded = text.partition(":")
+    bitmap = base64.b64decode(encoded, validate=True)
+    return [
+        int(first) + 8 * position + bit
+        for position, byte in enumerate(bitmap)
+        for bit in range(8)
+        if byte >> bit & 1
+    ]

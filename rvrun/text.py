@@ -1,4 +1,4 @@
-"""Numbers and plans in words."""
+"""Numbers and plans as short strings for people."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ MINUTE, HOUR = 60, 3600
 
 
 def count(number: int, thing: str) -> str:
-    """`1 stage`, `2 stages`, `10,000 targets`."""
+    """Format a number of things: `1 stage`, `2 stages`, `10,000 targets`."""
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
 def title(plan: Plan) -> str:
-    """`tiny: 12 targets in 6 stages`."""
+    """Summarize a plan in one line: `tiny: 12 targets in 6 stages`."""
     names = ", ".join(pipeline.name for pipeline in plan.pipelines)
     return f"{names}: {count(plan.num_targets, 'target')} in {count(plan.num_stages, 'stage')}"
 
 
 def duration(seconds: float) -> str:
-    """`0.4 s`, `3 min 20 s`, `2 h 05 min`."""
+    """Format a duration: `0.4 s`, `3 min 20 s`, `2 h 05 min`."""
     if seconds < MINUTE:
         return f"{seconds:.1f} s"
     whole = round(seconds)

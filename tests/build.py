@@ -1,4 +1,4 @@
-"""Short ways to say what the compiler reads."""
+"""Concise builders for the compiler's input."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DIGEST = "sha256:" + "0" * 64
 
 
 def need(word: str) -> Need:
-    """`chip`, or `=chip` for an aligned need."""
+    """A need, written as `chip`, or as `=chip` if it is aligned."""
     return Need(word.lstrip("="), NeedKind.ALIGNED if word.startswith("=") else NeedKind.ALL)
 
 
@@ -21,31 +21,31 @@ def pipeline(
     gpu: Sequence[str] = (),
     location: str = "",
 ) -> DeclaredPipeline:
-    """A pipeline of `commands`, those ending in `*` split: `pipeline("tiny", "chip*", "train")`."""
-    said = needs or {}
+    """A pipeline, as in `pipeline("tiny", "chip*", "train")`; `*` marks split commands."""
+
+    def command(word: str) -> Command:
+        name = word.rstrip("*")
+        declared = (needs or {}).get(name)
+        return Command(
+            name=name,
+            is_split=word.endswith("*"),
+            gpu=name in gpu,
+            needs=None if declared is None else tuple(map(need, declared)),
+        )
+
     return DeclaredPipeline(
         name=name,
         config_digest=DIGEST,
         location=location,
-        commands=tuple(
-            Command(
-                name=word.rstrip("*"),
-                is_split=word.endswith("*"),
-                gpu=word.rstrip("*") in gpu,
-                needs=tuple(map(need, said[word.rstrip("*")]))
-                if word.rstrip("*") in said
-                else None,
-            )
-            for word in commands
-        ),
+        commands=tuple(map(command, commands)),
     )
 
 
 def edges(plan: Plan) -> dict[str, list[str]]:
-    """Each stage's needs, in the words of `need`."""
+    """The needs of each stage, written as `need` reads them."""
     return {
         f"{planned.name}/{stage.command}": [
-            ("=" if each.kind is NeedKind.ALIGNED else "") + each.command for each in stage.needs
+            ("=" if item.kind is NeedKind.ALIGNED else "") + item.command for item in stage.needs
         ]
         for planned in plan.pipelines
         for stage in planned.stages

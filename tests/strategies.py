@@ -1,4 +1,4 @@
-"""Hypothesis strategies for what the compiler reads and what it writes."""
+"""Hypothesis strategies for the compiler's input and output."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _counts = st.none() | st.integers(1, 2**31)
 resources = st.builds(
     Resources, vcpus=_counts, memory_mib=_counts, gpus=_counts, timeout_seconds=_counts
 )
-#: Few values, so that equal ones, which aligned needs take, are common.
+#: Few values, so that stages often have the same number of splits, as aligned needs require.
 split_counts = st.sampled_from([None, 1, 2, 3, 11])
 
 
@@ -46,7 +46,7 @@ def _unique(names: SearchStrategy[str], max_size: int) -> SearchStrategy[list[st
 
 @st.composite
 def plans(draw: DrawFn, max_pipelines: int = 3, max_stages: int = 5) -> Plan:
-    """Plans as `compile_plan` makes them: ordered by need, aligned ones equally split."""
+    """Plans as `compile_plan` returns them: stages in order, aligned ones with equal splits."""
     names = draw(_unique(pipeline_names, max_pipelines))
     return Plan(tuple(draw(_planned_pipelines(name, max_stages)) for name in names))
 
@@ -74,7 +74,7 @@ def _planned_pipelines(draw: DrawFn, name: str, max_stages: int) -> PlannedPipel
 
 @st.composite
 def _needs(draw: DrawFn, commands: Sequence[str], alignable: Sequence[str]) -> tuple[Need, ...]:
-    """Needs of some of `commands`, each once; aligned ones of those that are `alignable`."""
+    """Needs of some of `commands`, each once; only `alignable` ones may be aligned."""
     if not commands:
         return ()
     needed = draw(st.lists(st.sampled_from(commands), unique=True))
@@ -89,9 +89,10 @@ def _needs(draw: DrawFn, commands: Sequence[str], alignable: Sequence[str]) -> t
 def declared_pipelines(
     draw: DrawFn, max_pipelines: int = 3, max_commands: int = 6
 ) -> list[DeclaredPipeline]:
-    """Pipelines that compile without requests: acyclic, also where needs go against the order.
+    """Pipelines that compile: acyclic, although needs may contradict the order of declaration.
 
-    Aligned needs are between split commands, so they also compile where all get one count.
+    Aligned needs are between split commands, so they also compile if all get the same number of
+    splits.
     """
     names = draw(_unique(pipeline_names, max_pipelines))
     return [draw(_declared_pipelines(name, max_commands)) for name in names]
@@ -101,7 +102,7 @@ def declared_pipelines(
 def _declared_pipelines(draw: DrawFn, name: str, max_commands: int) -> DeclaredPipeline:
     names = draw(_unique(command_names, max_commands))
     split = [draw(st.booleans()) for _ in names]
-    # A command may need those of lower rank, so there is no cycle whatever is drawn.
+    # A command may only need those of lower rank, so that there can be no cycle.
     declared = list(range(len(names)))
     ranks = declared if draw(st.booleans()) else draw(st.permutations(declared))
     commands = []

@@ -1,4 +1,4 @@
-"""Lists of splits as text."""
+"""Writing and reading split indices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rvrun import split_ranges as indices
+from rvrun import split_ranges
 
 
 @pytest.mark.parametrize(
@@ -20,18 +20,18 @@ from rvrun import split_ranges as indices
         (range(10_000, 20_000), "10000-19999"),
     ],
 )
-def test_runs_are_written_by_their_ends(splits: list[int], text: str) -> None:
-    """As a person would write them."""
-    assert indices.write(splits) == text
-    assert indices.read(text) == list(splits)
+def test_consecutive_splits_are_ranges(splits: list[int], text: str) -> None:
+    """Ranges have their first and last index, as a person would write them."""
+    assert split_ranges.write(splits) == text
+    assert split_ranges.read(text) == list(splits)
 
 
-def test_what_would_be_long_is_a_map() -> None:
-    """A bit for each from the first on."""
+def test_many_ranges_are_a_bitmap() -> None:
+    """The bitmap has a bit per index from the first on."""
     splits = range(8, 2_008, 2)
-    text = indices.write(splits)
+    text = split_ranges.write(splits)
     assert text == "8:" + "VVVV" * 83 + "VQ=="
-    assert indices.read(text) == list(splits)
+    assert split_ranges.read(text) == list(splits)
 
 
 @given(
@@ -41,11 +41,11 @@ def test_what_would_be_long_is_a_map() -> None:
 @example(first=290_000, chosen=set(range(0, 10_000, 2)))
 @example(first=290_000, chosen=set(random.Random(1).sample(range(10_000), 5_000)))
 @example(first=290_000, chosen=set(range(10_000)) - set(range(0, 10_000, 3)))
-def test_what_is_written_is_read(first: int, chosen: set[int]) -> None:
-    """Any of 10,000 splits after each other come back, from a text that fits into a job."""
-    splits = sorted(first + each for each in chosen)
-    text = indices.write(splits)
-    assert indices.read(text) == splits
+def test_any_splits_survive_a_round_trip(first: int, chosen: set[int]) -> None:
+    """Any of 10,000 consecutive splits take few enough characters for a job's environment."""
+    splits = sorted(first + index for index in chosen)
+    text = split_ranges.write(splits)
+    assert split_ranges.read(text) == splits
     assert len(text) <= 1_700
 
 
@@ -69,7 +69,7 @@ def test_what_is_written_is_read(first: int, chosen: set[int]) -> None:
         ":AQ==",
     ],
 )
-def test_what_is_never_written_is_refused(text: str) -> None:
-    """A list that was mistyped or cut off does not pass for a shorter one."""
-    with pytest.raises(ValueError, match=r"is no list|invalid literal|base64|Only"):
-        indices.read(text)
+def test_a_malformed_list_is_rejected(text: str) -> None:
+    """A mistyped or truncated list is never read as another list."""
+    with pytest.raises(ValueError, match=r"is not a list|invalid literal|base64|Only"):
+        split_ranges.read(text)

@@ -1,4 +1,4 @@
-"""Numbers in words."""
+"""Formatting numbers and durations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rvrun.text import count, duration
 
 
 def test_count() -> None:
-    """One thing, several things, many things."""
+    """Zero and several things are plural, and thousands are separated."""
     assert [count(number, "split") for number in (0, 1, 2, 10_000)] == [
         "0 splits",
         "1 split",
@@ -29,5 +29,5 @@ def test_count() -> None:
     ],
 )
 def test_duration(seconds: float, text: str) -> None:
-    """As precise as a person wants it."""
+    """The longer a duration, the coarser its units."""
     assert duration(seconds) == text

@@ -1,4 +1,4 @@
-"""What the adapter of another system's pipelines offers: a module with these functions."""
+"""The contract of an adapter: a module with these functions runs another system's pipelines."""
 
 from __future__ import annotations
 
@@ -10,25 +10,29 @@ from rvrun.pipelines.declare import LoadedPipeline
 
 
 class Adapter(Protocol):
-    """What an adapter's module offers."""
+    """What the module of an adapter offers.
 
-    def set_up(self, verbosity: int) -> None:
-        """What the system's own command line does before it loads a config."""
+    - `config`: the system's own object. `document`: the JSON values of a saved config, either as
+      rvrun saves it (see `registry.KEY`) or as the system does (see `registry.MARKS`).
+    """
+
+    def set_up(self, verbosity: int) -> AbstractContextManager[None]:
+        """Set the system up as its own command line does; within, user code may be imported."""
 
     def load(self, config: Any, source: str | None) -> LoadedPipeline:
-        """The pipeline of a config as the user made it; `source`: its file, if it has one."""
+        """Load the pipeline of a user's config; `source` is the loose file that returned it."""
 
     def load_saved(self, document: Mapping[str, Any]) -> LoadedPipeline:
-        """The pipeline of a saved config, rvrun's (see `KEY`) or the system's own."""
+        """Load the pipeline of a saved config."""
 
     def distinguish(self, pipelines: Sequence[LoadedPipeline]) -> list[LoadedPipeline]:
-        """The same pipelines, under names of their own where two had the same."""
+        """Return the same pipelines, renamed where two have the same name."""
 
     def wrap(self, values: dict[str, Any]) -> dict[str, Any]:
-        """The system's own saved config as rvrun saves it."""
+        """Convert a config that the system saved to what rvrun saves."""
 
     def built(self, document: Mapping[str, Any]) -> AbstractContextManager[Any]:
-        """Within, the pipeline of a saved config; nothing is written."""
+        """Open the pipeline of a saved config, without writing anything."""
 
     def opened(
         self,
@@ -42,13 +46,16 @@ class Adapter(Protocol):
         """Open the pipeline of a saved config, set up to run one target."""
 
     def config_uri(self, document: Mapping[str, Any]) -> str:
-        """Where the system's own worker looks for a saved config."""
+        """Return where the system's own worker looks for a saved config."""
 
     def saved(self, document: Mapping[str, Any]) -> tuple[str, str]:
-        """Where the system's own worker looks for the config, and the text that it reads."""
+        """Return where the system's own worker looks for the config, and what it reads there."""
 
     def repeated(self, document: Mapping[str, Any]) -> Mapping[str, str]:
-        """Commands that the system's own worker must not try twice: what that would do."""
+        """Return what a second attempt does, by command that the system must not attempt twice.
+
+        It completes "a second attempt of COMMAND ...".
+        """
 
     def argv(
         self,
@@ -60,4 +67,8 @@ class Adapter(Protocol):
         runner: str | None = None,
         verbosity: int = 0,
     ) -> list[str]:
-        """How the system's own worker is called for one target, or one of an array's."""
+        """Return the command line of the system's own worker for one target.
+
+        - `runner`: the system's runner, from which the worker determines its split if there is
+          no `split_ind`.
+        """

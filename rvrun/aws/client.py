@@ -1,14 +1,14 @@
-"""The only door to boto3: clients, what AWS answers as errors of ours, and how fast it is asked.
+"""The only module that imports boto3: clients, AWS's answers as errors of ours, and rate limits.
 
-Two kinds of clients. Those that only read let botocore try again by itself. Those that make
-something try nothing again: whoever calls must know whether what went unanswered was carried out.
+There are two kinds of clients. Those that only read let botocore retry. Those that create something
+never retry by themselves, because the caller has to find out whether a call without an answer was
+carried out.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from rvrun.errors import RvrunError, Transient
 
 T = TypeVar("T")
 
-#: Error codes by which AWS says "not now": it did not carry out the call.
+#: Error codes by which AWS refuses a call because there are too many: it was not carried out.
 THROTTLING = (
     "TooManyRequestsException",
     "ThrottlingException",
@@ -31,73 +31,84 @@ THROTTLING = (
     "SlowDown",
     "LimitExceededException",
 )
-#: How botocore tries calls again that only read.
+#: Error codes by which AWS says that a permission is missing.
+DENIED = ("AccessDenied", "AccessDeniedException")
+#: How often botocore attempts a call that only reads.
 READ_ATTEMPTS = 8
+#: What to do about errors, by code.
+_FIXES = {
+    "NoCredentialsError": "log in (`aws configure`, `aws sso login`), or set AWS_PROFILE or the "
+    "setting `aws.profile`",
+    "NoRegionError": "set AWS_REGION, or the setting `aws.region`",
+    "ProfileNotFound": "change AWS_PROFILE or the setting `aws.profile`",
+    "ExpiredToken": "log in again",
+    "ExpiredTokenException": "log in again",
+}
+#: Permissions that are not called like their operation (Service Authorization Reference).
+_PERMISSIONS = {"HeadBucket": "ListBucket"}
 
 
 class AwsError(RvrunError):
-    """What AWS, or the way to it, answered to a call instead of doing it.
+    """A call that AWS did not carry out, or may not have carried out.
 
-    - `service`, `operation`: what was asked. `code`: AWS's own, or the name of botocore's error.
+    - `code`: AWS's own error code, or the name of botocore's exception.
+    - `message`: the words of AWS or botocore.
     """
 
-    def __init__(self, service: str, operation: str, code: str, message: str) -> None:
-        self.service = service
-        self.operation = operation
-        self.code = code
-        self.message = message
+    service: str
+    operation: str
+    code: str
+    message: str
 
     def __str__(self) -> str:
-        mend = _MENDS.get(self.code, "")
-        return f"AWS {self.service} {self.operation}: {self.message} ({self.code}){mend}"
+        fix = self.how_to_fix()
+        text = f"AWS {self.service} {self.operation}: {self.message} ({self.code})"
+        return f"{text}; {fix}" if fix else text
+
+    def how_to_fix(self) -> str:
+        if self.code in DENIED:
+            permission = _PERMISSIONS.get(self.operation, self.operation)
+            return f"add the `{self.service}:{permission}` permission"
+        return _FIXES.get(self.code, "")
 
 
 class Throttled(AwsError, Transient):
-    """Not carried out: too many calls at once, or no connection came about."""
+    """Not carried out: there were too many calls, or no connection was established."""
 
 
 class Unanswered(AwsError, Transient):
-    """Carried out or not: the connection broke, or the service failed, before it answered."""
+    """Perhaps carried out: the connection broke or the service failed before it answered."""
 
 
 class Refused(AwsError):
-    """Not carried out, and it will not be if asked again."""
-
-
-_MENDS = {
-    "NoCredentialsError": "; log in (`aws configure`, `aws sso login`), or set AWS_PROFILE or the "
-    "setting `aws.profile`",
-    "NoRegionError": "; set AWS_REGION, or the setting `aws.region`",
-    "ProfileNotFound": "; change AWS_PROFILE or the setting `aws.profile`",
-    "ExpiredToken": "; log in again",
-    "ExpiredTokenException": "; log in again",
-    "AccessDenied": "; your AWS user needs a policy that allows it",
-    "AccessDeniedException": "; your AWS user needs a policy that allows it",
-}
+    """Not carried out, and repeating the call would not help."""
 
 
 @attrs.frozen(kw_only=True)
 class Account:
-    """Whose AWS account, and where; None leaves it to AWS's own configuration."""
+    """An AWS account and region; None means what AWS's own configuration says."""
 
     profile: str | None = None
     region: str | None = None
 
     def reader(self, service: str) -> Client:
-        """A client for calls that only read, or that may be repeated without harm."""
+        """Return a client for calls that only read, or that are harmless to repeat.
+
+        Raises `Refused` if AWS's configuration is not usable.
+        """
         return Client(service, _client(self.profile, self.region, service, READ_ATTEMPTS))
 
     def maker(self, service: str) -> Client:
-        """A client that asks once."""
+        """Return a client that makes each call once. Raises `Refused` like `reader`."""
         return Client(service, _client(self.profile, self.region, service, 1))
 
     @property
     def region_in_force(self) -> str | None:
-        """The region that clients use."""
+        """The region that clients use; None if none is configured."""
         return self.region or _session(self.profile).region_name
 
 
-_making = threading.Lock()
+_session_lock = threading.Lock()
 
 
 @functools.cache
@@ -123,8 +134,8 @@ def _client(profile: str | None, region: str | None, service: str, attempts: int
         max_pool_connections=50,
         user_agent_extra="rvrun",
     )
-    # Sessions are not for several threads at once; clients are.
-    with _making:
+    # Unlike clients, boto3's sessions are not thread-safe.
+    with _session_lock:
         try:
             return _session(profile).client(service, region_name=region, config=config)
         except botocore.exceptions.BotoCoreError as error:
@@ -139,12 +150,12 @@ class Client:
     boto: Any
 
     def call(self, operation: str, **params: Any) -> dict[str, Any]:
-        """What `operation` (as AWS writes it, `SubmitJob`) answers to `params`."""
+        """Return the answer of `operation`, named as AWS writes it: `SubmitJob`."""
         from botocore import xform_name
 
         with self._translated(operation):
             answer: dict[str, Any] = getattr(self.boto, xform_name(operation))(**params)
-        # botocore takes a reply that was cut off, or is not AWS's, for one that says nothing.
+        # botocore parses a reply that was cut off, or that a proxy sent, as an empty answer.
         shape = self.boto.meta.service_model.operation_model(operation).output_shape
         for name in shape.required_members if shape else ():
             if name not in answer:
@@ -153,39 +164,44 @@ class Client:
         return answer
 
     def content(self, operation: str, **params: Any) -> bytes:
-        """The body of what `operation` answers, all of it."""
+        """Return the whole body of the answer of `operation`."""
         answer = self.call(operation, **params)
         with self._translated(operation):
             content: bytes = answer["Body"].read()
         return content
 
-    @contextlib.contextmanager
-    def _translated(self, operation: str) -> Iterator[None]:
-        import botocore.exceptions as botocore
-
-        try:
-            yield
-        except botocore.ClientError as error:
-            raise self._answered(operation, error.response) from None
-        except (botocore.EndpointConnectionError, botocore.ConnectTimeoutError) as error:
-            raise self._error(Throttled, operation, error) from None
-        except (
-            botocore.HTTPClientError,
-            botocore.ConnectionError,
-            botocore.IncompleteReadError,
-        ) as error:
-            raise self._error(Unanswered, operation, error) from None
-        except botocore.BotoCoreError as error:
-            raise self._error(Refused, operation, error) from None
-
     def pages(self, operation: str, next_key: str, **params: Any) -> Iterator[dict[str, Any]]:
-        """The answers of an operation that comes in pages; `next_key` asks for the next one."""
+        """Yield the answers of a paginated operation, whose token for the next is `next_key`."""
         while True:
             answer = self.call(operation, **params)
             yield answer
             if not answer.get(next_key):
                 return
             params[next_key] = answer[next_key]
+
+    @contextlib.contextmanager
+    def _translated(self, operation: str) -> Iterator[None]:
+        """Translate botocore's errors by whether the call may have been carried out."""
+        import botocore.exceptions as botocore
+
+        def translate(kind: type[AwsError], error: Exception) -> AwsError:
+            return kind(self.service, operation, type(error).__name__, str(error))
+
+        try:
+            yield
+        except botocore.ClientError as error:
+            raise self._answered(operation, error.response) from None
+        except (botocore.EndpointConnectionError, botocore.ConnectTimeoutError) as error:
+            # No connection, so the request was never sent.
+            raise translate(Throttled, error) from None
+        except (
+            botocore.HTTPClientError,
+            botocore.ConnectionError,
+            botocore.IncompleteReadError,
+        ) as error:
+            raise translate(Unanswered, error) from None
+        except botocore.BotoCoreError as error:
+            raise translate(Refused, error) from None
 
     def _answered(self, operation: str, response: Any) -> AwsError:
         code = response.get("Error", {}).get("Code", "")
@@ -198,13 +214,10 @@ class Client:
             kind = Unanswered
         return kind(self.service, operation, code or str(status), message)
 
-    def _error(self, kind: type[AwsError], operation: str, error: Exception) -> AwsError:
-        return kind(self.service, operation, type(error).__name__, str(error))
-
 
 @attrs.frozen(kw_only=True)
 class Patience:
-    """How often, and for how long in seconds, a call is tried again that was throttled."""
+    """How often, and for how many seconds in total, a failed call is repeated."""
 
     attempts: int = 12
     wait_initial: float = 0.5
@@ -213,26 +226,22 @@ class Patience:
     timeout: float = 300.0
 
     def insist(self, call: Callable[[], T], on: type[AwsError] = Throttled) -> T:
-        """What `call` gives, tried again with backoff and jitter where it raises `on`."""
+        """Return what `call` returns; repeat it with backoff and jitter while it raises `on`.
+
+        Raises the last `on`, and every other error at once.
+        """
         import stamina
 
-        # Else it logs each try to stderr.
+        # By default stamina logs each attempt to stderr.
         stamina.instrumentation.set_on_retry_hooks([])
-        for attempt in stamina.retry_context(
-            on=on,
-            attempts=self.attempts,
-            timeout=self.timeout,
-            wait_initial=self.wait_initial,
-            wait_max=self.wait_max,
-            wait_jitter=self.wait_jitter,
-        ):
+        for attempt in stamina.retry_context(on=on, **attrs.asdict(self)):
             with attempt:
                 return call()
         raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 class Pace:
-    """Lets callers of all threads through at most so often a second, evenly."""
+    """A rate limit shared by threads: calls are evenly spaced, and idle time is not saved up."""
 
     def __init__(
         self,
@@ -252,11 +261,6 @@ class Pace:
             now = self._clock()
             turn = max(now, self._next)
             self._next = turn + self._interval
+        # Outside of the lock, so that waiting callers do not delay those who take a later turn.
         if turn > now:
             self._sleep(turn - now)
-
-
-def token(length: int, source: random.Random | None = None) -> str:
-    """A random text of so many hex digits."""
-    source = source or random.SystemRandom()
-    return "".join(source.choice("0123456789abcdef") for _ in range(length))

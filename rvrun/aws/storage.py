@@ -1,6 +1,6 @@
-"""Files by URI: a path, or `s3://bucket/key`. Light on purpose: workers read their config so.
+"""Files by URI: a path, or `s3://bucket/key`. Light on purpose: workers read their config with it.
 
-Nothing of AWS is imported before an S3 URI is met.
+Nothing of AWS is imported until an S3 URI is read or written.
 """
 
 from __future__ import annotations
@@ -17,48 +17,62 @@ if TYPE_CHECKING:
     from rvrun.aws.client import Account
 
 S3 = "s3://"
-#: How many files are written at the same time.
+#: How many files are written concurrently.
 THREADS = 16
 
 
 class CannotReach(RvrunError):
-    """A file that cannot be read or written where its URI says."""
+    """A file that cannot be read from or written to its URI."""
 
-    def __init__(self, uri: str, problem: str) -> None:
-        self.uri = uri
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"{self.uri}: {self.problem}"
+    uri: str
+    problem: str
+    template = "{uri}: {problem}"
 
 
 def scheme(uri: str) -> str:
-    """`s3://` of an URI; empty for a path."""
+    """Return the scheme of a URI, such as `s3://`; empty for a path."""
     head, separator, _ = uri.partition("://")
     return head + separator if separator and head.isascii() and head.isalnum() else ""
 
 
 def is_on_s3(uri: str) -> bool:
-    """Whether it is an S3 URI, with a bucket."""
+    """Whether `uri` is an S3 URI with a bucket."""
     return uri.startswith(S3) and uri.removeprefix(S3).partition("/")[0] != ""
 
 
 def join(folder: str, *parts: str) -> str:
-    """The URI of a file below that of a folder."""
+    """Return the URI of a file in the folder of that URI."""
     return "/".join([folder.rstrip("/"), *parts])
 
 
+def split_s3(uri: str) -> tuple[str, str]:
+    """Return the bucket and the key of an S3 URI. Raises `CannotReach` if it is not one."""
+    if not uri.startswith(S3):
+        raise CannotReach(uri, f"only paths and {S3} URIs are supported")
+    bucket, _, key = uri.removeprefix(S3).partition("/")
+    if not bucket:
+        raise CannotReach(uri, "has no bucket")
+    return bucket, key
+
+
 def read(uri: str, account: Account | None = None) -> bytes:
-    """The content of the file at `uri`. Raises `CannotReach`."""
+    """Return the content of the file at `uri`. Raises `CannotReach`."""
     if not scheme(uri):
-        return _read_path(uri)
+        try:
+            with open(uri, "rb") as file:
+                return file.read()
+        except OSError as error:
+            raise CannotReach(uri, f"cannot be read: {error.strerror}") from None
     bucket, key = split_s3(uri)
     with _naming(uri):
         return _account(account).reader("s3").content("GetObject", Bucket=bucket, Key=key)
 
 
 def fetch(uri: str) -> str:
-    """The path of a copy of the file at `uri`, of the same name, kept while this process runs."""
+    """Return the path of a copy of the file at `uri`, which is deleted when this process ends.
+
+    The copy has the same name. Raises `CannotReach`.
+    """
     import atexit
     import shutil
     import tempfile
@@ -73,15 +87,24 @@ def fetch(uri: str) -> str:
 
 
 def write(uri: str, content: bytes, account: Account | None = None) -> None:
-    """Put `content` at the S3 URI `uri`, whole or not at all. Raises `CannotReach`."""
+    """Write `content` to the S3 URI `uri`, atomically. Raises `CannotReach`."""
     bucket, key = split_s3(uri)
     with _naming(uri):
         _account(account).reader("s3").call("PutObject", Bucket=bucket, Key=key, Body=content)
 
 
+def write_all(contents: Mapping[str, bytes], account: Account | None = None) -> None:
+    """Write several files to their S3 URIs, concurrently. Raises `CannotReach`."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        # The list waits for all of them and raises the first error.
+        list(pool.map(lambda uri: write(uri, contents[uri], account), contents))
+
+
 @contextlib.contextmanager
 def _naming(uri: str) -> Iterator[None]:
-    """What S3 answers names neither bucket nor key."""
+    """Add the URI to errors: S3's own name neither bucket nor key."""
     from rvrun.aws.client import AwsError
 
     try:
@@ -90,33 +113,7 @@ def _naming(uri: str) -> Iterator[None]:
         raise CannotReach(uri, str(error)) from None
 
 
-def write_all(contents: Mapping[str, bytes], account: Account | None = None) -> None:
-    """As `write`, several at a time."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(lambda uri: write(uri, contents[uri], account), contents))
-
-
-def split_s3(uri: str) -> tuple[str, str]:
-    """The bucket and the key of an S3 URI. Raises `CannotReach` for what is none."""
-    if not uri.startswith(S3):
-        raise CannotReach(uri, f"only paths and {S3} can be read and written")
-    bucket, _, key = uri.removeprefix(S3).partition("/")
-    if not bucket:
-        raise CannotReach(uri, "names no bucket")
-    return bucket, key
-
-
 def _account(account: Account | None) -> Account:
     from rvrun.aws.client import Account
 
     return account or Account()
-
-
-def _read_path(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise CannotReach(path, f"cannot be read: {error.strerror}") from None

@@ -64,10 +64,8 @@ def check_root_uris(case: Case) -> Iterator[Finding]:
             fix = f"change `root_uri` in {case.request.config}, or make the folder writable"
             yield error("root_uri", f"{name} cannot be used: {problem}", fix)
         else:
-            exists = os.path.exists(root or ".")
-            yield ok(
-                "root_uri", f"{name} {'is readable and writable' if exists else 'can be created'}"
-            )
+            state = "is writable" if os.path.exists(root or ".") else "can be created"
+            yield ok("root_uri", f"{name} {state}")
 
 
 def check_shared_roots(case: Case) -> Iterator[Finding]:

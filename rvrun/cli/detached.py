@@ -14,7 +14,7 @@ from rvrun.cli.options import Argument, BadOption, Common, Verb, json_option
 from rvrun.errors import DONE
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.state import RunState
-from rvrun.rundir import files as rundir
+from rvrun.rundir.lock import locked
 from rvrun.runners.registry import find_detached
 from rvrun.text import count
 
@@ -129,7 +129,7 @@ def cancel(common: Common, run: str, runs: str) -> None:
     from rvrun.cli.submit import counting
 
     ledger = ledgers.find(run, pathlib.Path(runs))
-    with rundir.locked(ledger.run_dir), counting("cancelling", common) as progress:
+    with locked(ledger.run_dir), counting("cancelling", common) as progress:
         num_jobs = find_detached(ledger.runner).cancel(ledger, progress)
     if num_jobs:
         say(f"cancelled {ledger.run_id}: {count(num_jobs, 'job')} ended")
@@ -157,7 +157,7 @@ def retry(common: Common, run: str, *, wait: bool, runs: str) -> int:
     runner = find_detached(ledger.runner)
     settings = load_settings(profile=common.profile)
     warn(*retried_twice(ledger, runner.OWNS, runner.state(ledger)))
-    with rundir.locked(ledger.run_dir), counting("submitting", common) as progress:
+    with locked(ledger.run_dir), counting("submitting", common) as progress:
         num_targets = runner.retry(ledger, settings, progress)
     say(f"submitted {count(num_targets, 'target')} of {ledger.run_id} again")
     return wait_for(ledger, runner, common) if wait else DONE

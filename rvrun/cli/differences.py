@@ -54,7 +54,7 @@ def diff_options(function: Function) -> Callable[..., Any]:
 
 def print_diff(diff: PlanDiff, form: DiffFormat) -> int:
     """Print the differences and return the exit code."""
-    from rvrun.plan.diff import to_github, to_json, to_markdown, to_text
+    from rvrun.plan.diff_formats import to_github, to_json, to_markdown, to_text
 
     formatters = {
         DiffFormat.TEXT: to_text,

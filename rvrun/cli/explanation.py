@@ -7,7 +7,7 @@ from typing import Any
 
 from rvrun.cli.plan_table import name_keys
 from rvrun.pipelines.config_keys import MISSING
-from rvrun.plan.diff import shown
+from rvrun.plan.diff_formats import format_value
 from rvrun.rundir.explain import Explanation, Needed
 from rvrun.rundir.freshness import NEVER, NOW
 
@@ -16,7 +16,7 @@ def print_explanation(explanation: Explanation) -> None:
     """Print whether the target would run and why, and then a fact per line."""
     name, total = explanation.name, explanation.total
     if explanation.reason:
-        targets = f" ({explanation.todo:,} of {total:,} targets)" if total > 1 else ""
+        targets = f" ({explanation.stale:,} of {total:,} targets)" if total > 1 else ""
         reason = name_keys(explanation.reason, explanation.changes or ())
         print(f"{name} would run{targets}: {reason}")
     else:
@@ -33,20 +33,20 @@ def _facts(explanation: Explanation) -> list[tuple[str, str]]:
         facts.append(("changed", "unknown: the config of that time was not kept"))
     facts += [("needs", _needed(needed)) for needed in explanation.needs]
     keys = explanation.config_keys
-    part = "the whole config" if keys is None else shown(list(keys))
+    part = "the whole config" if keys is None else format_value(keys)
     facts.append(("reads", f"{part} (changed {_time(explanation.config_time)})"))
     facts.append(("needed by", ", ".join(explanation.waiting) or "nothing"))
     return facts
 
 
 def _attempts(explanation: Explanation) -> str:
-    if not explanation.tries:
+    if not explanation.attempts:
         return ""
     code = explanation.exit_code
     how = "has not ended" if code is None else f"exit {code}"
-    if explanation.tries == 1:
+    if explanation.attempts == 1:
         return f" ({how})"
-    return f" ({explanation.tries} attempts, the last one: {how})"
+    return f" ({explanation.attempts} attempts, the last one: {how})"
 
 
 def _needed(needed: Needed) -> str:
@@ -56,7 +56,7 @@ def _needed(needed: Needed) -> str:
 
 
 def _value(value: Any) -> str:
-    return "nothing" if value is MISSING else shown(value)
+    return "nothing" if value is MISSING else format_value(value)
 
 
 def _time(when: int) -> str:
@@ -72,9 +72,9 @@ def explanation_to_dict(explanation: Explanation) -> dict[str, Any]:
         "name": explanation.name,
         "would_run": bool(explanation.reason),
         "reason": explanation.reason,
-        "targets": {"would_run": explanation.todo, "all": explanation.total},
+        "targets": {"would_run": explanation.stale, "all": explanation.total},
         "done_ns": None if explanation.when == NEVER else explanation.when,
-        "tries": explanation.tries,
+        "tries": explanation.attempts,
         "exit_code": explanation.exit_code,
         "changes": None if changes is None else {k: _pair(*pair) for k, pair in changes.items()},
         "needs": [

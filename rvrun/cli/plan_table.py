@@ -24,8 +24,8 @@ def print_plan(prepared: Prepared) -> None:
     statuses = prepared.statuses()
     reasons = find_reasons(prepared, statuses)
     print_table(COLUMNS, [_row(status, reasons[status.name]) for status in statuses])
-    todo = sum(len(status.todo) for status in statuses)
-    summary = f"{todo:,} would run" if todo else "all up to date"
+    stale = sum(len(status.stale) for status in statuses)
+    summary = f"{stale:,} would run" if stale else "all up to date"
     print(f"{title(prepared.run.plan)}; {summary}")
 
 
@@ -33,7 +33,7 @@ def _row(status: StageStatus, reason: str) -> tuple[str, ...]:
     stage = status.stage
     splits = "" if stage.num_splits is None else f"{stage.num_splits:,}"
     device = "gpu" if stage.gpu else "cpu"
-    return status.name, splits, _needs(stage), device, _todo(status), reason
+    return status.name, splits, _needs(stage), device, _work(status), reason
 
 
 def _needs(stage: Stage) -> str:
@@ -43,12 +43,12 @@ def _needs(stage: Stage) -> str:
     )
 
 
-def _todo(status: StageStatus) -> str:
-    if not status.todo:
+def _work(status: StageStatus) -> str:
+    if not status.stale:
         return "up to date"
     if status.stage.num_splits is None:
         return "run"
-    return f"{len(status.todo):,} of {status.stage.num_splits:,}"
+    return f"{len(status.stale):,} of {status.stage.num_splits:,}"
 
 
 def find_reasons(prepared: Prepared, statuses: Sequence[StageStatus]) -> dict[str, str]:
@@ -59,7 +59,7 @@ def find_reasons(prepared: Prepared, statuses: Sequence[StageStatus]) -> dict[st
         if status.reason == CONFIG_CHANGED:
             from rvrun.rundir.explain import config_changes
 
-            config, first = configs[status.pipeline], status.todo[0]
+            config, first = configs[status.pipeline], status.stale[0]
             changes = config_changes(prepared.run.run_dir, status, first, config)
             reasons[status.name] = name_keys(status.reason, changes or ())
     return reasons

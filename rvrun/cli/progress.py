@@ -47,9 +47,9 @@ class Bars:
 
     def begin(self, statuses: Sequence[StageStatus]) -> None:
         for status in statuses:
-            if status.todo:
+            if status.stale:
                 self.tasks[status.name] = self.progress.add_task(
-                    status.name, total=len(status.todo), start=False, note=""
+                    status.name, total=len(status.stale), start=False, note=""
                 )
         self.progress.start()
 
@@ -85,7 +85,7 @@ class Lines:
     done: dict[str, int] = attrs.field(factory=dict, init=False)
 
     def begin(self, statuses: Sequence[StageStatus]) -> None:
-        self.totals = {status.name: len(status.todo) for status in statuses}
+        self.totals = {status.name: len(status.stale) for status in statuses}
         self.done = dict.fromkeys(self.totals, 0)
 
     def started(self, target: str) -> None:

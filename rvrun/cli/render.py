@@ -17,6 +17,7 @@ from rvrun.cli.options import (
 )
 from rvrun.prepare import Prepared, Request, prepare
 from rvrun.rundir import files as rundir
+from rvrun.rundir.lock import locked
 
 
 @click.command(cls=Verb)
@@ -41,7 +42,7 @@ def render(common: Common, request: Request) -> None:
 def write_files(prepared: Prepared, *, quiet: bool) -> None:
     """Write the rendered files to the run directory, and list which of them changed."""
     run_dir = prepared.run.run_dir
-    with rundir.locked(run_dir):
+    with locked(run_dir):
         changed = set(rundir.write(run_dir, prepared.files, prepared.owned))
     if not quiet:
         for path in prepared.files:

@@ -26,6 +26,7 @@ from rvrun.cli.options import (
 from rvrun.errors import DONE, FAILED, INTERRUPTED
 from rvrun.prepare import Prepared, Request, prepare
 from rvrun.rundir import files as rundir
+from rvrun.rundir.lock import locked
 from rvrun.runners.registry import as_detached, as_local, find_runner
 from rvrun.settings import layers
 from rvrun.settings.schema import MachineSettings, key_of
@@ -178,7 +179,7 @@ def run_here(prepared: Prepared, runner: LocalRunner, common: Common) -> int:
     is_isolated = runner.CAPABILITIES.isolated
     reporter = make_reporter(common, is_isolated=is_isolated)
     run_dir = prepared.run.run_dir
-    with rundir.locked(run_dir):
+    with locked(run_dir):
         # Read before writing: a config that is written now makes what depends on it stale.
         statuses = prepared.statuses()
         rundir.write(run_dir, prepared.files, prepared.owned)

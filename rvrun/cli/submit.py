@@ -16,6 +16,7 @@ from rvrun.prepare import Prepared
 from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import Progress, RunState
 from rvrun.rundir import files as rundir
+from rvrun.rundir.lock import locked
 from rvrun.runners.protocol import DetachedRunner
 
 #: Seconds between two reads of a run's state: at first, and at most.
@@ -28,7 +29,7 @@ def submit(prepared: Prepared, runner: DetachedRunner, common: Common, *, wait: 
     """Write and submit a run, wait for its end if `wait`, and return the exit code."""
     run = prepared.run
     warn(*dict.fromkeys(runner.risks(prepared.files)))
-    with rundir.locked(run.run_dir):
+    with locked(run.run_dir):
         rundir.write(run.run_dir, prepared.files, prepared.owned)
         with counting("submitting", common) as progress:
             try:

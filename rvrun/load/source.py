@@ -1,63 +1,66 @@
-"""What the user wrote, loaded: a `.py` file, a module or a saved `.json` → pipelines.
+"""Load a user's source, a `.py` file, a module or a saved `.json`, into declared pipelines.
 
-import        the file or module; its `get_config(s)(runner, **args)` is called
-save          each config becomes JSON values and must be the same after reading them
+import        the file or module, and call its `get_config(s)(runner, **arguments)`
+save          convert each config to JSON values, which must give the same config again
 build         the pipeline of each config
-declare       what it says of its commands, checked
+declare       read what the pipeline declares about its commands, and check it
 
-Configs of other systems go through their adapter instead (see `foreign`).
+Configs of other systems go through their adapters instead; see `adapters.registry`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 
 from rvrun.adapters import registry as adapters
 from rvrun.aws import storage
+from rvrun.errors import RvrunError
 from rvrun.load.arguments import bind
 from rvrun.model import check_pipeline_name
 from rvrun.pipelines import serialize
 from rvrun.pipelines.base import Pipeline, PipelineConfig
-from rvrun.pipelines.declare import (
-    CannotLoad,
-    LoadedPipeline,
-    call_user_code,
-    check_document,
-    declare,
-    location,
-)
-from rvrun.pipelines.imports import CannotImport, import_module, import_source
+from rvrun.pipelines.declare import CannotLoad, LoadedPipeline, check_document, declare, location
+from rvrun.pipelines.imports import CannotImport, import_module, import_source, user_code
+
+
+class NoArguments(RvrunError):
+    """`-a` arguments for a config that is already saved."""
+
+    path: str
+    template = "{path}: a saved config accepts no -a arguments"
+    fix = "remove the -a arguments"
 
 
 def load(
     source: str, runner: str, args: Mapping[str, str], *, verbosity: int = 0
 ) -> list[LoadedPipeline]:
-    """The pipelines of `source`, for the runner called `runner`, with `-a` arguments `args`.
+    """Load the pipelines of `source` for the runner called `runner`.
 
-    `verbosity` is for other systems' configs.
+    - `args`: the `-a` arguments, as typed.
+    - `verbosity`: only for configs of other systems.
 
-    Raises the `RvrunError` that says what is wrong; what the user's own code raised is a
-    `UserCodeError` with that as its cause.
+    Raises `UserCodeError` if the user's own code raises; its cause is their exception. Any other
+    `RvrunError` describes what is wrong with the source.
     """
     if source.endswith(".json"):
         if args:
-            raise CannotLoad(source, "a saved config takes no arguments (-a)")
+            raise NoArguments(source)
         return _distinguish([_load_saved(document) for document in read_documents(source)])
     is_file = source.endswith(".py") or os.sep in source
-    adapters.meet(source, verbosity)
-    module = import_source(source) if is_file else _import_named(source)
     path = os.path.relpath(source).replace(os.sep, "/") if is_file else None
-    configs = _get_configs(module, source, runner, args)
+    with adapters.set_up_for(source, verbosity):
+        module = import_source(source) if is_file else _import_named(source)
+        configs = _get_configs(module, source, runner, args)
     return _distinguish([_load_any(config, path) for config in configs])
 
 
 def read_documents(path: str) -> list[dict[str, Any]]:
-    """The saved configs in the JSON file at `path`: one, or a list."""
+    """Read the saved configs in the JSON file at `path`: one, or a list of them."""
     content = storage.read(path)
     try:
         documents = json.loads(content)
@@ -65,7 +68,7 @@ def read_documents(path: str) -> list[dict[str, Any]]:
         raise CannotLoad(path, f"is not JSON ({error})") from None
     documents = documents if isinstance(documents, list) else [documents]
     if not documents:
-        raise CannotLoad(path, "holds no config")
+        raise CannotLoad(path, "contains no config")
     for document in documents:
         if not adapters.is_own(document):
             check_document(document, path)
@@ -82,32 +85,38 @@ def _import_named(name: str) -> Any:
 
 
 def _get_configs(module: Any, source: str, runner: str, args: Mapping[str, str]) -> list[Any]:
-    function = getattr(module, "get_configs", None) or getattr(module, "get_config", None)
-    if not callable(function):
-        raise CannotLoad(source, "has neither a function `get_config` nor `get_configs`")
+    function = _config_function(module, source)
     place = f"`{function.__name__}` of {source}"
-    values = bind(function, args, place)
-    found = call_user_code(place, function, runner, **values)
-    configs = list(found) if isinstance(found, (list, tuple)) else [found]
+    arguments = bind(function, args, place)
+    with user_code(place):
+        result = function(runner, **arguments)
+    configs = list(result) if isinstance(result, (list, tuple)) else [result]
     if not configs:
         raise CannotLoad(source, f"`{function.__name__}` returned no config")
     for config in configs:
         if not isinstance(config, PipelineConfig) and adapters.of_config(config) is None:
-            problem = f"returned {config!r}, which is no rvrun.PipelineConfig"
+            problem = f"must return an rvrun.PipelineConfig or a list of them, got {config!r}"
             raise CannotLoad(source, f"`{function.__name__}` {problem}")
     return configs
 
 
+def _config_function(module: Any, source: str) -> Callable[..., Any]:
+    function = getattr(module, "get_configs", None) or getattr(module, "get_config", None)
+    if not callable(function):
+        raise CannotLoad(source, "must define a function `get_config` or `get_configs`")
+    return function  # type: ignore[no-any-return]
+
+
 def _distinguish(pipelines: list[LoadedPipeline]) -> list[LoadedPipeline]:
-    """Other systems' pipelines have no names of their own, so these may have to be told apart."""
+    """Let adapters rename pipelines of other systems, which do not name their pipelines."""
     by_pipeline = [adapters.of_document(pipeline.document) for pipeline in pipelines]
-    found = list(pipelines)
+    renamed = list(pipelines)
     for adapter in dict.fromkeys(filter(None, by_pipeline)):
         indices = [index for index, other in enumerate(by_pipeline) if other is adapter]
-        named = adapter.distinguish([pipelines[index] for index in indices])
-        for index, pipeline in zip(indices, named, strict=True):
-            found[index] = pipeline
-    return found
+        distinct = adapter.distinguish([pipelines[index] for index in indices])
+        for index, pipeline in zip(indices, distinct, strict=True):
+            renamed[index] = pipeline
+    return renamed
 
 
 def _load_any(config: Any, source: str | None) -> LoadedPipeline:
@@ -128,12 +137,15 @@ def _load_saved(document: dict[str, Any]) -> LoadedPipeline:
 
 
 def _load(config: PipelineConfig, source: str | None) -> LoadedPipeline:
-    config = config if config.name else _named(config)
+    if not config.name:
+        # An attrs class, by its base, which mypy cannot see.
+        config = attrs.evolve(config, name=default_name(type(config)))  # type: ignore[misc]
     check_pipeline_name(config.name, location(type(config)))
     values = serialize.check_round_trip(config)
-    pipeline = call_user_code(f"building pipeline `{config.name}`", config.build)
+    with user_code(f"building pipeline `{config.name}`"):
+        pipeline: object = config.build()
     if not isinstance(pipeline, Pipeline):
-        problem = f"`{type(config).__name__}.build` returned {pipeline!r}, no rvrun.Pipeline"
+        problem = f"`{type(config).__name__}.build` must return an rvrun.Pipeline, got {pipeline!r}"
         raise CannotLoad(f"pipeline `{config.name}`", problem)
     return LoadedPipeline(
         config=config,
@@ -144,13 +156,8 @@ def _load(config: PipelineConfig, source: str | None) -> LoadedPipeline:
     )
 
 
-def _named(config: PipelineConfig) -> PipelineConfig:
-    name = default_name(type(config))
-    return attrs.evolve(config, name=name)  # type: ignore[misc] # an attrs class, by its base
-
-
 def default_name(cls: type[PipelineConfig]) -> str:
-    """The name of a pipeline whose config gives none: `TinyConfig` → `tiny`."""
+    """Return the name of a pipeline whose config has none: `TinyConfig` → `tiny`."""
     name = cls.__name__
     for ending in ("PipelineConfig", "Config", "Pipeline"):
         if name.endswith(ending) and name != ending:

@@ -1,10 +1,12 @@
-"""What users subclass: a `PipelineConfig` says what to do, the `Pipeline` it builds does it.
+"""The classes that users subclass: a `PipelineConfig` describes the work, its `Pipeline` does it.
 
-Light on purpose: every target's process imports this module, so neither attrs nor typing is
-imported here. Config classes become attrs classes the first time that is asked of them.
+Light on purpose: every target's process imports this module, so it imports neither attrs nor
+typing at its top. A config class becomes an attrs class the first time attrs looks at it.
 """
 
 from __future__ import annotations
+
+import importlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,16 +28,15 @@ else:
         return cls
 
 
-#: Config classes by the names `register` gave them.
+#: Config classes by the names under which `register` registered them.
 REGISTERED: dict[str, type[Config]] = {}
 
 
 class _AttrsOnDemand:
-    """Stands for `__attrs_attrs__` until it is first read, then makes the class an attrs class.
+    """A descriptor that stands for `__attrs_attrs__` until it is read, then runs `attrs.define`.
 
-    Reading it is how attrs, cattrs and everything built on them ask a class for its fields, so
-    the delay cannot be seen from outside, except that a process that never asks never pays the
-    30 ms that importing attrs costs.
+    attrs, cattrs and everything built on them read `__attrs_attrs__` to get a class's fields, so
+    the delay cannot be observed. A process that never reads it saves the 30 ms of importing attrs.
     """
 
     def __get__(self, instance: object, cls: type[Config]) -> Any:
@@ -47,37 +48,38 @@ class _AttrsOnDemand:
             slots=False,
             frozen=True,
             kw_only=True,
-            # Those of Config, unless a base that the user decorated has its own.
+            # Keep Config's methods, unless a base that the user decorated with attrs has its own.
             eq=cls.__eq__ is not Config.__eq__,
             repr=cls.__repr__ is not Config.__repr__,
             field_transformer=_check_types,
         )
-        # Those of Config say what is frozen.
+        # Config's own methods name the class and the field in their error.
         del cls.__setattr__, cls.__delattr__
         return cls.__dict__["__attrs_attrs__"]
 
 
 def _check_types(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-    """An attrs field transformer: each value must be of its field's type."""
+    """An attrs field transformer that checks each value against its field's type."""
     import attrs
 
     def checked(field: attrs.Attribute[Any]) -> attrs.Attribute[Any]:
         validators = [_check_type, *([field.validator] if field.validator else [])]
         return field.evolve(validator=attrs.validators.and_(*validators))
 
-    # Inherited fields have their check already.
-    return [checked(field) if field.name in cls.__annotations__ else field for field in fields]
+    # Inherited fields are checked already.
+    own = own_annotations(cls)
+    return [checked(field) if field.name in own else field for field in fields]
 
 
 def _check_type(config: Config, field: attrs.Attribute[Any], value: object) -> None:
-    """An attrs validator. Types are looked up here, when all classes that they name exist."""
+    """An attrs validator. It resolves types only now, when all classes that they name exist."""
     import attrs
 
     cls = type(config)
     expected = getattr(attrs.fields(attrs.resolve_types(cls)), field.name).type
     if type(value) is expected:
         return
-    import typeguard  # 70 ms, for what is not as plain as a text or a number
+    import typeguard  # 70 ms, so only for values whose type is not simply a class
 
     try:
         typeguard.check_type(
@@ -89,19 +91,20 @@ def _check_type(config: Config, field: attrs.Attribute[Any], value: object) -> N
 
 @config_class
 class Config:
-    """A frozen, validated record with typed fields, which round-trips through JSON.
+    """A frozen, validated record with typed fields that survives a JSON round trip.
 
-    Write fields as annotations, with or without a default; `attrs.field(...)` with validators
-    and converters works too. Fields are given by keyword. Configs nest.
+    Declare fields as annotations, with or without a default; `attrs.field(...)` with validators
+    and converters works too. Fields are passed by keyword. Configs nest.
 
         class Scene(rvrun.Config):
             image: str
             bands: tuple[int, ...] = (0, 1, 2)
 
-    Where the fields of a class change, raise `config_version` and lift old files in `upgrade`.
+    When the fields of a class change, increment `config_version` and implement `upgrade`, so that
+    files saved earlier can still be read.
     """
 
-    #: The version of this class's fields; saved with them.
+    #: The version of this class's fields, saved with them.
     config_version = 1
 
     if TYPE_CHECKING:
@@ -113,12 +116,12 @@ class Config:
         super().__init_subclass__()
         for name in _field_names(cls.__mro__[1:]) & cls.__dict__.keys() - _field_names((cls,)):
             place = f"`{cls.__name__}.{name}`"
-            raise TypeError(f"{place} is a field: write its annotation too, `{name}: TYPE = ...`")
+            raise TypeError(f"{place} overrides a field; annotate it: `{name}: TYPE = ...`")
         if "__attrs_attrs__" not in cls.__dict__:
             cls.__attrs_attrs__ = _AttrsOnDemand()  # type: ignore[assignment]
 
     def __new__(cls, *args: object, **fields: object) -> Self:
-        cls.__attrs_attrs__  # noqa: B018 - makes the class an attrs class, which writes __init__
+        cls.__attrs_attrs__  # noqa: B018 - runs attrs.define, which adds __init__
         return object.__new__(cls)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -139,90 +142,105 @@ class Config:
 
     @classmethod
     def upgrade(cls, fields: dict[str, Any], version: int) -> dict[str, Any]:
-        """Lift `fields` (plain JSON values) as `version` saved them to what `version + 1` wants.
+        """Convert `fields` (JSON values) from `version` to `version + 1`, and return them.
 
-        Called once for each version between the saved one and `config_version`.
+        Called once for each version from the saved one up to `config_version`.
         """
         raise NotImplementedError(
-            f"{cls.__name__} has config_version {cls.config_version} but no `upgrade` that "
-            f"lifts version {version}"
+            f"{cls.__name__} has config_version {cls.config_version}, but its `upgrade` does not "
+            f"convert version {version}"
         )
 
 
+def own_annotations(cls: type) -> Mapping[str, object]:
+    """Return the annotations that `cls` itself declares, not those of its bases, by field."""
+    annotations: Mapping[str, object]
+    try:
+        annotations = getattr(cls, "__annotations__", {})
+    except NameError:
+        # Python 3.14 evaluates annotations when they are read, and a class that refers to itself
+        # does not exist yet while `__init_subclass__` runs.
+        lib = importlib.import_module("annotationlib")
+        annotations = lib.get_annotations(cls, format=lib.Format.FORWARDREF)
+    return annotations
+
+
 def _field_names(classes: Iterable[type]) -> set[str]:
-    return {name for cls in classes for name in vars(cls).get("__annotations__", ())}
+    return {name for cls in classes for name in own_annotations(cls)}
 
 
 class PipelineConfig(Config):
-    """What one pipeline is to do. Subclass it, add fields, and build the pipeline.
+    """The config of one pipeline. Subclass it, add fields, and implement `build`.
 
     - `root_uri`: where the pipeline reads and writes, a path or a URI.
-    - `name`: the pipeline's name in plans, targets and file names; unique in a run. Empty
-      stands for the class's name in lower case, without `PipelineConfig` or `Config` at its end.
+    - `name`: the pipeline's name in plans, targets and file names; unique in a run. Default: the
+      class's name in lower case, without `PipelineConfig`, `Config` or `Pipeline` at its end.
     """
 
     root_uri: str
     name: str = ""
 
     def build(self) -> Pipeline:
-        """The pipeline of this config."""
-        raise NotImplementedError(f"{type(self).__name__} has no method `build`")
+        """Return the pipeline of this config."""
+        raise NotImplementedError(f"{type(self).__name__} must define a method `build`")
 
 
 class Pipeline:
-    """Commands that run in order, each a method of that name. Class attributes or properties.
+    """A sequence of commands, each a method of the same name.
 
-    class Tiny(rvrun.Pipeline):
-        commands = ("chip", "train", "predict")
-        split_commands = ("chip", "predict")
-        gpu_commands = ("train", "predict")
+        class Tiny(rvrun.Pipeline):
+            commands = ("chip", "train", "predict")
+            split_commands = ("chip", "predict")
+            gpu_commands = ("train", "predict")
 
-        def chip(self, split_ind=0, num_splits=1): ...
-        def train(self): ...
-        def predict(self, split_ind=0, num_splits=1): ...
+            def chip(self, split_ind=0, num_splits=1): ...
+            def train(self): ...
+            def predict(self, split_ind=0, num_splits=1): ...
+
+    The attributes may be class attributes, or properties that depend on `self.config`.
     """
 
     #: All commands, in the order in which they run.
     commands: Sequence[str] = ()
-    #: Those that can be split into parallel parts; they take `split_ind` and `num_splits`.
+    #: Commands that can be split into parallel parts; they accept `split_ind` and `num_splits`.
     split_commands: Sequence[str] = ()
-    #: Those that need a GPU.
+    #: Commands that require a GPU.
     gpu_commands: Sequence[str] = ()
-    #: What a command needs; one not named here needs the one before it in `commands`.
-    #: `aligned("chip")` instead of `"chip"`: split i needs split i only.
+    #: The commands that each command depends on. Default: the one before it in `commands`.
+    #: With `aligned("chip")` instead of `"chip"`, split i depends only on split i.
     needs: Mapping[str, Sequence[str]] = {}
-    #: Fields of the config that a command depends on (`"model.lr"` for a nested one); others
-    #: may change without running it again. One not named here depends on the whole config.
+    #: The config fields that each command depends on (`"model.lr"` for a nested one); changing
+    #: other fields does not make it stale. Default: the whole config.
     config_keys: Mapping[str, Sequence[str]] = {}
-    #: What a command asks of the machine that runs it.
+    #: The resources that each command requires of the machine that runs it.
     resources: Mapping[str, Resources] = {}
 
     def __init__(self, config: Any) -> None:
         self.config = config
 
     def count_items(self, command: str) -> int | None:
-        """How many items the splits of `command` share out; None where that is not known yet.
+        """Return the number of items that the splits of `command` share, or None if unknown.
 
-        Only used to warn when a plan has more splits than items.
+        Only used to warn if a plan has more splits than items.
         """
         return None
 
 
 class Aligned(str):
-    """The name of a needed command of which split i needs only split i; see `aligned`."""
+    """The name of a command on whose split i another command's split i depends; see `aligned`."""
 
     __slots__ = ()
 
 
 def aligned(command: str) -> Aligned:
-    """In `needs`: each split needs only the split of `command` that has the same index."""
+    """Declare, in `needs`, that each split depends only on the same split of `command`."""
     return Aligned(command)
 
 
 def register(name: str) -> Callable[[C], C]:
-    """A class decorator: saved configs of type `name` are read as the decorated class.
+    """Decorate a config class so that saved configs of type `name` are read as this class.
 
-    For a class that was renamed or moved: `@register("old_module:OldName")`.
+    For a class that was renamed or moved: `@rvrun.register("old_module:OldName")`.
     """
 
     def decorate(cls: C) -> C:
@@ -233,15 +251,18 @@ def register(name: str) -> Callable[[C], C]:
 
 
 def share(items: Sequence[T], split_ind: int, num_splits: int) -> Sequence[T]:
-    """The share of `items` that split `split_ind` of `num_splits` works on.
+    """Return the share of `items` that split `split_ind` of `num_splits` processes.
 
-    Shares are contiguous, in order, and their sizes differ by at most one, the larger first: 75
-    items in 5 splits are 15 each. With more splits than items the last shares are empty.
+    - `split_ind`: counts from 0.
+
+    Shares are contiguous and in order. Their sizes differ by at most one, larger ones first: 75
+    items in 5 splits are 15 each. If there are more splits than items, the last shares are empty.
+    Raises `ValueError` if `split_ind` is not in range.
     """
     if num_splits < 1:
-        raise ValueError(f"num_splits must be at least 1, not {num_splits}")
+        raise ValueError(f"num_splits must be at least 1, got {num_splits}")
     if not 0 <= split_ind < num_splits:
-        raise ValueError(f"split_ind must be in 0..{num_splits - 1}, not {split_ind}")
+        raise ValueError(f"split_ind must be between 0 and {num_splits - 1}, got {split_ind}")
     size, larger = divmod(len(items), num_splits)
     start = split_ind * size + min(split_ind, larger)
     return items[start : start + size + (split_ind < larger)]

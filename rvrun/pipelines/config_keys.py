@@ -1,4 +1,4 @@
-"""Config values as JSON has them: parts of them, and what differs between two. Pure."""
+"""Select parts of saved configs, and compare them key by key. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from rvrun.pipelines.imports import TYPE
 
-#: Keys that say of which class a config is: rvrun's, and those of other systems.
+#: Keys that name a config's class: rvrun's, and those of other systems.
 TYPES = (TYPE, "type_hint")
 
 
 class Missing(enum.Enum):
-    """Where one of two configs has no such key."""
+    """The value of a key that a config does not have."""
 
     MISSING = "missing"
 
@@ -22,10 +22,10 @@ MISSING: Final = Missing.MISSING
 
 
 def narrow(config: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    """The part of a saved config that a command with these `config_keys` depends on.
+    """Return the part of a saved config that a command with these `config_keys` depends on.
 
-    Its class and `root_uri` always are: another class or place means other work. A key that is
-    not there is left out.
+    It always includes the class and `root_uri`: if either changes, so does the work. Keys that the
+    config does not have are omitted.
     """
     part = {key: config[key] for key in (*TYPES, "root_uri") if key in config}
     for key in keys:
@@ -36,7 +36,7 @@ def narrow(config: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
 
 
 def look_up(config: Mapping[str, Any], key: str) -> Any:
-    """The value of a dotted key; MISSING where there is none."""
+    """Return the value of a dotted key, or MISSING."""
     value: Any = config
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
@@ -46,9 +46,10 @@ def look_up(config: Mapping[str, Any], key: str) -> Any:
 
 
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Each dotted key whose value differs, with both; in the order of `new`, what is gone last.
+    """Return the old and new value of each dotted key that differs, or MISSING.
 
-    An item of a list has its index for a key: `scenes.3.image`.
+    Keys are in the order of `new`, followed by those that only `old` has. The key of a list's item
+    is its index: `scenes.3.image`.
     """
     before, after = dict(_flatten(old, "")), dict(_flatten(new, ""))
     keys = [*after, *(key for key in before if key not in after)]
@@ -57,7 +58,7 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tu
 
 
 def _equal(old: Any, new: Any) -> bool:
-    """Equal as JSON: 1, 1.0 and true are not the same there."""
+    """Whether two values are the same JSON, in which 1, 1.0 and true differ."""
     return type(old) is type(new) and old == new
 
 

@@ -1,43 +1,55 @@
-"""A pipeline as loaded, and what it declares of its commands."""
+"""A loaded pipeline, and what it declares about its commands."""
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 
-from rvrun.errors import RvrunError, UnknownName, UserCodeError, check_known, describe
+from rvrun.errors import RvrunError, UnknownName, check_known
 from rvrun.model import Command, DeclaredPipeline, Need, NeedKind, Resources, check_command_name
 from rvrun.pipelines import serialize
 from rvrun.pipelines.base import Aligned, Pipeline
-
-T = TypeVar("T")
+from rvrun.pipelines.imports import user_code
 
 
 class CannotLoad(RvrunError):
-    """A source of configs that is not what it should be."""
+    """A config or pipeline that cannot be loaded."""
 
-    def __init__(self, source: str, problem: str) -> None:
-        self.source = source
-        self.problem = problem
+    source: str
+    problem: str
+    template = "{source}: {problem}"
 
-    def __str__(self) -> str:
-        return f"{self.source}: {self.problem}"
+
+class BadDeclaration(RvrunError):
+    """An attribute of a pipeline that is not what it must be.
+
+    - `attribute`: `Tiny.needs`. `rule`: completes "must be ...".
+    """
+
+    attribute: str
+    rule: str
+    value: object
+    template = "`{attribute}` must be {rule}, got {value!r}"
+    fix = "change `{attribute}` to {rule}"
 
 
 class NoMethod(UnknownName):
-    """A command without a method of its name on its pipeline's class; `names` are the methods."""
+    """A command without a method of its name in its pipeline's class; `names` are the methods."""
 
-    cls: str = ""
+    class_name: str = ""
 
     def __str__(self) -> str:
         methods = ", ".join(f"`{name}`" for name in self.names) or "none"
-        problem = f"`{self.cls}` has no method `{self.name}` for the command of that name"
+        problem = f"`{self.class_name}` has no method `{self.name}` for the command of that name"
         return f"{self.place}: {problem}{self.suggestion()}; its methods: {methods}"
+
+    def how_to_fix(self) -> str:
+        return f"add a method `{self.name}` to `{self.class_name}`, or correct the command's name"
 
 
 @attrs.frozen(kw_only=True)
@@ -45,9 +57,9 @@ class LoadedPipeline:
     """A pipeline ready to be compiled and run.
 
     - `config`, `pipeline`: rvrun's, or those of another system.
-    - `document`: what its saved config file holds, as JSON values.
+    - `document`: the JSON values of its saved config file.
     - `declared`: its commands as the compiler reads them.
-    - `code`: the content of the loose file that its classes are in; None for a module.
+    - `code`: the content of the loose file that defines its classes; None if a module does.
     """
 
     config: Any
@@ -66,75 +78,74 @@ class LoadedPipeline:
 
 
 def check_document(document: object, path: str) -> None:
-    """Raise `CannotLoad` unless `document` is a config as this rvrun saves it."""
+    """Raise `CannotLoad` unless `document` is a saved config of this version of rvrun."""
     if not isinstance(document, dict) or serialize.FILE_KEY not in document:
-        raise CannotLoad(path, f"is no saved config: it has no `{serialize.FILE_KEY}` version")
+        raise CannotLoad(path, f"is not a saved config: it has no `{serialize.FILE_KEY}` version")
     version = document[serialize.FILE_KEY]
     if version != serialize.FILE_VERSION:
-        known = serialize.FILE_VERSION
-        raise CannotLoad(path, f"is of file version {version!r}; this rvrun reads {known}")
+        problem = f"`{serialize.FILE_KEY}` must be {serialize.FILE_VERSION}, got {version!r}"
+        raise CannotLoad(path, problem)
     source = document.get("source")
     if not isinstance(source, str | None):
-        raise CannotLoad(path, f"has source {source!r}, which is no path")
-
-
-def call_user_code(what: str, function: Callable[..., T], /, *args: object, **kwargs: object) -> T:
-    """The user's `function` called; what it raises becomes the cause of a `UserCodeError`."""
-    try:
-        return function(*args, **kwargs)
-    except RvrunError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UserCodeError(f"{what} raised {describe(error)}") from error
+        raise CannotLoad(path, f"`source` must be a path or null, got {source!r}")
 
 
 def declare(pipeline: Any, name: str, config: Mapping[str, Any]) -> DeclaredPipeline:
-    """What `pipeline` says of its commands, as values, checked against its class and config.
+    """Return what `pipeline` declares about its commands, checked against its class and config.
 
-    It has `commands`, `split_commands` and `gpu_commands`; those of other systems need not have
-    what else an `rvrun.Pipeline` has. `commands` may depend on the config, so `split_commands` and
-    so on may speak of a command that is not among them; but it must be a method.
+    - `pipeline`: rvrun's, or another system's that has at least `commands`, `split_commands` and
+      `gpu_commands`.
+    - `config`: its saved config.
+
+    `commands` may depend on the config, so other attributes may name commands that are not in it,
+    but every command must be a method. Raises `CannotLoad`, `BadDeclaration`, `BadName`,
+    `NoMethod`, `UnknownName` or `UserCodeError`.
     """
     place = f"pipeline `{name}`"
-    said = call_user_code(f"reading {place}", _Said.read, pipeline)
-    if not said.commands:
+    with user_code(f"reading {place}"):
+        declarations = Declarations.read(pipeline)
+    if not declarations.commands:
         raise CannotLoad(place, f"`{type(pipeline).__name__}.commands` is empty")
-    for command in said.all_named():
+    for command in declarations.all_commands():
         _check_method(pipeline, command, place)
-    for command in (*said.split_commands, *said.commands):
-        _check_parameters(pipeline, command, command in said.split_commands, place)
-    commands = tuple(_declare_command(pipeline, said, c, config, place) for c in said.commands)
+    for command in (*declarations.split_commands, *declarations.commands):
+        _check_parameters(pipeline, command, command in declarations.split_commands, place)
     return DeclaredPipeline(
         name=name,
         config_digest=serialize.digest(config),
-        commands=commands,
+        commands=tuple(
+            _declare_command(pipeline, declarations, command, config, place)
+            for command in declarations.commands
+        ),
         location=location(type(pipeline)),
     )
 
 
 @attrs.frozen(kw_only=True)
-class _Said:
-    """A pipeline's attributes, each read once, as it may be a property."""
+class Declarations:
+    """The attributes of a pipeline, with the types that they must have."""
 
     commands: tuple[str, ...]
     split_commands: tuple[str, ...]
     gpu_commands: tuple[str, ...]
-    needs: Mapping[str, Sequence[str]]
-    config_keys: Mapping[str, Sequence[str]]
+    needs: Mapping[str, tuple[str, ...]]
+    config_keys: Mapping[str, tuple[str, ...]]
     resources: Mapping[str, Resources]
 
     @classmethod
-    def read(cls, pipeline: Pipeline) -> _Said:
+    def read(cls, pipeline: Any) -> Declarations:
+        """Read each attribute once, as it may be a property. Raises `BadDeclaration`."""
         return cls(
-            commands=_names(pipeline, "commands"),
-            split_commands=_names(pipeline, "split_commands"),
-            gpu_commands=_names(pipeline, "gpu_commands"),
-            needs=_by_command(pipeline, "needs"),
-            config_keys=_by_command(pipeline, "config_keys"),
-            resources=_by_command(pipeline, "resources"),
+            commands=_read_names(pipeline, "commands"),
+            split_commands=_read_names(pipeline, "split_commands"),
+            gpu_commands=_read_names(pipeline, "gpu_commands"),
+            needs=_read_lists(pipeline, "needs"),
+            config_keys=_read_lists(pipeline, "config_keys"),
+            resources=_read_resources(pipeline),
         )
 
-    def all_named(self) -> list[str]:
+    def all_commands(self) -> list[str]:
+        """List every command that any attribute names as its own."""
         return [
             *self.commands,
             *self.split_commands,
@@ -145,38 +156,42 @@ class _Said:
         ]
 
 
-def _names(pipeline: Any, attribute: str) -> tuple[str, ...]:
-    said = getattr(pipeline, attribute, ())
-    names = _texts(said)
-    if names is None:
-        raise _wrong(pipeline, attribute, f"{said!r} is no sequence of command names")
-    return names
+def _read_names(pipeline: Any, attribute: str) -> tuple[str, ...]:
+    value = getattr(pipeline, attribute, ())
+    return _check_names(f"{type(pipeline).__name__}.{attribute}", value)
 
 
-def _texts(said: object) -> tuple[str, ...] | None:
-    """`said` as a tuple of texts; None where it is not that, or has no order, as a set."""
-    if isinstance(said, (str, AbstractSet)) or not isinstance(said, Iterable):
-        return None
-    texts = tuple(said)
-    return texts if all(isinstance(text, str) for text in texts) else None
+def _check_names(attribute: str, value: object) -> tuple[str, ...]:
+    """`value` as a tuple of strings. A set is refused, as its order differs between processes."""
+    if isinstance(value, Iterable) and not isinstance(value, (str, AbstractSet)):
+        names = tuple(value)
+        if all(isinstance(name, str) for name in names):
+            return names
+    example = f" such as [{value!r}]" if isinstance(value, str) else ""
+    raise BadDeclaration(attribute, f"a list of names{example}", value)
 
 
-def _by_command(pipeline: Any, attribute: str) -> dict[str, Any]:
-    values = getattr(pipeline, attribute, {})
-    if not isinstance(values, Mapping) or _texts(values) is None:
-        raise _wrong(pipeline, attribute, f"{values!r} is no mapping from command names")
-    for command, value in values.items():
-        if attribute == "resources" and not isinstance(value, Resources):
-            raise _wrong(pipeline, attribute, f"`{command}` has {value!r}, no rvrun.Resources")
-        if attribute != "resources" and isinstance(value, str):
-            raise _wrong(pipeline, attribute, f"`{command}` has a text; write [{value!r}]")
-        if attribute != "resources" and _texts(value) is None:
-            raise _wrong(pipeline, attribute, f"`{command}` has {value!r}, no sequence of names")
-    return dict(values)
+def _read_mapping(pipeline: Any, attribute: str) -> dict[str, Any]:
+    value = getattr(pipeline, attribute, {})
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        name = f"{type(pipeline).__name__}.{attribute}"
+        raise BadDeclaration(name, "a dictionary with command names as keys", value)
+    return dict(value)
 
 
-def _wrong(pipeline: Any, attribute: str, problem: str) -> CannotLoad:
-    return CannotLoad(f"`{type(pipeline).__name__}.{attribute}`", problem)
+def _read_lists(pipeline: Any, attribute: str) -> dict[str, tuple[str, ...]]:
+    name = f"{type(pipeline).__name__}.{attribute}"
+    mapping = _read_mapping(pipeline, attribute)
+    return {c: _check_names(f"{name}[{c!r}]", value) for c, value in mapping.items()}
+
+
+def _read_resources(pipeline: Any) -> dict[str, Resources]:
+    mapping = _read_mapping(pipeline, "resources")
+    for command, value in mapping.items():
+        if not isinstance(value, Resources):
+            name = f"{type(pipeline).__name__}.resources[{command!r}]"
+            raise BadDeclaration(name, "an rvrun.Resources", value)
+    return mapping
 
 
 def _check_method(pipeline: Any, command: str, place: str) -> None:
@@ -187,91 +202,95 @@ def _check_method(pipeline: Any, command: str, place: str) -> None:
             for name, value in inspect.getmembers(type(pipeline), inspect.isfunction)
             if not name.startswith("_") and not hasattr(Pipeline, name)
         )
-        raise NoMethod("method", command, methods, place, cls=type(pipeline).__name__)
+        raise NoMethod("method", command, methods, place, class_name=type(pipeline).__name__)
 
 
 def _check_parameters(pipeline: Any, command: str, is_split: bool, place: str) -> None:
     signature = inspect.signature(getattr(pipeline, command))
-    kwargs = {"split_ind": 0, "num_splits": 1} if is_split else {}
+    arguments = {"split_ind": 0, "num_splits": 1} if is_split else {}
     try:
-        signature.bind(**kwargs)
+        signature.bind(**arguments)
     except TypeError as error:
-        wanted = "(self, split_ind, num_splits)" if is_split else "(self)"
-        name = f"`{type(pipeline).__name__}.{command}{signature}`"
-        raise CannotLoad(
-            place, f"{name} is not to be called as {command}{wanted}: {error}"
-        ) from None
+        method = f"`{type(pipeline).__name__}.{command}{signature}`"
+        parameters = f"({', '.join(arguments)})" if is_split else "a call without arguments"
+        raise CannotLoad(place, f"{method} must accept {parameters}: {error}") from None
 
 
 def _declare_command(
-    pipeline: Any, said: _Said, name: str, config: Mapping[str, Any], place: str
+    pipeline: Any, declarations: Declarations, name: str, config: Mapping[str, Any], place: str
 ) -> Command:
-    keys = said.config_keys.get(name)
+    keys = declarations.config_keys.get(name)
     for key in keys or ():
         _check_config_key(config, key, f"`config_keys` of command `{name}` of {place}")
-    is_split = name in said.split_commands
+    is_split = name in declarations.split_commands
     return Command(
         name=name,
         is_split=is_split,
-        gpu=name in said.gpu_commands,
-        needs=_declare_needs(said, name, place),
-        config_keys=None if keys is None else tuple(keys),
-        resources=_declare_resources(pipeline, said, name),
+        gpu=name in declarations.gpu_commands,
+        needs=_declare_needs(declarations, name, place),
+        config_keys=keys,
+        resources=_declare_resources(pipeline, declarations, name),
         num_items=_count_items(pipeline, name, place) if is_split else None,
         location=location(getattr(type(pipeline), name, None)),
     )
 
 
-def _declare_resources(pipeline: Any, said: _Said, name: str) -> Resources:
-    """Those of `resources`; a queue and a definition may also be attributes.
+def _declare_resources(pipeline: Any, declarations: Declarations, name: str) -> Resources:
+    """The command's `resources`, completed by the attributes `job_queue` and `job_def`.
 
-    As in Raster Vision, `job_queue` and `job_def` of the command's method go before those of the
-    whole pipeline.
+    As in Raster Vision, attributes of the command's method override those of the pipeline.
     """
-    resources = said.resources.get(name, Resources())
-    found = {}
-    for attribute in ("job_queue", "job_def"):
-        own = getattr(resources, attribute)
-        method = getattr(getattr(pipeline, name), attribute, None)
-        found[attribute] = own or method or getattr(pipeline, attribute, None)
+    resources = declarations.resources.get(name, Resources())
+    method = getattr(pipeline, name)
+    values = {
+        attribute: getattr(resources, attribute)
+        or getattr(method, attribute, None)
+        or getattr(pipeline, attribute, None)
+        for attribute in ("job_queue", "job_def")
+    }
     try:
-        return attrs.evolve(resources, **found)
+        return attrs.evolve(resources, **values)
     except ValueError as error:
-        raise _wrong(pipeline, name, str(error)) from None
+        raise CannotLoad(f"`{type(pipeline).__name__}.{name}`", str(error)) from None
 
 
 def _count_items(pipeline: Any, name: str, place: str) -> int | None:
     if not hasattr(pipeline, "count_items"):
         return None
-    count = call_user_code(f"`count_items` of {place}", pipeline.count_items, name)
+    with user_code(f"`count_items` of {place}"):
+        count = pipeline.count_items(name)
     if not isinstance(count, int | None):
-        raise _wrong(pipeline, "count_items", f"{count!r} for `{name}` is no whole number")
+        call = f"{type(pipeline).__name__}.count_items({name!r})"
+        raise BadDeclaration(call, "an integer or None", count)
     return count
 
 
-def _declare_needs(said: _Said, name: str, place: str) -> tuple[Need, ...] | None:
-    if name not in said.needs:
+def _declare_needs(declarations: Declarations, name: str, place: str) -> tuple[Need, ...] | None:
+    if name not in declarations.needs:
         return None
-    for needed in said.needs[name]:
-        check_known("command", needed, said.commands, f"`needs` of command `{name}` of {place}")
+    needs = declarations.needs[name]
+    for command in needs:
+        place_of_needs = f"`needs` of command `{name}` of {place}"
+        check_known("command", command, declarations.commands, place_of_needs)
     return tuple(
-        Need(str(needed), NeedKind.ALIGNED if isinstance(needed, Aligned) else NeedKind.ALL)
-        for needed in said.needs[name]
+        Need(str(command), NeedKind.ALIGNED if isinstance(command, Aligned) else NeedKind.ALL)
+        for command in needs
     )
 
 
 def _check_config_key(config: Mapping[str, Any], key: str, place: str) -> None:
     value: Any = config
     for part in key.split("."):
-        known = tuple(k for k in value if not k.startswith("$")) if isinstance(value, dict) else ()
-        check_known("config field", part, known, place)
+        names = tuple(k for k in value if not k.startswith("$")) if isinstance(value, dict) else ()
+        check_known("config field", part, names, place)
         value = value[part]
 
 
-def location(thing: Any) -> str:
-    """`file:line` where a function or class stands, its file named without its folder."""
+def location(definition: object) -> str:
+    """Return `file:line` of a class or function, the file without its folder; empty if unknown."""
     try:
-        path = inspect.getsourcefile(thing)
-        return f"{os.path.basename(path)}:{inspect.getsourcelines(thing)[1]}" if path else ""
+        path = inspect.getsourcefile(definition)  # type: ignore[arg-type]
+        line = inspect.getsourcelines(definition)[1]  # type: ignore[arg-type]
     except (OSError, TypeError):
         return ""
+    return f"{os.path.basename(path)}:{line}" if path else ""

@@ -1,20 +1,22 @@
-"""From names to the user's code: a file or module imported, a config class found, a config made.
+"""Import the user's code: a file, a module, the class of a saved config.
 
 Light on purpose: this is the worker's way to its pipeline.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 
 from rvrun.aws import storage
 from rvrun.errors import RvrunError, UserCodeError, describe
-from rvrun.pipelines.base import REGISTERED, Config
+from rvrun.pipelines.base import REGISTERED, Config, own_annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
     from typing import Any
 
@@ -24,46 +26,70 @@ VERSION = "$version"
 
 
 class CannotImport(RvrunError):
-    """A file, module or class that is not there to import."""
+    """A file or module that does not exist or cannot be imported under its name."""
 
-    def __init__(self, name: str, problem: str) -> None:
-        self.name = name
-        self.problem = problem
+    name: str
+    problem: str
+    executable: str = sys.executable
+    template = "cannot import `{name}`: {problem}"
+    fix = "name a file, or a module that {executable} can import from here"
 
-    def __str__(self) -> str:
-        return f"cannot import `{self.name}`: {self.problem}"
+
+class MissingModule(UserCodeError):
+    """The user's code imports a module that is not installed."""
+
+    module: str
+    executable: str = sys.executable
+    fix = "install `{module}` for {executable}, or add its folder to PYTHONPATH"
 
 
 class NoConfigClass(RvrunError):
-    """A type reference in a saved config that names no class it may make."""
+    """A type in a saved config that is not the name of a suitable config class."""
 
-    def __init__(self, type_name: object, problem: str) -> None:
-        self.type_name = type_name
-        self.problem = problem
+    type_name: object
+    problem: str
+    template = "saved config of type {type_name!r}: {problem}"
 
-    def __str__(self) -> str:
-        return f"saved config of type {self.type_name!r}: {self.problem}"
+
+@contextlib.contextmanager
+def user_code(action: str) -> Iterator[None]:
+    """Turn what the user's code raises within into a `UserCodeError` whose cause it is.
+
+    - `action`: what the code is doing: "building pipeline `tiny`".
+
+    An `RvrunError` passes as it is; so does an interrupt.
+    """
+    try:
+        yield
+    except RvrunError:
+        raise
+    except (Exception, SystemExit) as error:
+        problem = f"{action} raised {describe(error)}"
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            raise MissingModule(problem, error.name) from error
+        raise UserCodeError(problem) from error
 
 
 def add_import_paths(*folders: str) -> None:
-    """Let `folders` be searched for imports, the first one first, before all others."""
+    """Search `folders` for imports, in this order, before all other folders."""
     for folder in map(os.path.abspath, reversed(folders)):
         if folder not in sys.path:
             sys.path.insert(0, folder)
 
 
 def import_source(path: str) -> ModuleType:
-    """Import the loose Python file at `path`, or at an S3 URI, as a module named like it, once.
+    """Import the loose Python file at `path`, or at an S3 URI, as a module of the same name.
 
-    Its own folder and the current one are searched for what it imports, as if it were run.
-    Being in `sys.modules` under its name, its classes can be pickled to child processes.
+    A file is imported once. Its own folder and the current one are searched for its imports, as
+    if the file were run. Being in `sys.modules` under its name, its classes can be pickled to
+    child processes. Raises `CannotImport`, `CannotReach` or `UserCodeError`.
     """
     from importlib.util import module_from_spec, spec_from_file_location
 
     path = storage.fetch(path) if storage.scheme(path) else os.path.abspath(path)
     name = os.path.basename(path).removesuffix(".py")
     if name in sys.modules:
-        return _already_imported(name, path)
+        return _imported_before(name, path)
     if not os.path.isfile(path):
         raise CannotImport(path, "there is no such file")
     add_import_paths(os.path.dirname(path), os.getcwd())
@@ -73,14 +99,16 @@ def import_source(path: str) -> ModuleType:
     module = module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except BaseException as error:
+        with user_code(f"importing `{path}`"):
+            spec.loader.exec_module(module)
+    except BaseException:
+        # A later import must read the file again, not get a module that lacks its end.
         del sys.modules[name]
-        raise _user_error(path, error) from error
+        raise
     return module
 
 
-def _already_imported(name: str, path: str) -> ModuleType:
+def _imported_before(name: str, path: str) -> ModuleType:
     module = sys.modules[name]
     origin = getattr(module, "__file__", None)
     if origin is None or not os.path.exists(path) or not os.path.samefile(origin, path):
@@ -89,68 +117,63 @@ def _already_imported(name: str, path: str) -> ModuleType:
 
 
 def import_module(name: str) -> ModuleType:
-    """Import the module called `name`; the current folder is searched first."""
+    """Import the module called `name`; the current folder is searched first.
+
+    Raises `CannotImport` or `UserCodeError`.
+    """
     add_import_paths(os.getcwd())
     if not all(name.split(".")):
         raise CannotImport(name, "there is no such module")
     try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+        with user_code(f"importing `{name}`"):
+            return importlib.import_module(name)
+    except MissingModule as error:
+        # What is missing is the module itself, or the package it would be in.
+        if f"{name}.".startswith(f"{error.module}."):
             raise CannotImport(name, "there is no such module") from None
-        raise _user_error(name, error) from error
-    except Exception as error:
-        raise _user_error(name, error) from error
-
-
-def _user_error(name: str, error: BaseException) -> BaseException:
-    if not isinstance(error, (Exception, SystemExit)):
-        return error
-    return UserCodeError(f"importing `{name}` raised {describe(error)}")
+        raise
 
 
 def config_class(type_name: object, base: type[Config]) -> type[Config]:
-    """The class that a saved config's `$type` names: registered, or `module:Class`.
+    """Return the class that a saved config's `$type` names: registered, or `module:Class`.
 
-    Raises `NoConfigClass` unless it is `base` or a subclass of it, so that a file can make
-    nothing but what the user's code declares.
+    Raises `NoConfigClass` unless it is `base` or a subclass of it, so that a file cannot create
+    anything but what the user's code declares.
     """
     if not isinstance(type_name, str):
-        raise NoConfigClass(type_name, f"`{TYPE}` must be a text such as `module:Class`")
-    found: object = REGISTERED.get(type_name) or _imported_class(type_name)
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise NoConfigClass(type_name, f"it is no {base.__name__}")
-    return found
+        raise NoConfigClass(type_name, f"`{TYPE}` must be a string such as `module:Class`")
+    cls: object = REGISTERED.get(type_name) or _imported_class(type_name)
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise NoConfigClass(type_name, f"it is not a subclass of {base.__name__}")
+    return cls
 
 
 def _imported_class(type_name: str) -> object:
     module_name, _, qualname = type_name.partition(":")
     if not module_name or not qualname:
         raise NoConfigClass(type_name, "it is neither registered nor of the form `module:Class`")
-    found: Any = sys.modules.get(module_name) or import_module(module_name)
+    value: Any = sys.modules.get(module_name) or import_module(module_name)
     for name in qualname.split("."):
-        found = getattr(found, name, None)
-    if found is None:
+        value = getattr(value, name, None)
+    if value is None:
         raise NoConfigClass(type_name, f"module `{module_name}` has no class `{qualname}`")
-    return found
+    return value
 
 
-#: Annotations that need no conversion, as they are and as `from __future__` leaves them.
-_PLAIN_TYPES = (str, int, float, bool)
-_PLAIN: tuple[tuple[object, type], ...] = tuple(
-    (annotation, type_) for type_ in _PLAIN_TYPES for annotation in (type_, type_.__name__)
-)
-
-
-#: A class that has any of these makes its instances in a way of its own.
-_OWN_WAYS = {"__init__", "__new__", "__slots__", "__attrs_pre_init__", "__attrs_post_init__"}
+#: Types whose values need no conversion, by how annotations name them: as they are, and as
+#: strings, which `from __future__ import annotations` makes of them.
+_PLAIN_TYPES: dict[object, type] = {
+    annotation: type_ for type_ in (str, int, float, bool) for annotation in (type_, type_.__name__)
+}
+#: A class that defines any of these customizes how instances are created.
+_CREATION = {"__init__", "__new__", "__slots__", "__attrs_pre_init__", "__attrs_post_init__"}
 
 
 def plain_config(cls: type[Config], saved: dict[str, Any]) -> Config | None:
-    """The config saved as `saved`, where that takes neither attrs nor cattrs, else None.
+    """Return the config saved as `saved` if that requires neither attrs nor cattrs, else None.
 
-    That is where `cls` has only fields of type str, int, float and bool, all of them saved, by
-    the same version, and none of them an `attrs.field`. The values were validated when saved.
+    It requires neither if `cls` has only fields of type str, int, float and bool, none of them an
+    `attrs.field`, and all were saved by the same version. The values were validated when saved.
     """
     fields = {name: value for name, value in saved.items() if name not in (TYPE, VERSION)}
     types = _plain_types(cls)
@@ -166,18 +189,18 @@ def plain_config(cls: type[Config], saved: dict[str, Any]) -> Config | None:
 
 
 def _plain_types(cls: type[Config]) -> dict[str, type] | None:
+    """The type of each field, in order; None if one is not plain, or creation is customized."""
     types: dict[str, type] = {}
     for base in reversed(cls.__mro__):
         if base in (Config, object):
             continue
-        if not _OWN_WAYS.isdisjoint(base.__dict__):
+        if not _CREATION.isdisjoint(base.__dict__):
             return None
-        for name, annotation in base.__annotations__.items():
+        for name, annotation in own_annotations(base).items():
             default = base.__dict__.get(name)
             if default is not None and type(default) not in _PLAIN_TYPES:
                 return None
-            plain = next((type_ for known, type_ in _PLAIN if known == annotation), None)
-            if plain is None:
+            if not isinstance(annotation, str | type) or annotation not in _PLAIN_TYPES:
                 return None
-            types[name] = plain
+            types[name] = _PLAIN_TYPES[annotation]
     return types

@@ -1,6 +1,9 @@
-"""Configs ⇄ JSON values: a type reference, a version, upgraders. The only door to cattrs here.
+"""Convert configs to JSON values and back. The only module that imports cattrs.
 
-{"$type": "landcover:Landcover", "$version": 2, "root_uri": "out", "model": {"$type": …}}
+A saved config names its class and the version of the class's fields; `Config.upgrade` converts
+older versions.
+
+    {"$type": "landcover:Landcover", "$version": 2, "root_uri": "out", "model": {"$type": …}}
 """
 
 from __future__ import annotations
@@ -11,79 +14,81 @@ import pathlib
 import re
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import attrs
 import cattrs
 from cattrs.preconf.json import make_converter
 
-from rvrun.errors import RvrunError, UserCodeError, describe
+from rvrun.errors import RvrunError, describe
 from rvrun.pipelines.base import Config, PipelineConfig
-from rvrun.pipelines.imports import TYPE, VERSION, config_class
+from rvrun.pipelines.imports import TYPE, VERSION, config_class, user_code
 
 #: The version of the file that holds a config, as `config_version` is that of a class.
 FILE_VERSION = 1
 FILE_KEY = "rvrun_config"
 
 
-class _NoConfig(ValueError):
-    """A value where a config should be; cattrs gathers it."""
+class _NotAConfig(ValueError):
+    """A value that should be a config. A ValueError, so that cattrs collects it."""
 
 
 class BadConfig(RvrunError):
-    """Config values that do not fit their class."""
+    """Config values that do not fit their class; all problems at once."""
 
-    def __init__(self, place: str, problems: list[str]) -> None:
-        self.place = place
-        self.problems = problems
+    place: str
+    problems: Sequence[str]
 
     def __str__(self) -> str:
         return f"{self.place}: {'; '.join(self.problems)}"
 
 
 def type_name(cls: type[Config]) -> str:
-    """How `cls` is named in a saved config: `module:Class`."""
+    """Return the name of `cls` in saved configs: `module:Class`."""
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def config_to_json(config: Config) -> dict[str, Any]:
-    """`config` as plain JSON values."""
+    """Convert `config` to JSON values."""
     return cast(dict[str, Any], _converter.unstructure(config))
 
 
 def config_from_json(values: object, base: type[Config] = PipelineConfig) -> Config:
-    """The config that `values` describes: a `base`, or a subclass of it.
+    """Convert JSON values to the config that they describe, a `base` or a subclass of it.
 
-    Raises `BadConfig` naming each field that does not fit, `NoConfigClass` for a type that is
-    no such class.
+    Raises `BadConfig` naming each field that does not fit, `NoConfigClass` if the type is not a
+    suitable class, `UserCodeError` if an `upgrade` raises.
     """
     try:
         return _converter.structure(values, base)
     except cattrs.BaseValidationError as error:
         raise BadConfig(f"saved config {_named_type(values)}", _problems(error)) from error
-    except _NoConfig as error:
+    except _NotAConfig as error:
         raise BadConfig(f"saved config {_named_type(values)}", [str(error)]) from None
 
 
 def digest(values: object) -> str:
-    """`sha256:` and the digest of JSON values, however their keys are ordered."""
+    """Return `sha256:` and the hex digest of JSON values, regardless of the order of keys."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_round_trip(config: PipelineConfig) -> dict[str, Any]:
-    """`config` as JSON values from which the same config is made again; else `BadConfig`."""
+    """Convert `config` to JSON values from which an equal config can be read.
+
+    Raises `BadConfig` if there are no such values.
+    """
     place = f"config class {type(config).__name__}"
     try:
         values = config_to_json(config)
-        again = config_from_json(json.loads(json.dumps(values)), type(config))
+        copy = config_from_json(json.loads(json.dumps(values)), type(config))
     except BadConfig as error:
         raise BadConfig(place, error.problems) from error
     except (TypeError, ValueError, cattrs.StructureHandlerNotFoundError) as error:
         raise BadConfig(place, [f"cannot be saved as JSON: {error}"]) from error
-    if again != config:
-        problem = f"is another one after saving: {config!r} becomes {again!r}"
+    if copy != config:
+        problem = f"does not survive a JSON round trip: {config!r} becomes {copy!r}"
         raise BadConfig(place, [problem])
     return values
 
@@ -94,7 +99,7 @@ def _named_type(values: object) -> str:
 
 def _problems(error: cattrs.BaseValidationError) -> list[str]:
     lines = cattrs.transform_error(error, format_exception=_describe)
-    # A missing field's name is said already, so its own place would say it twice.
+    # The message about a missing field names it, so its path need not end in the name again.
     lines = [re.sub(r"(field `(\w+)` is missing @ \$.*)\.\2$", r"\1", line) for line in lines]
     return [line.removesuffix(" @ $").replace(" @ $.", " at ") for line in lines]
 
@@ -129,7 +134,7 @@ def _unstructure_config(config: Config) -> dict[str, Any]:
 
 def _structure_config(values: object, base: type[Config]) -> Config:
     if not isinstance(values, dict):
-        raise _NoConfig(f"{values!r} is no {base.__name__}")
+        raise _NotAConfig(f"{values!r} is not a config of type {base.__name__}")
     cls = config_class(values.get(TYPE, type_name(base)), base)
     fields = _upgraded(cls, values)
     attrs.resolve_types(cls)
@@ -143,15 +148,11 @@ def _upgraded(cls: type[Config], values: dict[str, Any]) -> dict[str, Any]:
     fields = {name: value for name, value in values.items() if name not in (TYPE, VERSION)}
     saved = values.get(VERSION, cls.config_version)
     if type(saved) is not int or not 1 <= saved <= cls.config_version:
-        known = f"`{cls.__name__}` knows 1 to {cls.config_version}"
-        raise BadConfig(f"saved config of type `{type_name(cls)}`", [f"version {saved!r}; {known}"])
+        problem = f"`{VERSION}` must be between 1 and {cls.config_version}, got {saved!r}"
+        raise BadConfig(f"saved config of type `{type_name(cls)}`", [problem])
     for version in range(saved, cls.config_version):
-        try:
+        with user_code(f"`{cls.__name__}.upgrade` from version {version}"):
             fields = cls.upgrade(fields, version)
-        except Exception as error:
-            raise UserCodeError(
-                f"`{cls.__name__}.upgrade` from version {version} raised {describe(error)}"
-            ) from error
     return fields
 
 
@@ -163,22 +164,26 @@ def _structure_union(values: object, union: Any) -> Config | None:
     for member in members:
         if name == type_name(member):
             return _structure_config(values, member)
-    found = config_class(name, Config)
+    cls = config_class(name, Config)
     for member in members:
-        if member is not types.NoneType and issubclass(found, member):
+        if member is not types.NoneType and issubclass(cls, member):
             return _structure_config(values, member)
-    raise ValueError(f"type `{name}` is none of {union}")
+    raise ValueError(f"type `{name}` is not one of {union}")
+
+
+#: How messages call JSON values of each type.
+_PRIMITIVES = {str: "a string", int: "an integer", float: "a number", bool: "a boolean"}
 
 
 def _structure_primitive(value: object, expected: type) -> object:
-    """No coercion: cattrs would read "false" as True. A whole number is a float, too."""
+    """Check a value without coercion: cattrs would read "false" as True. An int is a float, too."""
     if type(value) is not expected and (expected, type(value)) != (float, int):
-        raise ValueError(f"{value!r} is no {expected.__name__}")
+        raise ValueError(f"{value!r} is not {_PRIMITIVES[expected]}")
     return expected(value)
 
 
 def _unstructure_set(values: Iterable[Any]) -> list[Any]:
-    """Sorted by their text, for sets have another order in each process."""
+    """A sorted list, as the order of a set differs between processes."""
     return sorted((_converter.unstructure(value) for value in values), key=json.dumps)
 
 
@@ -190,15 +195,15 @@ def _is_homogeneous_tuple(type_: object) -> bool:
     return typing.get_origin(type_) is tuple and typing.get_args(type_)[1:] == (...,)
 
 
-def _refusing_texts(factory: Any) -> Any:
-    """Like `factory`, but a text is no list: cattrs would take it apart into letters."""
+def _refusing_strings(factory: Any) -> Any:
+    """Like `factory`, but refuse strings, which cattrs would split into characters."""
 
     def make(type_: Any, converter: cattrs.BaseConverter) -> Any:
         structure = factory(type_, converter)
 
         def checked(value: object, cls: Any) -> Any:
             if not isinstance(value, (list, tuple)):
-                raise ValueError(f"{value!r} is no list")  # noqa: TRY004 - cattrs gathers it
+                raise ValueError(f"{value!r} is not a list")  # noqa: TRY004 - cattrs collects it
             return structure(value, cls)
 
         return checked
@@ -208,13 +213,13 @@ def _refusing_texts(factory: Any) -> Any:
 
 def _make_converter() -> cattrs.Converter:
     converter = make_converter()
-    for primitive in (str, int, float, bool):
+    for primitive in _PRIMITIVES:
         converter.register_structure_hook(primitive, _structure_primitive)
     for is_kind, factory in (
         (_is_list, cattrs.cols.list_structure_factory),
         (_is_homogeneous_tuple, cattrs.cols.homogenous_tuple_structure_factory),
     ):
-        converter.register_structure_hook_factory(is_kind, _refusing_texts(factory))
+        converter.register_structure_hook_factory(is_kind, _refusing_strings(factory))
     converter.register_unstructure_hook(float, float)
     converter.register_unstructure_hook_func(cattrs.cols.is_any_set, _unstructure_set)
     converter.register_unstructure_hook(pathlib.PurePath, str)

@@ -1,20 +1,21 @@
-"""Commands as the user wrote them, compiled to a plan.
+"""Compile declared pipelines to a plan.
 
-    check names     pipelines are unique and can be named in files and targets
-    check requests  selected commands and split counts speak of what exists
-    order           needs made explicit, cycles refused, a stable topological order
-    select          the commands asked for; needs reach through those left out
-    expand          split counts; aligned needs checked against them
+    check names     names of pipelines and commands are valid and unique
+    check requests  selected commands and split counts refer to commands that exist
+    sort            make needs explicit, reject cycles, sort topologically and stably
+    select          keep the selected commands; needs reach through the others
+    expand          assign split counts, and check aligned needs against them
 
-Pure: no clock, no environment, no files. The order in which the user declared things breaks
-every tie, so that the same input gives the same plan.
+Pure: no clock, no environment, no files. Ties are broken by the order of declaration, so that the
+same input gives the same plan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 
-from rvrun.errors import RvrunError, check_known
+from rvrun.errors import RvrunError, UnknownName
 from rvrun.model import (
     Command,
     DeclaredPipeline,
@@ -26,55 +27,86 @@ from rvrun.model import (
     check_command_name,
     check_pipeline_name,
 )
-from rvrun.plan.splits import BadSplits, SplitRequest, num_splits
+from rvrun.plan.splits import BadSplits, SplitRequest, choose_num_splits
+from rvrun.text import count
 
-#: What each command needs, by its name; in the order in which commands are declared.
+#: The needs of each command, by its name; in the order of declaration until it is sorted.
 Graph = Mapping[str, tuple[Need, ...]]
 
 
 class NamesClash(RvrunError):
-    """Two pipelines (or commands of one) that would share targets and files."""
+    """Two pipelines, or two commands of a pipeline, that would share targets and files.
 
-    def __init__(self, kind: str, name: str, first: str, second: str) -> None:
-        self.kind = kind
-        self.name = name
-        self.first = first
-        self.second = second
+    - `locations`: of the two, as `file:line`; empty strings if unknown.
+    """
+
+    kind: str
+    names: tuple[str, str]
+    locations: tuple[str, str] = ("", "")
+    fix = "rename one of the two {kind}s"
 
     def __str__(self) -> str:
-        both = f" ({self.first} and {self.second})" if self.first and self.second else ""
-        return f"two {self.kind}s are named `{self.name}`{both}; give each a name of its own"
+        pairs = zip(self.names, self.locations, strict=True)
+        both = " and ".join(f"`{name}`{f' ({place})' if place else ''}" for name, place in pairs)
+        return f"{self.kind} names must be unique, ignoring case, got {both}"
+
+
+class UnknownSelected(UnknownName):
+    """A selected command that no pipeline has."""
+
+    def how_to_fix(self) -> str:
+        return f"select one of: {', '.join(self.names)}"
+
+
+class UnknownInSplits(UnknownName):
+    """A pipeline or command that `--splits` names and that does not exist."""
+
+    def how_to_fix(self) -> str:
+        return f"change {self.place} to name an existing {self.kind}"
 
 
 class Cycle(RvrunError):
-    """Commands that need each other; `path` begins and ends with the same one."""
+    """Commands that need each other; `path` starts and ends with the same command."""
 
-    def __init__(self, pipeline: str, path: tuple[str, ...]) -> None:
-        self.pipeline = pipeline
-        self.path = path
-
-    def __str__(self) -> str:
-        path = " -> ".join(self.path)
-        return (
-            f"commands of pipeline `{self.pipeline}` need each other: {path}; a command that "
-            "`needs` does not name needs the one before it in `commands`"
-        )
-
-
-class NotAligned(RvrunError):
-    """An aligned need between stages that are not equally split."""
-
-    def __init__(self, pipeline: str, command: str, needed: str, problem: str) -> None:
-        self.pipeline = pipeline
-        self.command = command
-        self.needed = needed
-        self.problem = problem
+    pipeline: str
+    path: tuple[str, ...]
+    fix = "change `needs` of one of these commands to break the cycle"
 
     def __str__(self) -> str:
         return (
-            f"`{self.command}` of pipeline `{self.pipeline}` needs `{self.needed}` aligned, "
-            f"split by split, but {self.problem}"
+            f"needs of pipeline `{self.pipeline}` must not form a cycle, got "
+            f"{' -> '.join(self.path)}; a command without an entry in `needs` needs the command "
+            "before it in `commands`"
         )
+
+
+class NotSplit(RvrunError):
+    """An aligned need between commands of which one cannot be split."""
+
+    pipeline: str
+    command: str
+    needed: str
+    unsplit: str
+    template = (
+        "`{command}` of pipeline `{pipeline}` needs `{needed}` aligned, so both must be in "
+        "`split_commands`, but `{unsplit}` is not"
+    )
+    fix = "add `{unsplit}` to `split_commands`, or need `{needed}` without `aligned`"
+
+
+class UnequalSplits(RvrunError):
+    """An aligned need between commands with different numbers of splits."""
+
+    pipeline: str
+    command: str
+    needed: str
+    count: int
+    needed_count: int
+    template = (
+        "`{command}` of pipeline `{pipeline}` needs `{needed}` aligned, so both must have the "
+        "same number of splits, got {count} and {needed_count}"
+    )
+    fix = "change --splits to give `{command}` and `{needed}` the same number"
 
 
 def compile_plan(
@@ -82,10 +114,10 @@ def compile_plan(
     select: Sequence[str] = (),
     splits: Sequence[SplitRequest] = (),
 ) -> Plan:
-    """The plan of `pipelines`, for the commands in `select` (empty: all) split as asked.
+    """Compile pipelines to a plan of the commands in `select`, or of all if it is empty.
 
-    A pipeline that has none of the selected commands is left out. Raises the `RvrunError` that
-    says what is wrong with names, needs, selection or splits.
+    The plan omits pipelines that have none of the selected commands. Raises an `RvrunError` for
+    invalid names, needs, selected commands or splits.
     """
     check_names(pipelines)
     check_selected(pipelines, select)
@@ -97,11 +129,11 @@ def compile_plan(
 def plan_pipeline(
     pipeline: DeclaredPipeline, select: Sequence[str], splits: Sequence[SplitRequest]
 ) -> PlannedPipeline:
-    """The stages of one pipeline."""
+    """Plan the stages of one pipeline."""
     graph = select_from(sort(pipeline.name, explicit_needs(pipeline)), select)
     commands = {command.name: command for command in pipeline.commands}
     counts = {
-        name: num_splits(splits, pipeline.name, name) if commands[name].is_split else None
+        name: choose_num_splits(splits, pipeline.name, name) if commands[name].is_split else None
         for name in graph
     }
     for name, needs in graph.items():
@@ -114,58 +146,56 @@ def plan_pipeline(
 
 
 def check_names(pipelines: Sequence[DeclaredPipeline]) -> None:
-    """Names are usable and unique, also where the file system does not tell `a` from `A`."""
-    seen: dict[str, DeclaredPipeline] = {}
+    """Raise `BadName` or `NamesClash` unless all names are valid and unique.
+
+    Names that differ only in case clash: some file systems do not distinguish them.
+    """
     for pipeline in pipelines:
         check_pipeline_name(pipeline.name, pipeline.location)
-        first = seen.setdefault(pipeline.name.casefold(), pipeline)
-        if first is not pipeline:
-            raise NamesClash("pipeline", pipeline.name, first.location, pipeline.location)
-        _check_command_names(pipeline)
+        for command in pipeline.commands:
+            check_command_name(command.name, command.location)
+        _check_unique("command", pipeline.commands)
+    _check_unique("pipeline", pipelines)
 
 
-def _check_command_names(pipeline: DeclaredPipeline) -> None:
-    seen: dict[str, Command] = {}
-    for command in pipeline.commands:
-        check_command_name(command.name)
-        first = seen.setdefault(command.name.casefold(), command)
-        if first is not command:
-            raise NamesClash("command", command.name, first.location, command.location)
+def _check_unique(kind: str, named: Sequence[DeclaredPipeline | Command]) -> None:
+    seen: dict[str, DeclaredPipeline | Command] = {}
+    for item in named:
+        first = seen.setdefault(item.name.casefold(), item)
+        if first is not item:
+            raise NamesClash(kind, (first.name, item.name), (first.location, item.location))
 
 
 def check_selected(pipelines: Sequence[DeclaredPipeline], select: Sequence[str]) -> None:
-    """Each selected command is one of some pipeline."""
-    known = _command_names(pipelines)
+    """Raise `UnknownSelected` unless each selected command is in some pipeline."""
+    names = _command_names(pipelines)
     for name in select:
-        check_known("command", name, known)
+        if name not in names:
+            raise UnknownSelected("command", name, names)
 
 
 def check_splits(pipelines: Sequence[DeclaredPipeline], splits: Sequence[SplitRequest]) -> None:
-    """Each request speaks of a split command that exists."""
+    """Raise `UnknownInSplits` or `BadSplits` unless requests name existing split commands."""
+    pipeline_names = tuple(pipeline.name for pipeline in pipelines)
     for request in splits:
-        place = f"--splits {request}"
-        if request.pipeline:
-            known = tuple(pipeline.name for pipeline in pipelines)
-            check_known("pipeline", request.pipeline, known, place)
-        concerned = [p for p in pipelines if request.pipeline in ("", p.name)]
-        if request.command:
-            check_known("command", request.command, _command_names(concerned), place)
-            if not _splittable(concerned, request.command):
-                raise BadSplits(
-                    str(request), f"`{request.command}` is not one of the `split_commands`"
-                )
+        option = f"--splits {request}"
+        if request.pipeline and request.pipeline not in pipeline_names:
+            raise UnknownInSplits("pipeline", request.pipeline, pipeline_names, option)
+        matching = [p for p in pipelines if request.pipeline in ("", p.name)]
+        commands = _command_names(matching)
+        if request.command and request.command not in commands:
+            raise UnknownInSplits("command", request.command, commands, option)
+        split = {c.name for pipeline in matching for c in pipeline.commands if c.is_split}
+        if request.command and request.command not in split:
+            raise BadSplits(str(request), f"`{request.command}` is not in `split_commands`")
 
 
 def _command_names(pipelines: Sequence[DeclaredPipeline]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(c.name for pipeline in pipelines for c in pipeline.commands))
 
 
-def _splittable(pipelines: Sequence[DeclaredPipeline], name: str) -> bool:
-    return any(c.is_split for pipeline in pipelines for c in pipeline.commands if c.name == name)
-
-
 def explicit_needs(pipeline: DeclaredPipeline) -> Graph:
-    """What each command needs, where nothing is said the one before it."""
+    """Return what each command needs; one that declares no needs needs the command before it."""
     commands = pipeline.commands
     before = [(), *((Need(command.name),) for command in commands[:-1])]
     return {
@@ -175,65 +205,53 @@ def explicit_needs(pipeline: DeclaredPipeline) -> Graph:
 
 
 def sort(pipeline: str, graph: Graph) -> Graph:
-    """`graph` with each command after all it needs, else as declared. Raises `Cycle`.
+    """Sort commands so that each is after those it needs, else in the order of declaration.
 
-    A depth-first search without recursion, so that a chain may be long.
+    Raises `Cycle`.
     """
-    done: dict[str, tuple[Need, ...]] = {}
-    for root in graph:
-        path: list[str] = []
-        todo = [root]
-        while todo:
-            name = todo[-1]
-            if name in done:
-                todo.pop()
-            elif path and path[-1] == name:
-                done[name] = graph[name]
-                path.pop()
-                todo.pop()
-            else:
-                path.append(name)
-                missing = [n.command for n in graph[name] if n.command not in done]
-                _check_acyclic(pipeline, path, missing)
-                todo.extend(reversed(missing))
-    return done
-
-
-def _check_acyclic(pipeline: str, path: list[str], needed: list[str]) -> None:
-    for name in needed:
-        if name in path:
-            raise Cycle(pipeline, (*path[path.index(name) :], name))
+    needed = {name: [need.command for need in needs] for name, needs in graph.items()}
+    try:
+        TopologicalSorter(needed).prepare()
+    except CycleError as error:
+        # graphlib's path leads from a command to those that need it.
+        raise Cycle(pipeline, tuple(reversed(error.args[1]))) from None
+    # graphlib's own order would put all commands without needs first, far from those that need
+    # them. A loop instead of recursion, because a chain may be longer than Python's stack.
+    ordered: dict[str, tuple[Need, ...]] = {}
+    todo = list(graph)[::-1]
+    while todo:
+        missing = [name for name in needed[todo[-1]] if name not in ordered]
+        if missing:
+            todo.extend(reversed(missing))
+        else:
+            name = todo.pop()
+            ordered[name] = graph[name]
+    return ordered
 
 
 def select_from(graph: Graph, select: Sequence[str]) -> Graph:
-    """The selected part of a sorted `graph`.
+    """Return the selected part of a sorted graph; all of it if nothing is selected.
 
-    Where a command left out stands between two selected ones, the later needs the earlier as it
-    did through it: aligned only where every step between was.
+    A selected command needs those that it needed through commands that are not selected: aligned
+    only if every step of the way was.
     """
     if not select:
         return {name: merge_needs(needs) for name, needs in graph.items()}
     selected: dict[str, tuple[Need, ...]] = {}
-    through: dict[str, tuple[Need, ...]] = {}
+    # What each command that is not selected passes on to those that need it.
+    passed_on: dict[str, tuple[Need, ...]] = {}
     for name, needs in graph.items():
         reached = merge_needs(
             Need(far.command, far.kind if near.kind is NeedKind.ALIGNED else NeedKind.ALL)
             for near in needs
-            for far in (
-                [Need(near.command, near.kind)]
-                if near.command in selected
-                else through[near.command]
-            )
+            for far in ([near] if near.command in selected else passed_on[near.command])
         )
-        if name in select:
-            selected[name] = reached
-        else:
-            through[name] = reached
+        (selected if name in select else passed_on)[name] = reached
     return selected
 
 
 def merge_needs(needs: Iterable[Need]) -> tuple[Need, ...]:
-    """Each needed command once; needing all of it includes needing a part."""
+    """Keep one need per command; needing all of its splits includes an aligned need."""
     merged: dict[str, Need] = {}
     for need in needs:
         if need.command not in merged or need.kind is NeedKind.ALL:
@@ -244,23 +262,22 @@ def merge_needs(needs: Iterable[Need]) -> tuple[Need, ...]:
 def check_aligned(
     pipeline: str, command: str, need: Need, counts: Mapping[str, int | None]
 ) -> None:
-    """An aligned need is between two stages split into equally many parts."""
+    """Raise `NotSplit` or `UnequalSplits` if need is aligned and the splits do not correspond."""
     if need.kind is not NeedKind.ALIGNED:
         return
-    mine, theirs = counts[command], counts[need.command]
-    for name, count in ((command, mine), (need.command, theirs)):
-        if count is None:
-            raise NotAligned(pipeline, command, need.command, f"`{name}` is not split")
-    if mine != theirs:
-        problem = f"they have {mine} and {theirs} splits; give both the same"
-        raise NotAligned(pipeline, command, need.command, problem)
+    ours, theirs = counts[command], counts[need.command]
+    if ours is None or theirs is None:
+        unsplit = command if ours is None else need.command
+        raise NotSplit(pipeline, command, need.command, unsplit)
+    if ours != theirs:
+        raise UnequalSplits(pipeline, command, need.command, ours, theirs)
 
 
-def expand(command: Command, needs: tuple[Need, ...], count: int | None) -> Stage:
-    """`command` as a stage of `count` splits."""
+def expand(command: Command, needs: tuple[Need, ...], num_splits: int | None) -> Stage:
+    """Make a stage of a command; `num_splits` is None if it cannot be split."""
     return Stage(
         command=command.name,
-        num_splits=count,
+        num_splits=num_splits,
         gpu=command.gpu,
         needs=needs,
         config_keys=command.config_keys,
@@ -269,15 +286,15 @@ def expand(command: Command, needs: tuple[Need, ...], count: int | None) -> Stag
 
 
 def idle_splits(pipelines: Sequence[DeclaredPipeline], plan: Plan) -> list[str]:
-    """A warning for each stage that has more splits than items to share out."""
-    items = {(p.name, c.name): c.num_items for p in pipelines for c in p.commands}
+    """Return a warning for each stage that has more splits than items."""
+    num_items = {(p.name, c.name): c.num_items for p in pipelines for c in p.commands}
     warnings = []
     for pipeline in plan.pipelines:
         for stage in pipeline.stages:
-            known = items[pipeline.name, stage.command]
-            if stage.num_splits and known is not None and stage.num_splits > known:
+            items, splits = num_items[pipeline.name, stage.command], stage.num_splits
+            if splits is not None and items is not None and splits > items:
                 warnings.append(
-                    f"{pipeline.name}/{stage.command} has {stage.num_splits} splits for "
-                    f"{known} items: {stage.num_splits - known} will have nothing to do"
+                    f"{pipeline.name}/{stage.command} has {count(splits, 'split')} for "
+                    f"{count(items, 'item')}: {splits - items:,} will have nothing to do"
                 )
     return warnings

@@ -1,60 +1,62 @@
-"""What differs between two plans, and which stages would run again because of it. Pure.
+"""Compare two plans: what changed, and which stages would run again because of it. Pure.
 
-pipelines and stages      added, gone, in another order
+pipelines and stages      added, removed, in another order
 each stage                splits, needs, gpu, resources, the config it depends on
-each config               the keys whose values differ
-runs again                stages of both plans whose work would be another
+each config               keys with different values
+stages that run again     those in both plans whose work changed, and those that need them
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import enum
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage
-from rvrun.pipelines.config_keys import MISSING, changed_keys, narrow
+from rvrun.pipelines.config_keys import changed_keys, narrow
 from rvrun.text import count
+
+#: Config values as JSON has them; None if they are not available.
+Config = Mapping[str, Any] | None
+#: Characters of a config digest to show: `sha256:` and twelve digits.
+_DIGEST_LENGTH = 19
 
 
 @attrs.frozen(kw_only=True)
 class Side:
-    """A plan, and the config values of its pipelines so far as they are at hand."""
+    """A plan to compare, and those configs of its pipelines that are available."""
 
     plan: Plan
     configs: Mapping[str, Mapping[str, Any]]
 
 
+class ChangeKind(enum.StrEnum):
+    """How a pipeline or stage differs; the values are part of the JSON format."""
+
+    ADDED = "added"
+    REMOVED = "gone"
+    CHANGED = "changed"
+
+
 @attrs.frozen
 class Change:
-    """One difference: `sign` is `+`, `-` or `~`; `name` is `tiny/chip` or a pipeline's.
+    """One difference of the pipeline or stage called `name`.
 
-    Where `sign` is `~`, `what` is the attribute (`splits`, …, or `config: KEY`) and `old` and
-    `new` are JSON values, `MISSING` for a config key that was not there or is no more.
+    - `detail`: if CHANGED, the attribute (`splits`, …, or `config: KEY`); otherwise the size.
+    - `old`, `new`: if CHANGED, JSON values; MISSING for a config key that is only in the other.
     """
 
-    sign: str
+    kind: ChangeKind
     name: str
-    what: str = ""
+    detail: str = ""
     old: Any = None
     new: Any = None
 
-    @property
-    def text(self) -> str:
-        """What changed, without sign and name."""
-        if self.sign != "~":
-            return self.what
-        if self.old is MISSING:
-            return f"{self.what} added: {shown(self.new)}"
-        if self.new is MISSING:
-            return f"{self.what} gone: {shown(self.old)}"
-        return f"{self.what} {shown(self.old)} → {shown(self.new)}"
-
 
 @attrs.frozen
-class Again:
+class Rerun:
     """A stage of both plans that would run again."""
 
     name: str
@@ -64,40 +66,36 @@ class Again:
 
 @attrs.frozen(kw_only=True)
 class PlanDiff:
-    """All differences, in the order of the new plan, what is gone last."""
+    """All differences in the order of the new plan; what was removed comes last."""
 
     changes: tuple[Change, ...]
-    again: tuple[Again, ...]
+    reruns: tuple[Rerun, ...]
 
     @property
     def same(self) -> bool:
+        """Whether the plans are equal."""
         return not self.changes
 
 
-def shown(value: Any) -> str:
-    """A value as one reads it: texts bare, lists of names with commas, the rest as JSON."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
-        return ", ".join(value) or "none"
-    return json.dumps(value, ensure_ascii=False)
-
-
 def diff_plans(old: Side, new: Side) -> PlanDiff:
-    """What is another in `new`."""
+    """Compare two plans."""
     before = {pipeline.name: pipeline for pipeline in old.plan.pipelines}
     after = {pipeline.name: pipeline for pipeline in new.plan.pipelines}
-    changes: list[Change] = [*_order("pipelines", list(before), list(after))]
-    again: list[Again] = []
+    changes = list(_diff_order("pipelines", list(before), list(after)))
+    reruns: list[Rerun] = []
     for name, pipeline in after.items():
         if name not in before:
-            changes.append(Change("+", name, _size(pipeline)))
+            changes.append(Change(ChangeKind.ADDED, name, _size(pipeline)))
             continue
         configs = (old.configs.get(name), new.configs.get(name))
         changes += _diff_pipeline(before[name], pipeline, *configs)
-        again += _again(before[name], pipeline, *configs)
-    changes += [Change("-", name, _size(before[name])) for name in before if name not in after]
-    return PlanDiff(changes=tuple(changes), again=tuple(again))
+        reruns += _find_reruns(before[name], pipeline, *configs)
+    changes += [
+        Change(ChangeKind.REMOVED, name, _size(pipeline))
+        for name, pipeline in before.items()
+        if name not in after
+    ]
+    return PlanDiff(changes=tuple(changes), reruns=tuple(reruns))
 
 
 def _size(pipeline: PlannedPipeline) -> str:
@@ -105,33 +103,31 @@ def _size(pipeline: PlannedPipeline) -> str:
     return f"{stages}, {count(sum(stage.num_targets for stage in pipeline.stages), 'target')}"
 
 
-def _order(name: str, old: Sequence[str], new: Sequence[str]) -> Iterator[Change]:
-    """Whether what both have stands in another order."""
-    before = [each for each in old if each in new]
-    after = [each for each in new if each in old]
+def _diff_order(name: str, old: Sequence[str], new: Sequence[str]) -> Iterator[Change]:
+    """Compare the order of the names that are on both sides."""
+    before = [item for item in old if item in new]
+    after = [item for item in new if item in old]
     if before != after:
-        yield Change("~", name, "order", before, after)
+        yield Change(ChangeKind.CHANGED, name, "order", before, after)
 
 
 def _diff_pipeline(
-    old: PlannedPipeline,
-    new: PlannedPipeline,
-    old_config: Mapping[str, Any] | None,
-    new_config: Mapping[str, Any] | None,
+    old: PlannedPipeline, new: PlannedPipeline, old_config: Config, new_config: Config
 ) -> Iterator[Change]:
     before = {stage.command: stage for stage in old.stages}
     after = {stage.command: stage for stage in new.stages}
-    yield from _diff_config(old, new, old_config, new_config)
-    yield from _order(new.name, list(before), list(after))
+    if old.config_digest != new.config_digest:
+        yield from _diff_config(old, new, old_config, new_config)
+    yield from _diff_order(new.name, list(before), list(after))
     for command, stage in after.items():
         name = f"{new.name}/{command}"
         if command not in before:
-            yield Change("+", name, _stage_size(stage))
+            yield Change(ChangeKind.ADDED, name, _stage_size(stage))
         else:
             yield from _diff_stage(name, before[command], stage)
     for command, stage in before.items():
         if command not in after:
-            yield Change("-", f"{new.name}/{command}", _stage_size(stage))
+            yield Change(ChangeKind.REMOVED, f"{new.name}/{command}", _stage_size(stage))
 
 
 def _stage_size(stage: Stage) -> str:
@@ -139,67 +135,54 @@ def _stage_size(stage: Stage) -> str:
 
 
 def _diff_config(
-    old: PlannedPipeline,
-    new: PlannedPipeline,
-    old_config: Mapping[str, Any] | None,
-    new_config: Mapping[str, Any] | None,
+    old: PlannedPipeline, new: PlannedPipeline, old_config: Config, new_config: Config
 ) -> Iterator[Change]:
-    if old.config_digest == new.config_digest:
-        return
     if old_config is None or new_config is None:
-        digests = (old.config_digest[:19], new.config_digest[:19])
-        yield Change("~", new.name, "config", *digests)
+        digests = (old.config_digest[:_DIGEST_LENGTH], new.config_digest[:_DIGEST_LENGTH])
+        yield Change(ChangeKind.CHANGED, new.name, "config", *digests)
         return
     for key, (before, after) in changed_keys(old_config, new_config).items():
-        yield Change("~", new.name, f"config: {key}", before, after)
+        yield Change(ChangeKind.CHANGED, new.name, f"config: {key}", before, after)
 
 
 def _diff_stage(name: str, old: Stage, new: Stage) -> Iterator[Change]:
-    for what, before, after in (
-        ("splits", old.num_splits, new.num_splits),
-        ("needs", _needs(old), _needs(new)),
-        ("gpu", old.gpu, new.gpu),
-        ("config keys", _keys(old), _keys(new)),
-        ("resources", _resources(old), _resources(new)),
-    ):
-        if before != after:
-            yield Change("~", name, what, before, after)
+    before, after = _attributes(old), _attributes(new)
+    for attribute, value in after.items():
+        if before[attribute] != value:
+            yield Change(ChangeKind.CHANGED, name, attribute, before[attribute], value)
 
 
-def _needs(stage: Stage) -> list[str]:
+def _attributes(stage: Stage) -> dict[str, Any]:
+    """The attributes of a stage to compare, as JSON values."""
     aligned = {NeedKind.ALIGNED: " (aligned)", NeedKind.ALL: ""}
-    return [need.command + aligned[need.kind] for need in stage.needs]
+    return {
+        "splits": stage.num_splits,
+        "needs": [need.command + aligned[need.kind] for need in stage.needs],
+        "gpu": stage.gpu,
+        "config keys": "all" if stage.config_keys is None else list(stage.config_keys),
+        "resources": attrs.asdict(stage.resources, filter=lambda _, value: value is not None),
+    }
 
 
-def _keys(stage: Stage) -> list[str] | str:
-    return "all" if stage.config_keys is None else list(stage.config_keys)
-
-
-def _resources(stage: Stage) -> dict[str, int | str]:
-    return attrs.asdict(stage.resources, filter=lambda _, value: value is not None)
-
-
-def _again(
-    old: PlannedPipeline,
-    new: PlannedPipeline,
-    old_config: Mapping[str, Any] | None,
-    new_config: Mapping[str, Any] | None,
-) -> Iterator[Again]:
-    """Stages of both plans that would run again, were all of the old one done."""
+def _find_reruns(
+    old: PlannedPipeline, new: PlannedPipeline, old_config: Config, new_config: Config
+) -> Iterator[Rerun]:
+    """Find the stages of both plans that would run again if the old plan were completed."""
     before = {stage.command: stage for stage in old.stages}
     same_config = old.config_digest == new.config_digest
     running: set[str] = set()
     for stage in new.stages:
         reason = _reason(before.get(stage.command), stage, running)
-        if not reason and not same_config and _reads_another(stage, old_config, new_config):
+        if not reason and not same_config and _reads_change(stage, old_config, new_config):
             reason = "config changed"
         if reason:
             running.add(stage.command)
         if reason and stage.command in before:
-            yield Again(f"{new.name}/{stage.command}", stage.num_targets, reason)
+            yield Rerun(f"{new.name}/{stage.command}", stage.num_targets, reason)
 
 
-def _reason(old: Stage | None, new: Stage, running: Iterable[str]) -> str:
+def _reason(old: Stage | None, new: Stage, running: Container[str]) -> str:
+    """Why a stage runs, apart from values of the config; empty if it does not."""
     if old is None:
         return "new"
     if old.num_splits != new.num_splits:
@@ -210,98 +193,8 @@ def _reason(old: Stage | None, new: Stage, running: Iterable[str]) -> str:
     return f"after {after[0]}" if after else ""
 
 
-def _reads_another(
-    stage: Stage, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None
-) -> bool:
-    """Whether the part of the config that `stage` depends on differs; so too if it is not known."""
+def _reads_change(stage: Stage, old: Config, new: Config) -> bool:
+    """Whether the part of the config that a stage depends on changed; also if that is unknown."""
     if stage.config_keys is None or old is None or new is None:
         return True
     return narrow(old, stage.config_keys) != narrow(new, stage.config_keys)
-
-
-def to_text(diff: PlanDiff) -> str:
-    """For people: a line a change, then what would run again. Empty where nothing differs."""
-    if diff.same:
-        return ""
-    width = max(len(change.name) for change in diff.changes)
-    lines = [f"{c.sign} {c.name:{width}}  {c.text}".rstrip() for c in diff.changes]
-    if diff.again:
-        width = max(len(again.name) for again in diff.again)
-        lines.append("would run again:")
-        lines += [f"  {again.name:{width}}  {_again_text(again)}" for again in diff.again]
-    return "\n".join(lines) + "\n"
-
-
-def _again_text(again: Again) -> str:
-    several = f"{count(again.num_targets, 'target')}, " if again.num_targets > 1 else ""
-    return f"{several}{again.reason}"
-
-
-def to_json(diff: PlanDiff) -> str:
-    """For programs: `same`, `changes`, `runs_again`. A key that is not there has no value."""
-    document = {
-        "same": diff.same,
-        "changes": [_change_to_dict(change) for change in diff.changes],
-        "runs_again": [
-            {"name": again.name, "targets": again.num_targets, "reason": again.reason}
-            for again in diff.again
-        ],
-    }
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def _change_to_dict(change: Change) -> dict[str, Any]:
-    kinds = {"+": "added", "-": "gone", "~": "changed"}
-    values = {"kind": kinds[change.sign], "name": change.name, "what": change.what}
-    if change.sign == "~":
-        sides = {"old": change.old, "new": change.new}
-        values |= {side: value for side, value in sides.items() if value is not MISSING}
-    return values
-
-
-def to_markdown(diff: PlanDiff) -> str:
-    """For a comment on a pull request."""
-    if diff.same:
-        return "**rvrun plan**: no changes\n"
-    head = f"**rvrun plan**: {count(len(diff.changes), 'change')}"
-    runs = sum(again.num_targets for again in diff.again)
-    if diff.again:
-        head += f", {count(len(diff.again), 'stage')} ({count(runs, 'target')}) would run again"
-    rows = [
-        f"| {change.sign} | {_code(change.name)} | {_cell(change.text)} |"
-        for change in diff.changes
-    ]
-    lines = [head, "", "| | where | what |", "| --- | --- | --- |", *rows]
-    if diff.again:
-        lines += ["", "| would run again | why |", "| --- | --- |"]
-        lines += [f"| {_code(again.name)} | {_cell(_again_text(again))} |" for again in diff.again]
-    return "\n".join(lines) + "\n"
-
-
-def _code(text: str) -> str:
-    return f"`{text}`"
-
-
-def _cell(text: str) -> str:
-    """`text` where a `|`, a backtick or markup would break the table or change its looks."""
-    for special in "\\`*_|<>[]":
-        text = text.replace(special, f"\\{special}")
-    return text.replace("\n", " ")
-
-
-def to_github(diff: PlanDiff) -> str:
-    """For GitHub Actions: a notice a change, a warning a stage that would run again."""
-    lines = [
-        f"::notice title=plan changed::{_command_data(f'{c.sign} {c.name}  {c.text}'.rstrip())}"
-        for c in diff.changes
-    ]
-    lines += [
-        f"::warning title=would run again::{_command_data(f'{a.name}: {_again_text(a)}')}"
-        for a in diff.again
-    ]
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _command_data(text: str) -> str:
-    """Escaped as GitHub's workflow commands want it."""
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

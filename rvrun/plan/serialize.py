@@ -1,4 +1,4 @@
-"""Plan ⇄ plan.json: sorted by nothing but the plan's own order, so the same bytes each time."""
+"""Write and read plan.json. Equal plans give equal bytes; docs/plan-format.md has the format."""
 
 from __future__ import annotations
 
@@ -18,18 +18,15 @@ _STAGE_KEYS = ("command", "splits", "gpu", "needs", "config_keys", "resources", 
 
 
 class NotAPlan(RvrunError):
-    """A text that is no plan, or one of a version this rvrun does not know."""
+    """A document that is not a plan, or has a version that this rvrun does not read."""
 
-    def __init__(self, place: str, problem: str) -> None:
-        self.place = place
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"{self.place} is no plan that this rvrun can read: {self.problem}"
+    place: str
+    problem: str
+    template = "{place} is not a plan that this rvrun can read: {problem}"
 
 
 def plan_to_json(plan: Plan) -> str:
-    """`plan` as the text of a plan.json. Holds nothing of the machine, the time or the user."""
+    """Serialize a plan, without anything that depends on the machine, the time or the user."""
     document = {
         "rvrun_plan": VERSION,
         "pipelines": [_pipeline_to_dict(pipeline) for pipeline in plan.pipelines],
@@ -58,8 +55,8 @@ def _stage_to_dict(stage: Stage) -> dict[str, Any]:
     }
 
 
-def plan_from_json(text: str, place: str = "the text") -> Plan:
-    """The plan that `plan_to_json` wrote. Raises `NotAPlan`, naming `place`."""
+def plan_from_json(text: str, place: str = "the document") -> Plan:
+    """Parse what `plan_to_json` writes. Raises `NotAPlan` with `place`, such as a path."""
     try:
         document = json.loads(text)
     except json.JSONDecodeError as error:
@@ -68,7 +65,7 @@ def plan_from_json(text: str, place: str = "the text") -> Plan:
         raise NotAPlan(place, "it has no `rvrun_plan` version")
     version = document["rvrun_plan"]
     if type(version) is not int or version != VERSION:
-        raise NotAPlan(place, f"it is of version {version!r}, this rvrun reads {VERSION}")
+        raise NotAPlan(place, f"it has version {version!r}, this rvrun reads version {VERSION}")
     try:
         plan = Plan(tuple(_pipeline_from_dict(item) for item in document["pipelines"]))
         check_plan(plan)
@@ -82,7 +79,8 @@ def plan_from_json(text: str, place: str = "the text") -> Plan:
 def _pipeline_from_dict(item: dict[str, Any]) -> PlannedPipeline:
     _check_keys(item, _PIPELINE_KEYS)
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", item["config_digest"]):
-        raise ValueError(f"`config_digest` cannot be {item['config_digest']!r}")
+        rule = "`config_digest` must be `sha256:` and 64 hexadecimal digits in lower case"
+        raise ValueError(f"{rule}, got {item['config_digest']!r}")
     return PlannedPipeline(
         name=item["name"],
         config_digest=item["config_digest"],
@@ -90,9 +88,9 @@ def _pipeline_from_dict(item: dict[str, Any]) -> PlannedPipeline:
     )
 
 
-def _check_keys(item: dict[str, Any], known: tuple[str, ...]) -> None:
+def _check_keys(item: dict[str, Any], allowed: tuple[str, ...]) -> None:
     for key in item:
-        if key not in known:
+        if key not in allowed:
             raise ValueError(f"unknown key `{key}`")
 
 
@@ -100,7 +98,7 @@ def _stage_from_dict(item: dict[str, Any]) -> Stage:
     _check_keys(item, _STAGE_KEYS)
     keys = item["config_keys"]
     if keys is not None and not (isinstance(keys, list) and all(isinstance(k, str) for k in keys)):
-        raise ValueError(f"`config_keys` must be a list of texts, not {keys!r}")
+        raise ValueError(f"`config_keys` must be a list of strings or null, got {keys!r}")
     return Stage(
         command=item["command"],
         num_splits=item["splits"],

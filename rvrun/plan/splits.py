@@ -1,4 +1,4 @@
-"""What `--splits` says: a split count for all split commands, a command, or one pipeline's."""
+"""`--splits`: how many splits all split commands, one command, or one pipeline's command gets."""
 
 from __future__ import annotations
 
@@ -8,68 +8,64 @@ import attrs
 
 from rvrun.errors import RvrunError
 
-#: More than any machine runs; a mistyped number is refused before it fills the memory.
+#: More than any machine can run; a mistyped number fails here instead of exhausting memory.
 MAX_SPLITS = 10_000_000
 
 
 class BadSplits(RvrunError):
-    """A `--splits` that cannot be followed."""
+    """An invalid `--splits`; `text` is its value."""
 
-    def __init__(self, text: str, problem: str) -> None:
-        self.text = text
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"--splits {self.text}: {self.problem}"
+    text: str
+    problem: str
+    template = "--splits {text}: {problem}"
+    fix = "change --splits {text}"
 
 
 @attrs.frozen
 class SplitRequest:
-    """`count` splits for `command` of `pipeline`; empty names stand for all."""
+    """`count` splits for `command` of `pipeline`; an empty name stands for all."""
 
     count: int
     command: str = ""
     pipeline: str = ""
 
     def __str__(self) -> str:
-        place = f"{self.pipeline}/{self.command}" if self.pipeline else self.command
-        return f"{place}={self.count}" if place else str(self.count)
+        """As typed after `--splits`."""
+        target = f"{self.pipeline}/{self.command}" if self.pipeline else self.command
+        return f"{target}={self.count}" if target else str(self.count)
 
-    @property
-    def precision(self) -> int:
-        return bool(self.command) + bool(self.pipeline)
-
-    def concerns(self, pipeline: str, command: str) -> bool:
-        """Whether it speaks of `command` of `pipeline`."""
+    def matches(self, pipeline: str, command: str) -> bool:
+        """Whether the request applies to `command` of `pipeline`."""
         return self.command in ("", command) and self.pipeline in ("", pipeline)
 
 
-def parse_splits(texts: Iterable[str]) -> tuple[SplitRequest, ...]:
-    """Read `4`, `predict=16` or `tiny/predict=16`, as typed after `--splits`.
+def parse_splits(values: Iterable[str]) -> tuple[SplitRequest, ...]:
+    """Parse values of `--splits`: `4`, `predict=16` or `tiny/predict=16`.
 
-    Raises `BadSplits` for what is none of these, and for two that say different things.
+    Raises `BadSplits` for any other value, and for two values that conflict.
     """
-    requests = tuple(_parse(text) for text in texts)
-    counts: dict[tuple[str, str], int] = {}
+    requests = tuple(_parse(value) for value in values)
+    first: dict[tuple[str, str], SplitRequest] = {}
     for request in requests:
-        place = (request.pipeline, request.command)
-        if counts.setdefault(place, request.count) != request.count:
-            other = attrs.evolve(request, count=counts[place])
-            raise BadSplits(str(request), f"--splits {other} says otherwise; keep one")
+        other = first.setdefault((request.pipeline, request.command), request)
+        if other != request:
+            raise BadSplits(str(request), f"conflicts with --splits {other}; keep one")
     return requests
 
 
-def _parse(text: str) -> SplitRequest:
-    place, _, count = text.rpartition("=")
-    pipeline, _, command = place.rpartition("/")
-    if not (count.isascii() and count.isdigit()) or ("=" in text and not command):
-        raise BadSplits(text, "write a number, COMMAND=NUMBER or PIPELINE/COMMAND=NUMBER")
+def _parse(value: str) -> SplitRequest:
+    target, _, count = value.rpartition("=")
+    pipeline, _, command = target.rpartition("/")
+    if not (count.isascii() and count.isdigit()) or ("=" in value and not command):
+        raise BadSplits(value, "must be NUMBER, COMMAND=NUMBER or PIPELINE/COMMAND=NUMBER")
     if not 1 <= int(count) <= MAX_SPLITS:
-        raise BadSplits(text, f"a command has 1 to {MAX_SPLITS:,} splits")
+        raise BadSplits(value, f"the number must be between 1 and {MAX_SPLITS:,}")
     return SplitRequest(count=int(count), command=command, pipeline=pipeline)
 
 
-def num_splits(requests: Iterable[SplitRequest], pipeline: str, command: str) -> int:
-    """The count that the most precise of `requests` asks for; 1 where none does."""
-    matching = [request for request in requests if request.concerns(pipeline, command)]
-    return max(matching, key=lambda request: request.precision).count if matching else 1
+def choose_num_splits(requests: Iterable[SplitRequest], pipeline: str, command: str) -> int:
+    """Return the number of the most specific request for a command; 1 if there is none."""
+    matching = [request for request in requests if request.matches(pipeline, command)]
+    # An empty name sorts before any other, so the most specific request is the greatest.
+    best = max(matching, key=lambda request: (request.pipeline, request.command), default=None)
+    return 1 if best is None else best.count

@@ -1,4 +1,4 @@
-"""All files of a run directory that are rendered, as {relative path: text}. Pure."""
+"""The files of a run directory that do not depend on the runner. Pure."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from rvrun.pipelines.config_keys import narrow
 from rvrun.pipelines.declare import LoadedPipeline
 from rvrun.plan.serialize import plan_to_json
 
-#: What runs leave in a run directory, beside what is rendered.
-LEFT = (paths.DONE, paths.RECORDS, paths.LOGS, paths.SUBMITTED)
-GITIGNORE = "".join(f"/{name}/\n" for name in LEFT) + f"/{paths.LOCK}\n"
+#: What runs write into a run directory, next to the rendered files.
+RUN_OUTPUT = (paths.DONE, paths.RECORDS, paths.LOGS, paths.SUBMITTED)
+#: So that a run directory can be committed: git ignores what runs write.
+GITIGNORE = "".join(f"/{name}/\n" for name in RUN_OUTPUT) + f"/{paths.LOCK}\n"
 
 
 def render_common(plan: Plan, pipelines: Sequence[LoadedPipeline]) -> dict[str, str]:
-    """What every runner's run directory holds: the plan and the configs.
-
-    A command with `config_keys` gets a file with just these, so that make sees when they change.
-    There is one for every such command, also one not selected this time: a file that came and
-    went would run its command again.
-    """
+    """Return the plan and the configs, by path in the run directory."""
     planned = {pipeline.name for pipeline in plan.pipelines}
     files = {paths.PLAN: plan_to_json(plan), ".gitignore": GITIGNORE}
     for pipeline in pipelines:
         if pipeline.name in planned:
-            files.update(render_configs(pipeline))
+            files.update(_render_configs(pipeline))
     return files
 
 
-def render_configs(pipeline: LoadedPipeline) -> dict[str, str]:
-    """The config of one pipeline, whole and as its commands depend on it."""
+def _render_configs(pipeline: LoadedPipeline) -> dict[str, str]:
+    """Return the config of a pipeline, and the part of it for each command with `config_keys`.
+
+    A part is a file of its own, so that make sees from its time whether that part changed.
+    Commands that are not selected get theirs too: a file that disappears and returns has a new
+    time, which would make its command stale.
+    """
     files = {paths.config(pipeline.name): to_text(pipeline.document)}
     for command in pipeline.declared.commands:
         if command.config_keys is not None:
@@ -43,5 +44,5 @@ def render_configs(pipeline: LoadedPipeline) -> dict[str, str]:
 
 
 def to_text(values: Any) -> str:
-    """JSON as it is kept in files: indented, keys as they come."""
+    """Format values as the JSON of a rendered file: indented, with keys in their given order."""
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""The only door to Jinja: a template and values → text."""
+"""Render templates. The only module that imports Jinja."""
 
 from __future__ import annotations
 
@@ -11,20 +11,27 @@ import attrs
 import jinja2
 
 from rvrun.errors import RvrunError
-from rvrun.render.quote import for_json, for_recipe, indented_json, without_none
+from rvrun.render.quote import (
+    for_definition,
+    for_json,
+    for_recipe,
+    indented_json,
+    without_none,
+)
 
 
 class BadTemplate(RvrunError):
-    """A user's template that does not exist, or that Jinja refuses."""
+    """A template that cannot be found, parsed or rendered."""
 
     name: str
     problem: str
     template = "template {name}: {problem}"
+    fix = "correct the template {name}"
 
 
 @attrs.frozen
 class Template:
-    """A template of rvrun's or a runner's: `name` in `folder` of an installed package."""
+    """The template of a runner: file `name` in `folder` of an installed package."""
 
     package: str
     folder: str
@@ -32,15 +39,12 @@ class Template:
 
 
 def render(template: Template, user_folder: str | None = None, **values: Any) -> str:
-    """Render `template` with `values`.
+    """Render `template` with `values`; a file of the same name in `user_folder` replaces it.
 
-    A file of the same name in `user_folder` replaces the template. A name that the template uses
-    and `values` lacks is an error, never an empty string.
-
-    Raises `BadTemplate`.
+    Raises `BadTemplate`, also for a name that the template uses and `values` does not have.
     """
     if user_folder is not None and not os.path.isdir(user_folder):
-        raise BadTemplate(user_folder, "there is no such folder")
+        raise BadTemplate(user_folder, "the folder does not exist")
     name = template.name
     environment = _environment(template.package, template.folder, user_folder)
     try:
@@ -53,8 +57,8 @@ def render(template: Template, user_folder: str | None = None, **values: Any) ->
 
 @functools.lru_cache(maxsize=8)
 def _environment(package: str, folder: str, user_folder: str | None) -> jinja2.Environment:
-    own = jinja2.PackageLoader(package, folder)
-    loaders = [jinja2.FileSystemLoader(user_folder), own] if user_folder else [own]
+    builtin = jinja2.PackageLoader(package, folder)
+    loaders = [jinja2.FileSystemLoader(user_folder), builtin] if user_folder else [builtin]
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader(loaders),
         undefined=jinja2.StrictUndefined,
@@ -64,13 +68,14 @@ def _environment(package: str, folder: str, user_folder: str | None) -> jinja2.E
         autoescape=False,  # noqa: S701 - Makefiles and JSON, not HTML
     )
     environment.filters["recipe"] = for_recipe
+    environment.filters["definition"] = for_definition
     environment.filters["json"] = _json
     environment.filters["request"] = _request
     return environment
 
 
 def _json(value: Any) -> str:
-    """The filter `json`: a value in one line."""
+    """The filter `json`: a value as JSON on one line."""
     _check_defined(value)
     return for_json(value)
 
@@ -78,14 +83,17 @@ def _json(value: Any) -> str:
 def _request(value: Any) -> str:
     """The filter `request`: a request as indented JSON, without the members that are None.
 
-    So a template shows the whole request, and optional members need neither `if` nor commas.
+    A template can show the whole request; optional members need neither `if` nor commas.
     """
     _check_defined(value)
     return indented_json(without_none(value))
 
 
 def _check_defined(value: Any) -> None:
-    """Raise the error of a name that the template misspelled, which JSON would not notice."""
+    """Raise `jinja2.UndefinedError` if a name that the template uses is not defined.
+
+    A filter receives such a name as an object, and StrictUndefined raises only when it is printed.
+    """
     if isinstance(value, jinja2.Undefined):
         str(value)
     for item in value.values() if isinstance(value, Mapping) else ():

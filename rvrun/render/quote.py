@@ -1,8 +1,13 @@
-"""Escaping: for the shell and for make, in that order; for JSON."""
+"""Escape strings for the shell, for make and for JSON.
+
+A word of a recipe is quoted for the shell first and then for make, because make expands the recipe
+before the shell reads it. A recipe kept in a variable is escaped once more, for the definition.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -11,34 +16,47 @@ from rvrun.errors import RvrunError
 
 
 class Unquotable(RvrunError):
-    """A text that cannot stand in a Makefile's recipe at all."""
+    """A string that a recipe cannot contain, however it is quoted."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __str__(self) -> str:
-        return f"{self.text!r} holds a line break, which no Makefile recipe can; rename it"
+    string: str
+    template = "a Makefile recipe cannot contain a line break, got {string!r}"
+    fix = "rename {string!r}"
 
 
-def for_shell(text: str) -> str:
-    """`text` as one word of a POSIX shell, quoted only where it must be."""
-    return shlex.quote(text)
+def for_shell(word: str) -> str:
+    """Quote `word` as one word of a POSIX shell, if it needs quotes."""
+    return shlex.quote(word)
 
 
-def for_make(text: str) -> str:
-    """`text` as make reads it in a recipe; quote for the shell first. Raises `Unquotable`."""
-    _check(text)
-    return text.replace("$", "$$")
+def for_make(line: str) -> str:
+    """Escape a line for a recipe; quote its words for the shell first. Raises `Unquotable`."""
+    _check_line_breaks(line)
+    return line.replace("$", "$$")
 
 
-def for_recipe(text: str) -> str:
-    """`text` as one shell word of a recipe. Raises `Unquotable`."""
-    _check(text)
-    return for_make(for_shell(text))
+def for_recipe(word: str) -> str:
+    """Quote `word` as one shell word of a recipe. Raises `Unquotable`."""
+    # Checked here too, so that the error shows the word as it was before it was quoted.
+    _check_line_breaks(word)
+    return for_make(for_shell(word))
+
+
+def _check_line_breaks(string: str) -> None:
+    if "\n" in string or "\r" in string:
+        raise Unquotable(string)
+
+
+def for_definition(recipe: str) -> str:
+    r"""Escape a recipe line for the right-hand side of `NAME = ...`.
+
+    A `#` starts a comment there, unlike in a recipe. make removes the backslash of `\#`, and halves
+    the backslashes before it, so these are doubled. (GNU make manual, "What Makefiles Contain".)
+    """
+    return re.sub(r"(\\*)#", r"\1\1\\#", recipe)
 
 
 def for_json(value: object) -> str:
-    """`value` as JSON in one line, letters as they are."""
+    """Format `value` as JSON on one line, without escaping non-ASCII letters."""
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -57,9 +75,9 @@ def without_none(value: Any) -> Any:
 
 
 def indented_json(value: Any, indent: str = "") -> str:
-    """Return `value` as JSON: what contains only plain values in one line, all else indented.
+    """Format `value` as JSON, with objects and lists of plain values on one line.
 
-    So a short request is short, and a change of one item is a change of one line.
+    A short request stays short, and a change of one item changes one line.
     """
     is_object = isinstance(value, Mapping)
     items = list(value.values()) if is_object else value if isinstance(value, list | tuple) else []
@@ -73,8 +91,3 @@ def indented_json(value: Any, indent: str = "") -> str:
     opening, closing = "{}" if is_object else "[]"
     body = ",\n".join(members)
     return f"{opening}\n{body}\n{indent}{closing}"
-
-
-def _check(text: str) -> None:
-    if "\n" in text or "\r" in text:
-        raise Unquotable(text)

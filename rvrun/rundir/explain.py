@@ -1,4 +1,4 @@
-"""Why a target would run or is up to date: what it waits for, what changed, what waits for it."""
+"""Explain why a target is stale or up to date, what changed, and which stages depend on it."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from rvrun import paths
 from rvrun.errors import RvrunError, check_known
 from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage
 from rvrun.pipelines.config_keys import changed_keys, look_up, narrow
-from rvrun.rundir import files as rundir
-from rvrun.rundir import records as record
-from rvrun.rundir.freshness import CONFIG_CHANGED, NEVER, NOT_DONE, NOW, StageStatus
+from rvrun.rundir import records
+from rvrun.rundir.files import config_version
+from rvrun.rundir.freshness import CONFIG_CHANGED, StageStatus, Statuses, need_time, why_stale
 
+#: The old and the new value of each changed config key.
 Changes = Mapping[str, tuple[Any, Any]]
 
 
-class NoTarget(RvrunError):
-    """A name that is no target of a plan."""
+class UnknownTarget(RvrunError):
+    """A name that is not the name of a target in the plan."""
 
-    def __init__(self, name: str, problem: str) -> None:
-        self.name = name
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"no target `{self.name}`: {self.problem}"
+    name: str
+    problem: str
+    template = "unknown target `{name}`: {problem}"
 
 
 @attrs.frozen(kw_only=True)
 class Needed:
-    """What a target needs: `name` of a stage or split; `when` it was done; whether it is newer."""
+    """A stage or split that a target needs.
+
+    - `when`: when it was done, in ns since 1970; NOW if it would run first.
+    - `newer`: whether that makes the target stale.
+    """
 
     name: str
     when: int
@@ -42,18 +44,23 @@ class Needed:
 
 @attrs.frozen(kw_only=True)
 class Explanation:
-    """Why the target (or stage) `name` would run, or why not.
+    """Why a target, or a stage as a whole, is stale or up to date.
 
-    - `reason`: empty where it is up to date. `todo` of `total` targets would run.
-    - `when`: when it was done, in ns since 1970 (NEVER, or the oldest split's).
-    - `config_keys`: what it depends on, None for the whole config; `changes`: what of it is
-      another than it was when it was done, None where that is not known.
-    - `tries`: how often it was started; `exit_code`: how the last of these ended, if it did.
+    - `reason`: why it is stale; empty if it is up to date.
+    - `stale`, `total`: how many of its targets are stale, and how many it has.
+    - `when`: when it was done, in ns since 1970; NEVER if it was not. For a split stage, when its
+      first stale target was done, or else its oldest one.
+    - `waiting`: the stages that depend on it, directly or through others.
+    - `config_keys`: the config keys that it depends on; None for the whole config.
+    - `config_time`: when these changed, in ns since 1970.
+    - `changes`: the keys that changed since it was done; None if that is unknown.
+    - `attempts`: how often it was started; None for a split stage as a whole.
+    - `exit_code`: that of the last attempt; None if it recorded none.
     """
 
     name: str
     reason: str
-    todo: int
+    stale: int
     total: int
     when: int
     needs: tuple[Needed, ...]
@@ -61,7 +68,7 @@ class Explanation:
     config_keys: tuple[str, ...] | None
     config_time: int
     changes: Changes | None
-    tries: int | None = None
+    attempts: int | None = None
     exit_code: int | None = None
 
 
@@ -70,108 +77,94 @@ def explain(
 ) -> Explanation:
     """Explain `target`: `tiny/train`, `tiny/predict` (all its splits) or `tiny/predict/3`.
 
-    Raises `UnknownName` or `NoTarget`.
+    Raises `UnknownName` or `UnknownTarget`.
     """
-    pipeline, stage, index = find_target(plan, target)
-    by_name = {status.name: status for status in statuses}
-    status = by_name[f"{pipeline.name}/{stage.command}"]
-    shown = _first(status) if index is None else index
-    reason = _reason(status, pipeline, by_name, shown)
-    tries, code = (None, None)
-    if index is not None or stage.num_splits is None:
-        tries, code = _tries(run_dir, status, shown)
+    pipeline, stage, split_ind = find_target(plan, target)
+    by_command = {s.stage.command: s for s in statuses if s.pipeline == pipeline.name}
+    status = by_command[stage.command]
+    index = _representative(status) if split_ind is None else split_ind
+    is_stale = index in status.stale
+    reason = why_stale(stage, index, status.done[index], by_command) if is_stale else ""
+    is_whole_stage = split_ind is None and stage.num_splits is not None
+    attempts, exit_code = (None, None) if is_whole_stage else _attempts(run_dir, status, index)
     return Explanation(
         name=target,
         reason=reason,
-        todo=len(status.todo) if index is None else int(bool(reason)),
-        total=stage.num_targets if index is None else 1,
-        when=status.done[shown],
-        needs=tuple(_needed(by_name, pipeline, status, shown)),
-        waiting=_waiting(pipeline, stage.command),
+        stale=len(status.stale) if split_ind is None else int(is_stale),
+        total=stage.num_targets if split_ind is None else 1,
+        when=status.done[index],
+        needs=_needed(status, index, by_command),
+        waiting=_dependents(pipeline, stage.command),
         config_keys=stage.config_keys,
         config_time=status.config,
-        changes=config_changes(run_dir, status, shown) if reason == CONFIG_CHANGED else {},
-        tries=tries,
-        exit_code=code,
+        changes=config_changes(run_dir, status, index) if reason == CONFIG_CHANGED else {},
+        attempts=attempts,
+        exit_code=exit_code,
     )
 
 
 def find_target(plan: Plan, name: str) -> tuple[PlannedPipeline, Stage, int | None]:
-    """The pipeline and stage that `name` names, and the split's index if it has one."""
+    """Return the pipeline and the stage that `name` names, and the split index if it has one.
+
+    Raises `UnknownName` or `UnknownTarget`.
+    """
     pipeline_name, _, rest = name.partition("/")
     command, _, split = rest.partition("/")
     check_known("pipeline", pipeline_name, tuple(p.name for p in plan.pipelines))
     pipeline = next(p for p in plan.pipelines if p.name == pipeline_name)
     if not command:
-        raise NoTarget(name, f"name a command too, such as {name}/{pipeline.stages[0].command}")
-    known = tuple(stage.command for stage in pipeline.stages)
-    check_known("command", command, known, f"pipeline `{pipeline_name}`")
+        example = f"{name}/{pipeline.stages[0].command}"
+        raise UnknownTarget(name, f"name a command too, such as {example}")
+    commands = tuple(stage.command for stage in pipeline.stages)
+    check_known("command", command, commands, f"pipeline `{pipeline_name}`")
     stage = pipeline.stage(command)
     if not split:
         return pipeline, stage, None
     if stage.num_splits is None:
-        raise NoTarget(name, f"`{command}` is not split")
+        raise UnknownTarget(name, f"`{command}` is not split")
     if not (split.isascii() and split.isdigit() and int(split) < stage.num_splits):
-        raise NoTarget(name, f"`{command}` has splits 0 to {stage.num_splits - 1}")
+        raise UnknownTarget(name, f"`{command}` has splits 0 to {stage.num_splits - 1}")
     return pipeline, stage, int(split)
 
 
-def _first(status: StageStatus) -> int:
-    """The target that stands for all of a stage: the first that would run, else the oldest."""
-    return status.todo[0] if status.todo else status.done.index(min(status.done))
+def _representative(status: StageStatus) -> int:
+    """Return the index that stands for a stage: its first stale target, or else its oldest."""
+    return status.stale[0] if status.stale else status.done.index(min(status.done))
 
 
-def _reason(
-    status: StageStatus, pipeline: PlannedPipeline, by_name: Mapping[str, StageStatus], index: int
-) -> str:
-    if status.done[index] >= status.limits[index]:
-        return ""
-    if status.done[index] == NEVER:
-        return NOT_DONE
-    newer = [each for each in _needed(by_name, pipeline, status, index) if each.newer]
-    return f"after {newer[0].name.partition('/')[2]}" if newer else CONFIG_CHANGED
-
-
-def _needed(
-    by_name: Mapping[str, StageStatus],
-    pipeline: PlannedPipeline,
-    status: StageStatus,
-    index: int,
-) -> list[Needed]:
-    found = []
+def _needed(status: StageStatus, index: int, statuses: Statuses) -> tuple[Needed, ...]:
+    needed = []
     for need in status.stage.needs:
-        other = by_name[f"{pipeline.name}/{need.command}"]
-        aligned = need.kind is NeedKind.ALIGNED
-        runs = index in other.todo if aligned else bool(other.todo)
-        when = other.done[index] if aligned else other.whole
-        found.append(
+        name = statuses[need.command].name
+        when = need_time(need, index, statuses)
+        needed.append(
             Needed(
-                name=f"{other.name}/{index}" if aligned else other.name,
-                when=NOW if runs else when,
-                newer=runs or when > status.done[index],
+                name=f"{name}/{index}" if need.kind is NeedKind.ALIGNED else name,
+                when=when,
+                newer=when > status.done[index],
             )
         )
-    return found
+    return tuple(needed)
 
 
-def _waiting(pipeline: PlannedPipeline, command: str) -> tuple[str, ...]:
-    """All stages that need `command`, directly or through others."""
-    waiting = {command}
+def _dependents(pipeline: PlannedPipeline, command: str) -> tuple[str, ...]:
+    """Return the names of all stages that need `command`, directly or through others."""
+    reached = {command}
+    names = []
+    # A stage comes after those that it needs, so one pass reaches all.
     for stage in pipeline.stages:
-        if any(need.command in waiting for need in stage.needs):
-            waiting.add(stage.command)
-    return tuple(
-        f"{pipeline.name}/{stage.command}"
-        for stage in pipeline.stages
-        if stage.command in waiting and stage.command != command
-    )
+        if any(need.command in reached for need in stage.needs):
+            reached.add(stage.command)
+            names.append(f"{pipeline.name}/{stage.command}")
+    return tuple(names)
 
 
-def _tries(run_dir: pathlib.Path, status: StageStatus, index: int) -> tuple[int, int | None]:
+def _attempts(run_dir: pathlib.Path, status: StageStatus, index: int) -> tuple[int, int | None]:
+    """Return how often a target was started, and the exit code of its last attempt."""
     target = status.stage.target(status.pipeline, index)
-    lines = list(record.read(str(run_dir / paths.record(target.path))))
-    starts = [line["attempt"] for line in lines if line["event"] == "start"]
-    ends = {line["attempt"]: line["exit_code"] for line in lines if line["event"] == "end"}
+    events = list(records.read(str(run_dir / paths.record(target.path))))
+    starts = [event["attempt"] for event in events if event["event"] == "start"]
+    ends = {event["attempt"]: event["exit_code"] for event in events if event["event"] == "end"}
     return len(starts), ends.get(starts[-1]) if starts else None
 
 
@@ -181,32 +174,32 @@ def config_changes(
     index: int,
     config: Mapping[str, Any] | None = None,
 ) -> Changes | None:
-    """The keys that changed, of those it depends on, since a target was done; None if not known.
+    """Return which config keys of a target changed since it was done; None if that is unknown.
 
-    `config`: the values that it would run with; those in the run directory if not given.
+    - `config`: the values that it would run with; None for those saved in the run directory.
     """
-    then = rundir.config_version(run_dir, status.pipeline, status.done[index])
+    old_document = config_version(run_dir, status.pipeline, status.done[index])
     if config is None:
         config = read_values(run_dir / paths.config(status.pipeline))
-    if then is None or config is None:
+    if old_document is None or config is None:
         return None
-    old, new = json.loads(then)["config"], dict(config)
+    old, new = json.loads(old_document)["config"], dict(config)
     keys = status.stage.config_keys
-    changes = changed_keys(old, new) if keys is None else _narrowed(old, new, keys)
+    changes = changed_keys(old, new) if keys is None else _changed_parts(old, new, keys)
     return changes or None
 
 
-def _narrowed(old: Mapping[str, Any], new: Mapping[str, Any], keys: Sequence[str]) -> Changes:
-    """As `changed_keys` of the parts, but with each key's full name."""
-    found: dict[str, tuple[Any, Any]] = {}
+def _changed_parts(old: Mapping[str, Any], new: Mapping[str, Any], keys: Sequence[str]) -> Changes:
+    """Return the changes of the parts that `keys` select, by their full dotted keys."""
+    changes: dict[str, tuple[Any, Any]] = {}
     for key in narrow(new, keys):
-        pair = [{key: look_up(side, key)} for side in (old, new)]
-        found.update(changed_keys(*pair))
-    return found
+        before, after = ({key: look_up(values, key)} for values in (old, new))
+        changes.update(changed_keys(before, after))
+    return changes
 
 
 def read_values(path: pathlib.Path) -> Mapping[str, Any] | None:
-    """The config values in the saved config at `path`; None where there are none."""
+    """Read the config values of a saved config; None if it is missing or is not a saved config."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))["config"]
     except (OSError, ValueError, KeyError, TypeError):

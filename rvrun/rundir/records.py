@@ -1,7 +1,7 @@
-"""What each try of a target leaves in the run directory: a line when it starts, one when it ends.
+"""Records of attempts: a line of JSON when an attempt of a target starts, and one when it ends.
 
-Lines are only ever added, so a killed target shows as started and never ended, and earlier tries
-stay to be read. Light on purpose: the worker of every target writes here.
+Lines are only appended, so earlier attempts stay, and a killed attempt has a start without an end.
+This module imports little, because the worker of every target imports it.
 """
 
 from __future__ import annotations
@@ -19,32 +19,35 @@ if TYPE_CHECKING:
 
 
 class Recorder:
-    """Writes the record of one try of the target at `target` (see `paths.target`)."""
+    """Writes the record of one attempt of the target at `target` (see `paths.target`)."""
 
     def __init__(self, run_dir: str, target: str) -> None:
         self.path = os.path.join(run_dir, paths.record(target))
-        self.attempt = 1 + _count_starts(self.path)
+        self.attempt = 1 + sum(line["event"] == "start" for line in read(self.path))
 
     def start(self, **facts: object) -> None:
-        """The try begins; `facts`: where in its log, if it has one (`log_offset`, in bytes)."""
+        """Record the start; `facts` has `log_offset`, in bytes, if the output goes to a log."""
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         self.note("start", host=os.uname().nodename, pid=os.getpid(), **facts)
 
     def end(self, exit_code: int) -> None:
-        """The try ended so; the peak memory is that of its largest process, in KiB."""
+        """Record the end, with the peak memory of the largest process."""
         self.note("end", exit_code=exit_code, peak_memory_kib=peak_memory_kib())
 
     def note(self, event: str, **facts: object) -> None:
-        """Add a line: what happened, at which try and time (seconds since 1970), and `facts`."""
+        """Append a line: the event, the attempt, the time in seconds since 1970, and `facts`."""
         line = {"event": event, "attempt": self.attempt, "time": round(time.time(), 3), **facts}
         append(self.path, line)
 
 
 def append(path: str, line: dict[str, Any], *, sync: bool = False) -> None:
-    """Add a line of JSON to the file at `path`; with `sync` it is on the disk when this returns."""
+    """Append a line of JSON to the file at `path`; `sync` waits until it is on the disk.
+
+    One `write` with O_APPEND adds the whole line at the end, also if other processes append.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     try:
-        # A line cut short, as by a full disk, is ended before the next.
+        # A full disk may have cut off the last line. It is ended first, to keep this line apart.
         size = os.fstat(descriptor).st_size
         lead = "\n" if size and os.pread(descriptor, 1, size - 1) != b"\n" else ""
         os.write(descriptor, f"{lead}{json.dumps(line)}\n".encode())
@@ -54,14 +57,10 @@ def append(path: str, line: dict[str, Any], *, sync: bool = False) -> None:
         os.close(descriptor)
 
 
-def _count_starts(path: str) -> int:
-    return sum(line["event"] == "start" for line in read(path))
-
-
 def read(path: str) -> Iterator[dict[str, Any]]:
-    """The lines of the record at `path`; none where there is no such file.
+    """Yield the lines of the record at `path`; none if the file does not exist.
 
-    A line cut short, as by a full disk, is passed over.
+    Lines that are not JSON are skipped: a full disk may have cut them off.
     """
     try:
         with open(path, encoding="utf-8") as lines:
@@ -76,10 +75,11 @@ def read(path: str) -> Iterator[dict[str, Any]]:
 
 
 def peak_memory_kib() -> int:
-    """The peak resident memory of this process or its largest ended child, in KiB.
+    """Return the peak resident memory, in KiB, of this process or of its largest ended child.
 
-    Linux keeps the peak across exec in `ru_maxrss` (getrusage(2)), so that of whatever started
-    this process would be counted; VmHWM (proc(5)) is of this program alone.
+    On Linux, `ru_maxrss` (getrusage(2)) is kept across exec and would count the program that
+    started this one; VmHWM (proc(5)) counts this program alone. macOS has only `ru_maxrss`, in
+    bytes.
     """
     import resource
     import sys

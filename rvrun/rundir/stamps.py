@@ -1,4 +1,4 @@
-"""The stamps of done targets, as the Makefile's own rules make them; for runners without make."""
+"""Touch stamps as the recipes of the Makefile do, for runners without make."""
 
 from __future__ import annotations
 
@@ -10,24 +10,32 @@ from rvrun.model import Stage, Target
 
 
 def prepare(run_dir: pathlib.Path, pipeline: str, stage: Stage) -> None:
-    """Make the folder of a stage's stamps, where those of another number of splits end."""
-    splits = stage.stamps_folder(pipeline)
-    if splits is None:
+    """Create the folder of a stage's stamps, and remove the folders of other split counts.
+
+    Splits of another count have other outputs, which the new ones overwrite; if their stamps
+    stayed, they would count as done when that count is used again.
+    """
+    folder = stage.stamps_folder(pipeline)
+    if folder is None:
         (run_dir / paths.DONE / pipeline).mkdir(parents=True, exist_ok=True)
-    elif not (run_dir / splits).exists():
+    elif not (run_dir / folder).exists():
+        # Removed before the new folder is created: after a crash in between, this runs again.
         for other in (run_dir / paths.DONE / pipeline).glob(f"{stage.command}.*/"):
             if other.is_dir():
                 shutil.rmtree(other)
-        (run_dir / splits).mkdir(parents=True)
+        (run_dir / folder).mkdir(parents=True)
 
 
 def done(run_dir: pathlib.Path, target: Target) -> None:
-    """Note that `target` was done just now."""
+    """Touch the stamp of a target that succeeded."""
     (run_dir / paths.DONE / target.path).touch()
 
 
 def join(run_dir: pathlib.Path, pipeline: str, stage: Stage, *, again: bool) -> None:
-    """Note that all splits of `stage` are done; `again`, where some were done anew."""
+    """Touch the stamp that stands for all splits of a finished stage.
+
+    - `again`: touch it even if it exists, because some splits ran anew.
+    """
     stamp = run_dir / stage.stamp(pipeline)
     if stage.num_splits is not None and (again or not stamp.exists()):
         stamp.touch()

@@ -1,4 +1,4 @@
-"""How a run went, as its targets' records tell it."""
+"""Summarize a run from the records of its targets: how each attempt ended."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ import pathlib
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import attrs
 
 from rvrun import paths
 from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, Stage, Target
-from rvrun.rundir import records as record
+from rvrun.rundir import records
 from rvrun.rundir.freshness import StageStatus
+
+#: Exit codes of targets that a signal ended: 128 + SIGHUP, SIGINT, SIGTERM.
+STOPPED = (129, 130, 143)
 
 
 @attrs.frozen(kw_only=True)
 class Failure:
     """A target that failed.
 
-    - `exit_code`: None where it was killed, so that it could not record its end.
-    - `seconds`: how long it ran, None where it was killed.
-    - `log`: what it printed, from byte `log_offset` on, after earlier tries; None where it was
-      not kept.
-    - `rerun`: the command line that runs it again, for a shell.
+    - `exit_code`: None if it was killed and could not record its end.
+    - `seconds`: how long it ran; None if it was killed.
+    - `log`: the file with its output from byte `log_offset` on, after that of earlier attempts;
+      None if its output went elsewhere.
+    - `rerun`: a shell command line that runs it again.
     """
 
     target: str
@@ -42,7 +45,7 @@ class Outcome:
     """Counts of targets, and the failures in the order in which they ended.
 
     - `stopped`: targets that were running when the run was interrupted.
-    - `trouble`: what went wrong outside of any target, such as make's own complaint.
+    - `trouble`: what went wrong outside of any target, such as an error message of make.
     """
 
     ran: int
@@ -56,10 +59,13 @@ class Outcome:
 
 
 @attrs.frozen(kw_only=True)
-class _Try:
-    """The last try of a target in this run; `end` is None where it recorded none."""
+class _Attempt:
+    """The last attempt of a target in this run, as the lines of its record.
 
-    status: StageStatus
+    - `end`: None if it recorded no end, because it was killed.
+    """
+
+    stage: Stage
     target: Target
     start: dict[str, Any]
     end: dict[str, Any] | None
@@ -69,7 +75,8 @@ class _Try:
         return self.end["exit_code"] if self.end else None
 
     @property
-    def when(self) -> float:
+    def time(self) -> float:
+        """Return when it ended, or when it started if it recorded no end."""
         return float((self.end or self.start)["time"])
 
 
@@ -83,88 +90,92 @@ def read_outcome(
     interrupted: bool = False,
     trouble: str = "",
 ) -> Outcome:
-    """The outcome of the run between `since` and `until` (seconds since 1970) in `run_dir`.
+    """Read the outcome of the run between `since` and `until`, in seconds since 1970.
 
-    `statuses` tell what it had to do; `out` is the run directory as commands are to name it.
+    - `out`: the run directory, as paths and command lines in the outcome name it.
+    - `statuses`: which targets were stale before the run.
     """
-    tries = list(_tries(run_dir, statuses, since))
-    bad = [each for each in tries if each.exit_code != 0]
-    stopped = [each for each in bad if interrupted and each.exit_code in (None, 129, 130, 143)]
-    failed = sorted((each for each in bad if each not in stopped), key=lambda each: each.when)
-    todo = sum(len(status.todo) for status in statuses)
+    attempts = list(_attempts(run_dir, statuses, since))
+    bad = [attempt for attempt in attempts if attempt.exit_code != 0]
+    stopped = [attempt for attempt in bad if interrupted and attempt.exit_code in (None, *STOPPED)]
+    failed = [attempt for attempt in bad if attempt not in stopped]
+    num_stale = sum(len(status.stale) for status in statuses)
     return Outcome(
-        ran=len(tries) - len(bad),
-        up_to_date=sum(status.stage.num_targets for status in statuses) - todo,
-        not_started=todo - len(tries),
+        ran=len(attempts) - len(bad),
+        up_to_date=sum(status.stage.num_targets for status in statuses) - num_stale,
+        not_started=num_stale - len(attempts),
         stopped=len(stopped),
-        failures=tuple(_failure(each, out) for each in failed),
+        failures=tuple(_failure(attempt, out) for attempt in sorted(failed, key=lambda a: a.time)),
         seconds=until - since,
         interrupted=interrupted,
         trouble=trouble,
     )
 
 
-def _tries(run_dir: pathlib.Path, statuses: Sequence[StageStatus], since: float) -> Iterable[_Try]:
+def _attempts(
+    run_dir: pathlib.Path, statuses: Sequence[StageStatus], since: float
+) -> Iterator[_Attempt]:
+    """Yield the last attempt of each stale target that was started."""
     for status in statuses:
         for target in status.targets():
-            found = _last_try(record.read(str(run_dir / paths.record(target.path))), since)
-            if found:
-                yield _Try(status=status, target=target, start=found[0], end=found[1])
+            lines = records.read(str(run_dir / paths.record(target.path)))
+            start, end = _last_attempt(lines)
+            # Records have milliseconds: a start right after `since` may seem to be before it.
+            if start is not None and start["time"] >= since - 0.001:
+                yield _Attempt(stage=status.stage, target=target, start=start, end=end)
 
 
-def _last_try(
-    lines: Iterable[dict[str, Any]], since: float
-) -> tuple[dict[str, Any], dict[str, Any] | None] | None:
+def _last_attempt(
+    lines: Iterable[dict[str, Any]],
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     start = end = None
     for line in lines:
         if line["event"] == "start":
             start, end = line, None
         elif line["event"] == "end":
             end = line
-    # Records hold ms: the one that started right after `since` may seem to be before it.
-    if start is None or start["time"] < since - 0.001:
-        return None
     return start, end
 
 
-def _failure(bad: _Try, out: str) -> Failure:
-    offset = bad.start.get("log_offset")
+def _failure(attempt: _Attempt, out: str) -> Failure:
+    offset = attempt.start.get("log_offset")
     return Failure(
-        target=bad.target.name,
-        exit_code=bad.exit_code,
-        seconds=bad.end["time"] - bad.start["time"] if bad.end else None,
-        log=None if offset is None else pathlib.Path(out, paths.log(bad.target.path)),
-        rerun=rerun_line(bad.status.stage, bad.target, out),
+        target=attempt.target.name,
+        exit_code=attempt.exit_code,
+        seconds=attempt.end["time"] - attempt.start["time"] if attempt.end else None,
+        log=None if offset is None else pathlib.Path(out, paths.log(attempt.target.path)),
+        rerun=rerun_line(attempt.stage, attempt.target, out),
         log_offset=offset or 0,
     )
 
 
 def rerun_line(stage: Stage, target: Target, out: str) -> str:
-    """The command line of `target`, as a person would type it."""
-    said = {
+    """Return the command line of a target, as a person would type it in a shell."""
+    values = {
         CONFIG: f"{out}/{paths.config(target.pipeline)}",
         SPLIT_IND: str(target.split_ind),
         NUM_SPLITS: str(target.num_splits),
     }
     _, *words = stage.argv
-    return shlex.join([*program(), *(said.get(word, word) for word in words)])
+    return shlex.join([*program(), *(values.get(word, word) for word in words)])
 
 
 def program() -> list[str]:
-    """How `rvrun` is called here: as it was, where that name alone would not find it."""
+    """Return the words that call this rvrun: `rvrun`, or a path if that name would not find it."""
     called = sys.argv[0]
     if os.path.basename(called) == "__main__.py":
         return [sys.executable, "-m", "rvrun"]
-    found = shutil.which("rvrun") or ""
-    is_found = os.path.realpath(found) == os.path.realpath(called)
-    return ["rvrun"] if is_found or os.path.basename(called) != "rvrun" else [called]
+    on_path = shutil.which("rvrun") or ""
+    is_on_path = os.path.realpath(on_path) == os.path.realpath(called)
+    return ["rvrun"] if is_on_path or os.path.basename(called) != "rvrun" else [called]
 
 
 def tail(path: pathlib.Path, num_lines: int, offset: int = 0) -> list[str]:
-    """The last lines of the text at `path`, from byte `offset` on; none where it is not there."""
+    """Return the last lines of a file, from byte `offset` on; none if the file does not exist."""
     try:
         with path.open("rb") as file:
-            file.seek(0, 2)
+            file.seek(0, os.SEEK_END)
+            # A log may be huge; the last 64 KiB are enough for the lines that are shown.
             file.seek(max(file.tell() - 64 * 1024, offset))
             return file.read().decode(errors="replace").splitlines()[-num_lines:]
     except FileNotFoundError:

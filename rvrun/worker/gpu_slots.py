@@ -1,7 +1,7 @@
-"""The machine's GPUs, shared by the processes of its GPU targets: one lock file a slot.
+"""Share the GPUs of this machine between the processes of GPU targets: one lock file per slot.
 
-The limit lives here and not in what starts the processes, so it holds under plain `make -j8` and
-for several runs at once. The kernel frees the lock of a process that dies.
+The targets limit themselves, instead of whatever starts them, so the limit also holds under plain
+`make -j8` and for several runs at once. The kernel releases the lock of a process that dies.
 """
 
 from __future__ import annotations
@@ -22,45 +22,44 @@ POLL_SECONDS = 0.1
 
 
 def find_gpus() -> list[str]:
-    """The devices of this machine as CUDA_VISIBLE_DEVICES names them; none where none is found.
+    """Return the devices of this machine, as CUDA_VISIBLE_DEVICES names them.
 
-    A CUDA_VISIBLE_DEVICES that is set already is the list.
+    If CUDA_VISIBLE_DEVICES is set, it is the list.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [device.strip() for device in visible.split(",") if device.strip()]
-    return [str(index) for index in range(_count_devices())]
+    return [str(index) for index in range(_count_device_files() or _count_listed())]
 
 
-def _count_devices() -> int:
-    """The GPUs whose device file (nvidia0, nvidia1, …) is there, else those nvidia-smi lists."""
+def _count_device_files() -> int:
+    """Count the GPUs that have a device file: nvidia0, nvidia1, ..."""
     with contextlib.suppress(OSError):
-        files = [name for name in os.listdir("/dev") if name.startswith("nvidia")]
-        if found := sum(name.removeprefix("nvidia").isdigit() for name in files):
-            return found
-    return _count_listed()
+        names = [name for name in os.listdir("/dev") if name.startswith("nvidia")]
+        return sum(name.removeprefix("nvidia").isdigit() for name in names)
+    return 0
 
 
 def _count_listed() -> int:
+    """Count the GPUs that nvidia-smi lists."""
     import shutil
     import subprocess
 
     program = shutil.which("nvidia-smi")
     if program is None:
         return 0
-    listed = subprocess.run([program, "-L"], capture_output=True, text=True, check=False)
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    done = subprocess.run([program, "-L"], capture_output=True, text=True, check=False)
+    return sum(line.startswith("GPU ") for line in done.stdout.splitlines())
 
 
 @contextlib.contextmanager
 def slot(devices: Sequence[str], num_slots: int | None, folder: str | None) -> Iterator[str | None]:
-    """Hold one of the machine's slots, waiting for one to be free; gives the device of it.
+    """Wait for a free slot, hold it, and yield its device; None if there are no devices.
 
-    - `num_slots`: how many targets may use the GPUs at once, all together; None: one a device.
-      Slots go round the devices, so 4 slots on 2 devices are 2 on each.
-    - `folder`: where the lock files are; None: one of this user in the temporary directory.
-
-    Gives None, and still waits its turn, where there is no device.
+    - `num_slots`: how many targets may use the GPUs at once; None for one per device, and for one
+      in total if there are no devices. Slots are dealt to the devices in turn, so 4 slots on 2
+      devices are 2 on each.
+    - `folder`: where the lock files are; None for a folder of this user in the temporary directory.
     """
     total = num_slots or max(len(devices), 1)
     folder = folder or os.path.join(tempfile.gettempdir(), f"rvrun-gpu-{os.getuid()}")
@@ -73,16 +72,20 @@ def slot(devices: Sequence[str], num_slots: int | None, folder: str | None) -> I
 
 
 def _wait(folder: str, total: int) -> tuple[int, int]:
-    """The index and the open lock file of the first slot that is, or becomes, free."""
-    told = False
+    """Return the index and the locked file of the first slot that is, or becomes, free.
+
+    Waiting polls: `flock` can wait for one file, but not for the first of several.
+    """
+    is_announced = False
     while True:
         for index in range(total):
             descriptor = _try_lock(os.path.join(folder, f"slot-{index}"))
             if descriptor is not None:
                 return index, descriptor
-        if not told:
-            print(f"rvrun: waiting for one of {total} GPU slots", file=sys.stderr, flush=True)
-            told = True
+        if not is_announced:
+            message = f"rvrun: waiting for a free GPU slot (limit: {total})"
+            print(message, file=sys.stderr, flush=True)
+            is_announced = True
         time.sleep(POLL_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""Ending processes with all that they started. The only door to psutil."""
+"""Count CPUs, and end processes with all of their descendants. The only module to import psutil."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterable
 
 import psutil
 
-#: How long processes have to end by themselves before they are killed, in seconds.
+#: How long processes may take to end after SIGTERM before they are killed, in seconds.
 GRACE_SECONDS = 5.0
-#: How long to go on killing what is started meanwhile, in seconds.
+#: How long to go on killing processes that are still being started, in seconds.
 KILL_SECONDS = 5.0
 
 
@@ -23,19 +23,21 @@ def num_cpus() -> int:
 
 
 def end_children(grace: float = GRACE_SECONDS) -> None:
-    """End every process that this one started, and those that they started.
+    """End all descendants of this process: SIGTERM, `grace` seconds to end, then SIGKILL.
 
-    Each gets SIGTERM and `grace` seconds to end, then SIGKILL. They are all found before the
-    first is told, for those that outlive their parent can no longer be found by it.
+    All descendants are listed before the first one gets a signal. When a process ends, its children
+    are adopted by another process and are no longer among the descendants of this one. A signal to
+    a process group would not do either, because targets may start sessions of their own.
     """
     children = _descendants()
     _signal(children, "terminate")
     _, alive = psutil.wait_procs(children, timeout=grace)
+    # A process may start another between the listing and its end, so list again until none is left.
     deadline = time.monotonic() + KILL_SECONDS
     while alive and time.monotonic() < deadline:
-        late = {*alive, *_descendants()}
-        _signal(late, "kill")
-        _, alive = psutil.wait_procs(late, timeout=0.5)
+        remaining = {*alive, *_descendants()}
+        _signal(remaining, "kill")
+        _, alive = psutil.wait_procs(remaining, timeout=0.5)
 
 
 def _descendants() -> list[psutil.Process]:
@@ -44,7 +46,7 @@ def _descendants() -> list[psutil.Process]:
     return []
 
 
-def _signal(processes: Iterable[psutil.Process], how: str) -> None:
+def _signal(processes: Iterable[psutil.Process], method: str) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            getattr(process, how)()
+            getattr(process, method)()

@@ -1,7 +1,7 @@
-"""Raster Vision's own pipelines: the same words after `rvrun` do the same job.
+"""Raster Vision's own pipelines: the same arguments to `rvrun` do the same work.
 
-What its runners leave behind is compared with what rvrun's leave; then what its runners are known
-to do wrong is shown to go right here.
+The files that its runners write are compared with those that rvrun's write. Further tests show that
+rvrun's runners do not have the known defects of Raster Vision's.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import psutil
 import pytest
 from rastervision.pipeline.cli import main as cli
 
-from rvrun.adapters.raster_vision.config import argv
+from rvrun.adapters.raster_vision.adapter import argv
 from tests.conftest import PATIENCE, ROOT, Project, clean_environment
 
 PLUGINS = ROOT / "tests" / "data" / "raster_vision"
 TORCH = ROOT / "tests" / "data" / "raster_vision_torch"
-#: Stands before what takes long to import and is for S3.
+#: Replaces the plugin for S3, which takes long to import.
 LOCAL = ROOT / "tests" / "data" / "raster_vision_local"
 
 CONFIG = """
@@ -72,8 +72,8 @@ class Place(Project):
     ) -> subprocess.CompletedProcess[str]:
         return self.run("rastervision", *words, code=code, **env)
 
-    def left(self, root: str) -> dict[str, str]:
-        """The files below `root` and what they hold, but for a Makefile."""
+    def files(self, root: str) -> dict[str, str]:
+        """The files below `root` and their content, except Raster Vision's Makefile."""
         folder = self.folder / root
         return {
             str(path.relative_to(folder)): in_order(path.read_text()).replace(root, "ROOT")
@@ -86,7 +86,7 @@ class Place(Project):
 
 
 def in_order(text: str) -> str:
-    """A saved config with its sets, which Raster Vision writes as they come, in order."""
+    """A saved config with its sets sorted, which Raster Vision writes in any order."""
     if '"groups":{' not in text:
         return text
     values = json.loads(text)
@@ -96,7 +96,7 @@ def in_order(text: str) -> str:
 
 
 def environment(place: Project) -> dict[str, str]:
-    """Plugins, and a home without settings."""
+    """The tests' plugins, and a home folder without settings."""
     (place.folder / "tmp").mkdir(exist_ok=True)
     return {
         "PYTHONPATH": os.pathsep.join(map(str, (LOCAL, PLUGINS, TORCH))),
@@ -107,12 +107,12 @@ def environment(place: Project) -> dict[str, str]:
 
 @pytest.fixture
 def place(tmp_path: pathlib.Path) -> Place:
-    """A folder with configs, one or two of the tests' plugin, and one that writes chips."""
-    made = Place(tmp_path)
-    made.write("tiles.py", CONFIG)
-    made.write("both.py", CONFIGS)
-    made.write("chips.py", CHIPS)
-    return made
+    """A folder with sources of one config, of two, and of one that writes chips."""
+    project = Place(tmp_path)
+    project.write("tiles.py", CONFIG)
+    project.write("both.py", CONFIGS)
+    project.write("chips.py", CHIPS)
+    return project
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -133,32 +133,32 @@ def wait_for(condition: Callable[[], object]) -> None:
     ],
     ids=" ".join,
 )
-def test_the_same_words_leave_the_same(place: Place, words: tuple[str, ...]) -> None:
-    """`rastervision run`, `rvrun run local` and `inprocess`: the same files, the config among."""
+def test_the_same_arguments_write_the_same_files(place: Place, words: tuple[str, ...]) -> None:
+    """`rastervision run`, `rvrun run local` and `inprocess`, including the saved config."""
     runs = [("rastervision", "local"), ("rastervision", "inprocess")]
     for program, runner in (*runs, ("rvrun", "local"), ("rvrun", "inprocess")):
         root = f"{program}-{runner}"
         place.run(program, "run", runner, "tiles.py", *words, "-a", "root_uri", root)
-    left = [place.left(each) for each in ("rastervision-local", "rastervision-inprocess")]
-    assert "pipeline-config.json" in left[0]
-    assert left[0] == left[1] == place.left("rvrun-local") == place.left("rvrun-inprocess")
+    files = [place.files(f"rastervision-{runner}") for runner in ("local", "inprocess")]
+    assert "pipeline-config.json" in files[0]
+    assert files[0] == files[1] == place.files("rvrun-local") == place.files("rvrun-inprocess")
 
 
 def test_the_shipped_example_runs(place: Place) -> None:
-    """Raster Vision's own example, named as a module and with its options, prints the same."""
+    """Raster Vision's own example, named as a module, prints the same lines."""
     module = "rastervision.pipeline_example_plugin2.config3"
     words = ("inprocess", module, "-a", "root_uri", "out", "--splits", "2")
     theirs = place.raster_vision("run", *words).stdout
-    files = place.left("out")
+    files = place.files("out")
     ours = place.rvrun("-q", "run", *words).stdout
-    assert files == place.left("out")
+    assert files == place.files("out")
     assert [line for line in theirs.splitlines() if line.startswith("hola")] == [
         line for line in ours.splitlines() if line.startswith("hola")
     ]
 
 
 def test_a_saved_config_is_a_config(place: Place) -> None:
-    """What Raster Vision saved is accepted as CONFIG, upgraded where its plugin is newer."""
+    """A config that Raster Vision saved is accepted, and upgraded if its plugin is newer."""
     place.raster_vision("run", "inprocess", "tiles.py", "chip", "-a", "root_uri", "theirs")
     saved = json.loads(place.read("theirs/pipeline-config.json"))
     saved["plugin_versions"]["rastervision.tiles"] = 0
@@ -171,7 +171,7 @@ def test_a_saved_config_is_a_config(place: Place) -> None:
 
 
 def test_one_target_of_a_saved_config(place: Place) -> None:
-    """`rvrun run_command` takes Raster Vision's own saved config, which it leaves as it is."""
+    """`rvrun run_command` accepts Raster Vision's own saved config, and does not change it."""
     place.raster_vision("run", "inprocess", "tiles.py", "chip", "-a", "root_uri", "out")
     saved = place.read("out/pipeline-config.json")
     place.rvrun("run_command", "out/pipeline-config.json", "train")
@@ -184,7 +184,7 @@ def test_one_target_of_a_saved_config(place: Place) -> None:
         "--num-splits",
         "4",
     )
-    assert sorted(place.left("out")) == [
+    assert sorted(place.files("out")) == [
         *(f"chip/{scene}.txt" for scene in "abcd"),
         "model.json",
         "pipeline-config.json",
@@ -194,7 +194,7 @@ def test_one_target_of_a_saved_config(place: Place) -> None:
 
 
 def test_planning_writes_nothing(place: Place) -> None:
-    """`plan`, `check`, `graph` and `diff` leave no file, though Raster Vision saves its config."""
+    """`plan`, `check`, `graph` and `diff` write no file, not even the config."""
     (place.folder / "tmp").mkdir()
     before = sorted(place.folder.rglob("*"))
     words = ("tiles.py", "-a", "root_uri", "out")
@@ -206,11 +206,11 @@ def test_planning_writes_nothing(place: Place) -> None:
 
 
 def test_plans_are_the_same_on_each_machine(place: Place) -> None:
-    """Neither settings nor plugins that the config is not of are in what is rendered."""
+    """Rendered files contain neither settings nor plugins that the config does not use."""
     words = ("render", "local", "tiles.py", "-a", "root_uri", "out", "--out")
     place.rvrun(*words, "one", TILES_GREETING="hello")
     place.rvrun(*words, "two", PYTHONPATH=str(PLUGINS))
-    one, two = place.left("one"), place.left("two")
+    one, two = place.files("one"), place.files("two")
     assert one["config/tiles.json"] == two["config/tiles.json"]
     assert one["plan.json"] == two["plan.json"]
     assert json.loads(one["config/tiles.json"])["config"]["plugin_versions"] == {
@@ -220,7 +220,7 @@ def test_plans_are_the_same_on_each_machine(place: Place) -> None:
 
 
 def test_sets_are_always_in_the_same_order(place: Place) -> None:
-    """Python's is another one in each process; so what is done is still done."""
+    """Python's order differs between processes, but finished targets remain up to date."""
     words = ("tiles.py", "--splits", "2", "-a", "root_uri", "out")
     place.rvrun("run", "local", *words, PYTHONHASHSEED="1")
     uri = place.folder / "out/pipeline-config.json"
@@ -235,7 +235,7 @@ def test_sets_are_always_in_the_same_order(place: Place) -> None:
 
 
 def test_settings_of_the_machine_are_saved_with_the_config(place: Place) -> None:
-    """What Raster Vision saves for its workers is saved: its settings, all plugins' versions."""
+    """As by Raster Vision, for its workers: its settings, and the versions of all plugins."""
     place.rvrun("run", "local", "tiles.py", "chip", "-a", "root_uri", "out", TILES_GREETING="hi")
     saved = json.loads(place.read("out/pipeline-config.json"))
     assert saved["rv_config"] == {"tiles_greeting": "hi"}
@@ -243,7 +243,7 @@ def test_settings_of_the_machine_are_saved_with_the_config(place: Place) -> None
 
 
 def test_plain_make_saves_the_config_too(place: Place) -> None:
-    """Targets see to it themselves, so the Makefile needs no rvrun before it."""
+    """Targets save it themselves, so `make` alone is enough."""
     place.rvrun("render", "local", "tiles.py", "-a", "root_uri", "out", "--splits", "2")
     assert not (place.folder / "out").exists()
     place.make("-j2", "-C", "runs/tiles")
@@ -253,7 +253,7 @@ def test_plain_make_saves_the_config_too(place: Place) -> None:
 
 @pytest.mark.parametrize("runner", ["local", "inprocess"])
 def test_verbosity_tmpdir_and_profile_reach_targets(place: Place, runner: str) -> None:
-    """Raster Vision's own local runner forgets them."""
+    """Raster Vision's own local runner does not pass them on."""
     place.write(".rastervision/mine", "[tiles]\ngreeting=from my profile\n")
     tmpdir = str(place.folder / "my tmp")
     words = ("run", runner, "tiles.py", "-a", "root_uri", "out", "-a", "analyze", "true")
@@ -268,14 +268,14 @@ def test_verbosity_tmpdir_and_profile_reach_targets(place: Place, runner: str) -
 
 
 def test_a_plugin_in_the_current_folder_is_found(place: Place, tmp_path: pathlib.Path) -> None:
-    """As by `python -m rastervision.pipeline.cli`, which searches it."""
+    """As by `python -m rastervision.pipeline.cli`, which searches that folder."""
     (tmp_path / "rastervision").symlink_to(PLUGINS / "rastervision")
     place.rvrun("run", "local", "tiles.py", "chip", "-a", "root_uri", "out", PYTHONPATH=str(TORCH))
-    assert len(place.left("out")) == 5
+    assert len(place.files("out")) == 5
 
 
 def test_job_queues_and_definitions_are_resources(place: Place) -> None:
-    """Those of a command's method, else of its pipeline."""
+    """A stage has those of its command's method, else of its pipeline."""
     place.rvrun("render", "local", "tiles.py", "-a", "root_uri", "out")
     (pipeline,) = json.loads(place.read("runs/tiles/plan.json"))["pipelines"]
     resources = {stage["command"]: stage["resources"] for stage in pipeline["stages"]}
@@ -289,7 +289,7 @@ def test_job_queues_and_definitions_are_resources(place: Place) -> None:
 
 
 def test_diff_names_the_keys_that_changed(place: Place) -> None:
-    """Also nested ones, between a saved config of Raster Vision's and one to compile."""
+    """Nested ones too, between a config that Raster Vision saved and one that rvrun saved."""
     words = ("-a", "root_uri", "out")
     place.raster_vision("run", "inprocess", "tiles.py", "chip", *words)
     place.rvrun("render", "local", "tiles.py", *words, "-a", "scenes", "a b", "-a", "epochs", "5")
@@ -303,44 +303,44 @@ def test_diff_names_the_keys_that_changed(place: Place) -> None:
 
 
 def test_explain_and_resume(place: Place) -> None:
-    """A changed config runs again and says which key; nothing changed runs nothing."""
+    """After a change of the config, targets are stale and `explain` names the changed key."""
     words = ("run", "local", "tiles.py", "-a", "root_uri", "out", "--splits", "2")
     place.rvrun(*words)
     assert "0 targets ran, 6 up to date" in place.rvrun(*words).stderr
     place.rvrun("render", *words[1:], "-a", "epochs", "3")
-    told = place.rvrun("explain", "tiles/train").stdout
-    assert told.startswith("tiles/train would run: after chip\n")
+    explanation = place.rvrun("explain", "tiles/train").stdout
+    assert explanation.startswith("tiles/train would run: after chip\n")
     assert "  changed  epochs: 1 → 3\n" in place.rvrun("explain", "tiles/chip").stdout
 
 
-# What Raster Vision's own runners are known to do wrong.
+# Known defects of Raster Vision's own runners.
 
 
 @pytest.mark.parametrize("root", ["a b", "$(x) ${y} #z", "it's; a:b", "ä&|*?[x]"])
 def test_odd_characters_in_the_root(place: Place, root: str) -> None:
-    """Its Makefile quotes nothing: commands and split arguments vanish."""
+    """Its Makefile does not quote them, so that commands and split arguments vanish."""
     place.rvrun("run", "local", "tiles.py", "-a", "root_uri", f"out/{root}", "--splits", "2")
     place.raster_vision("run", "inprocess", "tiles.py", "-a", "root_uri", "plain")
-    ours = place.left(f"out/{root}")
+    ours = place.files(f"out/{root}")
     assert {path: text for path, text in ours.items() if path != "pipeline-config.json"} == {
-        path: text for path, text in place.left("plain").items() if path != "pipeline-config.json"
+        path: text for path, text in place.files("plain").items() if path != "pipeline-config.json"
     }
 
 
 @pytest.mark.parametrize("runner", ["local", "inprocess"])
-def test_a_root_that_no_plugin_reaches(place: Place, runner: str) -> None:
-    """Raster Vision would take it for a folder called `s3:` here."""
+def test_a_root_without_a_plugin_is_refused(place: Place, runner: str) -> None:
+    """Raster Vision would create a folder called `s3:` here."""
     words = ("tiles.py", "chip", "-a", "root_uri", "s3://bucket/out")
     done = place.rvrun("run", runner, *words, code=1)
     assert (
-        "s3://bucket/out/pipeline-config.json: no plugin of Raster Vision's for s3:// is installed "
+        "s3://bucket/out/pipeline-config.json: no Raster Vision plugin for s3:// is installed "
         "here; install one (pip install rastervision-aws-s3)"
     ) in done.stdout + done.stderr
     assert not (place.folder / "s3:").exists()
 
 
 def test_two_configs_run_in_parallel(place: Place) -> None:
-    """It runs one after the other; here both have a target under way at once."""
+    """It runs them one after the other; here, targets of both run at the same time."""
     words = ("run", "local", "both.py", "-j2", "-a", "root_uri", "out", "-a", "seconds", "0.3")
     place.rvrun(*words)
     spans = {
@@ -351,38 +351,38 @@ def test_two_configs_run_in_parallel(place: Place) -> None:
         for name in ("one", "two")
     }
     assert max(start for start, _ in spans.values()) < min(end for _, end in spans.values())
-    assert place.left("out/one").keys() == place.left("out/two").keys()
+    assert place.files("out/one").keys() == place.files("out/two").keys()
 
 
-def test_the_second_config_runs_where_the_first_fails(place: Place) -> None:
-    """It stops; with `-k` the other pipeline here goes on to its end."""
+def test_the_second_config_runs_if_the_first_fails(place: Place) -> None:
+    """It stops; with `-k`, the other pipeline here runs to its end."""
     place.write("out/one/fail", "")
     words = ("run", "local", "both.py", "-k", "-a", "root_uri", "out", "-a", "fail", "chip")
     place.rvrun(*words, code=1)
-    assert "eval.json" in place.left("out/two")
-    assert "eval.json" not in place.left("out/one")
+    assert "eval.json" in place.files("out/two")
+    assert "eval.json" not in place.files("out/one")
 
 
 def test_equal_roots_are_refused(place: Place) -> None:
-    """It lets the later config overwrite the one that is running."""
+    """It lets the second config overwrite the first, which is running."""
     place.write("same.py", CONFIGS.replace("/{name}", ""))
     done = place.rvrun("plan", "same.py", "-a", "root_uri", "out", code=2)
     assert done.stderr == (
         "rvrun: two Raster Vision configs (tiles, tiles): are both saved at "
-        "out/pipeline-config.json; give each a `root_uri` of its own\n"
+        "out/pipeline-config.json; give each its own `root_uri`\n"
     )
 
 
 def test_commands_run_in_the_pipelines_order(place: Place) -> None:
-    """It runs them in the order typed, so `train chip` would fail."""
+    """It runs them in the order typed, so that `train chip` fails."""
     words = ("run", "local", "tiles.py", "train", "chip", "-a", "root_uri", "out")
     place.raster_vision(*words, code=2)
     place.rvrun(*words)
-    assert "model.json" in place.left("out")
+    assert "model.json" in place.files("out")
 
 
 def test_an_unknown_command_is_refused(place: Place) -> None:
-    """It accepts any name, saves the config and fails in the target."""
+    """It accepts any name, saves the config, and fails in the target."""
     done = place.rvrun("run", "local", "tiles.py", "trian", "-a", "root_uri", "out", code=2)
     assert done.stderr == (
         "rvrun: unknown command `trian`, did you mean `train`?; known: `chip`, `train`, "
@@ -391,8 +391,8 @@ def test_an_unknown_command_is_refused(place: Place) -> None:
     assert not (place.folder / "out").exists()
 
 
-def test_no_more_targets_at_once_than_wanted(place: Place) -> None:
-    """It starts all splits at once (`make -j`)."""
+def test_the_number_of_parallel_targets_is_limited(place: Place) -> None:
+    """It starts all splits at the same time (`make -j`)."""
     words = ("tiles.py", "chip", "--splits", "5", "-a", "root_uri", "out", "-a", "seconds", "0.2")
     place.rvrun("run", "local", *words, "-j2")
     events = []
@@ -403,8 +403,8 @@ def test_no_more_targets_at_once_than_wanted(place: Place) -> None:
     assert max(running) == 2
 
 
-def test_a_failed_split_alone_runs_again(place: Place) -> None:
-    """It starts all over; here the splits that were done are not repeated."""
+def test_only_the_failed_split_runs_again(place: Place) -> None:
+    """It starts from the beginning; here, finished splits are not repeated."""
     words = ("run", "local", "tiles.py", "-k", "--splits", "4", "-a", "root_uri", "out")
     words = (*words, "-a", "fail", "predict c")
     place.write("out/fail", "")
@@ -418,18 +418,18 @@ def test_a_failed_split_alone_runs_again(place: Place) -> None:
 
 def processes_of(place: Project) -> list[psutil.Process]:
     """All processes that work in the project's folder."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
             if process.cwd() == str(place.folder):
-                found.append(process)
+                processes.append(process)
         except psutil.Error:
             continue
-    return found
+    return processes
 
 
 def test_sigterm_leaves_no_process(place: Place) -> None:
-    """It leaves targets running."""
+    """Its targets continue to run."""
     words = ("tiles.py", "chip", "--splits", "2", "-a", "root_uri", "out", "-a", "seconds", "1000")
     run = subprocess.Popen(
         ["rvrun", "run", "local", *words],
@@ -447,37 +447,39 @@ def test_sigterm_leaves_no_process(place: Place) -> None:
 
 
 def test_splits_without_an_index_are_refused(place: Place) -> None:
-    """`--num-splits` alone is a TypeError in its worker."""
+    """With `--num-splits` alone, its worker raises a TypeError."""
     place.rvrun("render", "local", "tiles.py", "-a", "root_uri", "out")
     words = ("run_command", "runs/tiles/config/tiles.json", "chip", "--num-splits", "2")
     done = place.rvrun(*words, code=2)
-    assert done.stderr == ("rvrun: run_command chip: --num-splits without --split-ind; give both\n")
+    assert done.stderr == (
+        "rvrun: run_command chip: --num-splits requires --split-ind; give both\n"
+    )
 
 
-# Chips: Raster Vision adds a file at each try.
+# Chips: Raster Vision adds a file with each attempt.
 
 
 def chips(place: Place, root: str = "out") -> list[str]:
-    """What is in all files of chips."""
-    found = []
+    """The chips in all files in the folder of chips."""
+    names = []
     for path in (place.folder / root / "chip").glob("*.zip"):
-        found += zipfile.ZipFile(path).namelist()
-    return sorted(found)
+        names += zipfile.ZipFile(path).namelist()
+    return sorted(names)
 
 
 CHIP = ("chips.py", "-a", "root_uri", "out", "--splits")
 ALL = ["a.txt", "b.txt", "c.txt", "d.txt"]
 
 
-def test_raster_vision_adds_chips_at_each_try(place: Place) -> None:
-    """What is to be mended: its second run trains on each chip twice."""
+def test_raster_vision_adds_chips_with_each_attempt(place: Place) -> None:
+    """The defect that the next tests are about: its second run trains on each chip twice."""
     for _ in range(2):
         place.raster_vision("run", "inprocess", *CHIP, "2")
     assert chips(place) == sorted(2 * ALL)
 
 
 def test_a_failed_split_leaves_no_chips(place: Place) -> None:
-    """Those of the try that failed are not kept, and the next try's are all that there are."""
+    """A failed attempt writes no chips, and the next attempt writes each of them once."""
     place.write("out/fail-d", "")
     place.rvrun("run", "local", *CHIP, "2", code=1)
     assert chips(place) == ["a.txt", "b.txt"]
@@ -487,47 +489,44 @@ def test_a_failed_split_leaves_no_chips(place: Place) -> None:
 
 
 @pytest.mark.parametrize("runner", ["local", "inprocess"])
-def test_chips_cut_again_replace_the_earlier(place: Place, runner: str) -> None:
-    """Also with another number of splits, or fewer scenes than splits."""
+def test_chips_of_earlier_attempts_are_replaced(place: Place, runner: str) -> None:
+    """Also with a different number of splits, or fewer scenes than splits."""
     for splits, scenes in (("2", "a b c d"), ("2", "a b c d"), ("3", "a b c"), ("3", "a")):
         place.rvrun("run", runner, *CHIP, splits, "-B", "-a", "scenes", scenes)
         assert json.loads(place.read("out/model.json")) == [f"{s}.txt" for s in scenes.split()]
 
 
-def test_chips_of_others_are_named(place: Place) -> None:
-    """They are not removed, as a person may want them; the log warns."""
+def test_unknown_chips_are_not_removed(place: Place) -> None:
+    """The user may want them; the log has a warning that names them."""
     place.raster_vision("run", "inprocess", *CHIP, "1")
     (theirs,) = (place.folder / "out/chip").iterdir()
     place.rvrun("run", "local", *CHIP, "2")
     assert theirs.exists()
     log = place.read("runs/chips/logs/chips/chip.2/0.log")
-    assert f"`train` will use them too; remove them if they are not wanted: {theirs.name}" in log
+    assert f"`train` will use them too; remove them if you do not want that: {theirs.name}" in log
 
 
-# Its own worker, where there is no rvrun.
+# Its own worker, for machines without rvrun.
 
 
-def test_argv_is_what_its_command_line_takes(place: Place) -> None:
-    """Every option is there under that name, and the call does the target."""
+def test_its_command_line_accepts_argv(place: Place) -> None:
+    """Every option exists under that name, and the call runs the target."""
     place.rvrun("run", "local", "tiles.py", "chip", "train", "-a", "root_uri", "out")
-    place.write(".rastervision/mine", "[tiles]\ngreeting=hi\n")
     words = argv(
         "out/pipeline-config.json",
         "predict",
         split_ind="1",
         num_splits="2",
         runner="inprocess",
-        profile="mine",
         verbosity=2,
-        tmpdir="my tmp",
     )
     assert words == [
-        *("python", "-m", "rastervision.pipeline.cli", "-p", "mine", "-v", "-v"),
-        *("--tmpdir", "my tmp", "run_command", "out/pipeline-config.json", "predict"),
+        *("python", "-m", "rastervision.pipeline.cli", "-v", "-v"),
+        *("run_command", "out/pipeline-config.json", "predict"),
         *("--split-ind", "1", "--num-splits", "2", "--runner", "inprocess"),
     ]
     place.run(*words)
-    assert sorted(path for path in place.left("out") if "predict" in path) == [
+    assert sorted(path for path in place.files("out") if "predict" in path) == [
         "predict/c.txt",
         "predict/d.txt",
     ]
@@ -535,8 +534,8 @@ def test_argv_is_what_its_command_line_takes(place: Place) -> None:
     assert {"--split-ind", "--num-splits", "--runner"} <= options
 
 
-def test_argv_says_no_more_than_is_asked() -> None:
-    """The shortest call."""
+def test_argv_omits_options_with_defaults() -> None:
+    """The shortest call has only the config and the command."""
     assert argv("s3://b/pipeline-config.json", "train") == [
         *("python", "-m", "rastervision.pipeline.cli"),
         *("run_command", "s3://b/pipeline-config.json", "train"),
@@ -551,8 +550,8 @@ def test_argv_says_no_more_than_is_asked() -> None:
     [
         (
             "TilesConfig()",
-            "rvrun: Raster Vision config TilesConfig: has no `root_uri`, where it is to be saved; "
-            "give one",
+            "rvrun: Raster Vision config TilesConfig: has no `root_uri`, below which it is "
+            "saved; set one",
         ),
         (
             "TilesConfig(root_uri='out', epochs=-1)",
@@ -566,7 +565,7 @@ def test_argv_says_no_more_than_is_asked() -> None:
         ),
         (
             "DatasetConfig()",
-            "rvrun: Raster Vision config DatasetConfig: is no PipelineConfig, so it has no "
+            "rvrun: Raster Vision config DatasetConfig: is not a PipelineConfig, so it has no "
             "pipeline to run",
         ),
         (
@@ -576,8 +575,8 @@ def test_argv_says_no_more_than_is_asked() -> None:
         ),
     ],
 )
-def test_bad_configs(place: Place, config: str, expected: str) -> None:
-    """Each with what is wrong, and no file written."""
+def test_invalid_configs_are_refused(place: Place, config: str, expected: str) -> None:
+    """The error says what is wrong with the config."""
     place.write(
         "bad.py",
         "from rastervision.tiles import DatasetConfig, TilesConfig\n"
@@ -588,19 +587,19 @@ def test_bad_configs(place: Place, config: str, expected: str) -> None:
     assert done.stderr.splitlines()[-1] == expected
 
 
-def test_without_raster_vision_a_saved_config_says_so(place: Place) -> None:
-    """One clear sentence where Raster Vision is not installed."""
+def test_a_saved_config_requires_raster_vision(place: Place) -> None:
+    """If it is not installed, the error says how to install it."""
     place.write("saved.json", json.dumps({"type_hint": "tiles.tiles", "root_uri": "out"}))
     place.write("rvrun_only/rastervision.py", "raise ModuleNotFoundError(name='rastervision')\n")
     done = place.rvrun("plan", "saved.json", code=2, PYTHONPATH=str(place.folder / "rvrun_only"))
     assert done.stderr == (
-        "rvrun: cannot import `rastervision`: this config is of that system; install it "
+        "rvrun: cannot import `rastervision`, which this config requires; install it "
         "(pip install rastervision-pipeline)\n"
     )
 
 
 def test_a_class_in_the_configs_own_file(place: Place) -> None:
-    """Raster Vision's other processes do not find it; here targets import the file first."""
+    """Raster Vision's other processes cannot import it; here, targets import the file first."""
     place.write(
         "mine.py",
         "from rastervision.pipeline.config import register_config\n"
@@ -614,11 +613,11 @@ def test_a_class_in_the_configs_own_file(place: Place) -> None:
     place.raster_vision("run", "local", *words, "none", code=2)
     place.rvrun("check", *words, "ours")
     place.rvrun("run", "local", *words, "ours", "--splits", "2")
-    assert place.left("theirs") == place.left("ours")
+    assert place.files("theirs") == place.files("ours")
 
 
-def test_a_pipeline_may_say_more(place: Place) -> None:
-    """What an rvrun pipeline says, one of Raster Vision's may say too."""
+def test_a_pipeline_may_declare_more(place: Place) -> None:
+    """A pipeline of Raster Vision's may have the attributes of rvrun's, too."""
     place.write(
         "more.py",
         "from rastervision.pipeline.config import register_config\n"
@@ -639,7 +638,7 @@ def test_a_pipeline_may_say_more(place: Place) -> None:
         "    return MoreConfig(root_uri='out', epochs=epochs)\n",
     )
     done = place.rvrun("render", "local", "more.py", "--splits", "2")
-    assert "more/chip has 2 splits for 1 items: 1 will have nothing to do" in done.stderr
+    assert "more/chip has 2 splits for 1 item: 1 will have nothing to do" in done.stderr
     (pipeline,) = json.loads(place.read("runs/more/plan.json"))["pipelines"]
     needs = {s["command"]: [n["command"] for n in s["needs"]] for s in pipeline["stages"]}
     assert needs["eval"] == ["train", "predict"]
@@ -651,10 +650,10 @@ def test_a_pipeline_may_say_more(place: Place) -> None:
     }
 
 
-def test_names_of_several(place: Place) -> None:
-    """By what differs in their roots; an unusable difference becomes a number."""
-    told = place.rvrun("plan", "both.py", "-a", "root_uri", "s3://b/x y").stdout
-    assert "tiles-one/chip" in told
-    assert "tiles-two/chip" in told
+def test_several_configs_have_distinct_names(place: Place) -> None:
+    """Suffixes are what differs in their roots; numbers, if that cannot be part of a name."""
+    plan = place.rvrun("plan", "both.py", "-a", "root_uri", "s3://b/x y").stdout
+    assert "tiles-one/chip" in plan
+    assert "tiles-two/chip" in plan
     place.write("odd.py", CONFIGS.replace('"one", "two"', '"#", "$"'))
     assert "tiles-2/chip" in place.rvrun("plan", "odd.py", "-a", "root_uri", "out").stdout

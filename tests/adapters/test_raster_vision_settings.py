@@ -1,4 +1,4 @@
-"""Raster Vision's settings as the weakest layer."""
+"""Raster Vision's settings are the weakest layer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import pathlib
 import pytest
 
 from rvrun.adapters.raster_vision import settings as rv_settings
-from rvrun.settings.schema import BadSetting, Settings, load_settings, options
+from rvrun.runners.batch.settings import BatchSettings
+from rvrun.runners.sagemaker.settings import SagemakerSettings
+from rvrun.settings.layers import load_settings, options
+from rvrun.settings.schema import all_fields
+from rvrun.settings.values import BadSetting
 
 INI = """
 attempts = 2
@@ -28,12 +32,12 @@ key = %(value)s [x]
 
 @pytest.fixture
 def home(in_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    """An empty home, the current folder."""
+    """An empty home folder, which is also the current one."""
     for name in ("RV_CONFIG", "RV_CONFIG_DIR", "RV_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    for section, keys in rv_settings.KEYS.items():
-        for key in keys:
-            monkeypatch.delenv(f"{section}_{key}".upper(), raising=False)
+    for field in all_fields():
+        if field.raster_vision:
+            monkeypatch.delenv(field.key.upper().replace(".", "_"), raising=False)
     monkeypatch.setenv("HOME", str(in_folder))
     return in_folder
 
@@ -45,41 +49,41 @@ def write(path: pathlib.Path, text: str) -> str:
 
 
 def queue() -> str | None:
-    return load_settings().batch.cpu_job_queue
+    return load_settings().of(BatchSettings).cpu_job_queue
 
 
-def test_nothing_there(home: pathlib.Path) -> None:
-    """Without files and variables of its, there is nothing to see of Raster Vision."""
-    assert load_settings() == Settings()
+def test_without_files_and_variables_the_defaults_hold(home: pathlib.Path) -> None:
+    """Having Raster Vision installed does not change any setting."""
+    assert all(option.origin == "default" for option in options())
 
 
-def test_its_file_is_understood(home: pathlib.Path) -> None:
-    """Known keys, each of its kind; what is empty or not known says nothing."""
+def test_its_file_is_read(home: pathlib.Path) -> None:
+    """Values are converted to the types of rvrun's settings; empty and unknown ones are ignored."""
     write(home / ".rastervision/default", INI)
-    settings = load_settings()
-    assert (settings.batch.cpu_job_queue, settings.batch.cpu_job_def) == ("cpu queue", "cpu:1")
-    assert (settings.batch.gpu_job_queue, settings.batch.attempts) == (None, 3)
-    sagemaker = settings.sagemaker
+    batch = load_settings().of(BatchSettings)
+    assert (batch.cpu_job_queue, batch.cpu_job_def) == ("cpu queue", "cpu:1")
+    assert (batch.gpu_job_queue, batch.attempts) == (None, 3)
+    sagemaker = load_settings().of(SagemakerSettings)
     assert sagemaker.role == "arn:aws:iam::123456789012:role/rv"
     assert (sagemaker.use_spot_instances, sagemaker.train_instance_count) == (True, 2)
 
 
-def test_each_value_tells_its_origin(home: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file, the variable, or what of rvrun's own goes before them."""
+def test_each_value_has_its_origin(home: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file, the variable, or rvrun's own file, which overrides both."""
     path = write(home / ".rastervision/default", INI)
     monkeypatch.setenv("BATCH_CPU_JOB_DEF", "cpu:2")
     write(home / "rvrun.toml", "[batch]\nattempts = 5\n")
-    found = {option.key: (option.value, option.origin) for option in options()}
-    assert found["batch.cpu_job_queue"] == ("cpu queue", path)
-    assert found["batch.cpu_job_def"] == ("cpu:2", "BATCH_CPU_JOB_DEF")
-    assert found["batch.attempts"] == (5, "rvrun.toml")
-    assert found["batch.gpu_job_queue"] == (None, "default")
+    origins = {option.key: (option.value, option.origin) for option in options()}
+    assert origins["batch.cpu_job_queue"] == ("cpu queue", path)
+    assert origins["batch.cpu_job_def"] == ("cpu:2", "BATCH_CPU_JOB_DEF")
+    assert origins["batch.attempts"] == (5, "rvrun.toml")
+    assert origins["batch.gpu_job_queue"] == (None, "default")
 
 
 def test_the_file_is_found_by_its_rules(
     home: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The current folder's, the profile's, that of RV_CONFIG_DIR, that of RV_CONFIG; one alone."""
+    """Only one file is read: of RV_CONFIG, RV_CONFIG_DIR, the profile or the current folder."""
     write(home / "here/.rastervision", "[BATCH]\ncpu_job_queue=folder\n")
     monkeypatch.chdir(home / "here")
     assert queue() == "folder"
@@ -95,36 +99,42 @@ def test_the_file_is_found_by_its_rules(
     assert queue() == "file"
 
 
-def test_a_profile_may_be_its_alone(home: pathlib.Path) -> None:
-    """`--profile` names rvrun's profile, Raster Vision's, or both; one of them must be there."""
+def test_a_profile_may_be_only_raster_visions(home: pathlib.Path) -> None:
+    """`--profile` names rvrun's profile, Raster Vision's, or both; one of them must exist."""
     write(home / ".rastervision/default", "[BATCH]\ncpu_job_queue=default\n")
     write(home / ".rastervision/mine", "[BATCH]\ncpu_job_queue=mine\n")
-    assert load_settings(profile="mine").batch.cpu_job_queue == "mine"
-    with pytest.raises(BadSetting, match=r"there is no file .*nor .*/\.rastervision/other$"):
+    batch = load_settings(profile="mine").of(BatchSettings)
+    assert batch.cpu_job_queue == "mine"
+    with pytest.raises(BadSetting, match=r"there is no file .* or .*/\.rastervision/other\b"):
         load_settings(profile="other")
     write(home / "no-config/rvrun/other.toml", "[batch]\nattempts = 2\n")
-    batch = load_settings(profile="other").batch
+    batch = load_settings(profile="other").of(BatchSettings)
     assert (batch.cpu_job_queue, batch.attempts) == ("default", 2)
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("[BATCH]\nattempts=many\n", "`batch.attempts` cannot be 'many'"),
-        ("[SAGEMAKER]\nuse_spot_instances=maybe\n", "cannot be 'maybe': give true or false"),
+        (
+            "[BATCH]\nattempts=many\n",
+            "`batch.attempts` must be an integer between 1 and 10, got 'many'",
+        ),
+        (
+            "[SAGEMAKER]\nuse_spot_instances=maybe\n",
+            "`sagemaker.use_spot_instances` must be true or false, got 'maybe'",
+        ),
     ],
 )
-def test_values_that_cannot_be(home: pathlib.Path, text: str, problem: str) -> None:
-    """They are refused, naming the file."""
+def test_invalid_values_are_refused(home: pathlib.Path, text: str, problem: str) -> None:
+    """The error names the file."""
     path = write(home / ".rastervision/default", text)
     with pytest.raises(BadSetting) as caught:
         load_settings()
-    assert str(caught.value).startswith(f"{path}: ")
-    assert problem in str(caught.value)
+    assert str(caught.value) == f"{path}: {problem}"
 
 
-def test_a_file_that_cannot_be_read(home: pathlib.Path) -> None:
-    """One sentence with its name."""
+def test_an_invalid_file_is_refused(home: pathlib.Path) -> None:
+    """The error is one line that names the file."""
     path = write(home / ".rastervision/default", "[BATCH\n")
     with pytest.raises(rv_settings.BadFile) as caught:
         load_settings()
@@ -132,11 +142,11 @@ def test_a_file_that_cannot_be_read(home: pathlib.Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_without_raster_vision_nothing_of_it_counts(
+def test_without_raster_vision_its_settings_are_ignored(
     home: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Variables such as SAGEMAKER_ROLE are others' then."""
+    """Variables such as SAGEMAKER_ROLE may then belong to another program."""
     write(home / ".rastervision/default", INI)
     monkeypatch.setenv("SAGEMAKER_ROLE", "mine")
     monkeypatch.setattr(rv_settings, "find_spec", lambda name: None)
-    assert load_settings() == Settings()
+    assert all(option.origin == "default" for option in options())

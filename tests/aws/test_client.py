@@ -1,9 +1,8 @@
-"""The door to AWS: what goes wrong as errors of ours, calls in pages, at a pace, with patience."""
+"""Clients of AWS: errors, pages, retries and the rate limit."""
 
 from __future__ import annotations
 
 import json
-import random
 import socket
 from collections.abc import Callable, Iterator
 
@@ -28,7 +27,7 @@ Respond = Callable[[Request], Reply | None]
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Clients and sessions of a test's own."""
+    """Each test gets its own clients."""
     for name, value in DUMMY.items():
         monkeypatch.setenv(name, value)
     for name in ("AWS_PROFILE", "AWS_REGION"):
@@ -40,7 +39,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Respond], Account]]:
-    """Has all of AWS answered by a function."""
+    """Lets a function answer all calls of AWS."""
     servers: list[Server] = []
 
     def begin(respond: Respond) -> Account:
@@ -53,7 +52,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Respond], Accou
         server.close()
 
 
-def error_reply(status: int, code: str, message: str = "so it is") -> Reply:
+def error_reply(status: int, code: str, message: str = "because") -> Reply:
     body = json.dumps({"message": message}).encode()
     return Reply(status, body, {"x-amzn-errortype": code, "Content-Type": "application/json"})
 
@@ -71,25 +70,25 @@ def error_reply(status: int, code: str, message: str = "so it is") -> Reply:
         (403, "AccessDeniedException", Refused),
     ],
 )
-def test_answers_are_told_apart(
+def test_kinds_of_errors(
     serve: Callable[[Respond], Account], status: int, code: str, kind: type[AwsError]
 ) -> None:
-    """Not now, perhaps done, and never; a client that makes something asks once."""
-    asked: list[str] = []
+    """Not carried out for now, perhaps carried out, refused; a `maker` makes each call once."""
+    paths: list[str] = []
 
     def respond(request: Request) -> Reply:
-        asked.append(request.path)
+        paths.append(request.path)
         return error_reply(status, code)
 
     with pytest.raises(kind) as caught:
         serve(respond).maker("batch").call("DescribeJobs", jobs=["a"])
     assert type(caught.value) is kind
-    assert asked == ["/v1/describejobs"]
+    assert paths == ["/v1/describejobs"]
     assert (caught.value.service, caught.value.operation) == ("batch", "DescribeJobs")
 
 
 def test_errors_are_sentences(serve: Callable[[Respond], Account]) -> None:
-    """What was asked, what AWS says, its code, and what to do where that is known."""
+    """The operation, AWS's message, its code, and a fix if one is known."""
     replies = iter(
         [
             error_reply(400, "ClientException", "no such queue"),
@@ -100,8 +99,8 @@ def test_errors_are_sentences(serve: Callable[[Respond], Account]) -> None:
     batch = serve(lambda request: next(replies)).maker("batch")
     wanted = [
         "AWS batch DescribeJobs: no such queue (ClientException)",
-        "AWS batch DescribeJobs: not you (AccessDeniedException); your AWS user needs a policy "
-        "that allows it",
+        "AWS batch DescribeJobs: not you (AccessDeniedException); add the `batch:DescribeJobs` "
+        "permission",
         "AWS batch DescribeJobs: too late (ExpiredTokenException); log in again",
     ]
     for text in wanted:
@@ -110,14 +109,21 @@ def test_errors_are_sentences(serve: Callable[[Respond], Account]) -> None:
         assert str(caught.value) == text
 
 
+def test_permissions_are_named_as_in_policies() -> None:
+    """Also if they are not called like the operation."""
+    error = Refused("s3", "HeadBucket", "AccessDenied", "no")
+    assert error.how_to_fix() == "add the `s3:ListBucket` permission"
+    assert str(error).endswith("; add the `s3:ListBucket` permission")
+
+
 def test_a_connection_that_breaks(serve: Callable[[Respond], Account]) -> None:
-    """What was asked may have been done."""
+    """The call may have been carried out."""
     with pytest.raises(Unanswered, match=r"^AWS batch DescribeJobs: .*\(\w+Error\)$"):
         serve(lambda request: None).maker("batch").call("DescribeJobs", jobs=["a"])
 
 
 def test_a_reply_that_is_cut_off(serve: Callable[[Respond], Account]) -> None:
-    """As where a proxy gave up half way through."""
+    """For example by a proxy that gave up."""
     cut = Reply(200, b'{"jobName": "a", "job', {"Content-Type": "application/json"})
     job = {"jobName": "a", "jobQueue": "b", "jobDefinition": "c"}
     with pytest.raises(Unanswered) as caught:
@@ -125,8 +131,8 @@ def test_a_reply_that_is_cut_off(serve: Callable[[Respond], Account]) -> None:
     assert str(caught.value) == "AWS batch SubmitJob: the reply lacks `jobName` (NoAnswer)"
 
 
-def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no connection comes about nothing was done."""
+def test_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a connection, nothing was carried out."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
@@ -134,16 +140,16 @@ def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
             Account().maker("batch").call("DescribeJobs", jobs=["a"])
 
 
-def test_a_request_that_is_none(serve: Callable[[Respond], Account]) -> None:
+def test_an_invalid_request(serve: Callable[[Respond], Account]) -> None:
     """It is refused before anything is sent."""
     with pytest.raises(Refused, match="Parameter validation failed"):
         serve(lambda request: None).maker("batch").call("DescribeJobs", jobs="a")
 
 
-def test_reading_is_tried_again(
+def test_reads_are_retried(
     serve: Callable[[Respond], Account], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By botocore itself."""
+    """botocore does that itself."""
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *a: 0)
     replies = iter([error_reply(500, "ServerException"), None, Reply(200, b'{"jobs": []}')])
     answer = serve(lambda request: next(replies)).reader("batch").call("DescribeJobs", jobs=["a"])
@@ -151,27 +157,26 @@ def test_reading_is_tried_again(
 
 
 def test_pages_follow_each_other(serve: Callable[[Respond], Account]) -> None:
-    """Until there is no token for another; an empty page is no end."""
+    """The last page has no token; an empty page need not be the last."""
     pages = {None: ("a", "1"), "1": (None, "2"), "2": ("b", None)}
 
     def respond(request: Request) -> Reply:
         name, token = pages[json.loads(request.body).get("nextToken")]
-        found = [] if name is None else [{"jobId": name, "jobName": name}]
-        return Reply(200, json.dumps({"jobSummaryList": found, "nextToken": token}).encode())
+        jobs = [] if name is None else [{"jobId": name, "jobName": name}]
+        return Reply(200, json.dumps({"jobSummaryList": jobs, "nextToken": token}).encode())
 
     batch = serve(respond).reader("batch")
-    found = [
+    ids = [
         job["jobId"]
         for page in batch.pages("ListJobs", "nextToken", jobQueue="cpu")
         for job in page["jobSummaryList"]
     ]
-    assert found == ["a", "b"]
+    assert ids == ["a", "b"]
 
 
 def test_bodies_are_read_whole(serve: Callable[[Respond], Account]) -> None:
-    """One that breaks off is no content."""
-    replies = iter([Reply(200, b"content"), Reply(200, b"cont", {"Content-Length": "7"})])
-    s3 = serve(lambda request: next(replies)).maker("s3")
+    """`content` returns the bytes of an answer that streams them."""
+    s3 = serve(lambda request: Reply(200, b"content")).maker("s3")
     assert s3.content("GetObject", Bucket="bucket", Key="key") == b"content"
 
 
@@ -190,10 +195,10 @@ def test_bodies_are_read_whole(serve: Callable[[Respond], Account]) -> None:
         ),
     ],
 )
-def test_a_configuration_that_will_not_do(
+def test_an_incomplete_configuration(
     monkeypatch: pytest.MonkeyPatch, account: Account, message: str
 ) -> None:
-    """It is told with what to set."""
+    """The error says what to set."""
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     aws._session.cache_clear()
     with pytest.raises(Refused) as caught:
@@ -205,7 +210,7 @@ def test_a_configuration_that_will_not_do(
 def test_no_credentials(
     serve: Callable[[Respond], Account], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is asked without any."""
+    """No call is made without credentials."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name)
     aws._session.cache_clear()
@@ -215,17 +220,17 @@ def test_no_credentials(
 
 
 def test_the_region_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As said, else that of AWS's own configuration."""
+    """The given region, else that of AWS's own configuration."""
     aws._session.cache_clear()
     assert Account(region="eu-west-1").region_in_force == "eu-west-1"
     assert Account().region_in_force == "us-east-1"
 
 
-# At a pace, with patience.
+# Rate limit and retries.
 
 
 def test_a_pace_is_even() -> None:
-    """However many come at once, and without saving up for later."""
+    """Calls are evenly spaced however many come at once, and idle time is not saved up."""
     now = [100.0]
     slept: list[float] = []
 
@@ -249,8 +254,8 @@ def throttled() -> Throttled:
     return Throttled("batch", "SubmitJob", "TooManyRequestsException", "slow down")
 
 
-def test_throttled_calls_are_tried_again(capfd: pytest.CaptureFixture[str]) -> None:
-    """Silently, so often as is said; the last answer counts."""
+def test_throttled_calls_are_retried(capfd: pytest.CaptureFixture[str]) -> None:
+    """Silently, up to the given number of attempts, after which the error is raised."""
     answers: Iterator[object] = iter([throttled(), throttled(), "done"])
 
     def call() -> object:
@@ -260,41 +265,34 @@ def test_throttled_calls_are_tried_again(capfd: pytest.CaptureFixture[str]) -> N
         return answer
 
     assert QUICK.insist(call) == "done"
-    tries: list[int] = []
+    attempts: list[int] = []
 
     def never() -> None:
-        tries.append(1)
+        attempts.append(1)
         raise throttled()
 
     with pytest.raises(Throttled):
         QUICK.insist(never)
-    assert len(tries) == 4
+    assert len(attempts) == 4
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("kind", [Unanswered, Refused])
-def test_other_errors_are_not_insisted_on(kind: type[AwsError]) -> None:
-    """Whether an unanswered call was carried out is for others to find out."""
-    tries: list[int] = []
+def test_other_errors_are_not_retried(kind: type[AwsError]) -> None:
+    """The caller must find out whether an unanswered call was carried out."""
+    attempts: list[int] = []
 
     def call() -> None:
-        tries.append(1)
+        attempts.append(1)
         raise kind("batch", "SubmitJob", "X", "y")
 
     with pytest.raises(kind):
         QUICK.insist(call)
-    assert tries == [1]
+    assert attempts == [1]
 
 
-def test_tokens() -> None:
-    """Hex digits, by chance."""
-    assert aws.token(8, random.Random(1)) == aws.token(8, random.Random(1))
-    assert len({aws.token(8) for _ in range(20)}) == 20
-    assert set(aws.token(200)) <= set("0123456789abcdef")
-
-
-def test_clients_are_kept(serve: Callable[[Respond], Account]) -> None:
-    """Making one is slow; readers and makers are two."""
+def test_clients_are_cached(serve: Callable[[Respond], Account]) -> None:
+    """Creating one is slow; a reader and a maker are different clients."""
     account = serve(lambda request: None)
     assert account.reader("batch") == account.reader("batch")
     assert account.reader("batch") != account.maker("batch")

@@ -1,4 +1,4 @@
-"""Files by URI: paths, and S3 by a real server on loopback."""
+"""Files by URI: paths, and S3 through a server on loopback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.engines.moto import Moto
 
 @pytest.fixture
 def s3(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> Moto:
-    """A server with an empty bucket, which this process finds."""
+    """A server with an empty bucket, set in the environment of this process."""
     for name, value in moto.variables.items():
         monkeypatch.setenv(name, value)
     moto.bucket()
@@ -23,7 +23,7 @@ def s3(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> Moto:
 
 @pytest.fixture
 def account(s3: Moto) -> Account:
-    """Clients are kept, so each server needs an account of its own."""
+    """Clients are cached by account, so the server has an account of its own."""
     return Account(region="us-east-1")
 
 
@@ -39,7 +39,7 @@ def account(s3: Moto) -> Account:
     ],
 )
 def test_scheme(uri: str, scheme: str) -> None:
-    """What has none is a path."""
+    """A URI without a scheme is a path."""
     assert storage.scheme(uri) == scheme
 
 
@@ -53,12 +53,12 @@ def test_scheme(uri: str, scheme: str) -> None:
     ],
 )
 def test_join(folder: str, uri: str) -> None:
-    """One slash between the parts, however many the folder ends with."""
+    """There is one slash between parts, however many the folder ends with."""
     assert storage.join(folder, "a", "b") == uri
 
 
 def test_split_s3() -> None:
-    """Bucket and key; the key may be empty, and hold what it likes."""
+    """The key may be empty, and contain any characters."""
     assert storage.split_s3("s3://bucket/a/b c.json") == ("bucket", "a/b c.json")
     assert storage.split_s3("s3://bucket") == ("bucket", "")
 
@@ -66,9 +66,9 @@ def test_split_s3() -> None:
 @pytest.mark.parametrize(
     ("uri", "problem"),
     [
-        ("gs://bucket/key", "gs://bucket/key: only paths and s3:// can be read and written"),
-        ("s3://", "s3://: names no bucket"),
-        ("s3:///key", "s3:///key: names no bucket"),
+        ("gs://bucket/key", "gs://bucket/key: only paths and s3:// URIs are supported"),
+        ("s3://", "s3://: has no bucket"),
+        ("s3:///key", "s3:///key: has no bucket"),
     ],
 )
 def test_other_uris_are_refused(uri: str, problem: str) -> None:
@@ -80,7 +80,7 @@ def test_other_uris_are_refused(uri: str, problem: str) -> None:
 
 
 def test_paths_are_read(tmp_path: pathlib.Path) -> None:
-    """Without anything of AWS; a missing file is named."""
+    """AWS is not needed; the error names a missing file."""
     path = tmp_path / "file"
     path.write_bytes(b"content")
     assert storage.read(str(path)) == b"content"
@@ -90,7 +90,7 @@ def test_paths_are_read(tmp_path: pathlib.Path) -> None:
 
 
 def test_objects_are_written_and_read(s3: Moto, account: Account) -> None:
-    """Whole, and written over."""
+    """An object is replaced as a whole."""
     storage.write("s3://bucket/a/b.json", b"old", account)
     storage.write("s3://bucket/a/b.json", "nü".encode(), account)
     assert storage.read("s3://bucket/a/b.json", account) == "nü".encode()
@@ -98,7 +98,7 @@ def test_objects_are_written_and_read(s3: Moto, account: Account) -> None:
 
 
 def test_a_copy_has_the_name_of_the_object(s3: Moto, account: Account) -> None:
-    """A module is imported from it by that name."""
+    """A module must be importable by that name."""
     storage.write("s3://bucket/code/0123/mine.py", b"x = 1\n", account)
     path = pathlib.Path(storage.fetch("s3://bucket/code/0123/mine.py"))
     assert (path.name, path.read_bytes()) == ("mine.py", b"x = 1\n")
@@ -111,15 +111,15 @@ def test_a_copy_has_the_name_of_the_object(s3: Moto, account: Account) -> None:
         ("s3://no/key", "The specified bucket does not exist (NoSuchBucket)"),
     ],
 )
-def test_missing_objects_are_named(s3: Moto, account: Account, uri: str, problem: str) -> None:
-    """S3 itself tells neither key nor bucket."""
+def test_missing_objects(s3: Moto, account: Account, uri: str, problem: str) -> None:
+    """The error names bucket and key, which S3's own message does not."""
     with pytest.raises(CannotReach) as caught:
         storage.read(uri, account)
     assert str(caught.value) == f"{uri}: AWS s3 GetObject: {problem}"
 
 
-def test_what_cannot_be_written_is_named(s3: Moto, account: Account) -> None:
-    """As where the bucket's name was mistyped."""
+def test_an_object_that_cannot_be_written(s3: Moto, account: Account) -> None:
+    """For example if the bucket's name was mistyped."""
     with pytest.raises(CannotReach) as caught:
         storage.write("s3://no/run/config.json", b"", account)
     assert str(caught.value) == (

@@ -1,4 +1,4 @@
-"""`rvrun check`, on machines and projects that really are as they should not be."""
+"""`rvrun check`, on machines and projects that really have the problems it looks for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from rvrun.checks import preflight as check
+from rvrun.finding import error
+from rvrun.runners.local import check
+from rvrun.settings.schema import Settings
 from tests.conftest import Project, clean_environment
 
 #: Found on every machine alike.
@@ -36,7 +38,7 @@ class Work(rvrun.Pipeline):
 
 
 def config(*lines: str) -> str:
-    """A config's file whose `get_config` has these lines."""
+    """A config file whose `get_config` has these lines."""
     body = "\n".join(f"    {line}" for line in lines)
     return f"{WORK}\ndef get_configs(runner):\n{body}\n"
 
@@ -44,31 +46,33 @@ def config(*lines: str) -> str:
 def problems(
     project: Project, *words: str, code: int = 0, **env: str
 ) -> list[tuple[str, str, str, str]]:
-    """The findings of `rvrun check` that are not ok; the exit code tells of errors."""
+    """The findings of `rvrun check` that are not ok."""
     done = project.rvrun("check", "--json", *words, code=code, **{**NO_GPUS, **env})
     return [
-        (each["level"], each["subject"], each["text"], each["mend"])
-        for each in json.loads(done.stdout)
-        if each["level"] != "ok"
+        (finding["level"], finding["subject"], finding["text"], finding["fix"])
+        for finding in json.loads(done.stdout)
+        if finding["level"] != "ok"
     ]
 
 
 def subjects(project: Project, *words: str, code: int = 0, **env: str) -> list[str]:
-    """What was checked, with the level where that is not ok."""
+    """The subjects of the findings, with the level unless that is ok."""
     done = project.rvrun("check", "--json", *words, code=code, **{**NO_GPUS, **env})
     return [
-        each["subject"] if each["level"] == "ok" else f"{each['subject']}: {each['level']}"
-        for each in json.loads(done.stdout)
+        finding["subject"]
+        if finding["level"] == "ok"
+        else f"{finding['subject']}: {finding['level']}"
+        for finding in json.loads(done.stdout)
     ]
 
 
 def same_everywhere(text: str) -> str:
-    """What differs by machine, by a word for it."""
+    """The text with a word for everything that depends on the machine."""
     for pattern, word in (
         (r"\d+\.\d+\.\d+ \(/.*/python[\d.]*\)", "VERSION (PYTHON)"),
         (r"\d\S* \(/.*/rvrun\)", "VERSION (FOLDER)"),
         (r"GNU Make \S+ \(/.*/make\)", "GNU Make VERSION (MAKE)"),
-        (r"\d+ targets? at once on \d+ CPUs?", "N targets at once on N CPUs"),
+        (r"\d+ targets? in parallel on \d+ CPUs?", "N targets in parallel on N CPUs"),
         (r"\d+ ms", "N ms"),
     ):
         text = re.sub(pattern, word, text)
@@ -81,56 +85,56 @@ ok       rvrun     VERSION (FOLDER)
 ok       runner    local
 ok       make      GNU Make VERSION (MAKE)
 ok       shell     /bin/sh
-ok       settings  all as by default
-ok       jobs      N targets at once on N CPUs
-ok       gpus      0 GPUs found; 1 GPU target at once
+ok       jobs      N targets in parallel on N CPUs
+ok       settings  all defaults
+ok       gpus      found 0 GPUs; 1 GPU target in parallel
 ok       config    tiny.py: 1 pipeline, tiny
 ok       plan      tiny: 8 targets in 4 stages
 ok       files     8 files rendered
-ok       targets   in its own process each builds its pipeline; starting takes N ms
-ok       run dir   runs/tiny can be made
-ok       root_uri  tiny: out/tiny can be made
+ok       targets   each builds its pipeline in its own process; starting takes N ms
+ok       run dir   runs/tiny can be created
+ok       root_uri  tiny: out/tiny can be created
 14 ok
 """
 
 
-def test_all_is_well_and_nothing_is_written(tiny: Project) -> None:
-    """Of the tiny example there is nothing to say but how things are, and no file is left."""
+def test_no_findings_and_nothing_is_written(tiny: Project) -> None:
+    """The tiny example has no problem, and checking leaves no file."""
     done = tiny.rvrun("check", "tiny.py", "-s", "3", **NO_GPUS)
     assert (same_everywhere(done.stdout), done.stderr) == (HEALTHY, "")
     assert os.listdir(tiny.folder) == ["tiny.py"]
 
 
-def test_after_a_run_all_is_well_too(tiny: Project) -> None:
-    """What a run leaves is no problem for the next, whether named by source or saved config."""
+def test_no_findings_after_a_run(tiny: Project) -> None:
+    """What a run leaves is not a problem, whether named by source or saved config."""
     tiny.rvrun("run", "local", "tiny.py")
     for source in ("tiny.py", "runs/tiny/config/tiny.json"):
-        said = tiny.rvrun("check", source, **NO_GPUS).stdout
-        assert "run dir   runs/tiny can be written\n" in said
-        assert "root_uri  tiny: out/tiny can be read and written\n14 ok\n" in said
+        output = tiny.rvrun("check", source, **NO_GPUS).stdout
+        assert "run dir   runs/tiny is writable\n" in output
+        assert "root_uri  tiny: out/tiny is writable\n14 ok\n" in output
 
 
 def test_without_a_config_the_machine_and_the_settings_are_checked(project: Project) -> None:
-    """CONFIG may be left out, also with a run directory."""
-    machine = ["python", "rvrun", "runner", "make", "shell", "settings", "jobs", "gpus"]
+    """CONFIG is optional, also with a run directory."""
+    machine = ["python", "rvrun", "runner", "make", "shell", "jobs", "settings", "gpus"]
     assert machine == subjects(project)
     assert [*machine, "run dir"] == subjects(project, "--out", "runs/new")
 
 
-def test_what_is_about_a_config_needs_one(project: Project) -> None:
-    """`rvrun check --splits 4` forgot something, and is not told that all is well."""
+def test_options_about_a_config_need_one(project: Project) -> None:
+    """`rvrun check --splits 4` is an error, as its user forgot something."""
     said = project.rvrun("check", "--splits", "4", code=2).stderr
     assert said == "rvrun: --splits is about a config; name it: rvrun check CONFIG\n"
 
 
-def test_quiet_tells_only_what_is_wrong(tiny: Project) -> None:
-    """`-q` leaves out what is ok, and the count."""
+def test_quiet_prints_only_problems(tiny: Project) -> None:
+    """`-q` omits what is ok, and the count."""
     assert tiny.rvrun("-q", "check", "tiny.py", **NO_GPUS).stdout == ""
     assert tiny.rvrun("-q", "check", "tiny.py", "-s", "7", **NO_GPUS).stdout == (
         "warning  splits    tiny/cut has 7 splits for 6 items: 1 will have nothing to do\n"
-        "         mend: give a lower number with --splits\n"
+        "         fix: use a lower number with --splits\n"
         "warning  splits    tiny/count has 7 splits for 6 items: 1 will have nothing to do\n"
-        "         mend: give a lower number with --splits\n"
+        "         fix: use a lower number with --splits\n"
     )
 
 
@@ -139,7 +143,7 @@ def test_quiet_tells_only_what_is_wrong(tiny: Project) -> None:
 
 @pytest.fixture
 def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A folder with `rvrun` alone, to be all that is on PATH."""
+    """A folder with only `rvrun`, as the whole PATH."""
     folder = tmp_path_factory.mktemp("bin")
     (folder / "rvrun").symlink_to(pathlib.Path(sys.executable).with_name("rvrun"))
     return folder
@@ -154,7 +158,7 @@ INSTALL = "install GNU make: `apt-get install make`, or `xcode-select --install`
 
 
 def test_no_make(tiny: Project, bin_folder: pathlib.Path) -> None:
-    """Without make the runner `local` cannot work, and `inprocess` can."""
+    """Without make the runner `local` cannot work, but `inprocess` can."""
     path = str(bin_folder)
     assert problems(tiny, "tiny.py", code=2, PATH=path) == [
         ("error", "make", "not found on PATH", f"{INSTALL}, or use --runner inprocess")
@@ -163,7 +167,7 @@ def test_no_make(tiny: Project, bin_folder: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "text", "mend"),
+    ("script", "text", "fix"),
     [
         (
             "#!/bin/sh\necho GNU Make 3.80\necho Copyright\n",
@@ -177,76 +181,78 @@ def test_no_make(tiny: Project, bin_folder: pathlib.Path) -> None:
         ),
         (
             "#!/bin/sh\necho 'usage: make [-BeikNnqrSstWwX]' >&2\nexit 2\n",
-            "MAKE is not GNU make; `make --version` says: usage: make [-BeikNnqrSstWwX]",
+            "MAKE is not GNU make; `make --version` prints: usage: make [-BeikNnqrSstWwX]",
             INSTALL,
         ),
-        ("#!/bin/sh\n", "MAKE is not GNU make; `make --version` says nothing", INSTALL),
+        ("#!/bin/sh\n", "MAKE is not GNU make; `make --version` prints nothing", INSTALL),
         (
             "#!/nowhere/sh\n",
-            "MAKE is not GNU make; `make --version` says: FileNotFoundError: [Errno 2] "
+            "MAKE is not GNU make; `make --version` prints: FileNotFoundError: [Errno 2] "
             "No such file or directory: 'MAKE'",
             INSTALL,
         ),
     ],
     ids=["old", "very old", "BSD", "silent", "broken"],
 )
-def test_a_make_that_will_not_do(
-    tiny: Project, bin_folder: pathlib.Path, script: str, text: str, mend: str
+def test_a_make_that_is_not_usable(
+    tiny: Project, bin_folder: pathlib.Path, script: str, text: str, fix: str
 ) -> None:
-    """make is asked what it is."""
+    """`make --version` decides."""
     make = bin_folder / "make"
     write_program(make, script)
-    found = problems(tiny, "tiny.py", code=2, PATH=str(bin_folder))
-    assert [("error", "make", text.replace("MAKE", str(make)), mend)] == found
+    findings = problems(tiny, "tiny.py", code=2, PATH=str(bin_folder))
+    assert findings == [("error", "make", text.replace("MAKE", str(make)), fix)]
 
 
 @pytest.mark.parametrize("version", ["3.81", "3.82.90", "4.4.1", "10.0"])
-def test_a_make_that_will_do(tiny: Project, bin_folder: pathlib.Path, version: str) -> None:
+def test_a_make_that_is_usable(tiny: Project, bin_folder: pathlib.Path, version: str) -> None:
     """Versions are compared as numbers."""
     write_program(bin_folder / "make", f"#!/bin/sh\necho GNU Make {version}\n")
     assert problems(tiny, "tiny.py", PATH=str(bin_folder)) == []
 
 
 def test_gnu_make_by_its_other_name(tiny: Project, bin_folder: pathlib.Path) -> None:
-    """On BSD it is called gmake; the mend makes it be found as make."""
+    """On BSD it is called gmake; the fix lets it be found as make."""
     write_program(bin_folder / "make", "#!/bin/sh\necho usage: make >&2\nexit 2\n")
     write_program(bin_folder / "gmake", "#!/bin/sh\necho GNU Make 4.4\n")
-    ((_, _, _, mend),) = problems(tiny, code=2, PATH=str(bin_folder))
-    _, link, _ = mend.split("`")
+    ((_, _, _, fix),) = problems(tiny, code=2, PATH=str(bin_folder))
+    _, link, _ = fix.split("`")
     home = tiny.folder / "home"
     done = tiny.run("/bin/sh", "-c", f"{link} && make --version", HOME=str(home))
     assert done.stdout == "GNU Make 4.4\n"
 
 
 def test_rvrun_not_on_path(tiny: Project, bin_folder: pathlib.Path) -> None:
-    """Then the Makefile works under `rvrun run local` only, unless RVRUN is set for make."""
+    """Then the Makefile works only under `rvrun run local`, unless RVRUN is set."""
     (bin_folder / "rvrun").unlink()
     (bin_folder / "make").symlink_to(shutil.which("make") or "")
     command = (sys.executable, "-P", "-m", "rvrun", "-q", "check", "tiny.py")
     path = str(bin_folder)
     said = tiny.run(*command, PATH=path, **NO_GPUS).stdout
     assert said == (
-        "warning  rvrun     not on PATH: `rvrun run local` works, `make` typed by hand does not\n"
-        f"         mend: add {os.path.dirname(sys.executable)} to PATH, or type make "
+        "warning  rvrun     not on PATH: `rvrun run local` works, but `make` typed by hand does "
+        "not\n"
+        f"         fix: add {os.path.dirname(sys.executable)} to PATH, or type make "
         f"RVRUN='{sys.executable} -P -m rvrun'\n"
     )
     assert tiny.run(*command, PATH=path, RVRUN="/x/rvrun", **NO_GPUS).stdout == ""
 
 
 def test_no_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """make's recipes need /bin/sh, which is looked for where it should be."""
+    """make's recipes need /bin/sh."""
     monkeypatch.setattr(check, "SHELL", "/nowhere/sh")
-    assert list(check.check_shell(check.Case(check.Asked()))) == [
-        check.error(
+    findings = [f for f in check.check_machine(Settings()) if f.subject == "shell"]
+    assert findings == [
+        error(
             "shell",
-            "there is no /nowhere/sh, by which make runs recipes",
+            "there is no /nowhere/sh, which make uses for recipes",
             "install a shell there, for example `ln -s $(command -v bash) /nowhere/sh`",
         )
     ]
 
 
 def test_a_runner_that_does_not_exist(tiny: Project) -> None:
-    """Its config is not loaded then, for what it says may depend on the runner."""
+    """The config is not loaded then, as it may depend on the runner."""
     words = ("tiny.py", "--runner", "lokal")
     assert problems(tiny, *words, code=2) == [
         (
@@ -264,22 +270,22 @@ def test_a_runner_that_does_not_exist(tiny: Project) -> None:
 
 
 def test_settings_that_are_set_are_shown_with_their_origin(tiny: Project) -> None:
-    """The number of jobs, too, comes from them."""
+    """The number of jobs comes from them, too."""
     tiny.write("rvrun.toml", "[local]\njobs = 3\n")
-    said = tiny.rvrun("check", RVRUN_LOCAL_GPUS="0,1", RVRUN_LOCAL_GPU_SLOTS="4").stdout
+    output = tiny.rvrun("check", RVRUN_LOCAL_GPUS="0,1", RVRUN_LOCAL_GPU_SLOTS="4").stdout
     assert (
         "ok       settings  local.jobs = 3 (rvrun.toml), local.gpus = 0,1 (RVRUN_LOCAL_GPUS), "
         "local.gpu_slots = 4 (RVRUN_LOCAL_GPU_SLOTS)\n"
-        "ok       jobs      3 targets at once on "
-    ) in said
-    assert "GPUs found; 4 GPU targets at once on 0, 1\n" in said
+    ) in output
+    assert "ok       jobs      3 targets in parallel on " in output
+    assert "GPUs; 4 GPU targets in parallel on 0, 1\n" in output
 
 
 def test_an_unknown_variable(tiny: Project) -> None:
-    """The sentence says which is meant; the config is checked nevertheless."""
-    (found,) = problems(tiny, "tiny.py", code=2, RVRUN_LOCAL_JOBBS="3")
-    assert found[0::3] == ("error", "unset RVRUN_LOCAL_JOBBS, or give it a name that is known")
-    assert found[2].startswith(
+    """The message suggests the right one; the config is checked nevertheless."""
+    (finding,) = problems(tiny, "tiny.py", code=2, RVRUN_LOCAL_JOBBS="3")
+    assert finding[0::3] == ("error", "unset RVRUN_LOCAL_JOBBS, or give it a known name")
+    assert finding[2].startswith(
         "unknown environment variable `RVRUN_LOCAL_JOBBS`, did you mean `RVRUN_LOCAL_JOBS`?"
     )
     checked = subjects(tiny, "tiny.py", code=2, RVRUN_LOCAL_JOBBS="3")
@@ -287,35 +293,39 @@ def test_an_unknown_variable(tiny: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("toml", "text", "mend"),
+    ("toml", "text", "fix"),
     [
-        ("job = 3", "unknown setting `job`", "take `job` out of FILE, or give it a name"),
-        ("local.jobs = 0", "rvrun.toml: `local.jobs` cannot be 0", "change it in rvrun.toml"),
+        ("job = 3", "unknown setting `job`", "remove `job` from FILE, or give it a known name"),
+        (
+            "local.jobs = 0",
+            "rvrun.toml: `local.jobs` must be an integer of at least 1, got 0",
+            "change it in rvrun.toml",
+        ),
         ("local = [", "FILE: cannot be read: ", "change it in FILE"),
     ],
 )
-def test_a_settings_file_with_an_error(tiny: Project, toml: str, text: str, mend: str) -> None:
-    """The mend names the file."""
+def test_a_settings_file_with_an_error(tiny: Project, toml: str, text: str, fix: str) -> None:
+    """The fix names the file."""
     file = str(tiny.write("rvrun.toml", toml))
-    ((level, subject, says, mends),) = problems(tiny, "tiny.py", code=2)
+    ((level, subject, says, actual_fix),) = problems(tiny, "tiny.py", code=2)
     assert (level, subject) == ("error", "settings")
     assert says.startswith(text.replace("FILE", file))
-    assert mends.startswith(mend.replace("FILE", file))
+    assert actual_fix.startswith(fix.replace("FILE", file))
 
 
-def test_a_profile_that_is_not_there(project: Project) -> None:
+def test_a_profile_that_does_not_exist(project: Project) -> None:
     """The option before the verb counts."""
     env = {**NO_GPUS, "RV_CONFIG_DIR": "/nowhere"}
     said = project.rvrun("-p", "night", "-q", "check", code=2, **env).stdout
     assert said == (
-        "error    settings  profile `night`: there is no file /nonexistent/rvrun/night.toml nor "
+        "error    settings  profile `night`: there is no file /nonexistent/rvrun/night.toml or "
         "/nowhere/night\n"
-        "         mend: write that file, or leave out --profile and RVRUN_PROFILE\n"
+        "         fix: write that file, or omit --profile and RVRUN_PROFILE\n"
     )
 
 
 def test_templates(tiny: Project) -> None:
-    """They are in a folder, have the names of rvrun's own, and can be rendered."""
+    """The folder exists, has a template of the runner, and that renders."""
     change = "change --templates or the setting `templates` (RVRUN_TEMPLATES)"
     words = ("tiny.py", "--templates", "own")
     assert problems(tiny, *words, code=2)[0] == (
@@ -325,13 +335,12 @@ def test_templates(tiny: Project) -> None:
         change,
     )
     tiny.write("own/makefile.j2", "")
-    ((level, _, text, mend),) = problems(tiny, *words)
+    ((level, _, text, fix),) = problems(tiny, *words)
     assert (level, text) == (
         "warning",
-        "own has none that replaces one of rvrun's (Makefile.j2, batch-job.json.j2, "
-        "sagemaker.json.j2)",
+        "own has no template of this runner (Makefile.j2)",
     )
-    assert mend == f"write own/Makefile.j2, or {change}"
+    assert fix == f"write own/Makefile.j2, or {change}"
     tiny.write("own/Makefile.j2", "all:\n")
     assert "templates" in subjects(tiny, *words)
     tiny.write("own/Makefile.j2", "{{ misspelled }}")
@@ -340,7 +349,7 @@ def test_templates(tiny: Project) -> None:
             "error",
             "files",
             "template Makefile.j2: 'misspelled' is undefined",
-            "change what it names",
+            "correct the template Makefile.j2",
         )
     ]
 
@@ -354,21 +363,21 @@ GPU = config("return [WorkConfig(root_uri='out')]").replace(
 
 
 def test_gpu_commands_without_a_gpu(project: Project) -> None:
-    """They would run all the same, so that is a warning."""
+    """They would run nevertheless, so that is a warning."""
     project.write("cfg.py", GPU)
     assert problems(project, "cfg.py") == [
         (
             "warning",
             "gpus",
-            "none found, wanted by work/work",
-            "run where `nvidia-smi -L` lists one, or name one: RVRUN_LOCAL_GPUS=0",
+            "found none, but work/work need one",
+            "run where `nvidia-smi -L` lists a GPU, or name one: RVRUN_LOCAL_GPUS=0",
         )
     ]
     assert problems(project, "cfg.py", CUDA_VISIBLE_DEVICES="1") == []
 
 
 def test_gpu_slots_that_cannot_be_locked(project: Project) -> None:
-    """A folder for the locks matters where GPUs are wanted, only."""
+    """The folder of the locks matters only if a command needs a GPU."""
     project.write("cfg.py", GPU)
     locks = str(project.write("file", "")) + "/locks"
     env = {"RVRUN_LOCAL_GPU_LOCKS": locks}
@@ -377,7 +386,7 @@ def test_gpu_slots_that_cannot_be_locked(project: Project) -> None:
             "error",
             "gpus",
             f"the slots' lock files cannot be written: {project.folder}/file is a file",
-            "name another with the setting `local.gpu_locks` (RVRUN_LOCAL_GPU_LOCKS)",
+            "name another folder with the setting `local.gpu_locks` (RVRUN_LOCAL_GPU_LOCKS)",
         )
     ]
     project.write("cfg.py", config("return [WorkConfig(root_uri='out')]"))
@@ -388,15 +397,15 @@ def test_gpu_slots_that_cannot_be_locked(project: Project) -> None:
 
 
 def test_a_config_that_raises(project: Project) -> None:
-    """Its error is a finding, its traceback follows; what needs the config is left out."""
+    """Its error is a finding, its traceback follows; checks that need the config are skipped."""
     project.write("cfg.py", config("raise RuntimeError('no scenes\\nin the list')"))
     done = project.rvrun("check", "cfg.py", code=2, **NO_GPUS)
     after = done.stdout.partition("error    ")[2]
     assert after == (
         "config    `get_configs` of cfg.py raised RuntimeError: no scenes\n"
         "                   in the list\n"
-        "         mend: change your code where its traceback points\n"
-        "ok       run dir   runs/cfg can be made\n"
+        "         fix: change your code where its traceback points\n"
+        "ok       run dir   runs/cfg can be created\n"
         "9 ok, 1 error\n"
     )
     assert done.stderr == (
@@ -409,7 +418,7 @@ def test_a_config_that_raises(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "text", "mend"),
+    ("source", "text", "fix"),
     [
         (
             "cfg.py",
@@ -425,33 +434,31 @@ def test_a_config_that_raises(project: Project) -> None:
     ],
     ids=["missing import", "no module", "no JSON"],
 )
-def test_a_config_that_cannot_be_loaded(
-    project: Project, source: str, text: str, mend: str
-) -> None:
-    """The mend is for what is missing."""
+def test_a_config_that_cannot_be_loaded(project: Project, source: str, text: str, fix: str) -> None:
+    """The fix depends on what is missing."""
     project.write("cfg.py", "import torhc\n")
     project.write("saved.json", "{")
-    ((level, subject, says, mends),) = problems(project, source, code=2)
+    ((level, subject, says, actual_fix),) = problems(project, source, code=2)
     assert (level, subject) == ("error", "config")
     assert says.startswith(text.replace("FOLDER", str(project.folder)))
-    assert re.sub(r"/\S+/python[\d.]*", "PYTHON", mends) == mend
+    assert re.sub(r"/\S+/python[\d.]*", "PYTHON", actual_fix) == fix
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "mend"),
+    ("key", "value", "fix"),
     [
         ("top", "many", "change the -a arguments"),
-        ("topp", "3", "take -a topp out, or give it a name that is known"),
+        ("topp", "3", "remove -a topp, or give it a known name"),
     ],
 )
-def test_arguments_that_do_not_fit(tiny: Project, key: str, value: str, mend: str) -> None:
+def test_arguments_that_do_not_fit(tiny: Project, key: str, value: str, fix: str) -> None:
     """`-a` is given to `get_config` as for a run."""
-    ((_, subject, _, mends),) = problems(tiny, "tiny.py", "-a", key, value, code=2)
-    assert ("config", mend) == (subject, mends)
+    ((_, subject, _, actual_fix),) = problems(tiny, "tiny.py", "-a", key, value, code=2)
+    assert ("config", fix) == (subject, actual_fix)
 
 
 def test_a_config_that_only_get_config_makes_importable(project: Project) -> None:
-    """A target calls no `get_config`, so the folder it added is not searched there."""
+    """A target does not call `get_config`, so it does not search the folder added there."""
     project.write("vendor/parts.py", WORK)
     project.write(
         "cfg.py",
@@ -461,25 +468,25 @@ def test_a_config_that_only_get_config_makes_importable(project: Project) -> Non
         "    from parts import WorkConfig\n"
         "    return WorkConfig(root_uri='out')\n",
     )
-    ((level, subject, text, mend),) = problems(project, "cfg.py", code=2)
+    ((level, subject, text, fix),) = problems(project, "cfg.py", code=2)
     assert (level, subject) == ("error", "targets")
     assert text == (
-        "in a process of its own work cannot be built: cannot import `parts`: "
+        "work cannot be built in a process of its own: cannot import `parts`: "
         "there is no such module"
     )
-    assert "PYTHONPATH" in mend
+    assert "PYTHONPATH" in fix
     project.rvrun("run", "local", "cfg.py", code=1)
     project.run("rvrun", "check", "cfg.py", PYTHONPATH=with_path("vendor"))
     project.run("rvrun", "run", "local", "cfg.py", PYTHONPATH=with_path("vendor"))
 
 
 def with_path(folder: str) -> str:
-    """PYTHONPATH as the mend says."""
+    """PYTHONPATH with `folder` added, as the fix says."""
     return os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def test_a_pipeline_that_builds_only_here(project: Project) -> None:
-    """Each pipeline has a process; of one that raises there the traceback is shown."""
+    """Each pipeline has a process; if it raises there, its traceback is shown."""
     project.write(
         "cfg.py",
         config(
@@ -493,9 +500,9 @@ def test_a_pipeline_that_builds_only_here(project: Project) -> None:
     )
     done = project.rvrun("check", "cfg.py", code=2, **NO_GPUS)
     assert (
-        "error    targets   in a process of its own two cannot be built: NameError: " in done.stdout
+        "error    targets   two cannot be built in a process of its own: NameError: " in done.stdout
     )
-    assert "ok       targets   in its own process each builds its pipeline" in done.stdout
+    assert "ok       targets   each builds its pipeline in its own process" in done.stdout
     assert done.stdout.endswith("\n15 ok, 1 error\n")
     file = project.folder / "cfg.py"
     assert done.stderr.startswith(f'Traceback (most recent call last):\n  File "{file}", line 6')
@@ -506,25 +513,37 @@ def test_a_pipeline_that_builds_only_here(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "text", "mend"),
+    ("words", "text", "fix"),
     [
-        (("-s", "0"), "--splits 0: a command has 1 to 10,000,000 splits", "change --splits"),
-        (("-s", "sum=2"), "--splits sum=2: `sum` is not one of the", "change --splits"),
-        (("-s", "kut=2"), "unknown command `kut` in --splits kut=2, did", "change --splits"),
-        (("cuts",), "unknown command `cuts`, did you", "type one of: cut count sum show"),
+        (
+            ("-s", "0"),
+            "--splits 0: the number must be between 1 and 10,000,000",
+            "change --splits 0",
+        ),
+        (
+            ("-s", "sum=2"),
+            "--splits sum=2: `sum` is not in `split_commands`",
+            "change --splits sum=2",
+        ),
+        (
+            ("-s", "kut=2"),
+            "unknown command `kut` in --splits kut=2, did",
+            "change --splits kut=2 to name an existing command",
+        ),
+        (("cuts",), "unknown command `cuts`, did you", "select one of: cut, count, sum, show"),
         (
             ("-s", "cut=2"),
             "`count` of pipeline `tiny` needs `cut` aligned",
-            "change names, `commands` or `needs` in the pipeline's class or config",
+            "change --splits to give `count` and `cut` the same number",
         ),
     ],
 )
 def test_a_plan_that_does_not_compile(
-    tiny: Project, words: tuple[str, ...], text: str, mend: str
+    tiny: Project, words: tuple[str, ...], text: str, fix: str
 ) -> None:
     """Commands and splits are those that would be given to `run`; nothing is rendered."""
-    ((level, subject, says, mends),) = problems(tiny, "tiny.py", *words, code=2)
-    assert ("error", "plan", mend) == (level, subject, mends)
+    ((level, subject, says, actual_fix),) = problems(tiny, "tiny.py", *words, code=2)
+    assert ("error", "plan", fix) == (level, subject, actual_fix)
     assert says.startswith(text)
     assert "files" not in subjects(tiny, "tiny.py", *words, code=2)
 
@@ -536,7 +555,7 @@ def test_selected_commands_are_counted(tiny: Project) -> None:
 
 
 def test_a_name_too_long_for_the_file_system(project: Project) -> None:
-    """A name may be fine for make and still be none for a file; a run shows that it is not."""
+    """A name may be fine for make and too long for a file; a run fails with it."""
     limit = os.pathconf(project.folder, "PC_NAME_MAX")
     long = "n" * (limit - len(".json"))
     project.write("cfg.py", config(f"return [WorkConfig(root_uri='out', name={long!r})]"))
@@ -544,7 +563,7 @@ def test_a_name_too_long_for_the_file_system(project: Project) -> None:
         (
             "error",
             "files",
-            f"the file system has names of {limit} bytes at most, too few for {long}.json",
+            f"file names are limited to {limit} bytes here, too few for {long}.json",
             "give the pipeline a shorter `name`",
         )
     ]
@@ -555,7 +574,7 @@ def test_a_name_too_long_for_the_file_system(project: Project) -> None:
 
 
 def test_a_foreign_makefile(tiny: Project) -> None:
-    """What `run` would refuse to replace is found before."""
+    """What `run` would refuse to replace is found before it."""
     tiny.write("runs/tiny/Makefile", "all:\n")
     assert problems(tiny, "tiny.py", code=2) == [
         (
@@ -586,8 +605,8 @@ def test_a_file_where_the_run_directory_should_be(tiny: Project) -> None:
 def holder(tiny: Project) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the run directory, as a run does."""
     code = (
-        "import pathlib; from rvrun import rundir\n"
-        "with rundir.locked(pathlib.Path('runs/tiny')): print('held', flush=True); input()"
+        "import pathlib; from rvrun.rundir.lock import locked\n"
+        "with locked(pathlib.Path('runs/tiny')): print('held', flush=True); input()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -605,20 +624,20 @@ def holder(tiny: Project) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_run_directory_in_use(tiny: Project, holder: subprocess.Popen[str]) -> None:
-    """The process that holds it is named; once it ended, all is well."""
-    (found,) = problems(tiny, "tiny.py", code=2)
-    assert found == (
+    """The process that holds it is named; once it has ended, the directory is free."""
+    (finding,) = problems(tiny, "tiny.py", code=2)
+    assert finding == (
         "error",
         "run dir",
-        f"runs/tiny is in use: another rvrun (process {holder.pid}) is running in it",
+        f"runs/tiny is in use by another rvrun (process {holder.pid})",
         "wait until that ends, or name another with --out",
     )
     holder.communicate("\n")
     assert problems(tiny, "tiny.py") == []
 
 
-def test_two_checks_are_not_in_each_others_way(tiny: Project) -> None:
-    """A check holds the lock with others, not against them."""
+def test_two_checks_do_not_block_each_other(tiny: Project) -> None:
+    """A check takes a shared lock."""
     tiny.rvrun("run", "local", "tiny.py")
     with open(tiny.folder / "runs/tiny/.lock", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
@@ -630,31 +649,31 @@ def test_two_checks_are_not_in_each_others_way(tiny: Project) -> None:
     [
         ("tiny.py", "tiny.py is a file"),
         ("tiny.py/out", "FOLDER/tiny.py is a file"),
-        ("/dev/null", "/dev/null is no folder"),
+        ("/dev/null", "/dev/null is not a folder"),
         pytest.param(
             "/proc/out",
-            "in /proc no file can be written: No such file or directory",
+            "cannot write a file in /proc: No such file or directory",
             marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux has /proc"),
         ),
     ],
 )
 def test_a_root_that_cannot_be_written(tiny: Project, root: str, problem: str) -> None:
-    """It is tried, for what permissions say may not be so; root may all and cannot all."""
+    """Writing is tried, as permissions do not tell everything."""
     assert problems(tiny, "tiny.py", "-a", "root_uri", root, code=2) == [
         (
             "error",
             "root_uri",
             f"tiny: {root} cannot be used: {problem.replace('FOLDER', str(tiny.folder))}",
-            "change `root_uri` in tiny.py, or make it a folder you can write",
+            "change `root_uri` in tiny.py, or make the folder writable",
         )
     ]
 
 
 def test_a_link_that_leads_nowhere(tiny: Project) -> None:
-    """No folder can be made there, though nothing is there."""
+    """A folder cannot be created in place of the link."""
     (tiny.folder / "out").symlink_to("gone")
     ((_, subject, text, _),) = problems(tiny, "tiny.py", code=2)
-    assert ("root_uri", f"tiny: out/tiny cannot be used: {tiny.folder}/out is no folder") == (
+    assert ("root_uri", f"tiny: out/tiny cannot be used: {tiny.folder}/out is not a folder") == (
         subject,
         text,
     )
@@ -662,21 +681,21 @@ def test_a_link_that_leads_nowhere(tiny: Project) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_root_without_permission(tiny: Project) -> None:
-    """Who may not write there is told so."""
+    """The message names the permission."""
     (tiny.folder / "out").mkdir(mode=0o555)
     ((_, subject, text, _),) = problems(tiny, "tiny.py", code=2)
     assert subject == "root_uri"
-    assert text.endswith("out cannot be read and written by you")
+    assert "you have no permission to read and write " in text
 
 
-def test_a_root_that_is_no_path(tiny: Project) -> None:
-    """rvrun reaches no bucket, so it says that it did not look."""
+def test_a_root_that_is_not_a_path(tiny: Project) -> None:
+    """A runner on this machine does not check it, and the message says so."""
     assert problems(tiny, "tiny.py", "-a", "root_uri", "s3://bucket/tiny") == [
         (
             "warning",
             "root_uri",
-            "tiny: s3://bucket/tiny is not checked: s3:// is for the pipeline's own code to reach",
-            "see that its commands can read and write s3:// from here, or use a path",
+            "tiny: s3://bucket/tiny is not checked: the pipeline's own code reads and writes s3://",
+            "make sure that its commands can access s3:// from here, or use a path",
         )
     ]
 
@@ -690,25 +709,25 @@ def test_a_root_that_is_no_path(tiny: Project) -> None:
     ],
 )
 def test_pipelines_that_share_a_root(project: Project, roots: tuple[str, ...], shared: str) -> None:
-    """However it is written, the same place is the same."""
+    """However it is written, the same place is recognized."""
     named = zip(roots, ("one", "two", "three"), strict=True)
     configs = ", ".join(f"WorkConfig(root_uri={root!r}, name={name!r})" for root, name in named)
     project.write("cfg.py", config(f"return [{configs}]"))
-    found = [each for each in problems(project, "cfg.py") if "not checked" not in each[2]]
+    findings = [f for f in problems(project, "cfg.py") if "not checked" not in f[2]]
     expected = (
         "warning",
         "root_uri",
         f"{shared} share {roots[0]} and may overwrite each other's files",
         f"give each its own, such as {roots[0]}/NAME",
     )
-    assert ([expected] if shared else []) == found
+    assert findings == ([expected] if shared else [])
 
 
-# How it is told
+# Output
 
 
-def test_all_is_told_at_once(tiny: Project, bin_folder: pathlib.Path) -> None:
-    """One problem hides no other."""
+def test_all_problems_are_reported_at_once(tiny: Project, bin_folder: pathlib.Path) -> None:
+    """One problem does not hide another."""
     tiny.write("runs", "")
     env = {"PATH": str(bin_folder), "RVRUN_JOBS": "x"}
     assert subjects(tiny, "tiny.py", "cuts", "-a", "root_uri", "/dev/null", code=2, **env) == [
@@ -717,6 +736,7 @@ def test_all_is_told_at_once(tiny: Project, bin_folder: pathlib.Path) -> None:
         "runner",
         "make: error",
         "shell",
+        "jobs",
         "settings: error",
         "config",
         "plan: error",
@@ -726,25 +746,25 @@ def test_all_is_told_at_once(tiny: Project, bin_folder: pathlib.Path) -> None:
     ]
 
 
-def test_json_is_all_that_is_on_stdout(project: Project) -> None:
-    """Also where the config prints; a finding has its traceback with it."""
+def test_only_json_goes_to_stdout(project: Project) -> None:
+    """Even if the config prints; a finding contains its traceback."""
     project.write("cfg.py", config("print('loading')", "raise RuntimeError('no')"))
     done = project.rvrun("check", "cfg.py", "--json", code=2)
-    (found,) = [each for each in json.loads(done.stdout) if each["level"] == "error"]
-    details = found.pop("details")
+    (finding,) = [f for f in json.loads(done.stdout) if f["level"] == "error"]
+    details = finding.pop("details")
     assert done.stderr == "loading\n"
     assert details.endswith("\nRuntimeError: no\n")
-    assert found == {
+    assert finding == {
         "level": "error",
         "subject": "config",
         "text": "`get_configs` of cfg.py raised RuntimeError: no",
-        "mend": "change your code where its traceback points",
+        "fix": "change your code where its traceback points",
     }
 
 
 @pytest.mark.parametrize(("env", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_colours_are_for_terminals(tiny: Project, env: dict[str, str], coloured: bool) -> None:
-    """At one, levels are coloured unless NO_COLOR is set; and no line is broken."""
+    """There, levels are coloured unless NO_COLOR is set, and lines are not wrapped."""
     ours, theirs = pty.openpty()
     environment = clean_environment(TERM="xterm", **NO_GPUS, **env)
     process = subprocess.Popen(
@@ -763,7 +783,7 @@ def test_colours_are_for_terminals(tiny: Project, env: dict[str, str], coloured:
 
 
 def _read(descriptor: int) -> bytes:
-    """What comes from a terminal; nothing when its other side is closed, as Linux says by EIO."""
+    """What comes from a terminal; empty when its other side is closed, which is EIO on Linux."""
     try:
         return os.read(descriptor, 4096)
     except OSError:

@@ -179,7 +179,7 @@ def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("plan", "args.py"), f"argument `title` is missing: give -a title VALUE; {TAKES}"),
+        (("plan", "args.py"), f"argument `title` is missing: add -a title VALUE; {TAKES}"),
         (
             ("plan", "args.py", "-a", "title", "x", "-a", "cuont", "2"),
             "unknown argument `cuont` in -a cuont 2 for `get_config` of args.py, did you mean "
@@ -187,11 +187,11 @@ def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]
         ),
         (
             ("plan", "args.py", "-a", "title", "x", "-a", "count", "two"),
-            f"-a count two: is no whole number; {TAKES}",
+            f"-a count two: is not an integer; {TAKES}",
         ),
         (
             ("plan", "args.py", "-a", "title", "x", "-a", "fast", "maybe"),
-            f"-a fast maybe: is neither true nor false; {TAKES}",
+            f"-a fast maybe: must be true or false; {TAKES}",
         ),
         (
             ("plan", "args.py", "-a", "title=x", "fast"),
@@ -206,7 +206,7 @@ def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]
         (("plan", "nowhere.json"), "nowhere.json: cannot be read: No such file or directory"),
         (
             ("plan", "args.py", "-a", "title", "x", "-s", "0"),
-            "--splits 0: a command has 1 to 10,000,000 splits",
+            "--splits 0: the number must be between 1 and 10,000,000",
         ),
         (
             ("plan", "args.py", "-a", "title", "x", "wrok"),

@@ -83,7 +83,7 @@ def test_check_without_a_plan_is_an_error(tiny: Project) -> None:
     """Exit 2 and a sentence."""
     done = tiny.rvrun("plan", "tiny.py", "--check", "nowhere", code=2)
     assert done.stderr == (
-        "rvrun: nowhere/plan.json is no plan that this rvrun can read: it cannot be read "
+        "rvrun: nowhere/plan.json is not a plan that this rvrun can read: it cannot be read "
         "(No such file or directory)\n"
     )
 
@@ -105,8 +105,8 @@ def test_each_side_may_be_a_directory_a_plan_or_a_config(
 def test_a_side_that_does_not_exist_is_an_error(saved: Project) -> None:
     """A mistyped run directory is reported as such, not as a module that cannot be imported."""
     assert saved.rvrun("diff", "plans/tiny", "plans/tniy", code=2).stderr == (
-        "rvrun: plans/tniy is no plan that this rvrun can read: there is no such run directory, "
-        "file or config\n"
+        "rvrun: plans/tniy is not a plan that this rvrun can read: there is no such run "
+        "directory, file or config\n"
     )
 
 
@@ -134,7 +134,7 @@ def test_formats(saved: Project) -> None:
     [
         ("[1, 2", "it is not JSON (Expecting ',' delimiter: line 1 column 6 (char 5))"),
         ('{"a": 1}', "it has no `rvrun_plan` version"),
-        ('{"rvrun_plan": 9, "pipelines": []}', "it is of version 9, this rvrun reads 1"),
+        ('{"rvrun_plan": 9, "pipelines": []}', "it has version 9, this rvrun reads version 1"),
         ('{"rvrun_plan": 1}', "it has no 'pipelines'"),
     ],
 )
@@ -142,7 +142,7 @@ def test_a_file_that_is_not_a_plan_is_one_sentence(saved: Project, text: str, pr
     """Truncated JSON, other JSON, a newer version: exit 2."""
     saved.write("odd.json", text)
     done = saved.rvrun("diff", "odd.json", "plans/tiny", code=2)
-    assert done.stderr == f"rvrun: odd.json is no plan that this rvrun can read: {problem}\n"
+    assert done.stderr == f"rvrun: odd.json is not a plan that this rvrun can read: {problem}\n"
     assert done.stdout == ""
 
 
@@ -199,9 +199,9 @@ def test_plan_shows_the_same_reason(tiny: Project) -> None:
             "unknown command `shw` in pipeline `tiny`, did you mean `show`?; known: `cut`, "
             "`count`, `sum`, `show`",
         ),
-        ("tiny", "no target `tiny`: name a command too, such as tiny/cut"),
-        ("tiny/cut/3", "no target `tiny/cut/3`: `cut` has splits 0 to 2"),
-        ("tiny/sum/0", "no target `tiny/sum/0`: `sum` is not split"),
+        ("tiny", "unknown target `tiny`: name a command too, such as tiny/cut"),
+        ("tiny/cut/3", "unknown target `tiny/cut/3`: `cut` has splits 0 to 2"),
+        ("tiny/sum/0", "unknown target `tiny/sum/0`: `sum` is not split"),
         (
             "tinny/cut",
             "no run directory in runs/ has a pipeline `tinny` (searched: runs/tiny); name one with "

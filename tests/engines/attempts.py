@@ -1,4 +1,4 @@
-"""One try of one job, and running it as a local process as a container would be run."""
+"""One attempt of a job, run as a local process in the way a container is run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOT_STARTED = "Task failed to start"
 
 @attrs.frozen
 class Outcome:
-    """How an attempt ended, in the service's words; no exit code: there was no process."""
+    """How an attempt ended, in the service's words. Without an exit code there was no process."""
 
     exit_code: int | None
     reason: str = ""
@@ -41,7 +41,7 @@ class Stop(enum.Enum):
 
 
 class Attempt:
-    """What `execute` gets: what to run, where its lines go, and whether it is to stop."""
+    """What `execute` gets: what to run, where its lines go, and when to stop."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Attempt:
         self._stopped: Callable[[Stop], None] | None = None
 
     def stop(self, why: Stop) -> None:
-        """End it, once."""
+        """Stop it; later calls do nothing."""
         with self._lock:
             if self.why is not None:
                 return
@@ -80,7 +80,7 @@ class Attempt:
             stopped(why)
 
     def when_stopped(self, action: Callable[[Stop], None]) -> None:
-        """Have `action` called when it is to stop, at once where that is so already."""
+        """Call `action` when it is stopped; at once if it has been."""
         with self._lock:
             self._stopped = action
             why = self.why
@@ -88,7 +88,7 @@ class Attempt:
             action(why)
 
     def wait_until_stopped(self) -> Outcome:
-        """Run until stopped: an `execute` without a process."""
+        """Wait until it is stopped: an `execute` without a process."""
         stopped = threading.Event()
         self.when_stopped(lambda _: stopped.set())
         stopped.wait()
@@ -99,7 +99,7 @@ Execute = Callable[[Attempt], Outcome | int]
 
 
 def run_process(attempt: Attempt, *, grace: float = 5.0) -> Outcome:
-    """Run the command in an empty folder and a session of its own; when it ends, all of it ends."""
+    """Run the command in an empty folder and its own session; nothing outlives the command."""
     work = attempt.folder / "work"
     work.mkdir(parents=True)
     (attempt.folder / "tmp").mkdir()
@@ -134,6 +134,7 @@ def _run(
     pump.start()
     group = _Group(process.pid)
     attempt.when_stopped(lambda why: group.end(why, grace))
+    # Wait without reaping: until `close`, the group must not be another process's.
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     group.close()
     code = process.wait()
@@ -148,7 +149,7 @@ def _pump(stream: IO[bytes], write: Callable[[str], None]) -> None:
 
 
 class _Group:
-    """A process group, signalled only while its leader's id cannot be anyone else's."""
+    """A process group that is signalled only as long as its id cannot have been reused."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -161,7 +162,7 @@ class _Group:
                 os.killpg(self._pid, number)
 
     def end(self, why: Stop, grace: float) -> None:
-        """Terminate, and kill after `grace` seconds; a reclaimed host does not ask."""
+        """Terminate, and kill after `grace` seconds; a reclaimed host kills at once."""
         if why is Stop.RECLAIMED:
             self.signal(signal.SIGKILL)
             return
@@ -171,7 +172,7 @@ class _Group:
         timer.start()
 
     def close(self) -> None:
-        """Kill what the leader, ended but not yet reaped, left behind."""
+        """Kill what the leader, which has ended but is not reaped, left behind."""
         self.signal(signal.SIGKILL)
         with self._lock:
             self._gone = True

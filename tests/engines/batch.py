@@ -1,4 +1,4 @@
-"""AWS Batch on loopback: its REST API, and jobs that really run, as local processes.
+"""AWS Batch on loopback: its REST API, with jobs that run as local processes.
 
     with BatchEngine() as engine:
         engine.add_queue("cpu"), engine.add_definition("work", command=["true"])
@@ -7,11 +7,14 @@
         engine.wait()
         assert engine.statuses() == {"hello": "SUCCEEDED"}
 
-What is documented of the service holds; where the documentation is silent, the engine takes what is
-harder for a client: a child's id is no dependency, an array has no children (and a summary of
-zeros) until what it waits for as a whole is done, a cancelled PENDING job stays PENDING until its
-dependencies ended, the reason why a queue is stuck is told of the job at its head alone, and a
-log stream is there from its first line on.
+The engine follows the service's documentation. Where that is silent, it does what is harder for a
+client:
+
+- A child's id cannot be a dependency.
+- An array has no children, and a summary of zeros, until the jobs it waits for as a whole are done.
+- A cancelled PENDING job stays PENDING until its dependencies have ended.
+- Only the job at the head of a stuck queue has the reason.
+- A log stream does not exist before its first line.
 """
 
 from __future__ import annotations
@@ -59,7 +62,7 @@ ARN = f"arn:aws:batch:{REGION}:123456789012"
 
 @attrs.define
 class Call:
-    """One request that came, and what became of it: done, refused, or the fault's name."""
+    """A request. `outcome`: done, refused, or the name of the fault; `at`: monotonic seconds."""
 
     operation: str
     request: Json
@@ -75,10 +78,12 @@ def no_fault(operation: str, request: Json, number: int) -> Fault | None:
 class BatchEngine:
     """A region of AWS Batch with its logs.
 
-    `slots` jobs run at once, by `execute`; they see `environment` on top of a clean one.
-    `fault` is asked before each call. A second of a job's time-out lasts `second` seconds; a
-    terminated job is killed after `grace` seconds; a job is listed `list_lag` seconds after it was
-    submitted; `log_gaps`: pages of logs come up empty before their turn.
+    - `slots`: how many jobs run at once. `execute`: runs an attempt.
+    - `environment`: what jobs see in addition to a clean environment.
+    - `fault`: called before each call is served; returns a fault or None.
+    - `second`: how many seconds a second of a job's timeout lasts. `grace`: seconds after which a
+      terminated job is killed. `list_lag`: seconds after which a submitted job is listed.
+    - `log_gaps`: pages of logs may be empty although more follow.
     """
 
     def __init__(
@@ -101,7 +106,7 @@ class BatchEngine:
         self.queues: dict[str, Queue] = {}
         self.definitions: dict[str, list[Json]] = {}
         self.calls: list[Call] = []
-        self.errors: list[BaseException] = []  # what `execute` raised
+        self.errors: list[BaseException] = []  # raised by `execute`, and by the engine itself
         self.logs = Logs(gaps=log_gaps)
         self.scheduler = Scheduler()
         self.changed = threading.Condition(threading.RLock())
@@ -120,7 +125,7 @@ class BatchEngine:
         self.close()
 
     def close(self) -> None:
-        """End what runs, and the server."""
+        """Stop running jobs and the server."""
         with self.changed:
             self._closed = True
             for unit in self._under_way():
@@ -132,7 +137,7 @@ class BatchEngine:
         self._server.close()
         shutil.rmtree(self._root, ignore_errors=True)
 
-    # What tests look at.
+    # For tests: looking.
 
     @property
     def url(self) -> str:
@@ -140,7 +145,7 @@ class BatchEngine:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment in which boto3 finds this engine, and nothing else."""
+        """The environment in which boto3 uses this engine for Batch and its logs."""
         return {
             **DUMMY,
             "AWS_ENDPOINT_URL_BATCH": self.url,
@@ -148,7 +153,7 @@ class BatchEngine:
         }
 
     def client(self, service: str, **config: Any) -> Any:
-        """A boto3 client of this engine that tries each call once, unless told otherwise."""
+        """A boto3 client of this engine; without `retries` it makes each call once."""
         return client(service, self.url, **config)
 
     @property
@@ -162,10 +167,10 @@ class BatchEngine:
             return [job.request for job in self.jobs.values()]
 
     def job(self, name: str) -> Job:
-        """The one job of that name."""
+        """The only job with that name."""
         with self.changed:
-            (found,) = [job for job in self.jobs.values() if job.name == name]
-        return found
+            (job,) = [job for job in self.jobs.values() if job.name == name]
+        return job
 
     def statuses(self) -> dict[str, str]:
         """Each job's state, by name."""
@@ -173,12 +178,12 @@ class BatchEngine:
             return {job.name: job.status for job in self.jobs.values()}
 
     def count(self, operation: str) -> int:
-        """How many calls of an operation came."""
+        """The number of calls of an operation."""
         with self.changed:
             return self._numbers[operation]
 
     def busiest(self, operation: str, seconds: float = 1.0) -> int:
-        """The most calls of an operation that came within any such time."""
+        """The most calls of an operation in any period of that length."""
         with self.changed:
             times = sorted(call.at for call in self.calls if call.operation == operation)
         return max(
@@ -186,19 +191,19 @@ class BatchEngine:
         )
 
     def wait_for(self, condition: Callable[[], bool], timeout: float = 60.0) -> None:
-        """Until `condition` holds, which is looked at whenever something changed."""
+        """Wait until `condition` holds; it is evaluated whenever something changes."""
         with self.changed:
             if not self.changed.wait_for(condition, timeout):
                 raise TimeoutError(f"after {timeout} s: {self.statuses()}")
 
     def wait(self, timeout: float = 60.0) -> None:
-        """Until all jobs ended; raises what `execute` raised."""
+        """Wait until all jobs have ended; raise what `execute` raised."""
         self.wait_for(lambda: all_ended(self.jobs), timeout)
         if self.errors:
             raise self.errors[0]
 
     def wait_until_running(self, job_id: str, timeout: float = 60.0) -> None:
-        """Until that job or child runs."""
+        """Wait until that job or child runs."""
 
         def running() -> bool:
             unit = self.scheduler.find(job_id)
@@ -206,7 +211,7 @@ class BatchEngine:
 
         self.wait_for(running, timeout)
 
-    # What tests do to it.
+    # For tests: acting.
 
     def add_queue(self, name: str, *, fair_share: bool = False, state: str = "ENABLED") -> Queue:
         with self.changed:
@@ -224,7 +229,7 @@ class BatchEngine:
         resources: Mapping[str, str] | None = None,
         **more: Any,
     ) -> str:
-        """Register a job definition, `more` being what RegisterJobDefinition takes; its ARN."""
+        """Register a job definition and return its ARN; `more`: of RegisterJobDefinition."""
         container = {
             "image": "rvrun:latest",
             "command": list(command),
@@ -244,7 +249,7 @@ class BatchEngine:
         return str(self.register(request)["jobDefinitionArn"])
 
     def freeze(self, queue: str, reason: str = "") -> None:
-        """Nothing gets out of the queue; `reason` is told of the job at its head."""
+        """Let no job leave the queue; the job at its head has `reason`."""
         with self.changed:
             self.queues[queue].frozen, self.queues[queue].blocked = True, reason
 
@@ -254,19 +259,19 @@ class BatchEngine:
             self.changed.notify_all()
 
     def reclaim(self, job_id: str) -> None:
-        """Take the spot instance away under a running job."""
+        """Reclaim the spot instance of a running job."""
         self._stop_attempt(job_id, Stop.RECLAIMED)
 
     def time_out(self, job_id: str) -> None:
-        """Let a running job's time be over."""
+        """Let a running job exceed its timeout."""
         self._stop_attempt(job_id, Stop.TIMED_OUT)
 
     def forget(self, job_id: str) -> None:
-        """Lose a job that ended, as the service does after days."""
+        """Forget a job that has ended, as the service does after days."""
         with self.changed:
             del self.jobs[job_id]
 
-    # What the API does; called with the lock held.
+    # For the API, which holds the lock.
 
     def submit(self, request: Json) -> Job:
         queue = self.queue(request.get("jobQueue", ""))
@@ -312,19 +317,19 @@ class BatchEngine:
             return definition
 
     def definition(self, name: str) -> Json:
-        """By name, name:revision or ARN; the latest active revision where none is said."""
+        """The active definition by name, name:revision or ARN; by default its latest revision."""
         short, _, revision = name.removeprefix(f"{ARN}:job-definition/").partition(":")
-        found = [
+        active = [
             definition
             for definition in self.definitions.get(short, [])
             if definition["status"] == "ACTIVE" and revision in {"", str(definition["revision"])}
         ]
-        if not found:
+        if not active:
             raise client_error(f"JobDefinition {name} not found")
-        return found[-1]
+        return active[-1]
 
     def queue(self, name: str) -> Queue:
-        """By name or ARN."""
+        """The queue by name or ARN."""
         queue = self.queues.get(name.removeprefix(f"{ARN}:job-queue/"))
         if queue is None:
             raise client_error(f"JobQueue {name} not found")
@@ -423,14 +428,14 @@ class BatchEngine:
         timer = self._timer(unit, attempt)
         try:
             outcome = self.execute(attempt)
-        except BaseException as err:  # noqa: BLE001 - a test's own; told by `wait`
+        except BaseException as err:  # noqa: BLE001 - of a test; `wait` raises it
             self.errors.append(err)
             outcome = Outcome(1)
         if timer:
             timer.cancel()
         if isinstance(outcome, int):
             outcome = Outcome(outcome)
-        outcome = _told(outcome, attempt.why, unit)
+        outcome = _outcome(outcome, attempt.why, unit)
         with self.changed:
             if outcome.status_reason != NOT_STARTED:
                 self.logs.write(attempt.stream, "")
@@ -453,12 +458,12 @@ class BatchEngine:
             return None
         operation, body = batch_api.read(request)
         try:
-            return self._answer(self._taken(operation, body))
-        except Exception as err:  # noqa: BLE001 - a hook's or the engine's own; told by `wait`
+            return self._answer(self._note_call(operation, body))
+        except Exception as err:  # noqa: BLE001 - of a hook or the engine; `wait` raises it
             self.errors.append(err)
             return batch_api.error_reply(operation, batch_api.broken(repr(err)))
 
-    def _taken(self, operation: str, body: Json) -> Call:
+    def _note_call(self, operation: str, body: Json) -> Call:
         with self.changed:
             self._numbers[operation] += 1
             call = Call(operation, body, self._numbers[operation], time.monotonic())
@@ -488,18 +493,18 @@ class BatchEngine:
     def _serve(self, call: Call) -> Reply:
         try:
             with self.changed:
-                said = batch_api.serve(self, call.operation, call.request)
-                answer = batch_api.reply(call.operation, said)
+                answer = batch_api.serve(self, call.operation, call.request)
+                reply = batch_api.reply(call.operation, answer)
                 self.changed.notify_all()
         except ServiceError as err:
             call.outcome = call.outcome or "refused"
             return batch_api.error_reply(call.operation, err)
         call.outcome = call.outcome or "done"
-        return answer
+        return reply
 
 
-def _told(outcome: Outcome, why: Stop | None, unit: Unit) -> Outcome:
-    """The outcome in the words of who ended it."""
+def _outcome(outcome: Outcome, why: Stop | None, unit: Unit) -> Outcome:
+    """The outcome as the service reports it if it ended the attempt itself."""
     if why is Stop.RECLAIMED:
         return Outcome(None, "", f"Host EC2 (instance i-{uuid.uuid4().hex[:17]}) terminated.")
     if why is Stop.TIMED_OUT:

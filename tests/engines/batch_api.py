@@ -1,6 +1,6 @@
-"""The wire of AWS Batch (REST-JSON) and of CloudWatch Logs (JSON 1.1): requests read, answers told.
+"""The protocols of AWS Batch (REST-JSON) and CloudWatch Logs (JSON 1.1): requests and answers.
 
-Every operation is a function of the engine and the request, by its name in OPERATIONS.
+Every operation is a function of the engine and the request; OPERATIONS has them by name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FILTERED_PAGE = 100
 
 
 def read(request: Request) -> tuple[str, Json]:
-    """The operation's name, as boto3 has it, and what it was given."""
+    """The operation's name, as in boto3's models, and its parameters."""
     target = request.headers.get("X-Amz-Target", "")
     body = json.loads(request.body or b"{}")
     if target.startswith(LOGS_TARGET):
@@ -43,8 +43,8 @@ def read(request: Request) -> tuple[str, Json]:
     return names.get(action, action), body
 
 
-def reply(operation: str, said: Json) -> Reply:
-    return Reply(200, json.dumps(said).encode(), _head(operation))
+def reply(operation: str, answer: Json) -> Reply:
+    return Reply(200, json.dumps(answer).encode(), _head(operation))
 
 
 def error_reply(operation: str, error: ServiceError) -> Reply:
@@ -69,7 +69,7 @@ def broken(text: str = "Internal server error") -> ServiceError:
 
 
 def serve(engine: BatchEngine, operation: str, request: Json) -> Json:
-    """Do what was asked."""
+    """Carry out an operation and return its answer."""
     if operation not in OPERATIONS:
         raise ServiceError("UnknownOperationException", f"no operation {operation!r}", 404)
     return OPERATIONS[operation](engine, request)
@@ -84,8 +84,8 @@ def describe_jobs(engine: BatchEngine, request: Json) -> Json:
     ids = request.get("jobs", [])
     if len(ids) > MAX_DESCRIBED:
         raise client_error(f"at most {MAX_DESCRIBED} jobs are described at once, got {len(ids)}")
-    found = [engine.scheduler.find(each) for each in dict.fromkeys(ids)]
-    return {"jobs": [job_json(unit) for unit in found if unit]}
+    units = [engine.scheduler.find(job_id) for job_id in dict.fromkeys(ids)]
+    return {"jobs": [job_json(unit) for unit in units if unit]}
 
 
 def list_jobs(engine: BatchEngine, request: Json) -> Json:
@@ -103,21 +103,21 @@ def list_jobs(engine: BatchEngine, request: Json) -> Json:
     if status not in STATES:
         raise client_error(f"jobStatus {status} is invalid")
     if filters:
-        chosen = [unit for unit in units if _passes(unit.job, filters[0])]
+        selected = [unit for unit in units if _passes(unit.job, filters[0])]
         if filters[0]["name"] == "SHARE_IDENTIFIER" and "jobStatus" in request:
-            chosen = [unit for unit in chosen if unit.status == status]
-        chosen.sort(key=lambda unit: unit.created, reverse=True)
+            selected = [unit for unit in selected if unit.status == status]
+        selected.sort(key=lambda unit: unit.created, reverse=True)
     else:
-        chosen = [unit for unit in units if unit.status == status]
-    return _page(chosen, request, FILTERED_PAGE if filters else PAGE)
+        selected = [unit for unit in units if unit.status == status]
+    return _page(selected, request, FILTERED_PAGE if filters else PAGE)
 
 
 def _listed(engine: BatchEngine, queue: Queue) -> list[Unit]:
-    seen = now() - engine.list_lag * 1000
+    last_listed = now() - engine.list_lag * 1000
     return [
         job.head
         for job in engine.jobs.values()
-        if job.queue is queue and (not engine.list_lag or job.head.created <= seen)
+        if job.queue is queue and (not engine.list_lag or job.head.created <= last_listed)
     ]
 
 
@@ -125,13 +125,13 @@ def _page(units: list[Unit], request: Json, most: int) -> Json:
     size = request.get("maxResults") or most
     if size < 1:
         raise client_error(f"maxResults must be at least 1, got {size}")
-    start = _place(request.get("nextToken"))
+    start = _position(request.get("nextToken"))
     end = start + min(size, most)
     page: Json = {"jobSummaryList": [summary_json(unit) for unit in units[start:end]]}
     return {**page, "nextToken": f"page-{end}"} if end < len(units) else page
 
 
-def _place(token: str | None) -> int:
+def _position(token: str | None) -> int:
     if token is None:
         return 0
     if not token.removeprefix("page-").isdecimal():
@@ -139,8 +139,8 @@ def _place(token: str | None) -> int:
     return int(token.removeprefix("page-"))
 
 
-def _passes(job: Job, said: Json) -> bool:
-    name, values = said.get("name"), said.get("values", [])
+def _passes(job: Job, condition: Json) -> bool:
+    name, values = condition.get("name"), condition.get("values", [])
     if name == "JOB_NAME":
         return any(_like(job.name.lower(), value.lower()) for value in values)
     if name == "JOB_DEFINITION":
@@ -285,7 +285,7 @@ def _arn(unit: Unit) -> str:
 
 
 def _reason(unit: Unit) -> str:
-    """Why it is as it is; of what is stuck in a queue, the head alone tells."""
+    """The reason for its status; in a stuck queue only the unit at the head has one."""
     queue = unit.job.queue
     if unit.status == RUNNABLE and queue.blocked and queue.head() is unit:
         return queue.blocked
@@ -293,8 +293,8 @@ def _reason(unit: Unit) -> str:
 
 
 def _common(unit: Unit) -> Json:
-    """What summaries and details share."""
-    said = {
+    """The members that summaries and details share."""
+    members = {
         "jobArn": _arn(unit),
         "jobId": unit.id,
         "jobName": unit.job.name,
@@ -309,7 +309,7 @@ def _common(unit: Unit) -> Json:
         "isTerminated": unit.terminated or None,
         "arrayProperties": _array(unit),
     }
-    return {key: value for key, value in said.items() if value is not None and value != ""}
+    return {key: value for key, value in members.items() if value is not None and value != ""}
 
 
 def _array(unit: Unit) -> Json | None:
@@ -322,16 +322,16 @@ def _array(unit: Unit) -> Json | None:
 
 
 def summary_json(unit: Unit) -> Json:
-    """A line of ListJobs."""
+    """A job as ListJobs describes it."""
     last = unit.attempts[-1]["container"] if unit.attempts and unit.stopped else {}
     container = {key: last[key] for key in ("exitCode", "reason") if key in last}
     return {**_common(unit), **({"container": container} if container else {})}
 
 
 def job_json(unit: Unit) -> Json:
-    """A job of DescribeJobs."""
+    """A job as DescribeJobs describes it."""
     job = unit.job
-    said = {
+    detail = {
         **_common(unit),
         "jobQueue": job.queue.arn,
         "attempts": unit.attempts,
@@ -346,24 +346,26 @@ def job_json(unit: Unit) -> Json:
         },
     }
     timeout = job.spec.timeout
-    return said if timeout is None else {**said, "timeout": {"attemptDurationSeconds": timeout}}
+    if timeout is None:
+        return detail
+    return {**detail, "timeout": {"attemptDurationSeconds": timeout}}
 
 
 def _container(unit: Unit) -> Json:
     spec = unit.job.spec
-    said = {
+    container = {
         "image": unit.job.definition.get("containerProperties", {}).get("image"),
         "command": list(spec.command),
         "environment": [{"name": k, "value": v} for k, v in spec.environment.items()],
         "resourceRequirements": [{"type": k, "value": v} for k, v in spec.resources.items()],
     }
     if unit.attempt:
-        return {**said, "logStreamName": unit.attempt.stream}
-    return {**said, **(unit.attempts[-1]["container"] if unit.attempts else {})}
+        return {**container, "logStreamName": unit.attempt.stream}
+    return {**container, **(unit.attempts[-1]["container"] if unit.attempts else {})}
 
 
 def attempt_json(unit: Unit, attempt: Attempt, outcome: Outcome) -> Json:
-    """An attempt that ended."""
+    """An attempt that has ended, as DescribeJobs describes it."""
     task = attempt.stream.rpartition("/")[2]
     container = {
         "exitCode": outcome.exit_code,

@@ -1,7 +1,8 @@
-"""Jobs of AWS Batch as a state machine: dependencies, arrays, attempts. No threads, no network.
+"""AWS Batch's jobs as a state machine: dependencies, arrays, attempts. No threads, no network.
 
-A plain job is one unit. An array job is a head, which never runs, and the children that it spawns
-once the jobs it waits for as a whole are done; index-wise dependencies are each child's own.
+A plain job is one unit. An array job is a head, which never runs, and children. The head creates
+them when the jobs that it waits for as a whole are done; each child has its own index-wise
+dependencies.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Unit:
     reason: str = ""
     open: int = 0  # dependencies that have not ended
     doomed: bool = False  # one of them failed
-    announced: bool = False  # those that wait for it were told that it ended
+    announced: bool = False  # its end has been passed on to those that wait for it
     stop: str = ""  # why it was cancelled or terminated
     cancelled: bool = False
     terminated: bool = False
@@ -63,7 +64,7 @@ class Unit:
 
 @attrs.define(eq=False)
 class Queue:
-    """A job queue: what waits in it, and why nothing gets out of it (empty: things do)."""
+    """A job queue. `blocked`: the reason why no job leaves it; `frozen`: whether none does."""
 
     name: str
     arn: str
@@ -76,7 +77,7 @@ class Queue:
     frozen: bool = False
 
     def head(self) -> Unit | None:
-        """The unit whose turn it is; those that were cancelled leave on the way."""
+        """The unit whose turn it is. Cancelled ones before it are dropped."""
         while self.waiting and self.waiting[0].status != RUNNABLE:
             self.waiting.popleft()
         return self.waiting[0] if self.waiting else None
@@ -126,12 +127,12 @@ class Job:
 
     @property
     def units(self) -> list[Unit]:
-        """What runs: the job itself, or the children spawned so far."""
+        """What runs: the job itself, or the children created so far."""
         return [self.head] if self.size is None else self.children
 
 
 class Scheduler:
-    """All jobs, and the changes of their states. Who calls holds a lock."""
+    """All jobs, and the changes of their states. Callers hold a lock."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
@@ -149,7 +150,7 @@ class Scheduler:
         return job.children[int(index)]
 
     def add(self, job: Job) -> None:
-        """Take a job whose dependencies are known to exist."""
+        """Add a job whose dependencies exist."""
         self.jobs[job.id] = job
         self.transitions.append((job.id, SUBMITTED))
         for need in job.request.get("dependsOn", ()):
@@ -166,19 +167,19 @@ class Scheduler:
         self._propagate()
 
     def start(self, unit: Unit, attempt: Attempt | None) -> None:
-        """It leaves the queue for a host."""
+        """Start a unit that has left its queue."""
         self._move(unit, STARTING)
         unit.attempt = attempt
         unit.started = now()
         self._move(unit, RUNNING)
 
     def refuse(self, unit: Unit, reason: str) -> None:
-        """It cannot be started at all, and is not tried again."""
+        """Fail a unit that cannot be started; it is not retried."""
         self._end(unit, FAILED, reason)
         self._propagate()
 
     def finish(self, unit: Unit, outcome: Outcome, detail: dict[str, Any]) -> None:
-        """Its attempt ended: it is done, or tried again."""
+        """End a unit's attempt: it is done, or queued again for another attempt."""
         why = unit.attempt.why if unit.attempt else None
         unit.attempt = None
         unit.attempts.append(detail)
@@ -195,18 +196,18 @@ class Scheduler:
         self._propagate()
 
     def stop(self, unit: Unit, reason: str, *, terminate: bool) -> None:
-        """Cancel what has not started; with `terminate`, also end what has."""
-        for each in self._stoppable(unit):
-            if each.status in UNDER_WAY and not terminate:
+        """Cancel a unit that has not started; with `terminate`, also end one that has."""
+        for part in self._stoppable(unit):
+            if part.status in UNDER_WAY and not terminate:
                 continue
-            each.stop = reason
-            each.terminated, each.cancelled = terminate, not terminate
-            if each.attempt:
-                each.attempt.stop(Stop.TERMINATED)
-            elif each.status == RUNNABLE:
-                self._end(each, FAILED, reason)
-            elif not each.job.children or each.index is not None:
-                self._evaluate(each)
+            part.stop = reason
+            part.terminated, part.cancelled = terminate, not terminate
+            if part.attempt:
+                part.attempt.stop(Stop.TERMINATED)
+            elif part.status == RUNNABLE:
+                self._end(part, FAILED, reason)
+            elif not part.job.children or part.index is not None:
+                self._evaluate(part)
         self._propagate()
 
     @staticmethod
@@ -217,7 +218,10 @@ class Scheduler:
             yield unit
 
     def _evaluate(self, unit: Unit) -> None:
-        """What its dependencies let it do. One that was cancelled still waits for them to end."""
+        """Move a waiting unit on as far as its dependencies allow.
+
+        A cancelled one still waits for them to end.
+        """
         if unit.status not in {SUBMITTED, PENDING}:
             return
         if unit.doomed and not unit.stop:
@@ -267,7 +271,10 @@ class Scheduler:
         self._ended.append(unit)
 
     def _propagate(self) -> None:
-        """Tell those that wait; a queue of its own, as chains of 10,000 are no recursion."""
+        """Pass ends on to those that wait for them.
+
+        With a queue, because a chain of 10,000 children is too deep for recursion.
+        """
         while self._ended:
             unit = self._ended.popleft()
             unit.announced = True
@@ -280,7 +287,7 @@ class Scheduler:
         job = unit.job
         for waiter in job.whole_waiters:
             self._dependency_ended(waiter.head, unit.status)
-        if job.size is not None and not job.children:  # it failed before it had any
+        if job.size is not None and not job.children:  # it failed before it had children
             for waiter in job.aligned_waiters:
                 for child in waiter.children:
                     self._dependency_ended(child, unit.status)
@@ -308,7 +315,7 @@ class Scheduler:
 
 
 def _wait_for(unit: Unit, needed: Unit) -> None:
-    """An index-wise dependency that has no children yet, or never will, is there as its head."""
+    """Add a dependency of a child on `needed`: a child, or an array without children."""
     if not needed.announced:
         unit.open += 1
     elif needed.status == FAILED:

@@ -1,6 +1,6 @@
-"""AWS Batch's rules as functions: what SubmitJob refuses, what a job is made of, what is retried.
+"""AWS Batch's rules as functions: what SubmitJob refuses, what a job consists of, what is retried.
 
-The wordings in quotation marks below are the service's own where they are known.
+Messages are the service's own where they are known.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ def client_error(text: str) -> ServiceError:
 
 @attrs.frozen
 class Retry:
-    """How often, and on what."""
+    """How many attempts a job has, and after which failures."""
 
     attempts: int = 1
     conditions: tuple[Json, ...] = ()
 
     def again(self, number: int, outcome: Outcome) -> bool:
-        """Whether the failed attempt `number` is followed by another; no match means yes."""
+        """Whether another attempt follows the failed attempt `number`; without a match it does."""
         if number >= self.attempts:
             return False
         for condition in self.conditions:
-            if all(_matches(condition[key], _seen(outcome, key)) for key in _keys(condition)):
+            if all(_matches(condition[key], _value(outcome, key)) for key in _keys(condition)):
                 return str(condition["action"]).upper() == "RETRY"
         return True
 
@@ -65,7 +65,7 @@ def _keys(condition: Json) -> list[str]:
     return [key for key in PATTERNS if key in condition]
 
 
-def _seen(outcome: Outcome, key: str) -> str:
+def _value(outcome: Outcome, key: str) -> str:
     if key == "onExitCode":
         return "" if outcome.exit_code is None else str(outcome.exit_code)
     return outcome.reason if key == "onReason" else outcome.status_reason
@@ -77,7 +77,7 @@ def _matches(pattern: str, text: str) -> bool:
 
 @attrs.frozen
 class Spec:
-    """What a job runs: the request laid over its job definition."""
+    """What a job runs: its definition, overridden by its request."""
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
@@ -85,10 +85,11 @@ class Spec:
     retry: Retry
     timeout: int | None
     tags: Mapping[str, str]
-    impossible: str = ""  # why it fails before it starts
+    impossible: str = ""  # the reason if it fails before it starts
 
 
 def spec_of(request: Json, definition: Json) -> Spec:
+    """Override a definition by a request."""
     container = definition.get("containerProperties", {})
     overrides = request.get("containerOverrides", {})
     retry = request.get("retryStrategy") or definition.get("retryStrategy") or {}
@@ -116,7 +117,7 @@ def spec_of(request: Json, definition: Json) -> Spec:
 
 
 def _filled(word: str, parameters: Mapping[str, str]) -> str:
-    """A word of a command with `Ref::name` replaced."""
+    """A word of a command, where `Ref::name` stands for a parameter."""
     return parameters.get(word[5:], word) if word.startswith("Ref::") else word
 
 
@@ -132,11 +133,11 @@ def _impossible(request: Json, definition: Json) -> str:
 
 
 def check_submission(request: Json, *, fair_share: bool, fargate: bool) -> None:
-    """Refuse what the service refuses at once, with the first finding."""
+    """Raise the first problem for which the service refuses a request at once."""
     size = len(json.dumps(request, separators=(",", ":")).encode())
     if size > MAX_PAYLOAD:
         raise client_error(f"Job size must be less than 30 KiB, got {size // 1024} KiB")
-    for finding in (
+    for problem in (
         *_name(request),
         *_array(request),
         *_dependencies(request),
@@ -146,11 +147,12 @@ def check_submission(request: Json, *, fair_share: bool, fargate: bool) -> None:
         *_tags(request.get("tags", {})),
         *_share(request, fair_share=fair_share),
     ):
-        raise client_error(finding)
+        raise client_error(problem)
 
 
 def check_definition(request: Json) -> None:
-    for finding in (
+    """Raise the first problem for which the service refuses a job definition."""
+    for problem in (
         *_container(
             request.get("containerProperties", {}),
             fargate="FARGATE" in request.get("platformCapabilities", ()),
@@ -159,7 +161,7 @@ def check_definition(request: Json) -> None:
         *_timeout(request.get("timeout", {})),
         *_tags(request.get("tags", {})),
     ):
-        raise client_error(finding)
+        raise client_error(problem)
 
 
 def _name(request: Json) -> Iterator[str]:

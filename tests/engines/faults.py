@@ -1,4 +1,4 @@
-"""What goes wrong between a client and a service, as values that a test's hook gives."""
+"""Failures between a client and a service, as values that a test's hook returns."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def _nothing() -> None:
 
 @attrs.frozen
 class Throttle:
-    """The service refuses the call because there are too many; nothing was done."""
+    """The service refuses the call because there are too many; it is not served."""
 
 
 @attrs.frozen
 class DropBefore:
-    """The connection breaks before the call is served; nothing was done."""
+    """The connection breaks before the call is served."""
 
 
 @attrs.frozen
@@ -32,7 +32,7 @@ class DropReplyAfter:
 
 @attrs.frozen
 class ServerError:
-    """The service answers 500; `after`: though it has done what was asked."""
+    """The service answers 500; with `after` it has served the call nevertheless."""
 
     after: bool = False
 
@@ -46,14 +46,14 @@ class Delay:
 
 @attrs.frozen
 class Refuse:
-    """The service refuses the call for good; nothing was done. Not of every engine."""
+    """The service refuses the call permanently. Only some engines support it."""
 
     code: str
     message: str = "no"
 
 
 Fault = Throttle | DropBefore | DropReplyAfter | ServerError | Delay | Refuse
-#: From an operation's name, its request, and which call of that operation it is (from 1).
+#: Gets an operation's name, its request, and the number of the call of that operation (from 1).
 Hook = Callable[[str, dict[str, Any], int], Fault | None]
 
 ALL: tuple[Fault, ...] = (
@@ -72,7 +72,10 @@ def seeded(
     faults: Sequence[Fault] = ALL,
     operations: Sequence[str] | None = None,
 ) -> Hook:
-    """A hook that lets a call fail with probability `rate`; by seed, operation and number alone."""
+    """A hook that lets calls fail with probability `rate`.
+
+    It depends only on seed, operation and number, so that a failing test can be repeated.
+    """
 
     def hook(operation: str, request: dict[str, Any], number: int) -> Fault | None:
         if operations is not None and operation not in operations:

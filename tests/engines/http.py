@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback, for what speaks like a web service."""
+"""An HTTP server on loopback, for engines of web services."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import attrs
 
 @attrs.frozen
 class Request:
-    """What came over the wire."""
+    """A request as received."""
 
     method: str
     path: str
@@ -22,13 +22,15 @@ class Request:
 
 @attrs.frozen
 class Reply:
+    """A reply to send."""
+
     status: int
     body: bytes
     headers: Mapping[str, str] = attrs.field(factory=dict)
 
 
 class Server:
-    """Serves at `url` what `respond` says; where it says None, the connection is dropped."""
+    """Answers at `url` with what `respond` returns; for None the connection is dropped."""
 
     def __init__(self, respond: Callable[[Request], Reply | None]) -> None:
         self._httpd = _Httpd(("127.0.0.1", 0), _handler(respond))
@@ -52,7 +54,7 @@ class _Httpd(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away, killed or timed out, is no error of the server's."""
+        """Ignore errors of clients that went away because they were killed or timed out."""
 
 
 def _handler(respond: Callable[[Request], Reply | None]) -> type[BaseHTTPRequestHandler]:

@@ -1,4 +1,4 @@
-"""CloudWatch Logs as far as finding streams and reading one: GetLogEvents, DescribeLogStreams."""
+"""The part of CloudWatch Logs that finds and reads streams: GetLogEvents, DescribeLogStreams."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ PAGE = 10_000
 
 @attrs.frozen
 class Event:
+    """A line of a log; the timestamp is in milliseconds since 1970."""
+
     timestamp: int
     message: str
 
@@ -25,13 +27,15 @@ class Event:
 
 
 def now() -> int:
-    """Milliseconds since 1970, as AWS tells time."""
+    """The time in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 
 class Logs:
-    """Streams of one group, each a list of events. `gaps`: pages come up empty before their turn,
-    as the service is free to let them."""
+    """The streams of one log group, each a list of events.
+
+    With `gaps` a page may be empty although more follow, as the service allows itself.
+    """
 
     def __init__(self, group: str = GROUP, *, gaps: bool = False) -> None:
         self.group = group
@@ -39,13 +43,13 @@ class Logs:
         self.gaps = gaps
 
     def write(self, stream: str, line: str) -> None:
-        """Add a line; empty ones are no events."""
+        """Add a line; an empty line creates the stream but is not an event."""
         events = self.streams.setdefault(stream, [])
         if line:
             events.append(Event(now(), line))
 
     def get(self, request: dict[str, Any]) -> dict[str, Any]:
-        """A page of a stream. At an end, the token that was passed comes back."""
+        """A page of a stream. At either end the token that was passed is returned."""
         events = self._events(request)
         limit = min(request.get("limit", PAGE), PAGE)
         token = request.get("nextToken")
@@ -55,16 +59,16 @@ class Logs:
         direction, at, *gap = token.split("/")
         if direction not in {"f", "b"} or not at.isdecimal():
             raise ServiceError("InvalidParameterException", "The specified nextToken is invalid.")
-        place = int(at)
+        position = int(at)
         if direction == "b":
-            return _page(events, max(0, place - limit), place)
-        if self.gaps and not gap and place < len(events):
-            return {**_page(events, place, place), "nextForwardToken": f"f/{place}/gap"}
-        page = _page(events, place, place + limit)
+            return _page(events, max(0, position - limit), position)
+        if self.gaps and not gap and position < len(events):
+            return {**_page(events, position, position), "nextForwardToken": f"f/{position}/gap"}
+        page = _page(events, position, position + limit)
         return page if page["events"] else {**page, "nextForwardToken": token}
 
     def describe(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The streams whose names begin so, by name; with `gaps` one a page."""
+        """The streams whose names begin with the prefix, in order; with `gaps` one per page."""
         self._check_group(request)
         prefix = request.get("logStreamNamePrefix", "")
         names = sorted(name for name in self.streams if name.startswith(prefix))

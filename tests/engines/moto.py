@@ -1,4 +1,4 @@
-"""moto's server on loopback: S3, SageMaker, IAM and more, for boto3 in this and other processes."""
+"""moto's server on loopback, for boto3 in this and other processes: S3, SageMaker, IAM and more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import boto3.session
 from botocore.config import Config
 
 REGION = "us-east-1"
-#: Credentials that open nothing, and no way to find other ones.
+#: Credentials without any access, and nothing that leads to others.
 DUMMY = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
@@ -25,12 +25,12 @@ DUMMY = {
 
 @functools.cache
 def session() -> boto3.session.Session:
-    """One for all clients of tests: it keeps the services' models once read."""
+    """One session for all clients of tests, because it caches the services' models."""
     return boto3.session.Session()
 
 
 def client(service: str, url: str, **config: Any) -> Any:
-    """A boto3 client of what listens at `url`; each call is tried once, unless told otherwise."""
+    """A boto3 client of the server at `url`; without `retries` it makes each call once."""
     return session().client(
         service,
         endpoint_url=url,
@@ -42,10 +42,10 @@ def client(service: str, url: str, **config: Any) -> Any:
 
 
 class Moto:
-    """A server of moto's, on a free port."""
+    """moto's server, on a free port."""
 
     def __init__(self) -> None:
-        from moto.server import ThreadedMotoServer  # it takes a second to import
+        from moto.server import ThreadedMotoServer  # importing it takes a second
 
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._server.start()
@@ -54,26 +54,26 @@ class Moto:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment in which boto3 finds this server, whatever the service."""
+        """The environment in which boto3 uses this server for every service."""
         return {**DUMMY, "AWS_ENDPOINT_URL": self.url}
 
     def client(self, service: str) -> Any:
         return client(service, self.url)
 
     def bucket(self, name: str = "bucket") -> str:
-        """Make a bucket; its URI."""
+        """Create a bucket and return its URI."""
         self.client("s3").create_bucket(Bucket=name)
         return f"s3://{name}"
 
     def objects(self, bucket: str = "bucket") -> dict[str, bytes]:
-        """What a bucket holds, by key."""
+        """The contents of a bucket, by key."""
         s3 = self.client("s3")
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
         keys = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
         return {key: s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Delete everything."""
         request = urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")
         with urllib.request.urlopen(request):
             pass

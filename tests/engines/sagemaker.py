@@ -1,4 +1,4 @@
-"""SageMaker Pipelines on loopback: its API, and jobs that really run, instances as processes.
+"""SageMaker Pipelines on loopback: its API, and jobs that run, with a process per instance.
 
     with SagemakerEngine() as engine:
         sagemaker = engine.client("sagemaker")
@@ -6,10 +6,10 @@
         sagemaker.start_pipeline_execution(PipelineName="p")
         engine.wait()
 
-A step starts when all that it depends on succeeded, and, inside of a Condition step, when that is
-decided so. Each instance of a job is a process that finds the list of all of them where
-RVRUN_RESOURCE_CONFIG says; one that fails ends the others, and the job fails. After a failure
-nothing new is started; what runs goes on to its end.
+A step starts when all steps that it depends on have succeeded and, inside of a Condition step, when
+that one has chosen its branch. Each instance of a job is a process; RVRUN_RESOURCE_CONFIG is the
+path of the list of instances. If an instance fails, the others are ended and the job fails. After a
+failure no further step starts, but running steps continue to their end.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ GROUPS = {
     "Processing": "/aws/sagemaker/ProcessingJobs",
     "Training": "/aws/sagemaker/TrainingJobs",
 }
-#: Which fault of the service a try of a step meets before its processes; None for no fault.
+#: The fault of the service before an attempt (from 1) of a step starts; None for no fault.
 JobFault = Callable[[str, int], str | None]
-#: Each training job has loopback addresses of its own, so that its hosts can find each other.
+#: Each training job has loopback addresses of its own, so that its hosts can reach each other.
 _networks = itertools.count(1)
 
 
 @attrs.define
 class Pipeline:
-    """A pipeline and all its versions, which are counted from 1."""
+    """A pipeline and all its versions, numbered from 1."""
 
     request: Json
     versions: list[Json]
@@ -83,10 +83,11 @@ class Pipeline:
 class SagemakerEngine:
     """A region of SageMaker with its logs.
 
-    `slots` jobs run at once, by `execute` for each instance; they see `environment` on top of a
-    clean one. `fault` is asked before each call, `job_fault` before each try of a step. `read_s3`
-    gives what is in a bucket under a key. `log_gaps`: pages of logs come up empty, or with one
-    item, before their turn.
+    - `slots`: how many jobs run in parallel. `execute`: runs an instance.
+    - `environment`: variables of the jobs, in addition to those of a clean environment.
+    - `fault`: chooses a fault for each call. `job_fault`: the same for each attempt of a step.
+    - `read_s3`: reads an object by bucket and key.
+    - `log_gaps`: whether pages of logs may be empty, or have one item, before the end.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class SagemakerEngine:
         execute: Execute | None = None,
         environment: Mapping[str, str] | None = None,
         fault: faults.Hook = no_fault,
-        job_fault: JobFault = lambda step, tries: None,
+        job_fault: JobFault = lambda step, attempt: None,
         read_s3: Callable[[str, str], bytes] | None = None,
         grace: float = 5.0,
         log_gaps: bool = False,
@@ -128,19 +129,19 @@ class SagemakerEngine:
         self.close()
 
     def close(self) -> None:
-        """End what runs, and the server."""
+        """End all jobs and the server."""
         with self.changed:
             self._closed = True
             for run in self._all_steps():
-                for attempt in run.attempts:
-                    attempt.stop(Stop.RECLAIMED)
+                for instance in run.instances:
+                    instance.stop(Stop.RECLAIMED)
             self.changed.notify_all()
         for worker in self._workers:
             worker.join(timeout=30)
         self._server.close()
         shutil.rmtree(self._root, ignore_errors=True)
 
-    # What tests look at.
+    # For tests.
 
     @property
     def url(self) -> str:
@@ -148,7 +149,7 @@ class SagemakerEngine:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment in which boto3 finds this engine, and nothing else."""
+        """The environment variables with which boto3 calls this engine and nothing else."""
         return {
             **DUMMY,
             "AWS_ENDPOINT_URL_SAGEMAKER": self.url,
@@ -156,47 +157,47 @@ class SagemakerEngine:
         }
 
     def client(self, service: str) -> Any:
-        """A boto3 client of this engine that tries each call once."""
+        """Return a boto3 client of this engine that attempts each call once."""
         return client(service, self.url)
 
     def count(self, operation: str) -> int:
-        """How many calls of an operation came."""
+        """Return how often an operation was called."""
         with self.changed:
             return self._numbers[operation]
 
     def statuses(self) -> dict[str, str]:
-        """The state of each step that was started, of all executions."""
+        """Return the status of each step that was started, in all executions."""
         with self.changed:
             return {run.name: run.status for run in self._all_steps() if run.status}
 
-    def tries(self, step: str) -> int:
-        """How often the step of that name was tried."""
+    def attempts(self, step: str) -> int:
+        """Return how many attempts the step of that name had."""
         with self.changed:
-            return sum(run.tries for run in self._all_steps() if run.name == step)
+            return sum(run.attempts for run in self._all_steps() if run.name == step)
 
     def wait_for(self, condition: Callable[[], bool], timeout: float = 60.0) -> None:
-        """Until `condition` holds, which is looked at whenever something changed."""
+        """Wait until `condition` holds; it is evaluated whenever something changes."""
         with self.changed:
             if not self.changed.wait_for(condition, timeout):
                 raise TimeoutError(f"after {timeout} s: {self.statuses()}")
 
     def wait(self, timeout: float = 60.0) -> list[str]:
-        """Until all executions ended: how. Raises what `execute` raised."""
+        """Wait until all executions ended; return their statuses. Raises what `execute` raised."""
 
         def over() -> bool:
             executions = self.executions.values()
-            return all(each.status not in {EXECUTING, STOPPING} for each in executions)
+            return all(e.status not in {EXECUTING, STOPPING} for e in executions)
 
         self.wait_for(over, timeout)
         if self.errors:
             raise self.errors[0]
-        return [each.status for each in self.executions.values()]
+        return [execution.status for execution in self.executions.values()]
 
     def _all_steps(self) -> Iterator[StepRun]:
         for execution in self.executions.values():
             yield from execution.steps.values()
 
-    # What the API does; called with the lock held.
+    # The operations; called with the lock held.
 
     def create(self, request: Json) -> str:
         name = request["PipelineName"]
@@ -219,9 +220,9 @@ class SagemakerEngine:
         return pipeline.arn
 
     def _definition(self, request: Json) -> Json:
-        if (place := request.get("PipelineDefinitionS3Location")) is not None:
+        if (location := request.get("PipelineDefinitionS3Location")) is not None:
             assert self.read_s3
-            return parsed(self.read_s3(place["Bucket"], place["ObjectKey"]).decode())
+            return parsed(self.read_s3(location["Bucket"], location["ObjectKey"]).decode())
         text = request.get("PipelineDefinition", "")
         if len(text) > MAX_INLINE:
             raise invalid(f"PipelineDefinition has {len(text)} characters")
@@ -251,16 +252,17 @@ class SagemakerEngine:
         return execution
 
     def _repeated(self, operation: str, request: Json) -> str | None:
-        """What an equal call with this token made; a token is refused for another call."""
+        """The ARN that an equal call with this token returned; other calls must not reuse it."""
         token = request.get("ClientRequestToken", "")
         if len(token) not in TOKEN:
             raise invalid(f"ClientRequestToken has {len(token)} characters")
-        before = self._tokens.get((operation, token))
-        if before is None:
+        earlier = self._tokens.get((operation, token))
+        if earlier is None:
             return None
-        if before[0] != request:
+        earlier_request, arn = earlier
+        if earlier_request != request:
             raise ServiceError("ConflictException", "the token was used for another request")
-        return before[1]
+        return arn
 
     def _remembered(self, operation: str, request: Json, arn: str) -> str:
         self._tokens[operation, request["ClientRequestToken"]] = (request, arn)
@@ -274,9 +276,9 @@ class SagemakerEngine:
     def stop(self, arn: str) -> Execution:
         execution = self.execution(arn)
         if execution.status != EXECUTING:
-            raise invalid(f"only executions that are Executing can be stopped: {execution.status}")
-        for attempt in execution.stop():
-            attempt.stop(Stop.TERMINATED)
+            raise invalid(f"only Executing executions can be stopped, got {execution.status}")
+        for instance in execution.stop():
+            instance.stop(Stop.TERMINATED)
         execution.settle()
         return execution
 
@@ -285,7 +287,9 @@ class SagemakerEngine:
             return self.executions[arn]
         execution = self.execution(request["PipelineExecutionArn"])
         if execution.status not in {FAILED, STOPPED}:
-            raise invalid(f"only Failed and Stopped executions are retried: {execution.status}")
+            raise invalid(
+                f"only Failed and Stopped executions can be retried, got {execution.status}"
+            )
         execution.retry()
         self._remembered("RetryPipelineExecution", request, execution.arn)
         return execution
@@ -296,18 +300,18 @@ class SagemakerEngine:
                 return logs
         raise ServiceError("ResourceNotFoundException", "The specified log group does not exist.")
 
-    # Running.
+    # Running jobs.
 
     def _work(self) -> None:
         while True:
             with self.changed:
-                found = self._next()
-                while found is None and not self._closed:
+                ready = self._next()
+                while ready is None and not self._closed:
                     self.changed.wait()
-                    found = self._next()
-                if self._closed or found is None:
+                    ready = self._next()
+                if self._closed or ready is None:
                     return
-                execution, run = found
+                execution, run = ready
                 run.start(execution.id)
                 self.changed.notify_all()
             self._run(execution, run)
@@ -324,13 +328,13 @@ class SagemakerEngine:
         return None
 
     def _run(self, execution: Execution, run: StepRun) -> None:
-        """All tries of one step."""
+        """Run all attempts of one step."""
         while True:
-            fault = self.job_fault(run.name, run.tries)
+            fault = self.job_fault(run.name, run.attempts)
             if fault is None:
                 status, failure = self._job(execution, run)
                 break
-            if not may_retry(run.step, fault, run.tries):
+            if not may_retry(run.step, fault, run.attempts):
                 status, failure = FAILED, f"ClientError: {fault}"
                 break
             with self.changed:
@@ -341,60 +345,63 @@ class SagemakerEngine:
             self.changed.notify_all()
 
     def _job(self, execution: Execution, run: StepRun) -> tuple[str, str]:
-        """Run a job on all of its instances; its state, and why it failed."""
+        """Run a job on all of its instances; return its status, and why it failed."""
         spec = job_spec(run.step)
         with self.changed:
             if run.status == STOPPING:
                 return STOPPED, ""
             hosts = _hosts(run.step["Type"], spec.count)
-            run.attempts = [
-                self._attempt(run, host, hosts, number) for number, host in enumerate(hosts)
+            run.instances = [
+                self._instance(run, host, hosts, number) for number, host in enumerate(hosts)
             ]
             run.status = EXECUTING
             self.changed.notify_all()
-        outcomes = self._outcomes(run.attempts)
-        codes = [outcome.exit_code for outcome in outcomes]
+        codes = [outcome.exit_code for outcome in self._execute_all(run.instances)]
         if run.status == STOPPING:
             return STOPPED, ""
         if all(code == 0 for code in codes):
             return SUCCEEDED, ""
-        worst = next(code for code in codes if code != 0)
-        return FAILED, f"ClientError: AlgorithmError: , exit code: {worst}"
+        first = next(code for code in codes if code != 0)
+        return FAILED, f"ClientError: AlgorithmError: , exit code: {first}"
 
-    def _outcomes(self, attempts: list[Attempt]) -> list[Outcome]:
-        """How the instances ended; one that fails has the others ended."""
-        outcomes: dict[int, Outcome] = {}
+    def _execute_all(self, instances: list[Attempt]) -> list[Outcome]:
+        """Run the instances in parallel; return their outcomes in the order of their ends.
 
-        def one(index: int, attempt: Attempt) -> None:
+        The first that fails has the others ended, so its failure comes before theirs.
+        """
+        outcomes: list[Outcome] = []
+
+        def execute(instance: Attempt) -> None:
             try:
-                outcome = self.execute(attempt)
-            except BaseException as err:  # noqa: BLE001 - a test's own; told by `wait`
+                result = self.execute(instance)
+            except BaseException as err:  # noqa: BLE001 - a test's own; `wait` raises it
                 self.errors.append(err)
-                outcome = Outcome(1)
-            outcomes[index] = outcome if isinstance(outcome, Outcome) else Outcome(outcome)
-            if not outcomes[index].succeeded:
-                for other in attempts:
-                    if other is not attempt:
+                result = Outcome(1)
+            outcome = result if isinstance(result, Outcome) else Outcome(result)
+            outcomes.append(outcome)
+            if not outcome.succeeded:
+                for other in instances:
+                    if other is not instance:
                         other.stop(Stop.TERMINATED)
 
         threads = [
-            threading.Thread(target=one, args=each, daemon=True) for each in enumerate(attempts)
+            threading.Thread(target=execute, args=(instance,), daemon=True)
+            for instance in instances
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        failed = [each for each in outcomes.values() if not each.succeeded]
-        return [*failed[:1], *(outcomes[index] for index in sorted(outcomes))]
+        return outcomes
 
-    def _attempt(self, run: StepRun, host: str, hosts: list[str], number: int) -> Attempt:
+    def _instance(self, run: StepRun, host: str, hosts: list[str], number: int) -> Attempt:
         stream = f"{run.job_name}/algo-{number + 1}-{int(time.time())}"
         logs = self.logs[run.step["Type"]]
         folder = self._root / uuid.uuid4().hex
         folder.mkdir()
         path = folder / "resourceconfig.json"
-        told = {"current_host": host, "hosts": sorted(hosts), "network_interface_name": "lo"}
-        path.write_text(json.dumps(told))
+        config = {"current_host": host, "hosts": sorted(hosts), "network_interface_name": "lo"}
+        path.write_text(json.dumps(config))
 
         def write(line: str) -> None:
             with self.changed:
@@ -405,7 +412,7 @@ class SagemakerEngine:
             job_id=run.job_name,
             job_name=run.name,
             index=number if spec.count > 1 else None,
-            number=run.tries,
+            number=run.attempts,
             command=spec.command,
             environment={
                 **self._environment(),
@@ -438,9 +445,9 @@ class SagemakerEngine:
             self.calls.append(call)
         try:
             return self._answer(call)
-        except Exception as err:  # noqa: BLE001 - a hook's or the engine's own; told by `wait`
+        except Exception as err:  # noqa: BLE001 - a hook's or the engine's own; `wait` raises it
             self.errors.append(err)
-            return sagemaker_api.error_reply(sagemaker_api.broken(repr(err)))
+            return sagemaker_api.error_reply(sagemaker_api.internal_failure(repr(err)))
 
     def _answer(self, call: Call) -> Reply | None:
         fault = self.fault(call.operation, call.request, call.number)
@@ -457,38 +464,37 @@ class SagemakerEngine:
             fault.then()
             return None
         if isinstance(fault, ServerError):
-            return sagemaker_api.error_reply(sagemaker_api.broken())
+            return sagemaker_api.error_reply(sagemaker_api.internal_failure())
         return reply
 
     def _serve(self, call: Call) -> Reply:
         try:
             with self.changed:
-                said = sagemaker_api.serve(self, call.operation, call.request)
-                answer = sagemaker_api.reply(said)
+                reply = sagemaker_api.reply(sagemaker_api.serve(self, call.operation, call.request))
                 self.changed.notify_all()
         except ServiceError as err:
             call.outcome = call.outcome or "refused"
             return sagemaker_api.error_reply(err)
         call.outcome = call.outcome or "done"
-        return answer
+        return reply
 
 
 def _refusal(fault: faults.Fault | None) -> ServiceError | None:
-    """What is answered instead of doing what was asked."""
+    """The error that the service answers instead of carrying out the call."""
     if isinstance(fault, Refuse):
         return ServiceError(fault.code, fault.message)
     if isinstance(fault, Throttle):
         return sagemaker_api.throttled()
-    return sagemaker_api.broken() if fault == ServerError() else None
+    return sagemaker_api.internal_failure() if fault == ServerError() else None
 
 
 def _kept(request: Json) -> Json:
-    """What DescribePipeline tells of a request."""
+    """The part of a request that DescribePipeline returns."""
     return {key: value for key, value in request.items() if key != "ClientRequestToken"}
 
 
 def _hosts(kind: str, count: int) -> list[str]:
-    """The names of a job's hosts; those of a training job are addresses that they reach."""
+    """The names of a job's hosts; those of a training job are addresses on loopback."""
     if kind == "Processing":
         return [f"algo-{number}" for number in range(1, count + 1)]
     network = f"127.{os.getpid() % 200 + 2}.{next(_networks) % 250}"

@@ -1,4 +1,4 @@
-"""The wire of SageMaker (JSON 1.1) and of CloudWatch Logs: requests read, answers told."""
+"""The protocol of SageMaker and CloudWatch Logs (JSON 1.1): requests and replies."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ TYPE = "application/x-amz-json-1.1"
 
 
 def read(request: Request) -> tuple[str, Json]:
-    """The operation's name, and what it was given."""
+    """Return the operation's name and its parameters."""
     target = request.headers.get("X-Amz-Target", "")
     for prefix in PREFIXES:
         target = target.removeprefix(prefix)
     return target, json.loads(request.body or b"{}")
 
 
-def reply(said: Json) -> Reply:
-    return Reply(200, json.dumps(said).encode(), _head())
+def reply(body: Json) -> Reply:
+    return Reply(200, json.dumps(body).encode(), _headers())
 
 
 def error_reply(error: ServiceError) -> Reply:
     body = {"__type": error.code, "message": error.message}
-    return Reply(error.status, json.dumps(body).encode(), _head())
+    return Reply(error.status, json.dumps(body).encode(), _headers())
 
 
-def _head() -> dict[str, str]:
+def _headers() -> dict[str, str]:
     return {"Content-Type": TYPE, "x-amzn-RequestId": str(uuid.uuid4())}
 
 
@@ -44,12 +44,12 @@ def throttled() -> ServiceError:
     return ServiceError("ThrottlingException", "Rate exceeded")
 
 
-def broken(text: str = "Internal server error") -> ServiceError:
+def internal_failure(text: str = "Internal server error") -> ServiceError:
     return ServiceError("InternalFailure", text, 500)
 
 
 def serve(engine: SagemakerEngine, operation: str, request: Json) -> Json:
-    """Do what was asked."""
+    """Carry out an operation."""
     if operation not in OPERATIONS:
         raise ServiceError("UnknownOperationException", f"no operation {operation!r}", 404)
     return OPERATIONS[operation](engine, request)
@@ -67,18 +67,18 @@ def update_pipeline(engine: SagemakerEngine, request: Json) -> Json:
 
 def add_tags(engine: SagemakerEngine, request: Json) -> Json:
     pipeline = engine.pipeline(request["ResourceArn"].rpartition("/")[2])
-    tags = {each["Key"]: each for each in (*pipeline.request.get("Tags", ()), *request["Tags"])}
+    tags = {tag["Key"]: tag for tag in (*pipeline.request.get("Tags", ()), *request["Tags"])}
     pipeline.request["Tags"] = list(tags.values())
     return {"Tags": pipeline.request["Tags"]}
 
 
 def list_executions(engine: SagemakerEngine, request: Json) -> Json:
-    """Those of a pipeline, the latest first."""
+    """The executions of a pipeline, the latest first."""
     engine.pipeline(request["PipelineName"])
     own = [e for e in engine.executions.values() if e.pipeline == request["PipelineName"]]
-    summaries = [{**execution_json(each), "StartTime": each.created} for each in reversed(own)]
-    for each in summaries:
-        del each["CreationTime"], each["LastModifiedTime"]
+    summaries = [{**execution_json(e), "StartTime": e.created} for e in reversed(own)]
+    for summary in summaries:
+        del summary["CreationTime"], summary["LastModifiedTime"]
     start, size = int(request.get("NextToken", "0")), request.get("MaxResults", 10)
     page: Json = {"PipelineExecutionSummaries": summaries[start : start + size]}
     return {**page, "NextToken": str(start + size)} if summaries[start + size :] else page
@@ -99,25 +99,25 @@ def describe_execution(engine: SagemakerEngine, request: Json) -> Json:
 
 
 def execution_json(execution: Execution) -> Json:
-    said = {
+    members = {
         "PipelineExecutionArn": execution.arn,
-        "PipelineExecutionDisplayName": execution.display or None,
+        "PipelineExecutionDisplayName": execution.display_name or None,
         "PipelineExecutionStatus": execution.status,
         "CreationTime": execution.created,
         "LastModifiedTime": execution.modified,
         "FailureReason": execution.failure or None,
     }
-    return {key: value for key, value in said.items() if value is not None}
+    return {key: value for key, value in members.items() if value is not None}
 
 
 def list_steps(engine: SagemakerEngine, request: Json) -> Json:
-    """The steps that were started, the latest first unless asked otherwise."""
+    """The steps that were started, by default the latest first."""
     runs = engine.execution(request["PipelineExecutionArn"]).started()
     if request.get("SortOrder", "Descending") == "Descending":
         runs.reverse()
     size = request.get("MaxResults", 10)
     if not 1 <= size <= 100:
-        raise invalid(f"MaxResults {size} is not 1 to 100")
+        raise invalid(f"MaxResults must be between 1 and 100, got {size}")
     start = int(request.get("NextToken", "0"))
     page: Json = {"PipelineExecutionSteps": [step_json(run) for run in runs[start : start + size]]}
     return {**page, "NextToken": str(start + size)} if runs[start + size :] else page
@@ -129,16 +129,16 @@ def step_json(run: StepRun) -> Json:
         metadata = {"Condition": {"Outcome": str(run.outcome)}}
     elif run.status != "Starting":
         metadata = {f"{run.step['Type']}Job": {"Arn": run.job_arn}}
-    said = {
+    members = {
         "StepName": run.name,
         "StartTime": run.started,
         "EndTime": run.ended,
         "StepStatus": run.status,
-        "AttemptCount": run.tries,
+        "AttemptCount": run.attempts,
         "FailureReason": run.failure or None,
         "Metadata": metadata,
     }
-    return {key: value for key, value in said.items() if value is not None}
+    return {key: value for key, value in members.items() if value is not None}
 
 
 def stop_execution(engine: SagemakerEngine, request: Json) -> Json:

@@ -1,4 +1,4 @@
-"""What SageMaker refuses of a pipeline definition, and how it cuts a job into processes."""
+"""Which pipeline definitions SageMaker accepts, what a job runs, and when it is retried."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def invalid(text: str) -> ServiceError:
 
 
 def parsed(text: str) -> Json:
-    """The definition in `text`, if it is one that the service takes."""
+    """Parse a definition; raise `ServiceError` unless the service accepts it."""
     try:
         definition: Json = json.loads(text)
     except ValueError as err:
@@ -39,7 +39,7 @@ def parsed(text: str) -> Json:
     for step, branch in flat(definition["Steps"]):
         name = step.get("Name", "")
         if not STEP_NAME.fullmatch(name) or name in steps:
-            raise invalid(f"step name {name!r} is not valid, or there twice")
+            raise invalid(f"step name {name!r} is not valid or not unique")
         if step["Type"] == "Condition" and branch:
             raise invalid(f"condition step {name!r} is nested")
         steps[name] = step
@@ -52,7 +52,7 @@ def parsed(text: str) -> Json:
 def _check_arguments(step: Json) -> None:
     kind = step["Type"]
     if kind not in JOBS:
-        raise invalid(f"step type {kind!r} is not known here")
+        raise invalid(f"step type {kind!r} is not supported by this engine")
     params = {**step["Arguments"], NAMES[kind]: "name"}
     shape = _model().operation_model(OPERATIONS[kind]).input_shape
     report = ParamValidator().validate(params, shape)
@@ -64,9 +64,9 @@ def _check_dependencies(definition: Json, steps: Mapping[str, Json]) -> None:
     graph: dict[str, set[str]] = {}
     for step, branch in flat(definition["Steps"]):
         needed = set(step.get("DependsOn", []))
-        for each in needed:
-            if each not in steps or steps[each]["Type"] == "Condition":
-                raise invalid(f"step {step['Name']!r} cannot depend on {each!r}")
+        for name in needed:
+            if name not in steps or steps[name]["Type"] == "Condition":
+                raise invalid(f"step {step['Name']!r} cannot depend on {name!r}")
         graph[step["Name"]] = needed | ({branch[0]} if branch else set())
     try:
         TopologicalSorter(graph).prepare()
@@ -81,12 +81,11 @@ def _model() -> Any:
 
 @attrs.frozen(kw_only=True)
 class JobSpec:
-    """What a job's arguments ask to be run."""
+    """What a job runs: `count` instances of `command`."""
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
     count: int
-    seconds: int | None
 
 
 def job_spec(step: Json) -> JobSpec:
@@ -101,13 +100,12 @@ def job_spec(step: Json) -> JobSpec:
         command=(*container["ContainerEntrypoint"], *container.get("ContainerArguments", ())),
         environment=arguments.get("Environment", {}),
         count=count,
-        seconds=arguments.get("StoppingCondition", {}).get("MaxRuntimeInSeconds"),
     )
 
 
-def may_retry(step: Json, fault: str, tries: int) -> bool:
-    """Whether a policy of the step has it tried again after that fault, at so many tries."""
+def may_retry(step: Json, fault: str, attempts: int) -> bool:
+    """Whether a policy of the step retries that fault after so many attempts."""
     for policy in step.get("RetryPolicies", ()):
         if fault in policy["ExceptionType"]:
-            return tries <= policy.get("MaxAttempts", 5)
+            return attempts <= policy.get("MaxAttempts", 5)
     return False

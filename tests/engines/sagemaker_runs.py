@@ -1,6 +1,6 @@
-"""Executions of SageMaker pipelines: which step is to be started when, and how it all ends.
+"""Executions of SageMaker pipelines: which step starts when, and how executions end.
 
-Nothing here runs anything or speaks HTTP; the engine calls it with its lock held.
+This module runs nothing and does not use HTTP; the engine calls it with its lock held.
 """
 
 from __future__ import annotations
@@ -18,16 +18,12 @@ Json = dict[str, Any]
 ARN = "arn:aws:sagemaker:us-east-1:123456789012"
 STARTING, EXECUTING, STOPPING = "Starting", "Executing", "Stopping"
 SUCCEEDED, FAILED, STOPPED = "Succeeded", "Failed", "Stopped"
-#: The kinds of steps that are jobs, and what a job of each is called.
+#: The types of steps that are jobs, each with the name of its jobs in ARNs.
 JOBS = {"Processing": "processing-job", "Training": "training-job"}
 
 
-def now() -> float:
-    return time.time()
-
-
 def flat(steps: list[Json]) -> Iterator[tuple[Json, tuple[str, bool] | None]]:
-    """Each step of a definition, and of which Condition step's which branch it is."""
+    """Yield each step of a definition with the Condition step and branch that contain it."""
     for step in steps:
         yield step, None
         if step["Type"] == "Condition":
@@ -38,18 +34,22 @@ def flat(steps: list[Json]) -> Iterator[tuple[Json, tuple[str, bool] | None]]:
 
 @attrs.define
 class StepRun:
-    """A step of an execution. No status: it was not started yet."""
+    """A step of an execution.
+
+    - `status`: None before it is started. `branch`: the Condition step and branch it is in.
+    - `attempts`: how many there were. `instances`: the processes of the latest.
+    """
 
     step: Json
     branch: tuple[str, bool] | None
     status: str | None = None
     started: float = 0.0
     ended: float | None = None
-    tries: int = 0
+    attempts: int = 0
     failure: str = ""
     outcome: bool = True
     job_name: str = ""
-    attempts: list[Attempt] = attrs.field(factory=list)
+    instances: list[Attempt] = attrs.field(factory=list)
 
     @property
     def name(self) -> str:
@@ -64,17 +64,17 @@ class StepRun:
         return self.status in {STARTING, EXECUTING, STOPPING}
 
     def start(self, execution_id: str) -> None:
-        """A new job, of a name that the service makes up."""
-        self.status, self.started, self.ended = STARTING, now(), None
-        self.tries += 1
-        self.attempts = []
+        """Start an attempt: a new job, whose name the service generates."""
+        self.status, self.started, self.ended = STARTING, time.time(), None
+        self.attempts += 1
+        self.instances = []
         self.job_name = f"pipelines-{execution_id}-{self.name[:20]}-{uuid.uuid4().hex[:10]}"
 
     def end(self, status: str, failure: str = "") -> None:
-        self.status, self.ended, self.failure = status, now(), failure
+        self.status, self.ended, self.failure = status, time.time(), failure
 
     def forget(self) -> None:
-        """As if it had not been started."""
+        """Reset it to a step that was not started."""
         self.status, self.ended, self.failure = None, None, ""
 
     @property
@@ -83,33 +83,37 @@ class StepRun:
 
 
 class Execution:
-    """One execution of a pipeline."""
+    """One execution of a pipeline.
 
-    def __init__(self, pipeline: str, definition: Json, most: int | None, display: str) -> None:
+    - `max_running`: how many steps may run in parallel; None for no limit.
+    """
+
+    def __init__(
+        self, pipeline: str, definition: Json, max_running: int | None, display_name: str
+    ) -> None:
         self.id = uuid.uuid4().hex[:12]
         self.pipeline = pipeline
         self.arn = f"{ARN}:pipeline/{pipeline}/execution/{self.id}"
-        self.display = display
+        self.display_name = display_name
         self.definition = definition
-        self.most = most
+        self.max_running = max_running
         self.status = EXECUTING
-        self.created = self.modified = now()
+        self.created = self.modified = time.time()
         self.failure = ""
-        self.retries = 0
         self.steps = {
             step["Name"]: StepRun(step, branch) for step, branch in flat(definition["Steps"])
         }
 
     def started(self) -> list[StepRun]:
-        """Those steps that were started, in that order."""
+        """Return the steps that were started, in the order of their starts."""
         return sorted(
             (run for run in self.steps.values() if run.status), key=lambda run: run.started
         )
 
     def next(self) -> StepRun | None:
-        """A job that is to be started now. Condition steps on the way are decided.
+        """Return a job to start now, or None; decide Condition steps that are ready.
 
-        After a failure, or when stopped, nothing more is started.
+        After a failure or a stop, nothing more starts.
         """
         if self.status != EXECUTING or self._any(FAILED):
             return None
@@ -125,7 +129,7 @@ class Execution:
 
     def _has_room(self) -> bool:
         running = sum(run.is_running for run in self.steps.values())
-        return self.most is None or running < self.most
+        return self.max_running is None or running < self.max_running
 
     def _is_ready(self, run: StepRun) -> bool:
         if run.status is not None:
@@ -135,13 +139,13 @@ class Execution:
             condition = self.steps[run.branch[0]]
             if condition.status != SUCCEEDED or condition.outcome is not run.branch[1]:
                 return False
-        return all(each.status == SUCCEEDED for each in needed)
+        return all(other.status == SUCCEEDED for other in needed)
 
     def _any(self, *statuses: str) -> bool:
         return any(run.status in statuses for run in self.steps.values())
 
     def settle(self) -> None:
-        """End it where nothing runs and nothing will."""
+        """End the execution if nothing runs and nothing will."""
         if self.status not in {EXECUTING, STOPPING} or any(
             run.is_running for run in self.steps.values()
         ):
@@ -153,27 +157,26 @@ class Execution:
             self.failure = "Step failure: One or multiple steps failed."
         elif self.next() is None:
             self.status = SUCCEEDED
-        self.modified = now()
+        self.modified = time.time()
 
     def stop(self) -> list[Attempt]:
-        """Let it be stopped; what is to be ended for that."""
-        self.status, self.modified = STOPPING, now()
+        """Begin to stop the execution; return the processes to end."""
+        self.status, self.modified = STOPPING, time.time()
         running = [run for run in self.steps.values() if run.is_running]
         for run in running:
             run.status = STOPPING
-        return [attempt for run in running for attempt in run.attempts]
+        return [instance for run in running for instance in run.instances]
 
     def retry(self) -> None:
-        """Go on with what failed, was stopped, or was never started."""
-        self.status, self.failure, self.modified = EXECUTING, "", now()
-        self.retries += 1
+        """Resume with the steps that failed, were stopped, or were never started."""
+        self.status, self.failure, self.modified = EXECUTING, "", time.time()
         for run in self.steps.values():
             if run.status in {FAILED, STOPPED}:
                 run.forget()
 
 
 def _holds(step: Json) -> bool:
-    """Whether all conditions do; of those between constants that tests need."""
+    """Whether all conditions of a Condition step hold; only comparisons of constants."""
     for condition in step["Arguments"]["Conditions"]:
         assert condition["Type"] == "Equals", condition
         if condition["LeftValue"] != condition["RightValue"]:

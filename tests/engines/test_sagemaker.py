@@ -1,4 +1,4 @@
-"""The engine is held to what SageMaker Pipelines documents, by boto3 over HTTP."""
+"""The engine behaves as SageMaker Pipelines is documented, called by boto3 over HTTP."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def text(*steps: Json) -> str:
 
 
 class Region:
-    """An engine, and short ways to use it."""
+    """An engine with shortcuts for its calls."""
 
     def __init__(self, engine: SagemakerEngine) -> None:
         self.engine = engine
@@ -62,20 +62,20 @@ class Region:
         return self.sagemaker.start_pipeline_execution(**request)["PipelineExecutionArn"]
 
     def run(self, *steps: Json, **more: Any) -> str:
-        """Create, start and wait for the end; the execution's ARN."""
+        """Create, start and wait for the end; return the execution's ARN."""
         self.create(*steps, **more)
         arn = self.start()
         self.engine.wait()
         return arn
 
     def status(self, arn: str) -> str:
-        told = self.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
-        return told["PipelineExecutionStatus"]
+        reply = self.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
+        return reply["PipelineExecutionStatus"]
 
     def steps(self, arn: str, **more: Any) -> list[Json]:
         request = {"PipelineExecutionArn": arn, "SortOrder": "Ascending", **more}
-        told = self.sagemaker.list_pipeline_execution_steps(**request)
-        return told["PipelineExecutionSteps"]
+        reply = self.sagemaker.list_pipeline_execution_steps(**request)
+        return reply["PipelineExecutionSteps"]
 
 
 Start = Callable[..., Region]
@@ -83,7 +83,7 @@ Start = Callable[..., Region]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts engines."""
+    """Return a function that starts engines."""
     engines: list[SagemakerEngine] = []
 
     def begin(**options: Any) -> Region:
@@ -103,7 +103,7 @@ def refusal(call: Callable[..., object], *args: Any, **more: Any) -> str:
 
 
 def test_steps_run_after_what_they_depend_on(start: Start) -> None:
-    """Whatever the order in which they stand; also those inside of a join, and after it."""
+    """In any order of definition, also inside of a join and after it."""
     ran: list[str] = []
     region = start(execute=lambda attempt: ran.append(attempt.job_name) or 0)
     arn = region.run(
@@ -120,28 +120,28 @@ def test_steps_run_after_what_they_depend_on(start: Start) -> None:
         {"c-0", "c-1"},
         ["d"],
     )
-    assert {each["StepName"]: each["StepStatus"] for each in region.steps(arn)} == dict.fromkeys(
+    assert {run["StepName"]: run["StepStatus"] for run in region.steps(arn)} == dict.fromkeys(
         ["first", "a-0", "a-1", "j", "c-0", "c-1", "d"], "Succeeded"
     )
 
 
 def test_jobs_are_processes_with_logs(start: Start) -> None:
-    """A stream an instance, found by the job's name, which the step's ARN ends in."""
+    """One stream per instance, named after the job, whose name is the end of the step's ARN."""
     region = start(environment={"A": "1"})
     arn = region.run(step("one", "echo $A $B; echo err >&2", count=2, DisplayName="x"))
-    (told,) = region.steps(arn)
-    job = told["Metadata"]["ProcessingJob"]["Arn"].rpartition("/")[2]
+    (run,) = region.steps(arn)
+    job = run["Metadata"]["ProcessingJob"]["Arn"].rpartition("/")[2]
     group = {"logGroupName": "/aws/sagemaker/ProcessingJobs"}
     streams = region.logs.describe_log_streams(**group, logStreamNamePrefix=f"{job}/")["logStreams"]
-    assert [each["logStreamName"].split("/")[1][:6] for each in streams] == ["algo-1", "algo-2"]
+    assert [stream["logStreamName"].split("/")[1][:6] for stream in streams] == ["algo-1", "algo-2"]
     events = region.logs.get_log_events(
         **group, logStreamName=streams[0]["logStreamName"], startFromHead=True
     )["events"]
-    assert [each["message"] for each in events] == ["1", "err"]
+    assert [event["message"] for event in events] == ["1", "err"]
 
 
 def test_instances_know_each_other(start: Start) -> None:
-    """Each is told all hosts, sorted as text, and which of them it is."""
+    """Each gets the list of hosts, sorted as strings, and its own name."""
     region = start()
     region.run(step("all", 'cat "$RVRUN_RESOURCE_CONFIG"; echo', count=11))
     lines = [
@@ -149,66 +149,66 @@ def test_instances_know_each_other(start: Start) -> None:
         for events in region.engine.logs["Processing"].streams.values()
         for event in events
     ]
-    told = [json.loads(line) for line in lines]
-    assert {each["current_host"] for each in told} == {f"algo-{i}" for i in range(1, 12)}
-    assert told[0]["hosts"][:3] == ["algo-1", "algo-10", "algo-11"]
+    configs = [json.loads(line) for line in lines]
+    assert {config["current_host"] for config in configs} == {f"algo-{i}" for i in range(1, 12)}
+    assert configs[0]["hosts"][:3] == ["algo-1", "algo-10", "algo-11"]
 
 
 def test_one_instance_that_fails_ends_the_others(start: Start) -> None:
-    """And the job fails; what depends on it is never started, and no retry policy helps."""
+    """The job fails without a retry, whatever its policies, and its dependents never start."""
     region = start()
     policy = {"ExceptionType": ["SageMaker.JOB_INTERNAL_ERROR"], "MaxAttempts": 3}
     script = 'grep -q algo-2\\",.\\"hosts "$RVRUN_RESOURCE_CONFIG" && exit 7; sleep 60'
     arn = region.run(step("bad", script, count=3, RetryPolicies=[policy]), step("after", "", "bad"))
     assert region.status(arn) == "Failed"
-    (told,) = region.steps(arn)
-    assert (told["StepStatus"], told["AttemptCount"]) == ("Failed", 1)
-    assert told["FailureReason"] == "ClientError: AlgorithmError: , exit code: 7"
+    (run,) = region.steps(arn)
+    assert (run["StepStatus"], run["AttemptCount"]) == ("Failed", 1)
+    assert run["FailureReason"] == "ClientError: AlgorithmError: , exit code: 7"
 
 
 @pytest.mark.parametrize(
-    ("fault", "most", "status", "tries"),
+    ("fault", "most", "status", "attempts"),
     [
         ("SageMaker.CAPACITY_ERROR", 2, "Succeeded", 3),
         ("SageMaker.CAPACITY_ERROR", 1, "Failed", 2),
         ("Step.THROTTLING", 2, "Failed", 1),
     ],
 )
-def test_faults_of_the_service_are_retried_as_the_step_says(
-    start: Start, fault: str, most: int, status: str, tries: int
+def test_retry_policies_of_the_step_apply_to_faults_of_the_service(
+    start: Start, fault: str, most: int, status: str, attempts: int
 ) -> None:
-    """By kind, and so often."""
-    region = start(job_fault=lambda name, tries: fault if tries <= 2 else None)
+    """By the type of the exception, and up to the maximum number of attempts."""
+    region = start(job_fault=lambda name, attempt: fault if attempt <= 2 else None)
     policy = {"ExceptionType": ["SageMaker.CAPACITY_ERROR"], "MaxAttempts": most}
     region.run(step("a", "", RetryPolicies=[policy]))
     assert region.engine.statuses() == {"a": status}
-    assert region.engine.tries("a") == tries
+    assert region.engine.attempts("a") == attempts
 
 
-def test_a_failed_execution_goes_on_when_retried(start: Start) -> None:
-    """What succeeded stays; the same execution, once for a token."""
-    wrong = threading.Event()
+def test_a_retry_resumes_a_failed_execution(start: Start) -> None:
+    """Succeeded steps are not repeated, and a token retries once."""
+    fixed = threading.Event()
 
     def execute(attempt: Attempt) -> int:
-        return 3 if attempt.job_name == "b" and not wrong.is_set() else 0
+        return 3 if attempt.job_name == "b" and not fixed.is_set() else 0
 
     region = start(execute=execute)
     arn = region.run(step("a", ""), step("b", "", "a"), step("c", "", "b"))
     assert region.engine.statuses() == {"a": "Succeeded", "b": "Failed"}
-    wrong.set()
+    fixed.set()
     for _ in range(2):
         region.sagemaker.retry_pipeline_execution(
             PipelineExecutionArn=arn, ClientRequestToken=TOKEN
         )
     region.engine.wait()
     assert region.engine.statuses() == dict.fromkeys("abc", "Succeeded")
-    assert [region.engine.tries(name) for name in "abc"] == [1, 2, 1]
+    assert [region.engine.attempts(name) for name in "abc"] == [1, 2, 1]
     retry = region.sagemaker.retry_pipeline_execution
     assert "only Failed and Stopped" in refusal(retry, PipelineExecutionArn=arn)
 
 
 def test_an_execution_can_be_stopped(start: Start) -> None:
-    """What runs is ended, and nothing more is started."""
+    """Running steps are ended, and no further step starts."""
     region = start()
     region.create(step("a", "sleep 60"), step("b", "", "a"))
     arn = region.start()
@@ -221,8 +221,8 @@ def test_an_execution_can_be_stopped(start: Start) -> None:
     )
 
 
-def test_no_more_steps_run_at_once_than_said(start: Start) -> None:
-    """By the pipeline's ParallelismConfiguration."""
+def test_the_number_of_parallel_steps_is_limited(start: Start) -> None:
+    """By ParallelismConfiguration of the pipeline."""
     running, most = set[str](), list[int]()
     lock = threading.Lock()
 
@@ -242,7 +242,7 @@ def test_no_more_steps_run_at_once_than_said(start: Start) -> None:
 
 
 def test_an_execution_runs_what_was_defined_when_it_started(start: Start) -> None:
-    """An update is for the next one; that may ask for an earlier version."""
+    """An update affects later executions, which may also start an earlier version."""
     gate = threading.Event()
     region = start(execute=lambda attempt: gate.wait(30) and 0)
     region.create(step("a", ""), step("b", "", "a"))
@@ -254,12 +254,12 @@ def test_an_execution_runs_what_was_defined_when_it_started(start: Start) -> Non
     others = [region.start(), region.start(PipelineVersionId=1)]
     gate.set()
     region.engine.wait()
-    ran = [[each["StepName"] for each in region.steps(each)] for each in (arn, *others)]
+    ran = [[run["StepName"] for run in region.steps(other)] for other in (arn, *others)]
     assert ran == [["a", "b"], ["c"], ["a", "b"]]
 
 
 def test_a_token_starts_one_execution(start: Start) -> None:
-    """The same call again gives the same one; for another call the token is refused."""
+    """An equal call returns the same execution; for a different call the token is refused."""
     region = start(execute=lambda attempt: 0)
     region.create(step("a", ""))
     first = region.start(ClientRequestToken=TOKEN)
@@ -270,7 +270,7 @@ def test_a_token_starts_one_execution(start: Start) -> None:
 
 
 def test_executions_are_listed_by_their_pipeline(start: Start) -> None:
-    """The latest first, in pages, with the names that they were given."""
+    """The latest first, in pages, with their display names."""
     region = start(execute=lambda attempt: 0)
     region.create(step("a", ""))
     for name in ("one", "two", "three"):
@@ -278,12 +278,12 @@ def test_executions_are_listed_by_their_pipeline(start: Start) -> None:
     pages = region.sagemaker.get_paginator("list_pipeline_executions").paginate(
         PipelineName="p", PaginationConfig={"PageSize": 2}
     )
-    listed = [each for page in pages for each in page["PipelineExecutionSummaries"]]
+    listed = [summary for page in pages for summary in page["PipelineExecutionSummaries"]]
     assert [e["PipelineExecutionDisplayName"] for e in listed] == ["three", "two", "one"]
 
 
 def test_tags_are_added(start: Start) -> None:
-    """Those of equal keys are replaced."""
+    """A tag replaces one with the same key."""
     region = start()
     arn = region.create(step("a", ""), Tags=[{"Key": "a", "Value": "1"}])
     for value in ("2", "3"):
@@ -291,13 +291,13 @@ def test_tags_are_added(start: Start) -> None:
     assert region.engine.pipelines["p"].request["Tags"] == [{"Key": "a", "Value": "3"}]
 
 
-def test_names_are_unique_unless_it_is_the_same_call(start: Start) -> None:
-    """As the service says it."""
+def test_names_of_pipelines_are_unique(start: Start) -> None:
+    """A second pipeline is refused in the service's words; an equal call with its token is not."""
     region = start(execute=lambda attempt: 0)
     region.create(step("a", ""), ClientRequestToken=TOKEN)
     region.create(step("a", ""), ClientRequestToken=TOKEN)
-    found = refusal(region.create, step("a", ""))
-    assert found.startswith("ValidationException: Pipeline names must be unique within an AWS")
+    message = refusal(region.create, step("a", ""))
+    assert message.startswith("ValidationException: Pipeline names must be unique within an AWS")
     described = region.sagemaker.describe_pipeline(PipelineName="p")
     assert json.loads(described["PipelineDefinition"])["Steps"][0]["Name"] == "a"
     assert refusal(region.sagemaker.describe_pipeline, PipelineName="q").startswith(
@@ -308,8 +308,8 @@ def test_names_are_unique_unless_it_is_the_same_call(start: Start) -> None:
 @pytest.mark.parametrize(
     ("steps", "problem"),
     [
-        ([step("a", ""), step("a", "")], "there twice"),
-        ([step("a.b", "")], "not valid"),
+        ([step("a", ""), step("a", "")], "not valid or not unique"),
+        ([step("a.b", "")], "not valid or not unique"),
         ([step("a", "", "b")], "cannot depend on 'b'"),
         ([join("j", []), step("a", "", "j")], "cannot depend on 'j'"),
         ([step("a", "", "b"), step("b", "", "a")], "a cycle"),
@@ -317,21 +317,21 @@ def test_names_are_unique_unless_it_is_the_same_call(start: Start) -> None:
         ([join("j", [], join("k", []))], "nested"),
         ([], "Version or Steps"),
         ([{"Name": "a", "Type": "Processing", "Arguments": {}}], "Missing required parameter"),
-        ([{"Name": "a", "Type": "Lambda", "Arguments": {}}], "not known"),
+        ([{"Name": "a", "Type": "Lambda", "Arguments": {}}], "not supported"),
     ],
 )
-def test_what_is_no_definition_is_refused(start: Start, steps: list[Json], problem: str) -> None:
-    """Before anything is made."""
+def test_invalid_definitions_are_refused(start: Start, steps: list[Json], problem: str) -> None:
+    """Before a pipeline is created."""
     region = start()
     assert problem in refusal(region.create, *steps)
     assert region.engine.pipelines == {}
 
 
-def test_a_definition_may_lie_in_s3(start: Start) -> None:
-    """One that is too long to be sent has to."""
+def test_a_definition_may_be_in_s3(start: Start) -> None:
+    """One that is too long for a request must be."""
     many = [step(f"s{i}", "x" * 250) for i in range(2500)]
     files = {("bucket", "k"): text(*many).encode()}
-    region = start(execute=lambda attempt: 0, read_s3=lambda *place: files[place])
+    region = start(execute=lambda attempt: 0, read_s3=lambda *location: files[location])
     assert "characters" in refusal(region.create, *many)
     region.sagemaker.create_pipeline(
         PipelineName="p",
@@ -342,20 +342,20 @@ def test_a_definition_may_lie_in_s3(start: Start) -> None:
 
 
 def test_steps_are_listed_in_pages(start: Start) -> None:
-    """The latest first, unless asked otherwise."""
+    """By default the latest first."""
     region = start(slots=1, execute=lambda attempt: 0)
     arn = region.run(*(step(f"s{i}", "") for i in range(12)))
     page = region.sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn)
-    assert [each["StepName"] for each in page["PipelineExecutionSteps"]][:2] == ["s11", "s10"]
+    assert [run["StepName"] for run in page["PipelineExecutionSteps"]][:2] == ["s11", "s10"]
     assert len(page["PipelineExecutionSteps"]) == 10
     last = region.sagemaker.list_pipeline_execution_steps(
         PipelineExecutionArn=arn, NextToken=page["NextToken"]
     )
-    assert [each["StepName"] for each in last["PipelineExecutionSteps"]] == ["s1", "s0"]
+    assert [run["StepName"] for run in last["PipelineExecutionSteps"]] == ["s1", "s0"]
 
 
 def test_training_hosts_reach_each_other(start: Start) -> None:
-    """They are told by addresses of this machine."""
+    """Their names are loopback addresses of this machine."""
     region = start()
     (one,) = [step("t", 'cat "$RVRUN_RESOURCE_CONFIG"')]
     one["Type"] = "Training"
@@ -382,8 +382,8 @@ def test_training_hosts_reach_each_other(start: Start) -> None:
     assert all(host.startswith("127.") for host in json.loads(lines[0])["hosts"])
 
 
-def test_calls_meet_the_faults_that_are_asked_for(start: Start) -> None:
-    """A reply that is lost leaves what was done."""
+def test_faults_of_calls(start: Start) -> None:
+    """A call whose reply is lost was carried out."""
     once = iter([faults.DropReplyAfter(), faults.Throttle(), faults.ServerError()])
     region = start(
         execute=lambda attempt: 0,

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""A stand-in for torchrun: its command line, its rendezvous, and what it tells each process.
+"""A stand-in for torchrun: its command line, its rendezvous, and the environment of its processes.
 
-As documented, for a fixed number of nodes: the first node listens at the master's address until all
-have come, then each starts its processes. One that fails ends the others, and the exit code is 1.
+It works as documented for a fixed number of nodes: the first node listens at the master's address
+until all others have connected, then each starts its processes. If one fails, the node ends its
+other processes and exits with code 1.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import socket
 import subprocess
 import sys
 
-#: How long the nodes wait for each other, in seconds.
+#: Seconds that the nodes wait for each other.
 PATIENCE = 60
 
 
 def arguments() -> argparse.Namespace:
-    """Its command line; a flag may have dashes or underscores, and unknown ones are refused."""
+    """Parse the command line; options have dashes or underscores, and unknown ones are refused."""
     parser = argparse.ArgumentParser(prog="torchrun", allow_abbrev=False)
     for name, kind in (
         ("nnodes", int),
@@ -34,20 +35,20 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def meet(said: argparse.Namespace) -> None:
-    """Return when all nodes are there."""
-    place = (said.master_addr, said.master_port)
-    if said.node_rank == 0:
-        with socket.create_server(place) as server:
+def rendezvous(options: argparse.Namespace) -> None:
+    """Wait until all nodes are connected."""
+    address = (options.master_addr, options.master_port)
+    if options.node_rank == 0:
+        with socket.create_server(address) as server:
             server.settimeout(PATIENCE)
-            others = [server.accept()[0] for _ in range(said.nnodes - 1)]
+            others = [server.accept()[0] for _ in range(options.nnodes - 1)]
             for other in others:
                 other.sendall(b"go")
                 other.close()
         return
     for _ in range(PATIENCE * 20):
         try:
-            with socket.create_connection(place, timeout=PATIENCE) as master:
+            with socket.create_connection(address, timeout=PATIENCE) as master:
                 assert master.recv(2) == b"go"
                 return
         except ConnectionRefusedError:
@@ -55,32 +56,32 @@ def meet(said: argparse.Namespace) -> None:
     raise SystemExit("torchrun: the master does not answer")
 
 
-def environment(said: argparse.Namespace, local_rank: int) -> dict[str, str]:
-    """What a process is told."""
-    size = said.nproc_per_node
-    told = {
+def environment(options: argparse.Namespace, local_rank: int) -> dict[str, str]:
+    """Return the environment variables of a process."""
+    size = options.nproc_per_node
+    variables = {
         "LOCAL_RANK": local_rank,
-        "RANK": said.node_rank * size + local_rank,
-        "GROUP_RANK": said.node_rank,
-        "ROLE_RANK": said.node_rank * size + local_rank,
+        "RANK": options.node_rank * size + local_rank,
+        "GROUP_RANK": options.node_rank,
+        "ROLE_RANK": options.node_rank * size + local_rank,
         "LOCAL_WORLD_SIZE": size,
-        "WORLD_SIZE": said.nnodes * size,
-        "GROUP_WORLD_SIZE": said.nnodes,
-        "MASTER_ADDR": said.master_addr,
-        "MASTER_PORT": said.master_port,
+        "WORLD_SIZE": options.nnodes * size,
+        "GROUP_WORLD_SIZE": options.nnodes,
+        "MASTER_ADDR": options.master_addr,
+        "MASTER_PORT": options.master_port,
         "TORCHELASTIC_RUN_ID": "none",
     }
-    return {**os.environ, **{name: str(value) for name, value in told.items()}}
+    return {**os.environ, **{name: str(value) for name, value in variables.items()}}
 
 
 def main() -> int:
-    said = arguments()
-    meet(said)
-    script = ["-m", said.training_script] if said.module else [said.training_script]
-    command = [sys.executable, "-u", *script, *said.training_script_args]
+    options = arguments()
+    rendezvous(options)
+    script = ["-m", options.training_script] if options.module else [options.training_script]
+    command = [sys.executable, "-u", *script, *options.training_script_args]
     processes = [
-        subprocess.Popen(command, env=environment(said, rank))
-        for rank in range(said.nproc_per_node)
+        subprocess.Popen(command, env=environment(options, rank))
+        for rank in range(options.nproc_per_node)
     ]
     waiting = list(processes)
     while waiting:

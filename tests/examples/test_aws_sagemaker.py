@@ -1,4 +1,4 @@
-"""The page about SageMaker and its template: every request, policy and setting in them is sound."""
+"""The page about SageMaker and its stack: AWS accepts its requests, policies and settings."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ import cfnlint.decode.cfn_yaml
 import pytest
 from botocore import xform_name
 
-from rvrun.aws import request_check as shapes
+from rvrun.aws import request_check
 from rvrun.plan.compile import compile_plan
 from rvrun.plan.splits import parse_splits
-from rvrun.remote.upload import Shipment
-from rvrun.runners.sagemaker.definition import compact, render_definition
-from rvrun.runners.sagemaker.steps import Place, definitions
-from rvrun.runners.sagemaker.validate import definition_problems
-from rvrun.settings.schema import load_settings
+from rvrun.remote.upload import Upload
+from rvrun.runners.sagemaker.definition import render_definition, to_compact_json
+from rvrun.runners.sagemaker.settings import SagemakerSettings
+from rvrun.runners.sagemaker.steps import JobContext, plan_steps
+from rvrun.runners.sagemaker.validate import validate_definition
+from rvrun.settings.layers import load_settings
 from tests.build import pipeline
 from tests.conftest import ROOT, Project
 from tests.examples.test_aws import actions
@@ -29,91 +30,95 @@ from tests.test_readme import blocks
 
 TEMPLATE = ROOT / "examples/aws/sagemaker.yml"
 PAGE = (ROOT / "docs/sagemaker.md").read_text(encoding="utf-8")
-#: Verbs of the command line that are no calls of AWS.
+#: Commands of the AWS CLI that are not operations of AWS.
 HIGH_LEVEL = {
     ("cloudformation", "deploy"),
     ("cloudformation", "wait"),
     ("ecr", "get-login-password"),
 }
-#: Actions that are named unlike the calls that need them.
+#: Actions whose names differ from the operations that need them.
 NAMED = {"s3:ListBucket": "ListObjectsV2", "iam:PassRole": None}
 
 
 @pytest.fixture(scope="module")
 def template() -> dict[str, Any]:
-    read: dict[str, Any] = cfnlint.decode.cfn_yaml.load(str(TEMPLATE))
-    return read
+    stack: dict[str, Any] = cfnlint.decode.cfn_yaml.load(str(TEMPLATE))
+    return stack
 
 
 def json_blocks() -> list[dict[str, Any]]:
     return [json.loads(text) for text in blocks(PAGE, "json")]
 
 
+#: The modules of the runner that call a service, except for preflight checks.
+CALLERS = {"sagemaker": ("submit", "state", "cancel", "retry"), "logs": ("logs",)}
+
+
 def called() -> set[str]:
-    """Every operation of SageMaker and its logs that the runner names, as actions of IAM."""
-    found = set()
-    for service, modules in (("sagemaker", ("runner", "state", "submit")), ("logs", ("logs",))):
-        known = botocore.session.Session().get_service_model(service).operation_names
+    """Every operation of SageMaker and CloudWatch Logs that the runner names, as IAM actions."""
+    names = set()
+    for service, modules in CALLERS.items():
+        operations = botocore.session.Session().get_service_model(service).operation_names
         for module in modules:
             path = ROOT / f"rvrun/runners/sagemaker/{module}.py"
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Constant) and node.value in known:
-                    found.add(f"{service}:{node.value}")
-    return found
+                if isinstance(node, ast.Constant) and node.value in operations:
+                    names.add(f"{service}:{node.value}")
+    return names
 
 
 def test_cfn_lint_finds_nothing(project: Project) -> None:
-    """No error, no warning, not even a remark."""
+    """No error, no warning, no information."""
     done = project.run("cfn-lint", "--include-checks", "I", "--", str(TEMPLATE))
     assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_the_submitters_policy_is_what_rvrun_calls(template: dict[str, Any]) -> None:
-    """Each call of SageMaker and its logs, nothing more, and nothing on all resources."""
+    """It allows each call to SageMaker and CloudWatch Logs, no other, and none on all resources."""
     policy = template["Resources"]["SubmitterPolicy"]["Properties"]["PolicyDocument"]
-    allowed = {each for each in actions(policy) if each.startswith(("sagemaker:", "logs:"))}
+    allowed = {a for a in actions(policy) if a.startswith(("sagemaker:", "logs:"))}
     assert allowed == called()
-    assert "*" not in [each["Resource"] for each in policy["Statement"]]
+    assert "*" not in [statement["Resource"] for statement in policy["Statement"]]
 
 
-def test_actions_are_calls_of_aws(template: dict[str, Any]) -> None:
-    """Those of the page and of the template, by botocore's models of the services."""
+def test_actions_are_operations_of_aws(template: dict[str, Any]) -> None:
+    """On the page and in the template, by botocore's models of the services."""
     session = botocore.session.Session()
-    documents = [each for each in json_blocks() if "Statement" in each]
-    resources = template["Resources"].values()
-    for properties in (each.get("Properties", {}) for each in resources):
-        policies = [each["PolicyDocument"] for each in properties.get("Policies", ())]
+    documents = [block for block in json_blocks() if "Statement" in block]
+    for resource in template["Resources"].values():
+        properties = resource.get("Properties", {})
+        policies = [policy["PolicyDocument"] for policy in properties.get("Policies", ())]
         documents += [*policies, *filter(None, [properties.get("PolicyDocument")])]
-    for action in {action for each in documents for action in actions(each)}:
+    for action in {action for document in documents for action in actions(document)}:
         service, _, operation = action.partition(":")
         name = NAMED.get(action, operation)
         if name is not None:
             assert name in session.get_service_model(service).operation_names, action
 
 
-def test_page_and_template_give_the_role_the_same(template: dict[str, Any]) -> None:
-    """The policies on the page are those of the template, together."""
-    trust, policy, *_ = (each for each in json_blocks() if "Statement" in each)
+def test_page_and_template_have_the_same_role(template: dict[str, Any]) -> None:
+    """The policies on the page contain what those of the template contain together."""
+    trust, policy, *_ = (block for block in json_blocks() if "Statement" in block)
     role = template["Resources"]["JobRole"]["Properties"]
     assert trust == json.loads(json.dumps(role["AssumeRolePolicyDocument"]))
-    said = [action for each in role["Policies"] for action in actions(each["PolicyDocument"])]
+    own = [action for part in role["Policies"] for action in actions(part["PolicyDocument"])]
     passing = template["Resources"]["PassJobRole"]["Properties"]["PolicyDocument"]
-    assert sorted([*said, *actions(passing)]) == sorted(actions(policy))
+    assert sorted([*own, *actions(passing)]) == sorted(actions(policy))
 
 
 def commands() -> list[list[str]]:
-    """The words of each `aws` on the page."""
+    """The words of each `aws` command on the page."""
     lines = [
         line
         for text in blocks(PAGE, "sh")
         for line in re.sub(r"\$\((aws [^)]*)\)", r"\n\1\n", text).splitlines()
     ]
-    return [shlex.split(each.split(" | ")[0])[1:] for each in lines if each.startswith("aws ")]
+    return [shlex.split(line.split(" | ")[0])[1:] for line in lines if line.startswith("aws ")]
 
 
-def test_the_pages_calls_are_taken() -> None:
-    """Each `aws SERVICE CALL --parameter value`, held to botocore's model of it."""
-    tried = 0
+def test_the_pages_aws_commands_are_valid() -> None:
+    """Each `aws SERVICE OPERATION --parameter value`, by botocore's model of the operation."""
+    checked = 0
     for service, verb, *words in commands():
         if service == "s3" or (service, verb) in HIGH_LEVEL:
             continue
@@ -129,58 +134,57 @@ def test_the_pages_calls_are_taken() -> None:
                 kind = shape.members[member].type_name if shape else ""
                 number = {"integer": int, "double": float}.get(kind)
                 params[member] = number(value) if number else value
-        # The command line makes tokens itself.
-        assert (
-            shapes.problems(service, by_verb[verb], params, without=("ClientRequestToken",)) == []
-        )
-        tried += 1
-    assert tried >= 8
+        # The AWS CLI generates tokens itself.
+        token = ("ClientRequestToken",)
+        assert request_check.problems(service, by_verb[verb], params, without=token) == []
+        checked += 1
+    assert checked >= 8
 
 
-def test_the_pages_steps_are_taken() -> None:
-    """Strictly, by the checker that runs use."""
-    steps = [each for each in json_blocks() if "Type" in each]
+def test_the_pages_steps_are_valid() -> None:
+    """By the same checks as rendered steps."""
+    steps = [block for block in json_blocks() if "Type" in block]
     for step in steps:
         others = [{**step, "Name": name, "DependsOn": []} for name in step["DependsOn"]]
         definition = {"Version": "2020-12-01", "Metadata": {}, "Steps": [step, *others]}
-        assert definition_problems(definition) == []
+        assert validate_definition(definition) == []
     assert len(steps) == 1
 
 
-def settings(folder: pathlib.Path) -> Any:
-    """Those of the page."""
+def settings(folder: pathlib.Path) -> SagemakerSettings:
+    """The settings on the page."""
     (folder / "rvrun.toml").write_text("".join(blocks(PAGE, "toml")), encoding="utf-8")
-    return load_settings().sagemaker
+    return load_settings().of(SagemakerSettings)
 
 
 def test_the_pages_settings_are_settings(in_folder: pathlib.Path) -> None:
     """The page's rvrun.toml loads."""
-    said = settings(in_folder)
-    assert (said.use_spot_instances, said.spot_instance_max_wait_time) == (True, 172800)
-    assert said.commands["predict*"].split_by == "instances"
+    used = settings(in_folder)
+    assert (used.use_spot_instances, used.spot_instance_max_wait_time) == (True, 172800)
+    assert used.commands["predict*"].split_by == "instances"
 
 
-def test_the_page_tells_a_measured_size(in_folder: pathlib.Path) -> None:
-    """300 splits after 300 others, with the page's settings and each split a step."""
-    said = settings(in_folder)
+def test_the_size_on_the_page_is_measured(in_folder: pathlib.Path) -> None:
+    """300 splits after 300 others, with the page's settings and a step for each split."""
+    used = settings(in_folder)
     declared = pipeline("landcover", "chip*", "reduce*")
     plan = compile_plan([declared], splits=parse_splits(["300"]))
     uri = "s3://BUCKET/landcover/rvrun/config/landcover-0123456789abcdef.json"
-    shipment = Shipment(config_uri=uri, files={})
-    place = Place(shipment=shipment, root_uri="s3://BUCKET/landcover")
-    (definition,) = definitions(plan, said, {"landcover": place}, "run")
-    size = len(compact(render_definition(definition, said)))
-    assert f"are {definition.num_steps} steps of {size:,} characters" in PAGE.replace("\n", " ")
+    upload = Upload(config_uri=uri, files={})
+    context = JobContext(upload=upload, root_uri="s3://BUCKET/landcover")
+    (single,) = plan_steps(plan, used, {"landcover": context}, "run")
+    size = len(to_compact_json(render_definition(single, used)))
+    assert f"are {single.num_steps} steps of {size:,} characters" in PAGE.replace("\n", " ")
 
 
 def test_the_pages_run_renders(project: Project) -> None:
-    """Without an account, what the page types gives its definition."""
+    """The commands on the page render the definition without an account."""
     project.write("rvrun.toml", "".join(blocks(PAGE, "toml")))
     args, render = (
         line for line in PAGE.splitlines() if line.startswith(("ARGS=", "rvrun render sagemaker"))
     )
-    said = args.removeprefix("ARGS=(").rstrip(")").replace("$BUCKET", "s3://bucket")
-    words = render.replace('"${ARGS[@]}"', said).replace("examples/", f"{ROOT}/examples/")
+    values = args.removeprefix("ARGS=(").rstrip(")").replace("$BUCKET", "s3://bucket")
+    words = render.replace('"${ARGS[@]}"', values).replace("examples/", f"{ROOT}/examples/")
     project.run(*words.split())
     definition = json.loads(project.read("runs/landcover/sagemaker/landcover.definition.json"))
     kinds = [step["Type"] for step in definition["Steps"]]

@@ -1,4 +1,4 @@
-"""The landcover example on SageMaker Pipelines: the same bytes as on this machine."""
+"""The landcover example on SageMaker Pipelines writes the same bytes as on this machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ split_by = "instances"
 
 
 def local_files(folder: pathlib.Path) -> dict[str, bytes]:
-    """What `rvrun run local` leaves, by path."""
+    """Run the example with `rvrun run local`; return the files that it writes, by path."""
     folder.mkdir()
     project = Project(folder)
     shutil.copy(EXAMPLES / "landcover.py", folder)
@@ -34,7 +34,7 @@ def local_files(folder: pathlib.Path) -> dict[str, bytes]:
 
 
 def test_the_bytes_are_the_same(moto: Moto, project: Project, tmp_path: pathlib.Path) -> None:
-    """Whole, through a definition whose jobs are processes, each stage split in another way."""
+    """With all jobs as processes, and one stage with its splits on instances."""
     moto.bucket("lake")
     for uri in IMAGERY.values():
         key = uri.removeprefix("s3://lake/")
@@ -53,8 +53,8 @@ def test_the_bytes_are_the_same(moto: Moto, project: Project, tmp_path: pathlib.
 
     objects = moto.objects("lake").items()
     files = {key.removeprefix("out/"): content for key, content in objects if key[:4] == "out/"}
-    shipped = {key for key in files if key.startswith("rvrun/")}
-    made = {key: content for key, content in files.items() if key not in shipped}
+    # Below rvrun/ are the config and the code that were uploaded.
+    made = {key: content for key, content in files.items() if not key.startswith("rvrun/")}
     assert without_imagery(local_files(tmp_path / "local")) == without_imagery(made)
     assert set(steps.values()) == {"Succeeded"}
     assert len(steps) == 3 + 5

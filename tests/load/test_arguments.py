@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from rvrun.errors import UnknownName
-from rvrun.load.arguments import BadArgument, bind
+from rvrun.load.arguments import BadArgument, UnknownArgument, bind
 
 if TYPE_CHECKING:
     from nowhere import Unknown  # type: ignore[import-not-found]
@@ -26,13 +25,13 @@ class Size(enum.Enum):
 def annotated(
     runner: str,
     text: str = "",
-    whole: int = 0,
-    real: float = 0.0,
-    truth: bool = False,
+    integer: int = 0,
+    number: float = 0.0,
+    boolean: bool = False,
     path: pathlib.Path = pathlib.Path(),
     size: Size = Size.SMALL,
     choice: Literal["a", 1] = "a",
-    maybe: int | None = None,
+    optional: int | None = None,
     either: int | str = 0,
     anything: Any = None,
     numbers: list[int] | None = None,
@@ -42,9 +41,9 @@ def annotated(
 def defaults(
     runner,
     text="",
-    whole=3,
-    real=0.5,
-    truth=False,
+    integer=3,
+    number=0.5,
+    boolean=False,
     nothing=None,
 ) -> None: ...
 
@@ -61,7 +60,7 @@ def nothing_more(runner: str) -> None: ...
 def any_keyword(runner: str, size: int = 0, **more: str) -> None: ...
 
 
-def whole_keywords(runner: str, **more: int) -> None: ...
+def integer_keywords(runner: str, **more: int) -> None: ...
 
 
 def any_positional(runner: str, *rest: str, size: int = 0) -> None: ...
@@ -73,51 +72,52 @@ def hidden_result(runner: Unknown, size: int = 0) -> Unknown: ...
 def hidden_parameter(runner: str, size: Unknown = 0) -> None: ...
 
 
-def refusal(function: Callable[..., Any], **texts: str) -> str:
+def refusal(function: Callable[..., Any], **strings: str) -> str:
     with pytest.raises(BadArgument) as caught:
-        bind(function, texts, PLACE)
+        bind(function, strings, PLACE)
+    assert caught.value.how_to_fix() == "change the -a arguments"
     return str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "value"),
+    ("name", "string", "value"),
     [
         ("text", "a b", "a b"),
         ("text", "true", "true"),
         ("text", "", ""),
-        ("whole", "-7", -7),
-        ("real", "1e-3", 0.001),
-        ("real", "2", 2.0),
-        ("real", "inf", math.inf),
-        ("truth", "true", True),
-        ("truth", "False", False),
+        ("integer", "-7", -7),
+        ("number", "1e-3", 0.001),
+        ("number", "2", 2.0),
+        ("number", "inf", math.inf),
+        ("boolean", "true", True),
+        ("boolean", "False", False),
         ("path", "a/b", pathlib.Path("a/b")),
         ("size", "small", Size.SMALL),
         ("size", "2", Size.LARGE),
         ("choice", "a", "a"),
         ("choice", "1", 1),
-        ("maybe", "5", 5),
-        ("maybe", "none", None),
-        ("maybe", "NULL", None),
+        ("optional", "5", 5),
+        ("optional", "none", None),
+        ("optional", "NULL", None),
         ("either", "5", 5),
         ("either", "five", "five"),
         ("anything", "5", "5"),
         ("anything", "true", True),
     ],
 )
-def test_a_text_becomes_what_the_annotation_says(name: str, text: str, value: object) -> None:
-    """Each kind of annotation takes its texts, and gives a value of its very type."""
-    found = bind(annotated, {name: text}, PLACE)
-    assert {name: value} == found
-    assert type(value) is type(found[name])
+def test_a_string_is_converted_to_its_annotation(name: str, string: str, value: object) -> None:
+    """The result has exactly the annotated type."""
+    arguments = bind(annotated, {name: string}, PLACE)
+    assert {name: value} == arguments
+    assert type(value) is type(arguments[name])
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "value"),
+    ("name", "string", "value"),
     [
-        ("whole", "4", 4),
-        ("real", "2", 2.0),
-        ("truth", "TRUE", True),
+        ("integer", "4", 4),
+        ("number", "2", 2.0),
+        ("boolean", "TRUE", True),
         ("text", "abc", "abc"),
         ("text", "true", "true"),
         ("nothing", "abc", "abc"),
@@ -125,42 +125,42 @@ def test_a_text_becomes_what_the_annotation_says(name: str, text: str, value: ob
         ("nothing", "True", True),
     ],
 )
-def test_without_annotation_the_default_tells_the_type(name: str, text: str, value: object) -> None:
-    """A default's type stands for an annotation; without either, true and false are bools."""
-    found = bind(defaults, {name: text}, PLACE)
-    assert {name: value} == found
-    assert type(value) is type(found[name])
+def test_without_annotation_the_default_decides(name: str, string: str, value: object) -> None:
+    """The default's type replaces the annotation; without either, true and false are booleans."""
+    arguments = bind(defaults, {name: string}, PLACE)
+    assert {name: value} == arguments
+    assert type(value) is type(arguments[name])
 
 
 @pytest.mark.parametrize("first", ["", "from __future__ import annotations\n"])
-def test_annotations_may_be_types_or_texts(first: str) -> None:
-    """It is the same whether a file postpones its annotations or quotes them."""
-    text = "import pathlib\ndef get_config(runner: 'str', size: int, where: 'pathlib.Path'): ...\n"
+def test_annotations_may_be_types_or_strings(first: str) -> None:
+    """The result is the same whether a file postpones its annotations or quotes them."""
+    code = "import pathlib\ndef get_config(runner: 'str', size: int, where: 'pathlib.Path'): ...\n"
     names: dict[str, Any] = {}
-    exec(compile(first + text, "cfg.py", "exec", dont_inherit=True), names)
+    exec(compile(first + code, "cfg.py", "exec", dont_inherit=True), names)
     expected = {"size": 4, "where": pathlib.Path("x")}
     assert expected == bind(names["get_config"], {"size": "4", "where": "x"}, PLACE)
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "problem"),
+    ("name", "string", "problem"),
     [
-        ("whole", "x", "is no whole number"),
-        ("whole", "1.5", "is no whole number"),
-        ("real", "x", "is no number"),
-        ("truth", "1", "is neither true nor false"),
-        ("size", "medium", "choose one of small, 2"),
-        ("choice", "b", "choose one of a, 1"),
-        ("maybe", "x", "is no whole number"),
+        ("integer", "x", "is not an integer"),
+        ("integer", "1.5", "is not an integer"),
+        ("number", "x", "is not a number"),
+        ("boolean", "1", "must be true or false"),
+        ("size", "medium", "must be one of small, 2"),
+        ("choice", "b", "must be one of a, 1"),
+        ("optional", "x", "is not an integer"),
     ],
 )
-def test_a_text_that_does_not_fit_is_refused(name: str, text: str, problem: str) -> None:
-    """The error begins with what was typed and what would do."""
-    assert f"-a {name} {text}: {problem}; {PLACE} takes " in refusal(annotated, **{name: text})
+def test_a_value_that_does_not_fit_is_refused(name: str, string: str, problem: str) -> None:
+    """The error begins with what was typed and what is required."""
+    assert f"-a {name} {string}: {problem}; {PLACE} takes " in refusal(annotated, **{name: string})
 
 
-def test_a_type_that_cannot_be_typed_is_refused() -> None:
-    """A list cannot be given, though its default may stand."""
+def test_an_unsupported_type_is_refused() -> None:
+    """A list cannot be given on the command line; its default still works."""
 
     def lists(runner: str, numbers: list[int] = []) -> None: ...
 
@@ -169,70 +169,75 @@ def test_a_type_that_cannot_be_typed_is_refused() -> None:
     assert bind(lists, {}, PLACE) == {}
 
 
-def test_an_error_shows_what_the_function_takes() -> None:
-    """Parameters are shown as a person writes them, without the runner and without quotes."""
-    expected = f"-a size x: is no whole number; {PLACE} takes `root_uri: str`, `size: int`"
+def test_an_error_shows_the_functions_parameters() -> None:
+    """As a person writes them: without the runner, and without quotes."""
+    expected = f"-a size x: is not an integer; {PLACE} takes `root_uri: str`, `size: int`"
     assert expected == refusal(required, root_uri="out", size="x")
 
 
-def test_an_unknown_argument_is_told_with_the_nearest() -> None:
-    """A key that the function does not take is an error with a suggestion."""
-    with pytest.raises(UnknownName) as caught:
+def test_an_unknown_argument_is_refused_with_a_suggestion() -> None:
+    """The error names the known arguments, and its fix the one to remove."""
+    with pytest.raises(UnknownArgument) as caught:
         bind(required, {"rot_uri": "out", "size": "1"}, PLACE)
     expected = (
         "unknown argument `rot_uri` in -a rot_uri out for `get_config` of cfg.py, "
         "did you mean `root_uri`?; known: `root_uri`, `size`"
     )
     assert expected == str(caught.value)
+    assert caught.value.how_to_fix() == "remove -a rot_uri, or give it a known name"
 
 
-def test_a_function_without_arguments_takes_none() -> None:
-    """Nothing is asked of it, and anything given is unknown."""
+def test_a_function_without_parameters_accepts_no_arguments() -> None:
+    """Any argument is unknown."""
     assert bind(nothing_more, {}, PLACE) == {}
-    with pytest.raises(UnknownName) as caught:
+    with pytest.raises(UnknownArgument) as caught:
         bind(nothing_more, {"size": "1"}, PLACE)
     expected = "unknown argument `size` in -a size 1 for `get_config` of cfg.py; known: none"
     assert expected == str(caught.value)
 
 
-def test_a_missing_argument_is_told_with_the_mend() -> None:
-    """A parameter without default must be given."""
+def test_a_missing_argument_is_refused() -> None:
+    """A parameter without a default is required; the error says how to give it."""
     expected = (
-        "argument `root_uri` is missing: give -a root_uri VALUE; "
+        "argument `root_uri` is missing: add -a root_uri VALUE; "
         "`get_config` of cfg.py takes `root_uri`"
     )
     assert expected == refusal(bare)
     assert bind(bare, {"root_uri": "out"}, PLACE) == {"root_uri": "out"}
 
 
-def test_any_keyword_is_taken() -> None:
-    """With `**more` unknown keys go through, known ones are still converted."""
+def test_any_keyword_is_accepted() -> None:
+    """With `**more`, unknown names are passed on; the others are still converted."""
     expected = {"size": 2, "other": "3", "third": "x"}
     assert expected == bind(any_keyword, {"size": "2", "other": "3", "third": "x"}, PLACE)
 
 
-def test_the_annotation_of_keywords_is_that_of_each() -> None:
-    """`**more: int` makes each of them a whole number."""
-    assert bind(whole_keywords, {"a": "1", "b": "2"}, PLACE) == {"a": 1, "b": 2}
+def test_the_annotation_of_keywords_applies_to_each() -> None:
+    """`**more: int` converts each of them to an integer."""
+    assert bind(integer_keywords, {"a": "1", "b": "2"}, PLACE) == {"a": 1, "b": 2}
 
 
-def test_any_positional_is_not_asked_for() -> None:
-    """`*rest` may stay empty; it has no name to give it by."""
+def test_positional_parameters_are_not_required() -> None:
+    """`*rest` remains empty, as it cannot be given by name."""
     assert bind(any_positional, {"size": "1"}, PLACE) == {"size": 1}
 
 
-def test_names_for_type_checkers_only_do_no_harm() -> None:
-    """Annotations of the runner and the result are not looked up."""
+def test_names_only_for_type_checkers_are_allowed() -> None:
+    """Annotations of the runner and the result are not resolved."""
     assert bind(hidden_result, {"size": "1"}, PLACE) == {"size": 1}
 
 
-def test_an_annotation_that_cannot_be_looked_up_is_told() -> None:
-    """Where a given argument's type is not to be found, the error is about that argument."""
+def test_an_annotation_that_cannot_be_resolved_is_refused() -> None:
+    """If the type of a given argument is unknown, the error names the argument."""
     assert bind(hidden_parameter, {}, PLACE) == {}
-    assert refusal(hidden_parameter, size="1").startswith("-a size 1: ")
+    expected = (
+        "-a size 1: its annotation `Unknown` cannot be resolved: name 'Unknown' is not defined; "
+        "`get_config` of cfg.py takes `size: Unknown = 0`"
+    )
+    assert expected == refusal(hidden_parameter, size="1")
 
 
-def test_what_is_not_given_is_left_to_the_function() -> None:
-    """Defaults are not filled in."""
+def test_defaults_are_not_filled_in() -> None:
+    """Arguments that are not given are left to the function."""
     assert bind(annotated, {}, PLACE) == {}
     assert bind(defaults, {}, PLACE) == {}

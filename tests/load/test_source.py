@@ -10,13 +10,13 @@ import pytest
 from rvrun.aws.storage import CannotReach
 from rvrun.errors import RvrunError, UnknownName, UserCodeError
 from rvrun.load.arguments import BadArgument
-from rvrun.load.source import default_name, load
+from rvrun.load.source import NoArguments, default_name, load
 from rvrun.model import BadName, Command, DeclaredPipeline, Need, NeedKind, Resources
 from rvrun.pipelines import serialize
 from rvrun.pipelines.base import PipelineConfig
 from rvrun.pipelines.config_keys import narrow
-from rvrun.pipelines.declare import CannotLoad, LoadedPipeline, NoMethod
-from rvrun.pipelines.imports import CannotImport
+from rvrun.pipelines.declare import BadDeclaration, CannotLoad, LoadedPipeline, NoMethod
+from rvrun.pipelines.imports import CannotImport, MissingModule
 from rvrun.plan.compile import NamesClash, compile_plan
 
 CONFIG = """\
@@ -46,7 +46,7 @@ def get_config(runner):
 
 @pytest.fixture(autouse=True)
 def folder(in_folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The current folder; modules imported from it are forgotten at the end."""
+    """The current folder; modules imported from it are removed from `sys.modules` at the end."""
     yield in_folder
     for name, module in list(sys.modules.items()):
         if (getattr(module, "__file__", None) or "").startswith(str(in_folder)):
@@ -54,17 +54,17 @@ def folder(in_folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def write(
-    said: str = COMMANDS,
+    attributes: str = COMMANDS,
     *,
     methods: str = METHODS,
     config: str = CONFIG,
     get_config: str = GET_CONFIG,
     path: str = "words.py",
 ) -> None:
-    """Write a source with one pipeline, of which one part is as the test says."""
+    """Write a source with one pipeline, any part of which a test can replace."""
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    text = f"{config}class Words(rvrun.Pipeline):\n{said}{methods}{get_config}"
-    pathlib.Path(path).write_text(text, encoding="utf-8")
+    code = f"{config}class Words(rvrun.Pipeline):\n{attributes}{methods}{get_config}"
+    pathlib.Path(path).write_text(code, encoding="utf-8")
 
 
 def load_one(source: str = "words.py", **args: str) -> LoadedPipeline:
@@ -90,8 +90,8 @@ def save(*documents: object) -> None:
     )
 
 
-def test_a_file_is_loaded_whole() -> None:
-    """Config, document and declaration of the pipeline of a `.py` file."""
+def test_a_file_is_loaded() -> None:
+    """A `.py` file gives a pipeline with its config, document and declarations."""
     write(
         COMMANDS
         + """\
@@ -128,7 +128,7 @@ def test_a_file_is_loaded_whole() -> None:
 
 
 def test_queues_and_definitions_may_be_attributes() -> None:
-    """Those of a command's resources go before its method's, and these before the pipeline's."""
+    """A command's resources override its method's attributes, and those the pipeline's."""
     write(
         COMMANDS
         + """\
@@ -142,12 +142,12 @@ def test_queues_and_definitions_may_be_attributes() -> None:
     assert Resources(job_queue="all", job_def="any") == chip
     assert Resources(job_queue="own", job_def="method") == train
     write(COMMANDS + "    job_queue = 3\n", path="threes.py")
-    with pytest.raises(CannotLoad, match="`job_queue` must be a text, not 3"):
+    with pytest.raises(CannotLoad, match="`job_queue` must be a non-empty string, got 3"):
         load("threes.py", "local", {})
 
 
-def test_where_things_are_declared_is_kept() -> None:
-    """Locations are file and line, without the folder."""
+def test_locations_are_recorded() -> None:
+    """A location is a file and line, without the folder."""
     write(path="sub/words.py")
     loaded = load_one("sub/words.py")
     assert loaded.declared.location == "words.py:10"
@@ -156,36 +156,36 @@ def test_where_things_are_declared_is_kept() -> None:
 
 
 def test_items_are_counted_for_split_commands() -> None:
-    """`count_items` is asked for what is split, and for nothing else."""
+    """`count_items` is only called for split commands."""
     write(COMMANDS + "    def count_items(self, command):\n        return {'chip': 7}[command]\n")
     expected = (7, None)
     assert expected == tuple(command.num_items for command in load_one().declared.commands)
 
 
-def test_a_count_that_is_no_number_is_refused() -> None:
-    """`count_items` gives a whole number or None."""
+def test_a_count_must_be_an_integer() -> None:
+    """`count_items` must return an integer or None."""
     write(COMMANDS + "    def count_items(self, command):\n        return 'x'\n")
-    expected = "`Words.count_items`: 'x' for `chip` is no whole number"
-    assert expected == refusal(CannotLoad)
+    expected = "`Words.count_items('chip')` must be an integer or None, got 'x'"
+    assert expected == refusal(BadDeclaration)
 
 
-def test_the_source_is_noted_relative_with_forward_slashes(folder: pathlib.Path) -> None:
-    """However a file is named, its document names it from the current folder."""
+def test_the_source_is_a_relative_path(folder: pathlib.Path) -> None:
+    """However a file is named, its document has the path from the current folder."""
     write(path="sub/words.py")
     for source in ("sub/words.py", "./sub/words.py", str(folder / "sub" / "words.py")):
         assert load_one(source).document["source"] == "sub/words.py"
 
 
 def test_a_module_has_no_source_file() -> None:
-    """A module is found by its name again, so its document names no file."""
+    """A module can be imported by its name, so its document does not name a file."""
     write(path="package_of_words/words.py")
     loaded = load_one("package_of_words.words")
     assert None is loaded.document["source"]
     assert loaded.document["config"]["$type"] == "package_of_words.words:WordsConfig"
 
 
-def test_a_saved_config_is_loaded_as_it_was() -> None:
-    """A document gives the pipeline that it was saved of."""
+def test_a_saved_config_gives_the_same_pipeline() -> None:
+    """A document gives the config, document and declarations that it was saved from."""
     write()
     first = load_one()
     save(first.document)
@@ -198,7 +198,7 @@ def test_a_saved_config_is_loaded_as_it_was() -> None:
 
 
 def test_saved_configs_may_be_a_list() -> None:
-    """A list of documents gives a pipeline each, in order."""
+    """Each document of a list gives a pipeline, in order."""
     write()
     names = ("b", "a")
     documents = [
@@ -210,55 +210,58 @@ def test_saved_configs_may_be_a_list() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"),
+    ("content", "problem"),
     [
-        ("{}", "is no saved config: it has no `rvrun_config` version"),
-        ("5", "is no saved config: it has no `rvrun_config` version"),
-        ('[{"rvrun_config": 1}, {}]', "is no saved config: it has no `rvrun_config` version"),
-        ('{"rvrun_config": 2}', "is of file version 2; this rvrun reads 1"),
-        ('{"rvrun_config": "1"}', "is of file version '1'; this rvrun reads 1"),
+        ("{}", "is not a saved config: it has no `rvrun_config` version"),
+        ("5", "is not a saved config: it has no `rvrun_config` version"),
+        ('[{"rvrun_config": 1}, {}]', "is not a saved config: it has no `rvrun_config` version"),
+        ('{"rvrun_config": 2}', "`rvrun_config` must be 1, got 2"),
+        ('{"rvrun_config": "1"}', "`rvrun_config` must be 1, got '1'"),
         ("[", "is not JSON (Expecting value: line 1 column 2 (char 1))"),
-        ("[]", "holds no config"),
-        ('{"rvrun_config": 1, "source": 5, "config": {}}', "has source 5, which is no path"),
+        ("[]", "contains no config"),
+        (
+            '{"rvrun_config": 1, "source": 5, "config": {}}',
+            "`source` must be a path or null, got 5",
+        ),
     ],
 )
-def test_a_file_that_is_no_saved_config_is_refused(text: str, problem: str) -> None:
-    """The error names the file and what is wrong with it."""
-    pathlib.Path("saved.json").write_text(text)
+def test_other_json_files_are_refused(content: str, problem: str) -> None:
+    """The error names the file and the problem."""
+    pathlib.Path("saved.json").write_text(content)
     assert f"saved.json: {problem}" == refusal(CannotLoad, "saved.json")
 
 
-def test_a_saved_file_that_is_not_there_is_refused() -> None:
-    """So is a missing file."""
+def test_a_missing_file_is_refused() -> None:
+    """A saved config that does not exist cannot be read."""
     expected = "gone.json: cannot be read: No such file or directory"
     assert expected == refusal(CannotReach, "gone.json")
 
 
 @pytest.mark.parametrize("config", [{}, {"config": None}, {"config": 5}])
 def test_a_document_without_config_is_refused(config: dict[str, object]) -> None:
-    """A document must hold the values of a config."""
+    """A document must contain the values of a config."""
     value = config.get("config")
     save({"rvrun_config": 1, **config})
-    expected = f"saved config {value!r}: {value!r} is no PipelineConfig"
+    expected = f"saved config {value!r}: {value!r} is not a config of type PipelineConfig"
     assert expected == refusal(serialize.BadConfig, "saved.json")
 
 
-def test_a_saved_config_takes_no_arguments() -> None:
-    """Its values are there already."""
+def test_a_saved_config_accepts_no_arguments() -> None:
+    """Its values are saved already."""
     save(document())
-    expected = "saved.json: a saved config takes no arguments (-a)"
-    assert expected == refusal(CannotLoad, "saved.json", top="1")
+    expected = "saved.json: a saved config accepts no -a arguments"
+    assert expected == refusal(NoArguments, "saved.json", top="1")
 
 
-def test_a_saved_config_whose_source_is_gone_names_it(folder: pathlib.Path) -> None:
-    """The file that declares its class must be there."""
+def test_a_missing_source_of_a_saved_config_is_named(folder: pathlib.Path) -> None:
+    """The file that defines a saved config's class must exist."""
     save(document())
     expected = f"cannot import `{folder / 'words.py'}`: there is no such file"
     assert expected == refusal(CannotImport, "saved.json")
 
 
 def test_arguments_reach_get_config() -> None:
-    """The runner's name goes first, `-a` arguments by their names and types."""
+    """The runner's name is the first argument; `-a` arguments follow by name, converted."""
     get_config = """
 def get_config(runner, top: int, root_uri="out"):
     return WordsConfig(root_uri=f"{root_uri}/{runner}", top=top + 1)
@@ -270,9 +273,9 @@ def get_config(runner, top: int, root_uri="out"):
     )
 
 
-@pytest.mark.parametrize("name", ["what", "function", "self", "args"])
+@pytest.mark.parametrize("name", ["action", "function", "self", "args"])
 def test_an_argument_may_have_any_name(name: str) -> None:
-    """No name of rvrun's own stands in the way of the user's."""
+    """No parameter of rvrun's own functions conflicts with the user's."""
     write(
         get_config=f"\ndef get_config(runner, {name}=''):\n"
         f"    return WordsConfig(root_uri={name})\n"
@@ -281,14 +284,14 @@ def test_an_argument_may_have_any_name(name: str) -> None:
 
 
 def test_a_wrong_argument_names_function_and_file() -> None:
-    """What `bind` says is about `get_config` of the source."""
+    """The error shows the parameters of the source's `get_config`."""
     write(get_config="\ndef get_config(runner, top=3):\n    return WordsConfig(root_uri='')\n")
-    expected = "-a top x: is no whole number; `get_config` of words.py takes `top=3`"
+    expected = "-a top x: is not an integer; `get_config` of words.py takes `top=3`"
     assert expected == refusal(BadArgument, top="x")
 
 
-def test_get_configs_gives_several() -> None:
-    """`get_configs` may return a list or a tuple, and goes before `get_config`."""
+def test_get_configs_may_return_several() -> None:
+    """`get_configs` may return a list or a tuple, and is preferred to `get_config`."""
     get_configs = """
 def get_configs(runner):
     return tuple(WordsConfig(root_uri=name, name=name) for name in ("b", "a"))
@@ -300,35 +303,38 @@ def get_configs(runner):
 @pytest.mark.parametrize(
     ("get_config", "problem"),
     [
-        ("", "has neither a function `get_config` nor `get_configs`"),
-        ("get_config = 5\n", "has neither a function `get_config` nor `get_configs`"),
+        ("", "must define a function `get_config` or `get_configs`"),
+        ("get_config = 5\n", "must define a function `get_config` or `get_configs`"),
         (
             "def get_config(runner): return 1\n",
-            "`get_config` returned 1, which is no rvrun.PipelineConfig",
+            "`get_config` must return an rvrun.PipelineConfig or a list of them, got 1",
         ),
         (
             "def get_config(runner): ...\n",
-            "`get_config` returned None, which is no rvrun.PipelineConfig",
+            "`get_config` must return an rvrun.PipelineConfig or a list of them, got None",
         ),
         (
             "def get_config(runner): return WordsConfig\n",
-            "`get_config` returned <class 'words.WordsConfig'>, which is no rvrun.PipelineConfig",
+            (
+                "`get_config` must return an rvrun.PipelineConfig or a list of them, "
+                "got <class 'words.WordsConfig'>"
+            ),
         ),
         (
             "def get_configs(runner): return [WordsConfig(root_uri=''), 'x']\n",
-            "`get_configs` returned 'x', which is no rvrun.PipelineConfig",
+            "`get_configs` must return an rvrun.PipelineConfig or a list of them, got 'x'",
         ),
         ("def get_configs(runner): return []\n", "`get_configs` returned no config"),
     ],
 )
-def test_a_source_that_gives_no_configs_is_refused(get_config: str, problem: str) -> None:
-    """The error names the source and what it gave."""
+def test_a_source_without_configs_is_refused(get_config: str, problem: str) -> None:
+    """The error names the source and what its function returned."""
     write(get_config=f"\n{get_config}")
     assert f"words.py: {problem}" == refusal(CannotLoad)
 
 
 @pytest.mark.parametrize(
-    ("get_config", "said"),
+    ("get_config", "message"),
     [
         (
             "def get_config(runner): raise OSError('no disk')\n",
@@ -354,43 +360,53 @@ def test_a_source_that_gives_no_configs_is_refused(get_config: str, problem: str
         ),
     ],
 )
-def test_what_get_config_raises_is_the_users_error(get_config: str, said: str) -> None:
-    """It is told in a sentence and kept as the cause."""
+def test_get_config_that_raises_is_a_user_code_error(get_config: str, message: str) -> None:
+    """Its exception is the cause."""
     write(get_config=f"\n{get_config}")
     with pytest.raises(UserCodeError) as caught:
         load_one()
-    assert said == str(caught.value)
+    assert message == str(caught.value)
     assert caught.value.__cause__ is not None
 
 
+def test_a_module_missing_in_get_config_has_a_fix() -> None:
+    """The fix names the module and the Python to install it for."""
+    write(get_config="\ndef get_config(runner):\n    import no_such_package\n")
+    with pytest.raises(MissingModule) as caught:
+        load_one()
+    fix = f"install `no_such_package` for {sys.executable}, or add its folder to PYTHONPATH"
+    assert fix == caught.value.how_to_fix()
+
+
 @pytest.mark.parametrize(
-    ("build", "said"),
+    ("build", "message"),
     [
         ("raise OSError('no disk')", "building pipeline `words` raised OSError: no disk"),
         ("raise SystemExit(3)", "building pipeline `words` raised SystemExit: 3"),
     ],
 )
-def test_what_build_raises_is_the_users_error(build: str, said: str) -> None:
-    """So is what the config's `build` raises."""
+def test_build_that_raises_is_a_user_code_error(build: str, message: str) -> None:
+    """Its exception is the cause."""
     write(config=CONFIG.replace("return Words(self)", build))
     with pytest.raises(UserCodeError) as caught:
         load_one()
-    assert said == str(caught.value)
+    assert message == str(caught.value)
     assert caught.value.__cause__ is not None
 
 
-def test_build_gives_a_pipeline() -> None:
-    """Anything else is refused."""
+def test_build_must_return_a_pipeline() -> None:
+    """Any other value is refused."""
     write(config=CONFIG.replace("Words(self)", "5"))
-    expected = "pipeline `words`: `WordsConfig.build` returned 5, no rvrun.Pipeline"
+    expected = "pipeline `words`: `WordsConfig.build` must return an rvrun.Pipeline, got 5"
     assert expected == refusal(CannotLoad)
 
 
-def test_a_config_without_build_says_so() -> None:
-    """A config class that builds nothing is named."""
+def test_a_config_must_define_build() -> None:
+    """The error names the config class."""
     write(config=CONFIG.replace("def build", "def built"))
     expected = (
-        "building pipeline `words` raised NotImplementedError: WordsConfig has no method `build`"
+        "building pipeline `words` raised NotImplementedError: "
+        "WordsConfig must define a method `build`"
     )
     assert expected == refusal(UserCodeError)
 
@@ -406,66 +422,68 @@ def test_a_config_without_build_says_so() -> None:
         ("PipelineConfig", "pipeline"),
     ],
 )
-def test_the_default_name_is_that_of_the_class(name: str, expected: str) -> None:
-    """In lower case, without what config classes are called."""
+def test_the_default_name_is_the_class_name(name: str, expected: str) -> None:
+    """In lower case, without the usual suffixes of config classes."""
     assert expected == default_name(type(name, (PipelineConfig,), {}))
 
 
 @pytest.mark.parametrize(
-    ("name", "problem"),
+    ("name", "rule"),
     [
         (
             name,
-            "use letters a-z, digits, `.`, `_` and `-`, a letter or digit first, no `.json` last",
+            "contain only ASCII letters, digits, `.`, `_` and `-`, start with a letter or digit, "
+            "and not end with `.json`",
         )
         for name in ("a b", "a/b", "-a", ".a", "ä", "$a", "a.json")
     ]
     + [
-        (name, "all, clean, done, forward, help mean something to make") for name in ("all", "Done")
+        (name, "not be one of all, clean, done, forward, help, which the Makefile uses")
+        for name in ("all", "Done")
     ],
 )
-def test_a_bad_pipeline_name_is_refused(name: str, problem: str) -> None:
-    """A name that cannot stand in targets is told with the place of its class."""
+def test_a_bad_pipeline_name_is_refused(name: str, rule: str) -> None:
+    """The error shows where the class is defined."""
     write(get_config=GET_CONFIG.replace('"out"', f'"out", name="{name}"'))
-    expected = f"pipeline name {name!r} (words.py:4) cannot be used: {problem}"
+    expected = f"a pipeline name must {rule}, got {name!r} (words.py:4)"
     assert expected == refusal(BadName)
 
 
 def test_a_bad_default_name_is_refused() -> None:
-    """So is a name that only the class gave."""
+    """A name made from the class's name must be valid, too."""
     config = CONFIG.replace("WordsConfig", "WörterConfig")
     write(config=config, get_config=GET_CONFIG.replace("WordsConfig", "WörterConfig"))
-    assert refusal(BadName).startswith("pipeline name 'wörter' (words.py:4) cannot be used: ")
+    assert refusal(BadName).endswith(", got 'wörter' (words.py:4)")
 
 
 def test_a_bad_command_name_is_refused() -> None:
-    """Command names are ASCII, whatever Python takes."""
+    """Command names are ASCII, although Python allows more."""
     write('    commands = ("très",)\n', methods="    def très(self): ...\n")
     expected = (
-        "command name 'très' (pipeline `words`) cannot be used: "
-        "use letters a-z, digits and `_`, as in a method's name"
+        "a command name must contain only ASCII letters, digits and `_`, and not start with a "
+        "digit, got 'très' (pipeline `words`)"
     )
     assert expected == refusal(BadName)
 
 
-NEAR = ", did you mean `train`?"
+SUGGESTION = ", did you mean `train`?"
 
 
 @pytest.mark.parametrize(
-    ("said", "name", "suggestion"),
+    ("attributes", "name", "suggestion"),
     [
-        ('    commands = ("chip", "trian")\n', "trian", NEAR),
-        (COMMANDS + '    gpu_commands = ("trin",)\n', "trin", NEAR),
-        (COMMANDS + '    needs = {"tra": []}\n', "tra", NEAR),
-        (COMMANDS + '    config_keys = {"rain": []}\n', "rain", NEAR),
-        (COMMANDS + '    resources = {"trains": rvrun.Resources()}\n', "trains", NEAR),
+        ('    commands = ("chip", "trian")\n', "trian", SUGGESTION),
+        (COMMANDS + '    gpu_commands = ("trin",)\n', "trin", SUGGESTION),
+        (COMMANDS + '    needs = {"tra": []}\n', "tra", SUGGESTION),
+        (COMMANDS + '    config_keys = {"rain": []}\n', "rain", SUGGESTION),
+        (COMMANDS + '    resources = {"trains": rvrun.Resources()}\n', "trains", SUGGESTION),
         ('    commands = ("count_items",)\n', "count_items", ""),
         ('    commands = ("size",)\n    size = 3\n', "size", ""),
     ],
 )
-def test_a_command_without_a_method_is_told(said: str, name: str, suggestion: str) -> None:
-    """Wherever a command is named that has no method, the class and its methods are named."""
-    write(said)
+def test_a_command_without_a_method_is_refused(attributes: str, name: str, suggestion: str) -> None:
+    """Whichever attribute names the command, the error names the class and its methods."""
+    write(attributes)
     expected = (
         f"pipeline `words`: `Words` has no method `{name}` for the command of that name"
         f"{suggestion}; its methods: `chip`, `train`"
@@ -474,7 +492,7 @@ def test_a_command_without_a_method_is_told(said: str, name: str, suggestion: st
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("attributes", "message"),
     [
         (
             COMMANDS + '    needs = {"train": ["chp"]}\n',
@@ -506,74 +524,82 @@ def test_a_command_without_a_method_is_told(said: str, name: str, suggestion: st
         ),
     ],
 )
-def test_names_that_name_nothing_are_told_with_the_nearest(said: str, message: str) -> None:
-    """Wherever a command or field is named that is not there, the error says where and what is."""
-    write(said)
+def test_unknown_names_are_refused_with_a_suggestion(attributes: str, message: str) -> None:
+    """Whichever attribute names a command or field, the error says where and what is known."""
+    write(attributes)
     assert message == refusal(UnknownName)
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("attributes", "message"),
     [
-        ("    pass\n", "pipeline `words`: `Words.commands` is empty"),
         (
             '    commands = "chip"\n',
-            "`Words.commands`: 'chip' is no sequence of command names",
+            "`Words.commands` must be a list of names such as ['chip'], got 'chip'",
         ),
         (
             '    commands = ("chip", 5)\n',
-            "`Words.commands`: ('chip', 5) is no sequence of command names",
+            "`Words.commands` must be a list of names, got ('chip', 5)",
         ),
-        ("    commands = None\n", "`Words.commands`: None is no sequence of command names"),
-        (COMMANDS + "    needs = []\n", "`Words.needs`: [] is no mapping from command names"),
+        ("    commands = None\n", "`Words.commands` must be a list of names, got None"),
+        (
+            COMMANDS + "    needs = []\n",
+            "`Words.needs` must be a dictionary with command names as keys, got []",
+        ),
         (
             COMMANDS + '    needs = {"train": "chip"}\n',
-            "`Words.needs`: `train` has a text; write ['chip']",
+            "`Words.needs['train']` must be a list of names such as ['chip'], got 'chip'",
         ),
         (
             COMMANDS + '    config_keys = {"train": "top"}\n',
-            "`Words.config_keys`: `train` has a text; write ['top']",
+            "`Words.config_keys['train']` must be a list of names such as ['top'], got 'top'",
         ),
         (
             COMMANDS + '    needs = {"train": None}\n',
-            "`Words.needs`: `train` has None, no sequence of names",
+            "`Words.needs['train']` must be a list of names, got None",
         ),
         (
             COMMANDS + '    needs = {"train": [5]}\n',
-            "`Words.needs`: `train` has [5], no sequence of names",
+            "`Words.needs['train']` must be a list of names, got [5]",
         ),
         (
             COMMANDS + '    config_keys = {"train": [5]}\n',
-            "`Words.config_keys`: `train` has [5], no sequence of names",
+            "`Words.config_keys['train']` must be a list of names, got [5]",
         ),
         (
             COMMANDS + "    needs = {5: []}\n",
-            "`Words.needs`: {5: []} is no mapping from command names",
+            "`Words.needs` must be a dictionary with command names as keys, got {5: []}",
         ),
         (
             COMMANDS + '    resources = {"train": {"vcpus": 1}}\n',
-            "`Words.resources`: `train` has {'vcpus': 1}, no rvrun.Resources",
+            "`Words.resources['train']` must be an rvrun.Resources, got {'vcpus': 1}",
         ),
     ],
 )
-def test_declarations_of_the_wrong_kind_are_refused(said: str, message: str) -> None:
-    """The error names the attribute, what it is and what it should be."""
-    write(said)
-    assert message == refusal(CannotLoad)
+def test_declarations_of_a_wrong_type_are_refused(attributes: str, message: str) -> None:
+    """The error names the attribute, what it must be, and its value."""
+    write(attributes)
+    assert message == refusal(BadDeclaration)
+
+
+def test_a_pipeline_must_have_commands() -> None:
+    """A pipeline without commands has nothing to run."""
+    write("    pass\n")
+    assert refusal(CannotLoad) == "pipeline `words`: `Words.commands` is empty"
 
 
 @pytest.mark.parametrize(
-    "said",
+    "attributes",
     [
         '    commands = {"chip", "train"}\n',
         COMMANDS + '    needs = {"train": {"chip"}}\n',
         COMMANDS + '    config_keys = {"train": {"top", "name"}}\n',
     ],
 )
-def test_what_has_no_order_is_refused(said: str) -> None:
-    """A set has another order in each process, so that plans of it would not be the same."""
-    write(said)
-    refusal(CannotLoad)
+def test_sets_are_refused(attributes: str) -> None:
+    """The order of a set differs between processes, so plans would differ, too."""
+    write(attributes)
+    refusal(BadDeclaration)
 
 
 @pytest.mark.parametrize(
@@ -582,57 +608,57 @@ def test_what_has_no_order_is_refused(said: str) -> None:
         (
             "    def chip(self): ...\n",
             (
-                "`Words.chip()` is not to be called as chip(self, split_ind, num_splits): "
+                "`Words.chip()` must accept (split_ind, num_splits): "
                 "got an unexpected keyword argument 'split_ind'"
             ),
         ),
         (
             "    def chip(self, split_ind): ...\n",
             (
-                "`Words.chip(split_ind)` is not to be called as chip(self, split_ind, num_splits): "
+                "`Words.chip(split_ind)` must accept (split_ind, num_splits): "
                 "got an unexpected keyword argument 'num_splits'"
             ),
         ),
         (
             "    def chip(self, split_ind, num_splits, size): ...\n",
             (
-                "`Words.chip(split_ind, num_splits, size)` is not to be called as "
-                "chip(self, split_ind, num_splits): missing a required argument: 'size'"
+                "`Words.chip(split_ind, num_splits, size)` must accept (split_ind, num_splits): "
+                "missing a required argument: 'size'"
             ),
         ),
     ],
 )
-def test_a_split_method_takes_its_split(methods: str, message: str) -> None:
-    """A method in `split_commands` must take `split_ind` and `num_splits`, and no more."""
+def test_a_split_method_must_accept_its_split(methods: str, message: str) -> None:
+    """A method in `split_commands` must accept `split_ind` and `num_splits`, and no more."""
     write('    commands = ("chip",)\n    split_commands = ("chip",)\n', methods=methods)
     assert f"pipeline `words`: {message}" == refusal(CannotLoad)
 
 
-def test_any_way_to_take_the_split_will_do() -> None:
-    """Defaults, keyword-only parameters and `**kwargs` all take it."""
+def test_a_split_method_may_accept_its_split_in_any_way() -> None:
+    """Defaults, keyword-only parameters and `**kwargs` accept it."""
     methods = (
         "    def a(self, *, split_ind, num_splits): ...\n"
         "    def b(self, **kwargs): ...\n"
         "    def c(self, num_splits=1, split_ind=0, extra=None): ...\n"
     )
-    said = '    commands = ("a", "b", "c")\n    split_commands = commands\n'
-    write(said, methods=methods)
+    attributes = '    commands = ("a", "b", "c")\n    split_commands = commands\n'
+    write(attributes, methods=methods)
     assert [command.is_split for command in load_one().declared.commands] == [True] * 3
 
 
-def test_a_method_that_is_not_split_takes_nothing() -> None:
-    """Its parameters need defaults."""
+def test_a_method_that_is_not_split_has_no_required_parameters() -> None:
+    """Its parameters must have defaults."""
     write('    commands = ("train",)\n', methods="    def train(self, size): ...\n")
     expected = (
-        "pipeline `words`: `Words.train(size)` is not to be called as train(self): "
+        "pipeline `words`: `Words.train(size)` must accept a call without arguments: "
         "missing a required argument: 'size'"
     )
     assert expected == refusal(CannotLoad)
 
 
 def test_attributes_may_be_properties() -> None:
-    """What a pipeline declares may depend on its config; each property is read once."""
-    said = """\
+    """Declarations may depend on the config; each property is read once."""
+    attributes = """\
     reads = 0
     split_commands = ("chip",)
 
@@ -646,19 +672,19 @@ def test_attributes_may_be_properties() -> None:
     def needs(self):
         return {"chip": []}
 """
-    write(said, get_config=GET_CONFIG.replace('"out"', '"out", top=1'))
+    write(attributes, get_config=GET_CONFIG.replace('"out"', '"out", top=1'))
     declared = load_one().declared.commands
     assert (Command(name="chip", is_split=True, needs=()),) == declared
 
 
 def test_a_property_may_yield_its_commands() -> None:
-    """What can be gone through only once is gone through once."""
+    """A generator is consumed only once."""
     write('    @property\n    def commands(self):\n        yield from ("chip", "train")\n')
     assert tuple(command.name for command in load_one().declared.commands) == ("chip", "train")
 
 
-def test_a_property_that_raises_is_the_users_error() -> None:
-    """The cause is kept."""
+def test_a_property_that_raises_is_a_user_code_error() -> None:
+    """Its exception is the cause."""
     write("    @property\n    def commands(self):\n        raise KeyError('x')\n")
     with pytest.raises(UserCodeError) as caught:
         load_one()
@@ -667,46 +693,51 @@ def test_a_property_that_raises_is_the_users_error() -> None:
 
 
 def test_commands_named_twice_are_refused() -> None:
-    """Two commands of one name would be one target."""
+    """Two commands of the same name would be the same target."""
     write('    commands = ("chip", "chip")\n    split_commands = ("chip",)\n')
     with pytest.raises(NamesClash) as caught:
         compile_plan([load_one().declared])
     expected = (
-        "two commands are named `chip` (words.py:13 and words.py:13); give each a name of its own"
+        "command names must be unique, ignoring case, got `chip` (words.py:13) and `chip` "
+        "(words.py:13)"
     )
     assert expected == str(caught.value)
 
 
-def test_bad_resources_are_told_in_a_sentence() -> None:
-    """What attrs' validators raise is told without their internals."""
+def test_messages_of_validators_are_shown() -> None:
+    """Of the errors of attrs' validators, only the sentence is shown."""
     write(COMMANDS + '    resources = {"train": rvrun.Resources(vcpus="two")}\n')
     message = refusal(UserCodeError)
-    expected = "raised ValueError: `vcpus` must be a whole number of at least 1, not 'two'"
+    expected = "raised ValueError: `vcpus` must be an integer of at least 1, got 'two'"
     assert message.endswith(expected)
 
 
-def test_a_config_that_would_not_come_back_is_refused() -> None:
-    """A config is saved and read while loading, so that no target meets what cannot be read."""
+def test_a_config_that_cannot_be_read_again_is_refused() -> None:
+    """Loading saves and reads each config, so that no target finds one that it cannot read."""
     write(config=CONFIG.replace("top: int = 3", "top: int = True"))
-    expected = "config class WordsConfig: True is no int at top"
+    expected = "config class WordsConfig: True is not an integer at top"
     assert expected == refusal(serialize.BadConfig)
 
 
-def test_a_file_named_without_its_ending_is_suggested() -> None:
-    """Where a module is not there but a file of that name is, the file is suggested."""
+def test_a_file_named_without_its_suffix_is_suggested() -> None:
+    """If there is no such module but a file of that name, the file is suggested."""
     pathlib.Path("my.config.py").write_text("")
+    with pytest.raises(CannotImport) as caught:
+        load("my.config", "local", {})
     expected = "cannot import `my.config`: there is no such module; did you mean `my.config.py`?"
-    assert expected == refusal(CannotImport, "my.config")
+    assert expected == str(caught.value)
+    fix = f"name a file, or a module that {sys.executable} can import from here"
+    assert fix == caught.value.how_to_fix()
 
 
 @pytest.mark.parametrize("source", ["", ".", "..words"])
-def test_what_names_no_module_is_refused(source: str) -> None:
-    """An empty or relative name is no error of the user's code."""
+def test_a_name_that_is_not_a_modules_is_refused(source: str) -> None:
+    """An empty or relative name is not an error in the user's code."""
     assert f"cannot import `{source}`: there is no such module" == refusal(CannotImport, source)
 
 
 def test_the_part_of_a_config_is_selected_by_its_keys() -> None:
-    """Class and place always count; dotted keys reach into nested configs."""
+    """The class and `root_uri` are always included; dotted keys select from nested configs."""
     config = {"$type": "m:C", "$version": 1, "root_uri": "out", "a": {"b": [1], "c": 2}, "d": 3}
     always = {"$type": "m:C", "root_uri": "out"}
     assert always == narrow(config, [])

@@ -26,9 +26,9 @@ class Colour(enum.Enum):
 
 class Leaf(rvrun.Config):
     text: str = ""
-    whole: int = 0
-    real: float = 0.0
-    truth: bool = False
+    integer: int = 0
+    number: float = 0.0
+    boolean: bool = False
     maybe: int | None = None
     numbers: tuple[int, ...] = ()
     path: pathlib.Path = pathlib.Path()
@@ -54,16 +54,16 @@ class Tree(rvrun.PipelineConfig):
 
 
 class Grown(rvrun.PipelineConfig):
-    """At version 1 it had `height`, at version 2 `size`, at version 3 `sizes`."""
+    """Version 1 had a field `height`, version 2 `size`, version 3 has `sizes`."""
 
     config_version = 3
-    lifted: ClassVar[list[int]] = []
+    converted: ClassVar[list[int]] = []
 
     sizes: tuple[int, ...] = ()
 
     @classmethod
     def upgrade(cls, fields: dict[str, Any], version: int) -> dict[str, Any]:
-        cls.lifted.append(version)
+        cls.converted.append(version)
         if version == 1:
             return {"root_uri": fields["root_uri"], "size": fields["height"]}
         return {"root_uri": fields["root_uri"], "sizes": [fields["size"]]}
@@ -94,6 +94,10 @@ class Numbered(rvrun.PipelineConfig):
     names: dict[int, str] = attrs.field(factory=dict)
 
 
+class Anything(rvrun.PipelineConfig):
+    thing: Any = None
+
+
 class Opaque(rvrun.PipelineConfig):
     thing: object = None
 
@@ -104,9 +108,9 @@ class Named(rvrun.PipelineConfig):
 
 leaf_fields = {
     "text": st.text(),
-    "whole": st.integers(),
-    "real": st.floats(allow_nan=False, allow_infinity=False),
-    "truth": st.booleans(),
+    "integer": st.integers(),
+    "number": st.floats(allow_nan=False, allow_infinity=False),
+    "boolean": st.booleans(),
     "maybe": st.none() | st.integers(),
     "numbers": st.lists(st.integers(), max_size=3).map(tuple),
     "path": st.lists(st.sampled_from(["a", "ö b", "..", "/"]), max_size=3).map(
@@ -153,11 +157,11 @@ def refusal(values: object) -> str:
     return str(caught.value)
 
 
-# Without shrinking, which takes minutes for such deep configs.
+# Without shrinking, which takes minutes for configs this deep.
 @given(trees)
 @settings(max_examples=60, phases=[Phase.explicit, Phase.generate])
-def test_any_config_survives_json(config: Tree) -> None:
-    """However nested, a config read from its JSON text is the same, and is saved the same."""
+def test_any_config_survives_a_json_round_trip(config: Tree) -> None:
+    """A config read from its JSON is equal, however nested, and its JSON is the same again."""
     values = serialize.config_to_json(config)
     text = json.dumps(values)
     again = serialize.config_from_json(json.loads(text))
@@ -166,18 +170,18 @@ def test_any_config_survives_json(config: Tree) -> None:
     assert text == json.dumps(serialize.check_round_trip(config))
 
 
-def test_a_saved_config_says_types_and_versions() -> None:
-    """Each config is saved with its own class and version, fields in their order."""
+def test_a_saved_config_has_types_and_versions() -> None:
+    """Each nested config is saved with its class and version, and its fields in order."""
     config = Tree(
         root_uri="out",
         trunk=Branch(first=Bud(opens="later"), by_name={"b": Branch()}),
-        leaf=Leaf(path=pathlib.Path("a/b"), numbers=(1,), colour=Colour.BLUE, real=2.5),
+        leaf=Leaf(path=pathlib.Path("a/b"), numbers=(1,), colour=Colour.BLUE, number=2.5),
     )
     leaf = {
         "text": "",
-        "whole": 0,
-        "real": 0.0,
-        "truth": False,
+        "integer": 0,
+        "number": 0.0,
+        "boolean": False,
         "maybe": None,
         "numbers": [],
         "path": ".",
@@ -200,7 +204,7 @@ def test_a_saved_config_says_types_and_versions() -> None:
             "$type": f"{__name__}:Leaf",
             "$version": 1,
             **leaf,
-            "real": 2.5,
+            "number": 2.5,
             "numbers": [1],
             "path": "a/b",
             "colour": "blue",
@@ -212,56 +216,59 @@ def test_a_saved_config_says_types_and_versions() -> None:
     assert json.dumps(expected) == json.dumps(serialize.config_to_json(config))
 
 
-def test_a_whole_number_is_a_float_too() -> None:
+def test_an_integer_is_a_float_too() -> None:
     """`2` for a float field becomes 2.0; nothing else is coerced."""
-    config = serialize.config_from_json({"$type": f"{__name__}:Leaf", "real": 2}, Leaf)
-    assert repr(config.real) == "2.0"  # type: ignore[attr-defined]
+    config = serialize.config_from_json({"$type": f"{__name__}:Leaf", "number": 2}, Leaf)
+    assert repr(config.number) == "2.0"  # type: ignore[attr-defined]
 
 
-def test_a_whole_number_is_saved_as_the_float_it_is() -> None:
-    """A config given `2` for a float is saved as when it was given 2.0: digests are the same."""
-    one, other = (serialize.config_to_json(Leaf(real=real)) for real in (2, 2.0))
+def test_an_integer_in_a_float_field_is_saved_as_a_float() -> None:
+    """Configs with `2` and with `2.0` in a float field have the same digest."""
+    one, other = (serialize.config_to_json(Leaf(number=number)) for number in (2, 2.0))
     assert json.dumps(other) == json.dumps(one)
 
 
-def test_the_type_may_be_left_out_where_it_is_clear() -> None:
-    """A nested config without `$type` is one of the field's own class."""
-    config = serialize.config_from_json(saved(leaf={"whole": 3}))
-    assert Leaf(whole=3) == config.leaf  # type: ignore[attr-defined]
+def test_a_nested_config_may_omit_its_type() -> None:
+    """A nested config without `$type` has the field's own class."""
+    config = serialize.config_from_json(saved(leaf={"integer": 3}))
+    assert Leaf(integer=3) == config.leaf  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"root_uri": 1}, "1 is no str at root_uri"),
-        ({"root_uri": None}, "None is no str at root_uri"),
-        ({"leaf": {"truth": "false"}}, "'false' is no bool at leaf.truth"),
-        ({"leaf": {"truth": 0}}, "0 is no bool at leaf.truth"),
-        ({"leaf": {"whole": "1"}}, "'1' is no int at leaf.whole"),
-        ({"leaf": {"whole": 1.0}}, "1.0 is no int at leaf.whole"),
-        ({"leaf": {"whole": True}}, "True is no int at leaf.whole"),
-        ({"leaf": {"real": "1.0"}}, "'1.0' is no float at leaf.real"),
-        ({"leaf": {"real": True}}, "True is no float at leaf.real"),
+        ({"root_uri": 1}, "1 is not a string at root_uri"),
+        ({"root_uri": None}, "None is not a string at root_uri"),
+        ({"leaf": {"boolean": "false"}}, "'false' is not a boolean at leaf.boolean"),
+        ({"leaf": {"boolean": 0}}, "0 is not a boolean at leaf.boolean"),
+        ({"leaf": {"integer": "1"}}, "'1' is not an integer at leaf.integer"),
+        ({"leaf": {"integer": 1.0}}, "1.0 is not an integer at leaf.integer"),
+        ({"leaf": {"integer": True}}, "True is not an integer at leaf.integer"),
+        ({"leaf": {"number": "1.0"}}, "'1.0' is not a number at leaf.number"),
+        ({"leaf": {"number": True}}, "True is not a number at leaf.number"),
         ({"leaf": {"colour": "green"}}, "'green' is not a valid Colour at leaf.colour"),
-        ({"leaf": {"numbers": [1, "2"]}}, "'2' is no int at leaf.numbers[1]"),
-        ({"leaf": 5}, "5 is no Leaf at leaf"),
-        ({"trunk": None}, "None is no Branch at trunk"),
+        ({"leaf": {"numbers": [1, "2"]}}, "'2' is not an integer at leaf.numbers[1]"),
+        ({"leaf": 5}, "5 is not a config of type Leaf at leaf"),
+        ({"trunk": None}, "None is not a config of type Branch at trunk"),
         (
-            {"trunk": {"by_name": {"b": {"leaves": [{}, {"whole": ""}]}}}},
-            "'' is no int at trunk.by_name['b'].leaves[1].whole",
+            {"trunk": {"by_name": {"b": {"leaves": [{}, {"integer": ""}]}}}},
+            "'' is not an integer at trunk.by_name['b'].leaves[1].integer",
         ),
         (
-            {"root_uri": 1, "leaf": {"whole": ""}},
-            "1 is no str at root_uri; '' is no int at leaf.whole",
+            {"root_uri": 1, "leaf": {"integer": ""}},
+            "1 is not a string at root_uri; '' is not an integer at leaf.integer",
         ),
         (
             {"leaf": {"$version": 2}},
-            f"saved config of type `{__name__}:Leaf`: version 2; `Leaf` knows 1 to 1 at leaf",
+            (
+                f"saved config of type `{__name__}:Leaf`: "
+                "`$version` must be between 1 and 1, got 2 at leaf"
+            ),
         ),
     ],
 )
-def test_a_value_that_does_not_fit_is_named(fields: dict[str, object], problem: str) -> None:
-    """Each wrong value is told with its place; none is coerced."""
+def test_a_wrong_value_is_named(fields: dict[str, object], problem: str) -> None:
+    """The error names each wrong value and its place; none is coerced."""
     expected = f"saved config of type `{__name__}:Tree`: {problem}"
     assert expected == refusal(saved(**fields))
 
@@ -275,26 +282,26 @@ def test_a_value_that_does_not_fit_is_named(fields: dict[str, object], problem: 
     ],
 )
 def test_unknown_fields_are_named(fields: dict[str, object], problem: str) -> None:
-    """A field that the class does not have is an error, in words of configs."""
+    """A field that the class does not have is an error that names it."""
     expected = f"saved config of type `{__name__}:Tree`: {problem}"
     assert expected == refusal(saved(**fields))
 
 
 def test_a_missing_field_is_named() -> None:
-    """A field without default must be saved; it is named once."""
+    """A field without a default must be saved; the error names it once."""
     expected = f"saved config of type `{__name__}:Tree`: field `root_uri` is missing"
     assert expected == refusal({"$type": f"{__name__}:Tree"})
 
 
-def test_a_text_is_no_list() -> None:
-    """A text for a tuple of texts is refused, not taken apart into letters."""
+def test_a_string_is_not_a_list() -> None:
+    """A string for a tuple of strings is refused, not split into characters."""
     values = {"$type": f"{__name__}:Named", "root_uri": "out", "names": "red"}
-    expected = f"saved config of type `{__name__}:Named`: 'red' is no list at names"
+    expected = f"saved config of type `{__name__}:Named`: 'red' is not a list at names"
     assert expected == refusal(values)
 
 
-def test_what_validators_say_is_told() -> None:
-    """The message of attrs' own validators is given without the rest of what they raise."""
+def test_messages_of_validators_are_shown() -> None:
+    """Of the errors of attrs' validators, only the sentence is shown."""
     expected = (
         f"saved config of type `{__name__}:Tree`: 'kind' must be in ['oak', 'elm'] (got 'ash')"
     )
@@ -302,30 +309,32 @@ def test_what_validators_say_is_told() -> None:
 
 
 @pytest.mark.parametrize("values", [None, [], 5, "tests:Tree"])
-def test_what_is_no_saved_config_is_refused(values: object) -> None:
-    """A value that is no object is a `BadConfig` like all others."""
-    assert f"saved config {values!r}: {values!r} is no PipelineConfig" == refusal(values)
+def test_other_json_values_are_refused(values: object) -> None:
+    """A value that is not a JSON object raises `BadConfig`, too."""
+    assert f"saved config {values!r}: {values!r} is not a config of type PipelineConfig" == refusal(
+        values
+    )
 
 
 @pytest.mark.parametrize("type_name", ["subprocess:Popen", "os:system", "rvrun:Pipeline"])
-def test_only_configs_are_made(type_name: str) -> None:
-    """A file that names something else makes nothing, at the top or nested."""
+def test_only_configs_are_created(type_name: str) -> None:
+    """A file that names another class creates nothing, at the top or nested."""
     values = {"$type": type_name, "args": ["true"]}
     with pytest.raises(NoConfigClass) as caught:
         serialize.config_from_json(values)
-    expected = f"saved config of type {type_name!r}: it is no PipelineConfig"
+    expected = f"saved config of type {type_name!r}: it is not a subclass of PipelineConfig"
     assert expected == str(caught.value)
     place = f"saved config of type `{__name__}:Tree`"
-    problem = f"saved config of type {type_name!r}: it is no Leaf at leaf"
+    problem = f"saved config of type {type_name!r}: it is not a subclass of Leaf at leaf"
     assert f"{place}: {problem}" == refusal(saved(leaf=values))
-    # In a field of any type it stays the JSON object that it is.
+    # In a field of type Any it remains a dictionary.
     config = serialize.config_from_json(saved(free={"value": values}))
     assert {"value": values} == config.free  # type: ignore[attr-defined]
 
 
-def test_a_config_of_another_class_is_refused_in_a_field() -> None:
-    """A nested type must be the field's class or a subclass of it."""
-    problem = f"saved config of type '{__name__}:Branch': it is no Leaf at leaf"
+def test_a_nested_config_must_have_the_fields_class() -> None:
+    """Its type must be the field's class or a subclass of it."""
+    problem = f"saved config of type '{__name__}:Branch': it is not a subclass of Leaf at leaf"
     expected = f"saved config of type `{__name__}:Tree`: {problem}"
     assert expected == refusal(saved(leaf={"$type": f"{__name__}:Branch"}))
 
@@ -336,75 +345,75 @@ def test_a_config_of_another_class_is_refused_in_a_field() -> None:
         (
             {"$type": f"{__name__}:Tree"},
             (
-                f"type `{__name__}:Tree` is none of "
+                f"type `{__name__}:Tree` is not one of "
                 f"{__name__}.Leaf | {__name__}.Branch | None at trunk.first"
             ),
         ),
         (
             {"$type": "os:system"},
-            "saved config of type 'os:system': it is no Config at trunk.first",
+            "saved config of type 'os:system': it is not a subclass of Config at trunk.first",
         ),
         (
             {"text": ""},
             (
-                "saved config of type None: `$type` must be a text such as `module:Class` "
+                "saved config of type None: `$type` must be a string such as `module:Class` "
                 "at trunk.first"
             ),
         ),
     ],
 )
-def test_a_union_takes_its_members_only(first: dict[str, object], problem: str) -> None:
-    """In a union of configs the type must be said, and be one of them or a subclass."""
+def test_a_union_accepts_only_its_members(first: dict[str, object], problem: str) -> None:
+    """In a union of configs `$type` is required, and must be one of them or a subclass."""
     expected = f"saved config of type `{__name__}:Tree`: {problem}"
     assert expected == refusal(saved(trunk={"first": first}))
 
 
 def test_a_registered_name_is_read_as_its_class() -> None:
-    """A config saved by a class that has moved is read, and saved under its new name."""
+    """A config saved by a class that has moved is read, and is saved under its new name."""
     config = serialize.config_from_json({"$type": "tests.old:Tree", "root_uri": "out", "size": 2})
     assert Renamed(root_uri="out", size=2) == config
     assert f"{__name__}:Renamed" == serialize.config_to_json(config)["$type"]
 
 
 @pytest.mark.parametrize(
-    ("version", "fields", "lifted"),
+    ("version", "fields", "converted"),
     [
         (1, {"height": 7}, [1, 2]),
         (2, {"size": 7}, [2]),
         (3, {"sizes": [7]}, []),
     ],
 )
-def test_an_older_config_is_lifted_version_by_version(
-    version: int, fields: dict[str, object], lifted: list[int]
+def test_an_older_config_is_upgraded_version_by_version(
+    version: int, fields: dict[str, object], converted: list[int]
 ) -> None:
-    """`upgrade` is called once for each version from the saved one on."""
-    Grown.lifted.clear()
+    """`upgrade` is called once for each version, from the saved one on."""
+    Grown.converted.clear()
     values = {"$type": f"{__name__}:Grown", "$version": version, "root_uri": "out", **fields}
     assert Grown(root_uri="out", sizes=(7,)) == serialize.config_from_json(values)
-    assert lifted == Grown.lifted
+    assert converted == Grown.converted
 
 
 @pytest.mark.parametrize("version", [0, -1, 4, "3", 3.0, None, True])
-def test_a_version_not_known_is_refused(version: object) -> None:
-    """A newer version, or what is none, is told with the versions that are known."""
+def test_an_unknown_version_is_refused(version: object) -> None:
+    """The error names the versions that the class can read."""
     values = {"$type": f"{__name__}:Grown", "$version": version, "root_uri": "out", "height": 1}
     place = f"saved config of type `{__name__}:Grown`"
-    assert f"{place}: version {version!r}; `Grown` knows 1 to 3" == refusal(values)
+    assert f"{place}: `$version` must be between 1 and 3, got {version!r}" == refusal(values)
 
 
-def test_a_missing_upgrade_is_told() -> None:
-    """A class that raised its version without `upgrade` is named."""
+def test_a_missing_upgrade_is_a_user_code_error() -> None:
+    """The error names the class that increased its version without an `upgrade`."""
     with pytest.raises(UserCodeError) as caught:
         serialize.config_from_json({"$type": f"{__name__}:Stuck", "$version": 1, "root_uri": "out"})
     expected = (
         "`Stuck.upgrade` from version 1 raised NotImplementedError: "
-        "Stuck has config_version 2 but no `upgrade` that lifts version 1"
+        "Stuck has config_version 2, but its `upgrade` does not convert version 1"
     )
     assert expected == str(caught.value)
 
 
-def test_a_failing_upgrade_is_the_users_error() -> None:
-    """What `upgrade` raises is the cause."""
+def test_a_failing_upgrade_is_a_user_code_error() -> None:
+    """What `upgrade` raised is the cause."""
     values = {"$type": f"{__name__}:Failing", "$version": 1, "root_uri": "out"}
     with pytest.raises(UserCodeError) as caught:
         serialize.config_from_json(values)
@@ -412,20 +421,20 @@ def test_a_failing_upgrade_is_the_users_error() -> None:
     assert isinstance(caught.value.__cause__, KeyError)
 
 
-def test_nested_configs_are_lifted_too() -> None:
-    """Each nested config has its own version; the place of a failure is told."""
+def test_nested_configs_are_upgraded_too() -> None:
+    """Each nested config has its own version; an error names the place."""
     held = {"$type": f"{__name__}:Stuck", "$version": 1, "root_uri": "out"}
     expected = (
         f"saved config of type `{__name__}:Holder`: "
         "`Stuck.upgrade` from version 1 raised NotImplementedError: "
-        "Stuck has config_version 2 but no `upgrade` that lifts version 1 at held"
+        "Stuck has config_version 2, but its `upgrade` does not convert version 1 at held"
     )
     values = {"$type": f"{__name__}:Holder", "root_uri": "out", "held": held}
     assert expected == refusal(values)
 
 
 def test_a_config_that_cannot_be_saved_is_refused() -> None:
-    """A value that JSON does not have is told with the class."""
+    """A value that JSON cannot represent is an error that names the class."""
     with pytest.raises(BadConfig) as caught:
         serialize.check_round_trip(Opaque(root_uri="out", thing={1, 2}.add))
     expected = (
@@ -435,14 +444,27 @@ def test_a_config_that_cannot_be_saved_is_refused() -> None:
     assert expected == str(caught.value)
 
 
-def test_a_config_that_comes_back_changed_is_refused() -> None:
-    """What JSON text would change, such as a tuple in a field of any type, is refused."""
+def test_a_config_that_cannot_be_read_again_is_refused() -> None:
+    """A value whose field does not tell its type cannot be read."""
     with pytest.raises(BadConfig):
         serialize.check_round_trip(Opaque(root_uri="out", thing=(1, 2)))
 
 
-def test_keys_that_are_no_texts_come_back_or_are_refused() -> None:
-    """What passes the check is the same config once it was a text, as files hold it."""
+def test_a_config_that_json_changes_is_refused() -> None:
+    """A tuple in a field of type Any would become a list."""
+    config = Anything(root_uri="out", thing=(1, 2))
+    with pytest.raises(BadConfig) as caught:
+        serialize.check_round_trip(config)
+    expected = (
+        "config class Anything: does not survive a JSON round trip: "
+        "Anything(root_uri='out', name='', thing=(1, 2)) becomes "
+        "Anything(root_uri='out', name='', thing=[1, 2])"
+    )
+    assert expected == str(caught.value)
+
+
+def test_keys_that_are_not_strings_survive_or_are_refused() -> None:
+    """A config that passes the check is equal after it was written to a file and read."""
     config = Numbered(root_uri="out", names={1: "a"})
     try:
         values = serialize.check_round_trip(config)
@@ -451,8 +473,8 @@ def test_keys_that_are_no_texts_come_back_or_are_refused() -> None:
     assert config == serialize.config_from_json(json.loads(json.dumps(values)))
 
 
-def test_a_set_is_saved_in_one_order(project: Project) -> None:
-    """The same config has the same digest in every process, whatever Python's hash seed."""
+def test_a_set_is_saved_in_sorted_order(project: Project) -> None:
+    """The same config has the same digest in every process, regardless of Python's hash seed."""
     project.write(
         "main.py",
         "import rvrun\n"
@@ -466,8 +488,8 @@ def test_a_set_is_saved_in_one_order(project: Project) -> None:
     assert runs[0].stdout == runs[1].stdout
 
 
-def test_the_digest_is_blind_to_the_order_of_keys() -> None:
-    """A digest is of the values alone, and the same on every machine."""
+def test_the_digest_does_not_depend_on_the_order_of_keys() -> None:
+    """A digest depends on the values alone, and is the same on every machine."""
     expected = "sha256:efe5c7dd072712e720a31d198a72a292166e705b5980e76c02738bf21dbd5d7a"
     one = serialize.digest({"a": 1, "b": ["ä", None]})
     assert one == serialize.digest({"b": ["ä", None], "a": 1})

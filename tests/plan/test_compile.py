@@ -17,8 +17,8 @@ from tests.strategies import declared_pipelines
 RASTER = pipeline("rv", "analyze", "chip*", "train", "predict*", "eval", "bundle", gpu=["train"])
 
 
-def test_each_command_needs_the_one_before() -> None:
-    """Where nothing is said of needs, a command needs the one before it."""
+def test_a_command_needs_the_one_before_it_by_default() -> None:
+    """Without declared needs, the commands of a pipeline run one after another."""
     plan = compile_plan([RASTER], splits=parse_splits(["4", "predict=16"]))
     assert edges(plan) == {
         "rv/analyze": [],
@@ -35,7 +35,7 @@ def test_each_command_needs_the_one_before() -> None:
 
 
 def test_target_names_and_paths() -> None:
-    """Targets are enumerated in order; N is in a split's path and not in its name."""
+    """Targets are in order; the number of splits is part of a split's path, not of its name."""
     plan = compile_plan([pipeline("tiny", "chip*", "train")], splits=parse_splits(["2"]))
     assert [(target.name, target.path) for target in plan.targets()] == [
         ("tiny/chip/0", "tiny/chip.2/0"),
@@ -44,14 +44,14 @@ def test_target_names_and_paths() -> None:
     ]
 
 
-def test_selection_is_put_into_pipeline_order() -> None:
-    """Selected commands run in the pipeline's order, each needing the selected one before it."""
+def test_selected_commands_run_in_pipeline_order() -> None:
+    """Each needs the selected command before it, whatever the order of selection."""
     plan = compile_plan([RASTER], ["eval", "train", "chip"])
     assert edges(plan) == {"rv/chip": [], "rv/train": ["chip"], "rv/eval": ["train"]}
 
 
-def test_selection_reaches_through_what_is_left_out() -> None:
-    """Needs lead through commands left out; aligned only where every step was aligned."""
+def test_needs_reach_through_commands_that_are_not_selected() -> None:
+    """The need is aligned only if every step of the way is aligned."""
     declared = pipeline(
         "p",
         "a*",
@@ -64,22 +64,22 @@ def test_selection_reaches_through_what_is_left_out() -> None:
     assert edges(compile_plan([declared], ["a", "d"])) == {"p/a": [], "p/d": ["a"]}
 
 
-def test_a_true_dag_keeps_declared_order() -> None:
-    """Stages stand in declared order wherever needs allow it."""
+def test_a_graph_with_branches_keeps_the_declared_order() -> None:
+    """Stages are in the order of declaration as far as needs allow."""
     declared = pipeline(
         "p", "a", "b", "c", "d", needs={"a": ["c"], "b": [], "c": [], "d": ["a", "b"]}
     )
     assert list(edges(compile_plan([declared]))) == ["p/c", "p/a", "p/b", "p/d"]
 
 
-def test_pipelines_without_selected_commands_are_left_out() -> None:
-    """Only pipelines that have one of the selected commands are in the plan."""
+def test_pipelines_without_selected_commands_are_omitted() -> None:
+    """The plan has only pipelines with at least one selected command."""
     other = pipeline("other", "fetch")
     assert list(edges(compile_plan([RASTER, other], ["fetch"]))) == ["other/fetch"]
 
 
-def test_the_most_precise_split_count_wins() -> None:
-    """PIPELINE/COMMAND=N is over COMMAND=N, which is over N, in whatever order they come."""
+def test_the_most_specific_split_count_wins() -> None:
+    """PIPELINE/COMMAND=N overrides COMMAND=N, which overrides N, in any order."""
     pipelines = [pipeline("a", "chip*", "predict*"), pipeline("b", "chip*", "predict*")]
     splits = parse_splits(["b/chip=5", "chip=3", "2"])
     counts = [
@@ -90,39 +90,52 @@ def test_the_most_precise_split_count_wins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pipelines", "select", "splits", "message"),
+    ("pipelines", "select", "splits", "message", "fix"),
     [
         (
             [pipeline("p", "a", "b", "c", needs={"a": ["c"]})],
             [],
             [],
-            "commands of pipeline `p` need each other: a -> c -> b -> a; a command that `needs` "
-            "does not name needs the one before it in `commands`",
+            "needs of pipeline `p` must not form a cycle, got a -> c -> b -> a; a command without "
+            "an entry in `needs` needs the command before it in `commands`",
+            "change `needs` of one of these commands to break the cycle",
         ),
         (
             [pipeline("p", "a", needs={"a": ["a"]})],
             [],
             [],
-            "commands of pipeline `p` need each other: a -> a; a command that `needs` does not "
-            "name needs the one before it in `commands`",
+            "needs of pipeline `p` must not form a cycle, got a -> a; a command without an entry "
+            "in `needs` needs the command before it in `commands`",
+            "change `needs` of one of these commands to break the cycle",
+        ),
+        (
+            [pipeline("p", "a", "b", "c", "d", needs={"b": ["a", "c"], "d": []})],
+            [],
+            [],
+            "needs of pipeline `p` must not form a cycle, got b -> c -> b; a command without an "
+            "entry in `needs` needs the command before it in `commands`",
+            "change `needs` of one of these commands to break the cycle",
         ),
         (
             [pipeline("tiny", "a", location="x.py:3"), pipeline("tiny", "b", location="x.py:9")],
             [],
             [],
-            "two pipelines are named `tiny` (x.py:3 and x.py:9); give each a name of its own",
+            "pipeline names must be unique, ignoring case, got `tiny` (x.py:3) and `tiny` (x.py:9)",
+            "rename one of the two pipelines",
         ),
         (
             [pipeline("tiny", "a"), pipeline("Tiny", "b")],
             [],
             [],
-            "two pipelines are named `Tiny`; give each a name of its own",
+            "pipeline names must be unique, ignoring case, got `tiny` and `Tiny`",
+            "rename one of the two pipelines",
         ),
         (
             [pipeline("p", "a", "a")],
             [],
             [],
-            "two commands are named `a`; give each a name of its own",
+            "command names must be unique, ignoring case, got `a` and `a`",
+            "rename one of the two commands",
         ),
         (
             [RASTER],
@@ -130,12 +143,14 @@ def test_the_most_precise_split_count_wins() -> None:
             [],
             "unknown command `predct`, did you mean `predict`?; known: `analyze`, `chip`, "
             "`train`, `predict`, `eval`, `bundle`",
+            "select one of: analyze, chip, train, predict, eval, bundle",
         ),
         (
             [RASTER],
             [],
             ["rw/chip=3"],
             "unknown pipeline `rw` in --splits rw/chip=3; known: `rv`",
+            "change --splits rw/chip=3 to name an existing pipeline",
         ),
         (
             [RASTER],
@@ -143,60 +158,72 @@ def test_the_most_precise_split_count_wins() -> None:
             ["chp=3"],
             "unknown command `chp` in --splits chp=3, did you mean `chip`?; known: `analyze`, "
             "`chip`, `train`, `predict`, `eval`, `bundle`",
+            "change --splits chp=3 to name an existing command",
         ),
         (
             [RASTER],
             [],
             ["train=3"],
-            "--splits train=3: `train` is not one of the `split_commands`",
+            "--splits train=3: `train` is not in `split_commands`",
+            "change --splits train=3",
         ),
         (
             [pipeline("p", "a*", "b*", needs={"b": ["=a"]})],
             [],
             ["a=3"],
-            "`b` of pipeline `p` needs `a` aligned, split by split, but they have 1 and 3 "
-            "splits; give both the same",
+            "`b` of pipeline `p` needs `a` aligned, so both must have the same number of splits, "
+            "got 1 and 3",
+            "change --splits to give `b` and `a` the same number",
         ),
         (
             [pipeline("p", "a", "b*", needs={"b": ["=a"]})],
             [],
             [],
-            "`b` of pipeline `p` needs `a` aligned, split by split, but `a` is not split",
+            "`b` of pipeline `p` needs `a` aligned, so both must be in `split_commands`, but `a` "
+            "is not",
+            "add `a` to `split_commands`, or need `a` without `aligned`",
         ),
         (
             [pipeline("all", "a")],
             [],
             [],
-            "pipeline name 'all' cannot be used: all, clean, done, forward, help mean something "
-            "to make",
+            "a pipeline name must not be one of all, clean, done, forward, help, which the "
+            "Makefile uses, got 'all'",
+            "rename the pipeline 'all'",
         ),
         (
             [pipeline("a b", "a")],
             [],
             [],
-            "pipeline name 'a b' cannot be used: use letters a-z, digits, `.`, `_` and `-`, a "
-            "letter or digit first, no `.json` last",
+            "a pipeline name must contain only ASCII letters, digits, `.`, `_` and `-`, start "
+            "with a letter or digit, and not end with `.json`, got 'a b'",
+            "rename the pipeline 'a b'",
         ),
         (
             [pipeline("p", "größe")],
             [],
             [],
-            "command name 'größe' cannot be used: use letters a-z, digits and `_`, as in a "
-            "method's name",
+            "a command name must contain only ASCII letters, digits and `_`, and not start with "
+            "a digit, got 'größe'",
+            "rename the command 'größe'",
         ),
     ],
 )
-def test_what_cannot_be_compiled_is_said_in_one_sentence(
-    pipelines: list[DeclaredPipeline], select: list[str], splits: list[str], message: str
+def test_invalid_input_is_one_sentence_with_a_fix(
+    pipelines: list[DeclaredPipeline],
+    select: list[str],
+    splits: list[str],
+    message: str,
+    fix: str,
 ) -> None:
-    """Each error names the value, the place and the mend."""
+    """Each error has the rule, the value and its place; `rvrun check` adds the fix."""
     with pytest.raises(RvrunError) as raised:
         compile_plan(pipelines, select, parse_splits(splits))
-    assert str(raised.value) == message
+    assert (message, fix) == (str(raised.value), raised.value.how_to_fix())
 
 
 def test_more_splits_than_items_is_a_warning() -> None:
-    """A stage whose splits cannot all have work is warned of, and planned all the same."""
+    """A stage with splits that will have nothing to do is planned, with a warning."""
     commands = tuple(attrs.evolve(command, num_items=3) for command in RASTER.commands)
     declared = attrs.evolve(RASTER, commands=commands)
     plan = compile_plan([declared], splits=parse_splits(["predict=5"]))
@@ -206,26 +233,26 @@ def test_more_splits_than_items_is_a_warning() -> None:
 
 
 def test_long_chains_compile() -> None:
-    """A chain of thousands of commands needs no recursion."""
+    """A chain of thousands of commands does not exceed the recursion limit."""
     names = [f"c{index}" for index in range(3000)]
     plan = compile_plan([pipeline("long", *names)], names[::2])
     assert plan.num_stages == 1500
 
 
 @given(declared_pipelines(), st.data())
-def test_plans_hold_what_was_asked_for(
+def test_a_plan_has_the_requested_stages(
     declared: list[DeclaredPipeline], data: st.DataObject
 ) -> None:
-    """A plan is deterministic, ordered, complete, and its needs are stages before it."""
+    """A plan is deterministic and complete, and each stage is after the stages it needs."""
     names = sorted({command.name for p in declared for command in p.commands})
     select = data.draw(st.lists(st.sampled_from(names), max_size=3))
     splits = (SplitRequest(count=data.draw(st.integers(1, 5))),)
     plan = compile_plan(declared, select, splits)
     assert plan == compile_plan(declared, select, splits)
     for planned in plan.pipelines:
-        (source,) = (each for each in declared if each.name == planned.name)
-        wanted = {c.name for c in source.commands if not select or c.name in select}
-        assert {stage.command for stage in planned.stages} == wanted
+        (source,) = (p for p in declared if p.name == planned.name)
+        expected = {c.name for c in source.commands if not select or c.name in select}
+        assert {stage.command for stage in planned.stages} == expected
         before: dict[str, int | None] = {}
         for stage in planned.stages:
             for need in stage.needs:
@@ -238,8 +265,8 @@ def test_plans_hold_what_was_asked_for(
 
 
 @given(declared_pipelines())
-def test_selecting_keeps_the_order_of_the_whole(declared: list[DeclaredPipeline]) -> None:
-    """What must come before another in the whole plan must do so in any part of it."""
+def test_selected_commands_keep_their_order(declared: list[DeclaredPipeline]) -> None:
+    """A command that must run before another in the whole plan must do so in every part of it."""
     whole = compile_plan(declared)
     for planned in whole.pipelines:
         reach: dict[str, set[str]] = {}

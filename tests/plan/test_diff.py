@@ -1,4 +1,4 @@
-"""What differs between two plans: a table of cases, each with its whole text."""
+"""Comparing two plans: a table of cases, each with its complete output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from hypothesis import given
 from rvrun.model import DeclaredPipeline, Plan, PlannedPipeline, Resources, Stage
 from rvrun.pipelines.serialize import digest
 from rvrun.plan.compile import compile_plan
-from rvrun.plan.diff import Side, diff_plans, to_github, to_json, to_markdown, to_text
+from rvrun.plan.diff import Side, diff_plans
+from rvrun.plan.diff_formats import to_github, to_json, to_markdown, to_text
 from rvrun.plan.splits import parse_splits
 from tests.build import pipeline
 from tests.strategies import plans
@@ -27,25 +28,25 @@ def side(
     *declared: DeclaredPipeline,
     splits: str = "4",
     config: Mapping[str, Any] | None = None,
-    known: bool = True,
+    has_configs: bool = True,
     keys: Mapping[str, tuple[str, ...]] | None = None,
     **changes: Any,
 ) -> Side:
-    """A plan of `declared`, all with one config; `changes` are made to each command's fields."""
+    """A plan of pipelines with equal configs; `changes` are fields to change, by command."""
     values = {**CONFIG, **(config or {})}
     pipelines = [
         attrs.evolve(
-            each,
+            item,
             config_digest=digest(values),
             commands=tuple(
                 attrs.evolve(c, config_keys=(keys or {}).get(c.name), **changes.get(c.name, {}))
-                for c in each.commands
+                for c in item.commands
             ),
         )
-        for each in declared
+        for item in declared
     ]
     plan = compile_plan(pipelines, splits=parse_splits([splits]))
-    return Side(plan=plan, configs={p.name: values for p in pipelines} if known else {})
+    return Side(plan=plan, configs={p.name: values for p in pipelines} if has_configs else {})
 
 
 TINY = pipeline("tiny", *COMMANDS)
@@ -64,14 +65,14 @@ would run again:
   tiny/eval     after predict
 """,
     ),
-    "a command more": (
+    "a command added": (
         side(TINY),
         side(pipeline("tiny", *COMMANDS, "bundle")),
         """\
 + tiny/bundle
 """,
     ),
-    "a command more in between": (
+    "a command added between others": (
         side(TINY),
         side(pipeline("tiny", "chip*", "clean*", "train", "predict*", "eval")),
         """\
@@ -83,7 +84,7 @@ would run again:
   tiny/eval     after predict
 """,
     ),
-    "a command less": (
+    "a command removed": (
         side(TINY),
         side(pipeline("tiny", "chip*", "train", "predict*")),
         """\
@@ -108,7 +109,7 @@ would run again:
 ~ tiny  order a, b, c → b, a, c
 """,
     ),
-    "other needs": (
+    "changed needs": (
         side(TINY),
         side(pipeline("tiny", *COMMANDS, needs={"eval": ["train"], "predict": ["train", "=chip"]})),
         """\
@@ -116,14 +117,14 @@ would run again:
 ~ tiny/eval     needs predict → train
 """,
     ),
-    "a pipeline more": (
+    "a pipeline added": (
         side(TINY),
         side(TINY, OTHER),
         """\
 + other  1 stage, 1 target
 """,
     ),
-    "a pipeline less": (
+    "a pipeline removed": (
         side(OTHER, TINY),
         side(OTHER),
         """\
@@ -157,7 +158,7 @@ would run again:
   tiny/eval     after predict
 """,
     ),
-    "a config value that few read": (
+    "a config value that few commands depend on": (
         side(TINY, keys=KEYS),
         side(TINY, keys=KEYS, config={"lr": 0.01}),
         """\
@@ -168,7 +169,7 @@ would run again:
   tiny/eval     after predict
 """,
     ),
-    "config keys added, gone, nested, of another kind": (
+    "config keys added, removed, nested, of another type": (
         side(TINY, keys={**KEYS, "eval": ()}, config={"old": None, "n": 1}),
         side(
             TINY,
@@ -181,7 +182,7 @@ would run again:
 ~ tiny  config: scenes.1 b → c
 ~ tiny  config: scenes.2 added: d
 ~ tiny  config: n 1 → true
-~ tiny  config: old gone: null
+~ tiny  config: old removed: null
 would run again:
   tiny/chip     4 targets, config changed
   tiny/train    after chip
@@ -189,8 +190,8 @@ would run again:
   tiny/eval     after predict
 """,
     ),
-    "a config that is not at hand": (
-        side(OTHER, known=False),
+    "a config that is not available": (
+        side(OTHER, has_configs=False),
         side(OTHER, config={"lr": 0.01}),
         f"""\
 ~ other  config {digest(CONFIG)[:19]} → {digest({**CONFIG, "lr": 0.01})[:19]}
@@ -218,40 +219,40 @@ would run again:
 
 @pytest.mark.parametrize("case", CASES)
 def test_text(case: str) -> None:
-    """What changed, then what would run again because of it."""
+    """Changes first, then the stages that would run again because of them."""
     old, new, expected = CASES[case]
     assert to_text(diff_plans(old, new)) == expected
 
 
 def test_json() -> None:
-    """For programs: values as they are; a key that is not there has no value."""
-    old, new, _ = CASES["config keys added, gone, nested, of another kind"]
-    found = json.loads(to_json(diff_plans(old, new)))
-    assert found["same"] is False
-    assert found["changes"][0] == {
+    """Values are JSON values; a key that exists on one side only has no value on the other."""
+    old, new, _ = CASES["config keys added, removed, nested, of another type"]
+    document = json.loads(to_json(diff_plans(old, new)))
+    assert document["same"] is False
+    assert document["changes"][0] == {
         "kind": "changed",
         "name": "tiny",
         "what": "config: model.depth",
         "old": 3,
         "new": 4,
     }
-    assert "old" not in found["changes"][1]
-    assert "new" not in found["changes"][-1]
-    assert found["runs_again"][0] == {
+    assert "old" not in document["changes"][1]
+    assert "new" not in document["changes"][-1]
+    assert document["runs_again"][0] == {
         "name": "tiny/chip",
         "targets": 4,
         "reason": "config changed",
     }
-    nothing = json.loads(to_json(diff_plans(old, old)))
-    assert nothing == {"same": True, "changes": [], "runs_again": []}
+    empty = json.loads(to_json(diff_plans(old, old)))
+    assert empty == {"same": True, "changes": [], "runs_again": []}
 
 
 def test_markdown() -> None:
     """Tables that GitHub shows, with special characters escaped."""
     new = side(TINY, splits="predict=20", config={"lr": "a|b`c"}, keys=KEYS)
-    found = diff_plans(side(TINY, splits="predict=10", keys=KEYS), new)
+    difference = diff_plans(side(TINY, splits="predict=10", keys=KEYS), new)
     assert (
-        to_markdown(found)
+        to_markdown(difference)
         == """\
 **rvrun plan**: 2 changes, 3 stages (22 targets) would run again
 
@@ -271,30 +272,30 @@ def test_markdown() -> None:
 
 
 def test_github() -> None:
-    """Workflow commands, a line each, with what would end them escaped."""
-    found = diff_plans(side(OTHER), side(OTHER, config={"lr": "5%\n::error::x"}))
-    assert to_github(found) == (
+    """A workflow command per line; characters that would end it are escaped."""
+    difference = diff_plans(side(OTHER), side(OTHER, config={"lr": "5%\n::error::x"}))
+    assert to_github(difference) == (
         "::notice title=plan changed::~ other  config: lr 0.1 → 5%25%0A::error::x\n"
         "::warning title=would run again::other/fetch: config changed\n"
     )
 
 
 @given(plans())
-def test_a_plan_is_the_same_as_itself(plan: Plan) -> None:
-    """No plan differs from itself."""
+def test_a_plan_does_not_differ_from_itself(plan: Plan) -> None:
+    """Comparing a plan with itself finds no change."""
     alone = Side(plan=plan, configs={})
     assert diff_plans(alone, alone).same
 
 
 @given(plans(), plans())
 def test_different_plans_differ(one: Plan, other: Plan) -> None:
-    """The difference is empty only where the plans are equal."""
-    found = diff_plans(Side(plan=one, configs={}), Side(plan=other, configs={}))
-    assert found.same == (one == other)
+    """There are no changes if and only if the plans are equal."""
+    difference = diff_plans(Side(plan=one, configs={}), Side(plan=other, configs={}))
+    assert difference.same == (one == other)
 
 
-def test_a_million_targets_are_as_few_lines_as_ten() -> None:
-    """The size of a difference does not depend on the number of splits."""
+def test_a_million_targets_are_compared_quickly() -> None:
+    """Time and size of the output do not depend on the number of splits."""
 
     def large(splits: int) -> Side:
         stages = (Stage(command="a", num_splits=splits), Stage(command="b", num_splits=splits))

@@ -1,3 +1,5 @@
+"""Drawing plans as Mermaid and DOT."""
+
 from __future__ import annotations
 
 import re
@@ -72,6 +74,7 @@ DOT = r"""digraph plan {
 
 
 def edges(plan: Plan) -> list[tuple[str, str, bool]]:
+    """The needs of a plan: the needed stage, the stage that needs it, whether aligned."""
     return [
         (
             f"{pipeline.name}/{need.command}",
@@ -84,18 +87,18 @@ def edges(plan: Plan) -> list[tuple[str, str, bool]]:
     ]
 
 
-def test_the_whole_mermaid_text() -> None:
+def test_mermaid() -> None:
     """Two pipelines with split, GPU and aligned stages."""
     assert to_mermaid(PLAN) == MERMAID
 
 
-def test_the_whole_dot_text() -> None:
-    """The same plan for graphviz."""
+def test_dot() -> None:
+    """The same plan as a DOT digraph."""
     assert to_dot(PLAN) == DOT
 
 
-def test_one_split_is_counted_as_one() -> None:
-    """A split stage of one split says so in words that fit."""
+def test_one_split_is_singular() -> None:
+    """The label of a stage with one split is "1 split"."""
     stage = Stage(command="chip", num_splits=1)
     plan = Plan((PlannedPipeline(name="tiny", config_digest="", stages=(stage,)),))
     assert '    p0s0[["chip<br/>1 split"]]\n' in to_mermaid(plan)
@@ -103,7 +106,7 @@ def test_one_split_is_counted_as_one() -> None:
 
 
 def test_an_empty_plan_is_an_empty_graph() -> None:
-    """Both languages take it."""
+    """Both formats are valid without nodes."""
     assert to_mermaid(Plan(())) == "flowchart LR\n"
     assert to_dot(Plan(())) == "digraph plan {\n  rankdir=LR\n  node [shape=box]\n}\n"
 
@@ -111,12 +114,12 @@ def test_an_empty_plan_is_an_empty_graph() -> None:
 @given(plans())
 @settings(max_examples=40)
 def test_each_need_is_one_edge_in_dot(plan: Plan) -> None:
-    """All needs in the plan's order, and a node for each stage."""
+    """Edges are in the plan's order, and each stage has a node."""
     text = to_dot(plan)
-    found = re.findall(
+    drawn = re.findall(
         r'^ {4}"(\S+)" -> "(\S+)"( \[style=dashed, label=aligned\])?$', text, re.MULTILINE
     )
-    assert edges(plan) == [(one, other, bool(dashed)) for one, other, dashed in found]
+    assert edges(plan) == [(one, other, bool(dashed)) for one, other, dashed in drawn]
     nodes = re.findall(r'^ {4}"(\S+)" \[label=', text, re.MULTILINE)
     assert [f"{p.name}/{s.command}" for p in plan.pipelines for s in p.stages] == nodes
     assert text.count("{") == text.count("}")
@@ -125,19 +128,19 @@ def test_each_need_is_one_edge_in_dot(plan: Plan) -> None:
 @given(plans())
 @settings(max_examples=40)
 def test_each_need_is_one_edge_in_mermaid(plan: Plan) -> None:
-    """Its nodes have ids of their own, so that names need no escaping."""
+    """Nodes have numbered ids, so that names need no escaping."""
     text = to_mermaid(plan)
     nodes = dict(re.findall(r'^ {4}(p\d+s\d+)\[+"(\w+)(?=<br/>|")', text, re.MULTILINE))
     assert [s.command for p in plan.pipelines for s in p.stages] == list(nodes.values())
-    found = re.findall(r"^ {4}(p(\d+)s\d+) (-->|-\.->\|aligned\|) (p\d+s\d+)$", text, re.MULTILINE)
+    drawn = re.findall(r"^ {4}(p(\d+)s\d+) (-->|-\.->\|aligned\|) (p\d+s\d+)$", text, re.MULTILINE)
     names = [pipeline.name for pipeline in plan.pipelines]
     assert edges(plan) == [
         (f"{names[int(i)]}/{nodes[one]}", f"{names[int(i)]}/{nodes[other]}", "aligned" in arrow)
-        for one, i, arrow, other in found
+        for one, i, arrow, other in drawn
     ]
 
 
 @pytest.mark.skipif(shutil.which("dot") is None, reason="graphviz is not installed")
-def test_graphviz_takes_it() -> None:
-    """`dot` parses the text."""
+def test_graphviz_accepts_the_digraph() -> None:
+    """`dot` parses it without an error."""
     subprocess.run(["dot", "-Tplain"], input=DOT, text=True, capture_output=True, check=True)

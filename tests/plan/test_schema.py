@@ -1,4 +1,4 @@
-"""The schema of plan.json, held against what rvrun writes and what it reads; its documentation."""
+"""The schema of plan.json, compared with what rvrun writes and reads, and its documentation."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ DIGEST = "sha256:" + "0a" * 32
 
 
 def blocks(language: str) -> list[str]:
-    """The fenced blocks of `language` in the documentation."""
+    """The fenced code blocks of a language in the documentation."""
     return re.findall(rf"^```{language}\n(.*?)^```$", DOC, flags=re.MULTILINE | re.DOTALL)
 
 
 def example() -> str:
-    """The plan that the documentation shows, without the comments."""
-    (shown,) = blocks("jsonc")
-    return re.sub(r"^ *// .*\n", "", shown, flags=re.MULTILINE)
+    """The plan in the documentation, without the comments."""
+    (block,) = blocks("jsonc")
+    return re.sub(r"^ *// .*\n", "", block, flags=re.MULTILINE)
 
 
 def problems(document: object) -> list[str]:
-    """What the schema has against `document`, with the place of each."""
+    """The errors that validation finds in `document`, each with its path."""
     return [f"{error.json_path}: {error.message}" for error in VALIDATOR.iter_errors(document)]
 
 
@@ -74,13 +74,13 @@ def nodes(schema: object) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture
 def checkout(project: Project) -> Project:
-    """The examples in a folder of their own."""
+    """A project with a copy of the examples."""
     shutil.copytree(ROOT / "examples", project.folder / "examples")
     return project
 
 
 def render(checkout: Project, name: str, *words: str, **env: str) -> str:
-    """The plan of the example called `name`, in 4 splits."""
+    """The plan of an example in 4 splits."""
     checkout.rvrun("render", "local", f"examples/{name}.py", "--splits", "4", *words, **env)
     return checkout.read(f"runs/{name}/plan.json")
 
@@ -88,15 +88,15 @@ def render(checkout: Project, name: str, *words: str, **env: str) -> str:
 # The schema itself
 
 
-def test_the_schema_is_one() -> None:
-    """It is valid by its own draft, and says by its name which version it is of."""
+def test_the_schema_is_valid() -> None:
+    """It conforms to its draft, and its id has the version of the format."""
     Draft202012Validator.check_schema(SCHEMA)
     assert SCHEMA["$id"] == f"urn:rvrun:schema:plan:{VERSION}"
     assert SCHEMA["properties"]["rvrun_plan"]["const"] == VERSION
 
 
 def test_every_part_is_strict_and_described() -> None:
-    """No object takes other keys, and every property and definition has a description."""
+    """No object allows additional keys, and every property and definition has a description."""
     described = [*DEFS.values(), SCHEMA]
     for node in nodes(SCHEMA):
         if node.get("type") == "object":
@@ -106,8 +106,8 @@ def test_every_part_is_strict_and_described() -> None:
     assert [node for node in described if not node.get("description")] == []
 
 
-def test_the_schema_says_what_the_model_says() -> None:
-    """Limits, kinds, resources and argv are those of the code."""
+def test_the_schema_agrees_with_the_code() -> None:
+    """Limits, kinds, resources and argv are equal in both."""
     stage = DEFS["stage"]["properties"]
     assert (stage["splits"]["minimum"], stage["splits"]["maximum"]) == (1, MAX_SPLITS)
     assert DEFS["need"]["properties"]["kind"]["enum"] == [kind.value for kind in NeedKind]
@@ -117,13 +117,15 @@ def test_the_schema_says_what_the_model_says() -> None:
         ("argv_of_whole", Stage(command="cut").argv),
         ("argv_of_split", Stage(command="cut", num_splits=MAX_SPLITS).argv),
     ):
-        words = DEFS[name]["prefixItems"]
-        assert DEFS[name]["minItems"] == len(words) == len(argv)
-        assert [w.get("const", said) for w, said in zip(words, argv, strict=True)] == list(argv)
+        items = DEFS[name]["prefixItems"]
+        assert DEFS[name]["minItems"] == len(items) == len(argv)
+        assert [item.get("const", word) for item, word in zip(items, argv, strict=True)] == list(
+            argv
+        )
 
 
-def test_keys_are_listed_as_they_are_written() -> None:
-    """In the schema they have the order that they have in a plan, and all are required."""
+def test_keys_are_in_the_order_of_the_schema() -> None:
+    """A plan has all keys of the schema in the same order, and all are required."""
     document = json.loads(example())
     pipeline = document["pipelines"][0]
     stage = pipeline["stages"][1]
@@ -141,12 +143,12 @@ def test_keys_are_listed_as_they_are_written() -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_plans_of_examples_validate(checkout: Project, path: pathlib.Path) -> None:
-    """Every example's plan is one by the schema."""
+    """The plan of every example is valid."""
     assert problems(json.loads(render(checkout, path.stem))) == []
 
 
 def test_plans_among_the_goldens_validate() -> None:
-    """So is every plan that a golden keeps."""
+    """Every plan among the goldens is valid."""
     for path in GOLDENS.rglob("*plan.json"):
         assert problems(json.loads(path.read_text(encoding="utf-8"))) == [], path
 
@@ -154,30 +156,30 @@ def test_plans_among_the_goldens_validate() -> None:
 @given(plans())
 @settings(max_examples=50)
 def test_any_plan_validates(plan: Plan) -> None:
-    """So is any plan that can be made."""
+    """Every plan that rvrun can write is valid."""
     assert problems(json.loads(plan_to_json(plan))) == []
 
 
 @given(declared_pipelines())
 @settings(max_examples=50)
 def test_any_compiled_plan_validates(pipelines: list[DeclaredPipeline]) -> None:
-    """So is what the compiler makes."""
+    """Every plan that the compiler returns is valid."""
     assert problems(json.loads(plan_to_json(compile_plan(pipelines)))) == []
 
 
 @pytest.mark.parametrize("count", [1, 9, 10, MAX_SPLITS - 1, MAX_SPLITS])
-def test_any_count_of_splits_validates(count: int) -> None:
-    """From one to the most that can be asked for."""
+def test_any_number_of_splits_validates(count: int) -> None:
+    """Valid numbers range from 1 to the maximum."""
     stage = Stage(command="cut", num_splits=count)
     pipeline = PlannedPipeline(name="tiny", config_digest=DIGEST, stages=(stage,))
     assert problems(json.loads(plan_to_json(Plan((pipeline,))))) == []
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_a_plan_holds_nothing_of_where_and_when_it_was_made(
+def test_a_plan_does_not_depend_on_where_and_when_it_is_made(
     tmp_path: pathlib.Path, path: pathlib.Path
 ) -> None:
-    """Two users, folders, homes, zones and hash seeds give the same bytes, none of them in it."""
+    """Other users, folders, homes, time zones and hash seeds give the same bytes."""
     texts = []
     for user, zone, seed in (("somebody-here", "UTC", "1"), ("somebody-else", "Asia/Tokyo", "2")):
         folder = tmp_path / f"folder-of-{user}"
@@ -187,11 +189,11 @@ def test_a_plan_holds_nothing_of_where_and_when_it_was_made(
         names = {"USER": user, "LOGNAME": user, "HOME": str(folder), "HOSTNAME": f"host-{user}"}
         texts.append(render(project, path.stem, **names, TZ=zone, PYTHONHASHSEED=seed))
     assert texts[0] == texts[1]
-    told = ("somebody-", "folder-of", tmp_path.name, str(tmp_path), str(ROOT))
-    assert [word for word in told if word in texts[0]] == []
-    real = [name for name in (getpass.getuser(), os.uname().nodename) if len(name) > 3]
-    # Whole words: the user `root` is not meant by `root_uri`.
-    assert [name for name in real if re.search(rf"\b{re.escape(name)}\b", texts[0])] == []
+    traces = ("somebody-", "folder-of", tmp_path.name, str(tmp_path), str(ROOT))
+    assert [word for word in traces if word in texts[0]] == []
+    names_here = [name for name in (getpass.getuser(), os.uname().nodename) if len(name) > 3]
+    # Only whole words: `root_uri` is not the user `root`.
+    assert [name for name in names_here if re.search(rf"\b{re.escape(name)}\b", texts[0])] == []
     assert not re.search(r'"/|[0-9a-f]{8}-[0-9a-f]{4}|\d{4}-\d\d', texts[0])
 
 
@@ -199,7 +201,7 @@ def test_a_plan_holds_nothing_of_where_and_when_it_was_made(
 
 
 def plan_of_three() -> dict[str, Any]:
-    """A plan with all that a plan can have, which schema and reader take."""
+    """A valid plan that has every feature of a plan."""
 
     def argv(command: str, *split: str) -> list[str]:
         return ["rvrun", "run_command", "{config}", command, *split]
@@ -229,7 +231,7 @@ def plan_of_three() -> dict[str, Any]:
 
 
 def changed(place: str, value: object) -> dict[str, Any]:
-    """`plan_of_three` with `value` at a dotted place; `...` takes away what is there."""
+    """`plan_of_three` with another value at a dotted path; `...` removes the key or item."""
     document = plan_of_three()
     *before, last = [int(part) if part.isdigit() else part for part in place.split(".")]
     at: Any = document
@@ -253,8 +255,8 @@ def is_read(document: object) -> bool:
 
 P = "pipelines.0"
 S = "pipelines.0.stages.1"
-#: Wrong for rvrun and for the schema.
-WRONG_FOR_BOTH: list[tuple[str, object]] = [
+#: Rejected by rvrun and by the schema.
+INVALID_FOR_BOTH: list[tuple[str, object]] = [
     ("rvrun_plan", ...),
     ("rvrun_plan", 2),
     ("rvrun_plan", "1"),
@@ -288,7 +290,7 @@ WRONG_FOR_BOTH: list[tuple[str, object]] = [
     (f"{S}.splits", 0),
     (f"{S}.splits", -1),
     (f"{S}.splits", True),
-    (f"{S}.splits", None),  # its need is aligned
+    (f"{S}.splits", None),  # it has an aligned need
     (f"{S}.gpu", ...),
     (f"{S}.gpu", "no"),
     (f"{S}.gpu", 1),
@@ -315,8 +317,8 @@ WRONG_FOR_BOTH: list[tuple[str, object]] = [
     (f"{S}.resources.gpus", True),
     (f"{S}.resources.timeout_seconds", -1),
 ]
-#: What rvrun does not look at, since it knows it, or lets pass; the schema does not.
-WRONG_FOR_THE_SCHEMA: list[tuple[str, object]] = [
+#: Rejected only by the schema: rvrun ignores these values, or checks them less strictly.
+INVALID_FOR_THE_SCHEMA: list[tuple[str, object]] = [
     ("made_at", "2024-02-29"),
     ("pipelines", []),
     (f"{P}.host", "here"),
@@ -346,10 +348,10 @@ WRONG_FOR_THE_SCHEMA: list[tuple[str, object]] = [
     (f"{S}.argv.7", 4),
     (f"{S}.argv.7", ...),
     (f"{P}.stages.2.argv.3", ...),
-    (f"{P}.stages.2.splits", 4),  # its argv is of a whole
+    (f"{P}.stages.2.splits", 4),  # its argv is that of a stage that cannot be split
 ]
-#: What no schema can say; rvrun refuses it.
-WRONG_FOR_RVRUN: list[tuple[str, object]] = [
+#: Rejected only by rvrun: a schema cannot express these rules.
+INVALID_FOR_RVRUN: list[tuple[str, object]] = [
     (f"{S}.command", "chip"),
     (f"{S}.splits", 5),
     (f"{S}.splits", 4.0),
@@ -359,55 +361,55 @@ WRONG_FOR_RVRUN: list[tuple[str, object]] = [
 ]
 
 
-def test_the_plan_that_is_changed_is_right() -> None:
-    """So that a refusal is one of the change."""
+def test_the_unchanged_plan_is_valid() -> None:
+    """Only the change makes rvrun or the schema reject a changed plan."""
     assert problems(plan_of_three()) == []
     assert is_read(plan_of_three())
     assert problems(changed(f"{P}.name", "alls.json.d")) == []
 
 
-@pytest.mark.parametrize(("place", "value"), WRONG_FOR_BOTH)
-def test_what_rvrun_refuses_the_schema_refuses(place: str, value: object) -> None:
-    """Missing keys, wrong shapes and names are no plan for either."""
+@pytest.mark.parametrize(("place", "value"), INVALID_FOR_BOTH)
+def test_rvrun_and_the_schema_reject_an_invalid_plan(place: str, value: object) -> None:
+    """Both reject missing keys, and values of the wrong type or form."""
     document = changed(place, value)
     assert problems(document)
     assert not is_read(document)
 
 
-@pytest.mark.parametrize(("place", "value"), WRONG_FOR_THE_SCHEMA)
-def test_the_schema_is_stricter_where_rvrun_does_not_look(place: str, value: object) -> None:
-    """Other keys, digests and command lines than rvrun writes are refused by the schema."""
+@pytest.mark.parametrize(("place", "value"), INVALID_FOR_THE_SCHEMA)
+def test_the_schema_is_stricter_than_rvrun(place: str, value: object) -> None:
+    """The schema rejects keys, digests and command lines that rvrun never writes."""
     assert problems(changed(place, value))
 
 
-@pytest.mark.parametrize(("place", "value"), WRONG_FOR_RVRUN)
-def test_what_a_schema_cannot_say(place: str, value: object) -> None:
-    """Order, uniqueness and alignment are checked by rvrun alone, as the documentation tells."""
+@pytest.mark.parametrize(("place", "value"), INVALID_FOR_RVRUN)
+def test_rvrun_checks_what_a_schema_cannot_express(place: str, value: object) -> None:
+    """Only rvrun checks order, uniqueness and alignment, as the documentation states."""
     document = changed(place, value)
     assert not is_read(document)
     assert problems(document) == []
 
 
 @pytest.mark.parametrize("document", [None, 5, "plan", [], {}])
-def test_what_is_no_object_is_no_plan(document: object) -> None:
-    """Neither for rvrun nor for the schema."""
+def test_another_json_value_is_not_a_plan(document: object) -> None:
+    """Both rvrun and the schema require an object with the keys of a plan."""
     assert problems(document)
     assert not is_read(document)
 
 
 WORDS = (*RESERVED, "json", ".json", "tiny", "a", "Z", "_", "-", ".", "0", "9")
-STRANGE = ("\n", " ", "/", "$", "%", "é", "\u017f", "\u0660", "\0")
+INVALID_CHARACTERS = ("\n", " ", "/", "$", "%", "é", "\u017f", "\u0660", "\0")
 near_names = st.builds(
     lambda parts, as_case: as_case("".join(parts)),
-    st.lists(st.sampled_from(WORDS * 3 + STRANGE), max_size=3),
+    st.lists(st.sampled_from(WORDS * 3 + INVALID_CHARACTERS), max_size=3),
     st.sampled_from([str, str.upper, str.title]),
 )
 
 
 @given(near_names | st.text(max_size=5))
 @settings(max_examples=500)
-def test_names_are_those_of_the_model(name: str) -> None:
-    """The schema takes a name if and only if the model does."""
+def test_the_schema_accepts_the_names_that_rvrun_accepts(name: str) -> None:
+    """A name is valid for the schema if and only if the model accepts it."""
     for definition, check in (
         ("pipeline_name", check_pipeline_name),
         ("command_name", check_command_name),
@@ -415,67 +417,67 @@ def test_names_are_those_of_the_model(name: str) -> None:
         try:
             check(name)
         except RvrunError:
-            taken = False
+            accepted = False
         else:
-            taken = True
-        assert Draft202012Validator(DEFS[definition]).is_valid(name) == taken, definition
+            accepted = True
+        assert Draft202012Validator(DEFS[definition]).is_valid(name) == accepted, definition
 
 
 # The command, the package and the documentation
 
 
 def test_the_command_prints_the_file(project: Project) -> None:
-    """To the byte, also where the terminal knows no more than ASCII."""
+    """`rvrun schema plan` prints the same bytes, even to a terminal with ASCII encoding."""
     done = project.rvrun("schema", "plan", PYTHONIOENCODING="ascii")
     assert (done.stdout.encode(), done.stderr) == (FILE.read_bytes(), "")
 
 
-def test_an_unknown_name_is_refused(project: Project) -> None:
-    """The error tells which there are."""
+def test_an_unknown_schema_is_rejected(project: Project) -> None:
+    """The error lists the schemas that exist."""
     done = project.rvrun("schema", "plam", code=2)
     assert done.stdout == ""
     assert "plam" in done.stderr
     assert "'plan'" in done.stderr
 
 
-def test_the_package_holds_every_schema() -> None:
-    """They are found where the package is, in a folder or not, one for each name."""
+def test_the_package_contains_every_schema() -> None:
+    """The package data has one schema per name, and the command reads it from there."""
     files = resources.files("rvrun.plan").iterdir()
-    shipped = {file.name: file.read_bytes() for file in files if file.name.endswith(".json")}
-    assert shipped == {f"{name}.schema.json": read_schema(name) for name in SchemaName}
-    assert shipped[FILE.name] == FILE.read_bytes()
+    packaged = {file.name: file.read_bytes() for file in files if file.name.endswith(".json")}
+    assert packaged == {f"{name}.schema.json": read_schema(name) for name in SchemaName}
+    assert packaged[FILE.name] == FILE.read_bytes()
 
 
 def test_the_example_is_what_is_rendered(checkout: Project) -> None:
-    """The plan in the documentation, without its comments, is that of the tiny example."""
+    """The plan in the documentation, without comments, is what the tiny example renders."""
     assert example() == render(checkout, "tiny")
 
 
 def test_every_field_is_documented() -> None:
-    """The tables name the fields of the schema, all of them, in its order."""
+    """The tables have all fields of the schema, in the same order."""
     objects = (SCHEMA, *(DEFS[name] for name in ("pipeline", "stage", "need", "resources")))
     fields = itertools.chain.from_iterable(schema["properties"] for schema in objects)
     assert re.findall(r"^\| `(\w+)` \|", DOC, flags=re.MULTILINE) == list(fields)
 
 
-def test_the_lines_for_readers_print_what_is_shown(checkout: Project) -> None:
-    """Each line of Python in the documentation prints what stands below it."""
+def test_documented_commands_print_what_is_documented(checkout: Project) -> None:
+    """Each command in the documentation prints the output shown below it."""
     render(checkout, "tiny")
-    typed = [part for block in blocks("console") for part in block.split("$ ")[1:]]
-    assert len(typed) == 5
-    for part in typed:
-        command, _, printed = part.partition("\n")
-        assert checkout.run("sh", "-c", command).stdout == printed
+    examples = [part for block in blocks("console") for part in block.split("$ ")[1:]]
+    assert len(examples) == 5
+    for part in examples:
+        command, _, output = part.partition("\n")
+        assert checkout.run("sh", "-c", command).stdout == output
 
 
 @pytest.mark.parametrize(
     "change",
     [lambda plan: plan.update(rvrun_plan=2), lambda plan: plan["pipelines"][0].pop("stages")],
 )
-def test_the_line_that_validates_finds_what_is_wrong(
+def test_the_documented_validation_rejects_an_invalid_plan(
     checkout: Project, change: Callable[[dict[str, Any]], object]
 ) -> None:
-    """The last line of the documentation fails for what is no plan."""
+    """The last command of the documentation fails for an invalid plan."""
     document = json.loads(render(checkout, "tiny"))
     change(document)
     checkout.write("runs/tiny/plan.json", json.dumps(document))

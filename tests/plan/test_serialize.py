@@ -1,3 +1,5 @@
+"""Writing and reading plan.json."""
+
 from __future__ import annotations
 
 import json
@@ -123,46 +125,47 @@ TEXT = """\
 
 
 def refusal(text: str) -> str:
+    """The problem that rvrun has with an invalid plan."""
     with pytest.raises(NotAPlan) as caught:
         plan_from_json(text, "plan.json")
-    prefix = "plan.json is no plan that this rvrun can read: "
+    prefix = "plan.json is not a plan that this rvrun can read: "
     assert str(caught.value).startswith(prefix)
     return str(caught.value).removeprefix(prefix)
 
 
 def changed(change: Callable[[dict[str, Any]], object]) -> str:
-    """The text of `PLAN` with a change in its first pipeline."""
+    """`PLAN` as JSON, with a change to its first pipeline."""
     document = json.loads(TEXT)
     change(document["pipelines"][0])
     return json.dumps(document)
 
 
-def test_a_plan_is_written_to_the_byte() -> None:
-    """The whole text of a plan."""
+def test_a_plan_as_json() -> None:
+    """Writing gives exactly these bytes, and reading gives the plan."""
     assert plan_to_json(PLAN) == TEXT
     assert plan_from_json(TEXT) == PLAN
 
 
 @given(plans())
 @settings(max_examples=50)
-def test_any_plan_comes_back(plan: Plan) -> None:
-    """A plan read from its text is the same, and is written the same."""
+def test_any_plan_survives_a_round_trip(plan: Plan) -> None:
+    """Reading what was written gives an equal plan, which is written as the same bytes."""
     text = plan_to_json(plan)
-    again = plan_from_json(text)
-    assert plan == again
-    assert text == plan_to_json(again)
+    copy = plan_from_json(text)
+    assert plan == copy
+    assert text == plan_to_json(copy)
 
 
 @given(declared_pipelines())
 @settings(max_examples=50)
-def test_any_compiled_plan_comes_back(pipelines: list[DeclaredPipeline]) -> None:
-    """So is what the compiler makes."""
+def test_any_compiled_plan_survives_a_round_trip(pipelines: list[DeclaredPipeline]) -> None:
+    """Reading what was written gives what the compiler returned."""
     plan = compile_plan(pipelines)
     assert plan == plan_from_json(plan_to_json(plan))
 
 
-def test_the_size_of_a_plan_is_that_of_its_stages() -> None:
-    """A million splits take no more room than four, but for the digits."""
+def test_the_size_of_a_plan_does_not_depend_on_the_number_of_splits() -> None:
+    """A million splits take six more characters than four: the digits."""
 
     def plan(num_splits: int) -> Plan:
         stage = Stage(command="chip", num_splits=num_splits)
@@ -178,19 +181,20 @@ def test_the_size_of_a_plan_is_that_of_its_stages() -> None:
         ("[]", "it has no `rvrun_plan` version"),
         ("5", "it has no `rvrun_plan` version"),
         ("{}", "it has no `rvrun_plan` version"),
-        ('{"rvrun_plan": 2}', "it is of version 2, this rvrun reads 1"),
+        ('{"rvrun_plan": 2}', "it has version 2, this rvrun reads version 1"),
     ],
 )
-def test_a_text_that_is_no_plan_is_refused(text: str, problem: str) -> None:
-    """The error names the place and what is missing."""
+def test_a_document_that_is_not_a_plan_is_rejected(text: str, problem: str) -> None:
+    """The error names the document and what is missing."""
     assert problem == refusal(text)
 
 
-def test_without_a_place_it_is_the_text() -> None:
-    """The place may be left out."""
+def test_the_place_is_optional() -> None:
+    """Without a place, the error is about "the document"."""
     with pytest.raises(NotAPlan) as caught:
         plan_from_json("{}")
-    expected = "the text is no plan that this rvrun can read: it has no `rvrun_plan` version"
+    problem = "it has no `rvrun_plan` version"
+    expected = f"the document is not a plan that this rvrun can read: {problem}"
     assert expected == str(caught.value)
 
 
@@ -209,8 +213,10 @@ def test_without_a_place_it_is_the_text() -> None:
         lambda pipeline: pipeline["stages"][1].update(resources=[1]),
     ],
 )
-def test_a_plan_with_a_wrong_part_is_refused(change: Callable[[dict[str, Any]], object]) -> None:
-    """Missing keys and values of another shape are no plan."""
+def test_a_plan_with_an_invalid_part_is_rejected(
+    change: Callable[[dict[str, Any]], object],
+) -> None:
+    """Keys are required, and values must have the right type."""
     refusal(changed(change))
 
 
@@ -230,28 +236,43 @@ def test_a_plan_with_a_wrong_part_is_refused(change: Callable[[dict[str, Any]], 
         lambda pipeline: pipeline["stages"][1].update(splits=5),
     ],
     ids=[
-        "name is no text",
-        "name leaves the run directory",
-        "command is no name",
-        "splits is a text",
-        "no splits",
+        "name is not a string",
+        "name is outside of the run directory",
+        "command is not a name",
+        "splits is a string",
+        "splits is 0",
         "splits is true",
-        "gpu is a text",
-        "config_keys is a text",
-        "needs what is not there",
-        "needs what comes later",
-        "aligned with another count",
+        "gpu is a string",
+        "config_keys is a string",
+        "needs a stage that does not exist",
+        "needs a later stage",
+        "aligned with another number of splits",
     ],
 )
-def test_a_plan_that_no_compiler_made_is_refused(
+def test_an_inconsistent_plan_is_rejected(
     change: Callable[[dict[str, Any]], object],
 ) -> None:
-    """A plan is checked when read: who reads it relies on names, counts and order."""
+    """Reading checks names, numbers and order, because readers rely on them."""
     refusal(changed(change))
 
 
-def test_a_wrong_value_is_told_in_a_sentence() -> None:
-    """Without the internals of what checks it."""
-    text = changed(lambda pipeline: pipeline["stages"][1].update(resources={"vcpus": "x"}))
-    expected = "`vcpus` must be a whole number of at least 1, not 'x'"
-    assert refusal(text).endswith(expected)
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"resources": {"vcpus": "x"}}, "`vcpus` must be an integer of at least 1, got 'x'"),
+        ({"gpu": "no"}, "`gpu` must be a boolean, got 'no'"),
+        ({"config_keys": "top"}, "`config_keys` must be a list of strings or null, got 'top'"),
+        (
+            {"splits": 5},
+            "`tiny/predict` needs `chip` aligned, so both must have the same number of splits, "
+            "got 5 and 4",
+        ),
+        (
+            {"needs": [{"command": "eval", "kind": "all"}]},
+            "`tiny/predict` needs `eval`, which is not a stage before it",
+        ),
+    ],
+)
+def test_an_invalid_value_is_one_sentence(changes: dict[str, Any], problem: str) -> None:
+    """The error has the rule and the value, without the internals of the validator."""
+    assert refusal(changed(lambda pipeline: pipeline["stages"][1].update(changes))) == problem

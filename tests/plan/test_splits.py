@@ -1,10 +1,12 @@
+"""Parsing `--splits`, and choosing the number of splits of a command."""
+
 from __future__ import annotations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rvrun.plan.splits import BadSplits, SplitRequest, num_splits, parse_splits
+from rvrun.plan.splits import BadSplits, SplitRequest, choose_num_splits, parse_splits
 from tests.strategies import command_names, pipeline_names
 
 
@@ -15,8 +17,8 @@ def requests(draw: st.DrawFn) -> SplitRequest:
     return SplitRequest(count=draw(st.integers(1, 10_000_000)), command=command, pipeline=pipeline)
 
 
-def test_what_is_typed_is_read() -> None:
-    """A number, a command's and a pipeline's command's, in the order typed."""
+def test_each_form_is_parsed() -> None:
+    """A number for all, for a command and for a pipeline's command, in the order given."""
     expected = (
         SplitRequest(4),
         SplitRequest(16, command="predict"),
@@ -27,51 +29,53 @@ def test_what_is_typed_is_read() -> None:
 
 
 @given(requests())
-def test_a_request_reads_as_it_is_written(request: SplitRequest) -> None:
-    """`str` is what to type for it."""
+def test_str_of_a_request_parses_to_it(request: SplitRequest) -> None:
+    """`str(request)` is what to type after `--splits`."""
     assert (request,) == parse_splits([str(request)])
 
 
 @pytest.mark.parametrize(
     "text", ["", "x", "-1", " 4", "4 ", "1e3", "1.5", "²", "a=", "a=b", "=4", "tiny/=4", "tiny/4"]
 )
-def test_what_is_no_request_is_refused(text: str) -> None:
-    """The error says what can be written."""
+def test_a_malformed_value_is_rejected(text: str) -> None:
+    """The error lists the valid forms."""
     with pytest.raises(BadSplits) as caught:
         parse_splits([text])
-    mend = "write a number, COMMAND=NUMBER or PIPELINE/COMMAND=NUMBER"
-    assert f"--splits {text}: {mend}" == str(caught.value)
+    rule = "must be NUMBER, COMMAND=NUMBER or PIPELINE/COMMAND=NUMBER"
+    assert f"--splits {text}: {rule}" == str(caught.value)
+    assert f"change --splits {text}" == caught.value.how_to_fix()
 
 
 @pytest.mark.parametrize("text", ["0", "chip=0", "tiny/chip=00"])
-def test_no_splits_at_all_is_refused(text: str) -> None:
-    """There is always one."""
+def test_zero_splits_are_rejected(text: str) -> None:
+    """A command has at least one split."""
     with pytest.raises(BadSplits) as caught:
         parse_splits([text])
-    assert f"--splits {text}: a command has 1 to 10,000,000 splits" == str(caught.value)
+    assert f"--splits {text}: the number must be between 1 and 10,000,000" == str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("one", "other"), [("4", "5"), ("chip=4", "chip=5"), ("tiny/chip=4", "tiny/chip=5")]
 )
-def test_two_requests_that_differ_are_refused(one: str, other: str) -> None:
-    """What is said twice must be the same."""
+def test_conflicting_requests_are_rejected(one: str, other: str) -> None:
+    """Two requests for the same command must give the same number."""
     with pytest.raises(BadSplits) as caught:
         parse_splits([one, other])
-    assert f"--splits {other}: --splits {one} says otherwise; keep one" == str(caught.value)
+    assert f"--splits {other}: conflicts with --splits {one}; keep one" == str(caught.value)
     assert len(parse_splits([one, one])) == 2
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_the_most_precise_request_counts(order: int) -> None:
-    """A pipeline's command before a command before all, in whatever order they stand."""
-    found = parse_splits(["2", "chip=3", "tiny/chip=4"][::order])
+def test_the_most_specific_request_wins(order: int) -> None:
+    """PIPELINE/COMMAND overrides COMMAND, which overrides a number for all, in any order."""
+    split_requests = parse_splits(["2", "chip=3", "tiny/chip=4"][::order])
     expected = (4, 3, 2, 2)
     places = [("tiny", "chip"), ("big", "chip"), ("tiny", "predict"), ("big", "predict")]
-    assert expected == tuple(num_splits(found, *place) for place in places)
+    assert expected == tuple(choose_num_splits(split_requests, *place) for place in places)
 
 
-def test_without_a_request_there_is_one_split() -> None:
-    """Neither none nor another command's request changes that."""
-    assert num_splits((), "tiny", "chip") == 1
-    assert num_splits(parse_splits(["predict=4", "big/chip=4"]), "tiny", "chip") == 1
+def test_the_default_is_one_split() -> None:
+    """Requests for other commands do not change it."""
+    others = parse_splits(["predict=4", "big/chip=4"])
+    assert choose_num_splits((), "tiny", "chip") == 1
+    assert choose_num_splits(others, "tiny", "chip") == 1

@@ -8,23 +8,26 @@ import threading
 
 import pytest
 
-from rvrun.aws.client import Account
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.ledger import BadRunName, Ledger, NoRun, find, run_name
 
-ACCOUNT = Account(profile=None, region="eu-west-1")
+FACTS = {"profile": None, "region": "eu-west-1"}
 FILES = {"batch/1-a.json": "{}\n", "batch/uploads.json": "{}\n"}
 
 
 def begun(run_dir: pathlib.Path, name: str = "tiny") -> Ledger:
-    return ledgers.create(run_dir, name, "batch", ACCOUNT, FILES)
+    return ledgers.create(run_dir, name, "batch", FILES, FACTS)
 
 
 def test_a_new_run(tmp_path: pathlib.Path) -> None:
-    """What it is, what goes with its first round, and an id that says when."""
+    """Its facts, the files of its first round, and an id with its time."""
     ledger = begun(tmp_path)
     assert ledger.folder.parent == tmp_path / "submitted"
-    assert (ledger.run_dir, ledger.runner, ledger.account) == (tmp_path, "batch", ACCOUNT)
+    assert (ledger.run_dir, ledger.runner, ledger.facts["region"]) == (
+        tmp_path,
+        "batch",
+        "eu-west-1",
+    )
     assert len(ledger.run_id) == len("tiny") + ledgers.ID_EXTRA
     assert ledger.run_id.startswith("tiny-20")
     assert list(ledger.rounds()) == [1]
@@ -33,7 +36,7 @@ def test_a_new_run(tmp_path: pathlib.Path) -> None:
 
 
 def test_events_are_kept_in_order(tmp_path: pathlib.Path) -> None:
-    """Those of one kind, of several, or all."""
+    """Of one kind, of several, or all."""
     ledger = begun(tmp_path)
     ledger.note("intended", job="a", round=1)
     ledger.note("accepted", job="a", round=1, id="ü")
@@ -44,7 +47,7 @@ def test_events_are_kept_in_order(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_line_cut_short_harms_no_other(tmp_path: pathlib.Path) -> None:
-    """As by a full disk: the next one begins on a line of its own."""
+    """As after a full disk: the next event begins on a line of its own."""
     ledger = begun(tmp_path)
     ledger.note("first")
     with (ledger.folder / "events.jsonl").open("a") as file:
@@ -55,12 +58,12 @@ def test_a_line_cut_short_harms_no_other(tmp_path: pathlib.Path) -> None:
 
 
 def test_many_threads_note_at_once(tmp_path: pathlib.Path) -> None:
-    """Each line whole."""
+    """Lines do not mix."""
     ledger = begun(tmp_path)
 
     def note(number: int) -> None:
-        for each in range(20):
-            ledger.note("accepted", job=f"{number}/{each}", padding="x" * 2000)
+        for index in range(20):
+            ledger.note("accepted", job=f"{number}/{index}", padding="x" * 2000)
 
     threads = [threading.Thread(target=note, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -68,11 +71,11 @@ def test_many_threads_note_at_once(tmp_path: pathlib.Path) -> None:
     for thread in threads:
         thread.join()
     found = {event["job"] for event in ledger.events("accepted")}
-    assert found == {f"{number}/{each}" for number in range(4) for each in range(20)}
+    assert found == {f"{number}/{index}" for number in range(4) for index in range(20)}
 
 
 def test_rounds_are_added_whole(tmp_path: pathlib.Path) -> None:
-    """One whose writing was cut off is none."""
+    """A round that was interrupted while it was written does not exist."""
     ledger = begun(tmp_path)
     (ledger.folder / ".round-2").mkdir()
     assert ledger.num_rounds == 1
@@ -81,8 +84,8 @@ def test_rounds_are_added_whole(tmp_path: pathlib.Path) -> None:
     assert [path.name for path in (ledger.folder / "round-2" / "batch").iterdir()] == ["1-b.json"]
 
 
-def test_a_run_cut_off_at_its_creation_is_none(tmp_path: pathlib.Path) -> None:
-    """It was never more than a folder with a dot before its name."""
+def test_a_run_interrupted_at_its_creation_does_not_exist(tmp_path: pathlib.Path) -> None:
+    """It is only a folder whose name begins with a dot."""
     begun(tmp_path).folder.rename(tmp_path / "submitted" / ".tiny-x")
     assert ledgers.ledgers(tmp_path) == []
 
@@ -103,8 +106,8 @@ def test_runs_within_a_second_are_in_order(tmp_path: pathlib.Path) -> None:
         ('{"rvrun_run": 99}', "another version"),
     ],
 )
-def test_what_is_no_run(tmp_path: pathlib.Path, text: str | None, problem: str) -> None:
-    """The folder is named, and why it is none."""
+def test_a_folder_that_is_not_a_run(tmp_path: pathlib.Path, text: str | None, problem: str) -> None:
+    """The message has the folder and the reason."""
     if text is not None:
         (tmp_path / "run.json").write_text(text)
     with pytest.raises(NoRun, match=problem) as caught:
@@ -127,18 +130,18 @@ def test_what_is_no_run(tmp_path: pathlib.Path, text: str | None, problem: str) 
     ],
 )
 def test_run_names(run_dir: str, given: str | None, name: str) -> None:
-    """As given, else after the run directory, so that it can stand in names of jobs."""
+    """As given, else after the run directory, in letters that job names allow."""
     assert run_name(run_dir, given) == name
 
 
 @pytest.mark.parametrize("given", ["", "-x", "_x", "a b", "ü", "a/b", "a\n"])
-def test_names_that_cannot_be_used(given: str) -> None:
-    """They are refused, not mangled."""
+def test_names_that_are_not_valid(given: str) -> None:
+    """They are refused, not changed."""
     with pytest.raises(BadRunName) as caught:
         run_name("runs/x", given)
     assert str(caught.value) == (
-        f"run name {given!r} cannot be used: use letters a-z, digits, `_` and `-`, a letter or "
-        "digit first"
+        f"run name {given!r} is not valid: use letters a-z, digits, `_` and `-`, and begin with a "
+        "letter or digit"
     )
 
 
@@ -156,64 +159,64 @@ def runs(in_folder: pathlib.Path) -> dict[str, Ledger]:
     }
 
 
-def found(run: str) -> Ledger:
+def find_run(run: str) -> Ledger:
     return find(run, pathlib.Path("runs"))
 
 
 def test_runs_are_found(runs: dict[str, Ledger]) -> None:
-    """By id, by the beginning of one, as the latest, by run directory, by their own folder."""
-    assert found(runs["tiny1"].run_id) == runs["tiny1"]
-    assert found(runs["tiny1"].run_id[:-1]) == runs["tiny1"]
-    assert found("bi") == runs["big"]
-    assert found("@latest") == runs["big"]
-    assert found("runs/tiny") == runs["tiny2"]
-    assert found("out/deep") == runs["other"]
-    assert found(str(runs["tiny1"].folder)) == runs["tiny1"]
+    """By id or its beginning, as the latest, by run directory, by their own folder."""
+    assert find_run(runs["tiny1"].run_id) == runs["tiny1"]
+    assert find_run(runs["tiny1"].run_id[:-1]) == runs["tiny1"]
+    assert find_run("bi") == runs["big"]
+    assert find_run("@latest") == runs["big"]
+    assert find_run("runs/tiny") == runs["tiny2"]
+    assert find_run("out/deep") == runs["other"]
+    assert find_run(str(runs["tiny1"].folder)) == runs["tiny1"]
 
 
-def test_a_folder_of_a_runs_name_is_not_in_its_way(runs: dict[str, Ledger]) -> None:
-    """It is a run directory only where something was submitted from it."""
+def test_a_folder_with_the_name_of_a_run_does_not_hide_it(runs: dict[str, Ledger]) -> None:
+    """It is a run directory only if something was submitted from it."""
     pathlib.Path("big").mkdir()
-    assert found("big") == runs["big"]
+    assert find_run("big") == runs["big"]
 
 
 def test_runs_that_are_not_found(runs: dict[str, Ledger]) -> None:
-    """What there is instead is told."""
+    """The message lists what exists instead."""
     both = f"{runs['tiny1'].run_id}, {runs['tiny2'].run_id}"
     pathlib.Path("empty").mkdir()
     wanted = {
-        "tiny": f"`tiny` may be {both}; type more of it",
+        "tiny": f"`tiny` is ambiguous: {both}; type more of the id",
         "no": "no run `no` in the run directories in runs; the latest is "
         f"{runs['big'].run_id}; see `rvrun list`",
         "empty": "nothing was submitted from empty",
     }
     for run, text in wanted.items():
         with pytest.raises(NoRun) as caught:
-            found(run)
+            find_run(run)
         assert str(caught.value) == text
 
 
 def test_no_runs_at_all(in_folder: pathlib.Path) -> None:
-    """Neither a latest nor any other."""
+    """There is no latest one either."""
     with pytest.raises(NoRun) as caught:
-        found("@latest")
+        find_run("@latest")
     assert str(caught.value) == "nothing was submitted from the run directories in runs"
     with pytest.raises(NoRun) as caught:
-        found("x")
+        find_run("x")
     assert str(caught.value) == "no run `x` in the run directories in runs; see `rvrun list`"
 
 
-def test_what_a_run_is_called_here(runs: dict[str, Ledger]) -> None:
-    """Its id, where that is found; else its folder, which always is."""
+def test_the_handle_of_a_run(runs: dict[str, Ledger]) -> None:
+    """Its id if that finds it, else its folder, which always does."""
     assert runs["big"].handle == runs["big"].run_id
     assert runs["other"].handle == str(runs["other"].folder)
     for ledger in runs.values():
-        assert found(ledger.handle) == ledger
-        assert found(Ledger(ledger.folder.absolute()).handle).run_id == ledger.run_id
+        assert find_run(ledger.handle) == ledger
+        assert find_run(Ledger(ledger.folder.absolute()).handle).run_id == ledger.run_id
 
 
 def test_facts_are_json(tmp_path: pathlib.Path) -> None:
-    """They are for people to read, too."""
+    """run.json is for people, too."""
     facts = json.loads((begun(tmp_path).folder / "run.json").read_text())
     assert facts.pop("began").startswith("20")
     assert facts == {"rvrun_run": 1, "runner": "batch", "profile": None, "region": "eu-west-1"}

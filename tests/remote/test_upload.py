@@ -1,4 +1,4 @@
-"""What of a pipeline travels to other machines, and where to."""
+"""What jobs on other machines read of a pipeline, and where."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from rvrun.aws.storage import CannotReach
 from rvrun.load.source import load
 from rvrun.pipelines.declare import LoadedPipeline
-from rvrun.remote.upload import LocalRoot, check_roots, ship
+from rvrun.remote.upload import LocalRoot, check_roots, plan_upload
 from tests.conftest import ROOT
 
 MODULE = '''
@@ -54,17 +54,17 @@ def loaded(**args: str) -> list[LoadedPipeline]:
     return load("mine.py", "batch", args)
 
 
-def test_a_loose_file_travels(in_folder: pathlib.Path) -> None:
-    """With the config, which names it; both below the root, named by what they hold."""
+def test_a_loose_file_is_uploaded(in_folder: pathlib.Path) -> None:
+    """With the config, which names it; both below the root, named by their content."""
     (pipeline,) = mine(in_folder)
-    shipment = ship(pipeline)
+    upload = plan_upload(pipeline)
     code_uri = f"s3://bucket/run/rvrun/code/{digits(MODULE)}/mine.py"
-    config = shipment.files[shipment.config_uri]
-    assert list(shipment.files) == [code_uri, shipment.config_uri]
-    assert shipment.files[code_uri] == MODULE
+    config = upload.files[upload.config_uri]
+    assert list(upload.files) == [code_uri, upload.config_uri]
+    assert upload.files[code_uri] == MODULE
     assert json.loads(config) == {**pipeline.document, "source": code_uri}
-    assert shipment.config_uri == f"s3://bucket/run/rvrun/config/mine0-{digits(config)}.json"
-    assert ship(mine(in_folder)[0]) == shipment
+    assert upload.config_uri == f"s3://bucket/run/rvrun/config/mine0-{digits(config)}.json"
+    assert plan_upload(mine(in_folder)[0]) == upload
 
 
 def test_a_changed_file_has_another_name(in_folder: pathlib.Path) -> None:
@@ -72,39 +72,39 @@ def test_a_changed_file_has_another_name(in_folder: pathlib.Path) -> None:
     (before,) = mine(in_folder)
     (in_folder / "mine.py").write_text(MODULE.replace("Nothing", "More"), encoding="utf-8")
     (after,) = loaded()
-    assert set(ship(before).files).isdisjoint(ship(after).files)
+    assert set(plan_upload(before).files).isdisjoint(plan_upload(after).files)
 
 
 def test_pipelines_of_one_root_share_the_code(in_folder: pathlib.Path) -> None:
-    """It is there once; their configs are two."""
+    """It is uploaded once, with two configs."""
     first, second = mine(in_folder, "s3://bucket/run s3://bucket/run")
-    assert len({**ship(first).files, **ship(second).files}) == 3
+    assert len({**plan_upload(first).files, **plan_upload(second).files}) == 3
 
 
-def test_an_installed_module_does_not_travel(
+def test_an_installed_module_is_not_uploaded(
     in_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is in the image; the config alone goes."""
+    """It is in the image; only the config is uploaded."""
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     (pipeline,) = load("tiny", "batch", {"root_uri": "s3://bucket/tiny"})
-    assert list(ship(pipeline).files) == [ship(pipeline).config_uri]
+    assert list(plan_upload(pipeline).files) == [plan_upload(pipeline).config_uri]
 
 
-def test_code_that_is_no_utf8(in_folder: pathlib.Path) -> None:
-    """Such a file is named; it would not be the same after its way through JSON."""
+def test_code_that_is_not_utf8(in_folder: pathlib.Path) -> None:
+    """The file is named; it would not survive its way through JSON."""
     (in_folder / "mine.py").write_bytes(b"# coding: latin-1\n# \xfc\n" + MODULE.encode("latin-1"))
     (pipeline,) = loaded()
-    with pytest.raises(CannotReach, match=r"^mine\.py: is not UTF-8 .*; save it so$"):
-        ship(pipeline)
+    with pytest.raises(CannotReach, match=r"^mine\.py: is not UTF-8 .*; save it as UTF-8$"):
+        plan_upload(pipeline)
 
 
 def test_local_roots_are_refused(in_folder: pathlib.Path) -> None:
-    """All of them at once, with what to give instead; one without a bucket is none either."""
+    """All of them at once, with what to use instead; a URI without a bucket is refused, too."""
     check_roots(mine(in_folder, "s3://bucket s3://bucket/x"), "AWS Batch")
     with pytest.raises(LocalRoot) as caught:
         check_roots(mine(in_folder, "out s3://bucket /tmp/x s3:///x"), "AWS Batch")
     assert str(caught.value) == (
-        "jobs of AWS Batch run on other machines, which reach s3:// URIs but no folder of this "
-        "one: `mine0` has out, `mine2` has /tmp/x, `mine3` has s3:///x for `root_uri`; give such "
-        "as s3://BUCKET/FOLDER"
+        "jobs of AWS Batch run on other machines, which reach s3:// URIs but not the folders of "
+        "this one: `mine0` has out, `mine2` has /tmp/x, `mine3` has s3:///x as `root_uri`; use one "
+        "such as s3://BUCKET/FOLDER"
     )

@@ -10,11 +10,10 @@ import time
 
 import pytest
 
-from rvrun.rundir import records as record
-from rvrun.rundir.records import Recorder
+from rvrun.rundir.records import Recorder, read
 from tests.conftest import Project
 
-PLACE = "records/tiny/chip.4/0.jsonl"
+PATH = "records/tiny/chip.4/0.jsonl"
 
 
 def recorder(folder: pathlib.Path) -> Recorder:
@@ -22,17 +21,17 @@ def recorder(folder: pathlib.Path) -> Recorder:
 
 
 def lines(folder: pathlib.Path) -> list[dict[str, object]]:
-    return list(record.read(str(folder / PLACE)))
+    return list(read(str(folder / PATH)))
 
 
-def test_a_try_leaves_a_start_and_an_end(tmp_path: pathlib.Path) -> None:
-    """Both lines whole: attempt, time, host and process, exit code and memory."""
+def test_an_attempt_leaves_a_start_and_an_end(tmp_path: pathlib.Path) -> None:
+    """Both lines in full: attempt, time, host and process, exit code and memory."""
     before = time.time()
-    one = recorder(tmp_path)
-    one.start()
-    one.end(3)
+    writer = recorder(tmp_path)
+    writer.start()
+    writer.end(3)
     after = time.time()
-    start, end = (json.loads(line) for line in (tmp_path / PLACE).read_text().splitlines())
+    start, end = (json.loads(line) for line in (tmp_path / PATH).read_text().splitlines())
     memory = end["peak_memory_kib"]
     expected = (
         {
@@ -55,41 +54,41 @@ def test_a_try_leaves_a_start_and_an_end(tmp_path: pathlib.Path) -> None:
     assert isinstance(memory, int)
 
 
-def test_tries_are_added_and_counted(tmp_path: pathlib.Path) -> None:
-    """A later try adds its lines; what was there stays byte for byte."""
+def test_attempts_are_appended_and_counted(tmp_path: pathlib.Path) -> None:
+    """A later attempt appends its lines; earlier lines stay byte for byte."""
     kept = ""
     for attempt in (1, 2, 3):
-        one = recorder(tmp_path)
-        assert attempt == one.attempt
-        one.start()
-        one.note("gpu", device="0")
-        one.end(0)
-        text = (tmp_path / PLACE).read_text()
+        writer = recorder(tmp_path)
+        assert attempt == writer.attempt
+        writer.start()
+        writer.note("gpu", device="0")
+        writer.end(0)
+        text = (tmp_path / PATH).read_text()
         assert text.startswith(kept)
         kept = text
     expected = [(event, n) for n in (1, 2, 3) for event in ("start", "gpu", "end")]
     assert expected == [(line["event"], line["attempt"]) for line in lines(tmp_path)]
 
 
-def test_a_record_that_is_not_there_has_no_lines(tmp_path: pathlib.Path) -> None:
-    """Nothing was tried yet."""
+def test_a_missing_record_has_no_lines(tmp_path: pathlib.Path) -> None:
+    """Before the first attempt there is no record."""
     assert lines(tmp_path) == []
     assert recorder(tmp_path).attempt == 1
 
 
-def test_a_cut_line_is_passed_over(tmp_path: pathlib.Path) -> None:
-    """A line cut short, or rubbish, hides no other."""
+def test_a_cut_line_is_skipped(tmp_path: pathlib.Path) -> None:
+    """A line that was cut off, or is not JSON, does not hide other lines."""
     recorder(tmp_path).start()
-    with (tmp_path / PLACE).open("a") as file:
+    with (tmp_path / PATH).open("a") as file:
         file.write('{"event": "end", "att\n\n')
     recorder(tmp_path).start()
     assert [line["attempt"] for line in lines(tmp_path)] == [1, 2]
 
 
-def test_a_line_cut_at_the_end_does_not_swallow_the_next(tmp_path: pathlib.Path) -> None:
-    """After a write cut short by a full disk, the next try's lines are read."""
+def test_a_cut_last_line_does_not_swallow_the_next(tmp_path: pathlib.Path) -> None:
+    """After a full disk cut off a write, the lines of the next attempt are read."""
     recorder(tmp_path).start()
-    with (tmp_path / PLACE).open("a") as file:
+    with (tmp_path / PATH).open("a") as file:
         file.write('{"event": "end", "att')
     again = recorder(tmp_path)
     again.start()
@@ -98,8 +97,8 @@ def test_a_line_cut_at_the_end_does_not_swallow_the_next(tmp_path: pathlib.Path)
     assert expected == [(line["event"], line["attempt"]) for line in lines(tmp_path)]
 
 
-def test_a_killed_try_has_a_start_without_end(project: Project) -> None:
-    """Who is killed cannot write its end, and the next try is the second."""
+def test_a_killed_attempt_has_a_start_without_end(project: Project) -> None:
+    """A killed process cannot record its end; the next attempt is the second."""
     code = (
         "import time\nfrom rvrun.rundir.records import Recorder\n"
         f"Recorder({str(project.folder)!r}, 'tiny/chip.4/0').start()\n"
@@ -115,10 +114,11 @@ def test_a_killed_try_has_a_start_without_end(project: Project) -> None:
 
 
 def peak_memory_mib(project: Project, code: str) -> int:
-    """What a process records that runs `code`."""
+    """Return the peak memory that a process records after it ran `code`."""
     code = (
         f"{code}\nfrom rvrun.rundir.records import Recorder\n"
-        f"one = Recorder({str(project.folder)!r}, 'tiny/chip.4/0')\none.start()\none.end(0)\n"
+        f"writer = Recorder({str(project.folder)!r}, 'tiny/chip.4/0')\n"
+        "writer.start()\nwriter.end(0)\n"
     )
     project.run(sys.executable, "-c", code)
     memory = lines(project.folder)[-1]["peak_memory_kib"]
@@ -126,24 +126,24 @@ def peak_memory_mib(project: Project, code: str) -> int:
     return memory // 1024
 
 
-TAKE_100_MIB = "taken = bytearray(b'x') * (100 << 20); del taken"
+ALLOCATE_100_MIB = "block = bytearray(b'x') * (100 << 20); del block"
 
 
 @pytest.mark.parametrize(
     "code",
     [
-        TAKE_100_MIB,
-        f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {TAKE_100_MIB!r}])",
+        ALLOCATE_100_MIB,
+        f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {ALLOCATE_100_MIB!r}])",
     ],
     ids=["itself", "its child"],
 )
 def test_the_peak_memory_is_that_of_the_largest_process(project: Project, code: str) -> None:
-    """100 MiB that were taken and given back are seen, in the process or a child of it."""
+    """100 MiB that were allocated and freed count, in the process or in a child of it."""
     assert 100 <= peak_memory_mib(project, code) < 160
 
 
-def test_the_peak_memory_is_not_that_of_who_started_it(project: Project) -> None:
+def test_the_peak_memory_is_not_that_of_the_parent(project: Project) -> None:
     """A small process started by a large one is small."""
-    taken = bytearray(b"x") * (150 << 20)
+    block = bytearray(b"x") * (150 << 20)
     assert 1 <= peak_memory_mib(project, "") < 60
-    assert len(taken) == 150 << 20
+    assert len(block) == 150 << 20

@@ -1,4 +1,4 @@
-"""Random pipelines under real make: what runs, when, how often, and what the plan foretold."""
+"""Random pipelines under real make: what runs, in which order, and what the status predicted."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from rvrun.model import DeclaredPipeline, NeedKind, Plan, Target
 from rvrun.plan.compile import compile_plan
 from rvrun.plan.serialize import plan_from_json, plan_to_json
 from rvrun.plan.splits import SplitRequest
-from rvrun.rundir import files as rundir
+from rvrun.rundir.files import write
 from rvrun.rundir.freshness import plan_status
-from rvrun.runners.local.makefile import config_of, render_makefile
+from rvrun.runners.local.makefile import render_makefile
 from tests.conftest import clean_environment
 from tests.strategies import declared_pipelines
 
-# Instead of rvrun: notes that a target began and ended, and fails where it is told to.
+# In place of rvrun: logs the start and the end of a target, and fails for names in $FAILING.
 STAND_IN = """#!/bin/sh
 name="$2 $3 $5 $7"
 echo "start $name" >>"$LOG"
@@ -49,24 +49,24 @@ class Bench:
             for pipeline in plan.pipelines
             for path in (
                 paths.config(pipeline.name),
-                *(config_of(pipeline.name, stage) for stage in pipeline.stages),
+                *(stage.config_file(pipeline.name) for stage in pipeline.stages),
             )
         }
         makefile = render_makefile(plan, out="run", workdir="..")
         return {paths.PLAN: plan_to_json(plan), paths.MAKEFILE: makefile, **texts}
 
     def make(self, failing: set[str], *words: str) -> list[str]:
-        """Run make; the lines that targets noted."""
-        log, told = self.folder / "log", self.folder / "failing"
+        """Run make, and return the lines that targets logged."""
+        log, names = self.folder / "log", self.folder / "failing"
         log.write_text("")
-        told.write_text("".join(f"{name}\n" for name in sorted(failing)))
+        names.write_text("".join(f"{name}\n" for name in sorted(failing)))
         stand_in = self.folder / "stand-in"
         if not stand_in.exists():
             stand_in.write_text(STAND_IN)
             stand_in.chmod(0o755)
         done = subprocess.run(
             ["make", f"RVRUN={stand_in}", "-C", self.run_dir, *words],
-            env=clean_environment(LOG=str(log), FAILING=str(told)),
+            env=clean_environment(LOG=str(log), FAILING=str(names)),
             capture_output=True,
             text=True,
             check=False,
@@ -81,8 +81,8 @@ def bench() -> Iterator[Bench]:
         yield Bench(pathlib.Path(folder))
 
 
-def noted(target: Target) -> str:
-    """How the stand-in names `target`."""
+def logged(target: Target) -> str:
+    """Return the name of `target` in the stand-in's log."""
     config = f"run/{paths.config(target.pipeline)}"
     index = "" if target.split_ind is None else target.split_ind
     count = "" if target.num_splits is None else target.num_splits
@@ -90,7 +90,7 @@ def noted(target: Target) -> str:
 
 
 def needed_targets(plan: Plan) -> dict[str, set[str]]:
-    """For each target all that must have ended before it may start."""
+    """Return, for each target, the targets that must end before it may start."""
     needed = {}
     for pipeline in plan.pipelines:
         for stage in pipeline.stages:
@@ -99,16 +99,16 @@ def needed_targets(plan: Plan) -> dict[str, set[str]]:
                 for need in stage.needs:
                     other = pipeline.stage(need.command)
                     if need.kind is NeedKind.ALIGNED:
-                        before.add(noted(other.target(pipeline.name, index)))
+                        before.add(logged(other.target(pipeline.name, index)))
                     else:
-                        before |= {noted(each) for each in other.targets(pipeline.name)}
-                needed[noted(target)] = before
+                        before |= set(map(logged, other.targets(pipeline.name)))
+                needed[logged(target)] = before
     return needed
 
 
-def foretold(bench: Bench, plan: Plan, files: dict[str, str]) -> set[str]:
+def stale_targets(bench: Bench, plan: Plan, files: dict[str, str]) -> set[str]:
     statuses = plan_status(plan, bench.run_dir, files)
-    return {noted(target) for status in statuses for target in status.targets()}
+    return {logged(target) for status in statuses for target in status.targets()}
 
 
 plans = st.builds(
@@ -121,18 +121,18 @@ plans = st.builds(
 @settings(max_examples=40)
 @given(plans, st.data())
 def test_each_target_runs_once_and_after_what_it_needs(plan: Plan, data: st.DataObject) -> None:
-    """Under make -j, with failures and resumes: once each, never early, and as foretold."""
+    """Under make -j, with failures and resumes: once each, never early, and as predicted."""
     needed = needed_targets(plan)
     with bench() as here:
         files = here.files(plan, {})
-        rundir.write(here.run_dir, files)
+        write(here.run_dir, files)
         done: set[str] = set()
         for failures in (True, True, False):
             failing = set()
             if failures and len(done) < len(needed):
                 rest = sorted(needed.keys() - done)
                 failing = data.draw(st.sets(st.sampled_from(rest), min_size=1, max_size=3))
-            before = foretold(here, plan, files)
+            before = stale_targets(here, plan, files)
             assert before == needed.keys() - done
             started = set()
             for line in here.make(failing, "-j4", "-k"):
@@ -151,10 +151,10 @@ def test_each_target_runs_once_and_after_what_it_needs(plan: Plan, data: st.Data
 
 @settings(max_examples=40)
 @given(plans, st.data())
-def test_changes_run_what_was_foretold(plan: Plan, data: st.DataObject) -> None:
-    """After changed configs and stamps taken away, make runs just what the plan's status said."""
+def test_changes_run_the_stale_targets(plan: Plan, data: st.DataObject) -> None:
+    """After changes of configs and removed stamps, make runs exactly the stale targets."""
     with bench() as here:
-        rundir.write(here.run_dir, here.files(plan, {}))
+        write(here.run_dir, here.files(plan, {}))
         here.make(set(), "-j4")
         names = [pipeline.name for pipeline in plan.pipelines]
         changed = data.draw(st.sets(st.sampled_from(names)))
@@ -162,38 +162,38 @@ def test_changes_run_what_was_foretold(plan: Plan, data: st.DataObject) -> None:
         for stamp in data.draw(st.sets(st.sampled_from(stamps), max_size=3)):
             stamp.unlink()
         files = here.files(plan, dict.fromkeys(changed, "two"))
-        expected = foretold(here, plan, files)
-        rundir.write(here.run_dir, files)
+        expected = stale_targets(here, plan, files)
+        write(here.run_dir, files)
         shown = here.make(set(), "-n")
         assert shown == []
         ran = [line for line in here.make(set(), "-j4") if line.startswith("start ")]
         assert sorted(ran) == sorted(f"start {name}" for name in expected)
-        assert foretold(here, plan, files) == set()
+        assert stale_targets(here, plan, files) == set()
 
 
 @settings(max_examples=25)
 @given(declared_pipelines(), st.lists(st.integers(1, 4), min_size=2, max_size=3))
-def test_each_number_of_splits_is_work_of_its_own(
+def test_a_new_number_of_splits_makes_split_stages_stale(
     declared: list[DeclaredPipeline], counts: list[int]
 ) -> None:
-    """Whenever the number of splits changes, the split stages run anew, as foretold."""
+    """Whenever the number of splits changes, the split stages run again, as predicted."""
     with bench() as here:
         before = None
         for count in counts:
             plan = compile_plan(declared, splits=[SplitRequest(count)])
             files = here.files(plan, {})
-            expected = foretold(here, plan, files)
-            rundir.write(here.run_dir, files)
+            expected = stale_targets(here, plan, files)
+            write(here.run_dir, files)
             lines = [line for line in here.make(set(), "-j4") if line.startswith("start ")]
             assert sorted(lines) == sorted(f"start {name}" for name in expected)
-            split = {noted(t) for t in plan.targets() if t.num_splits is not None}
+            split = {logged(t) for t in plan.targets() if t.num_splits is not None}
             assert split <= expected or count == before
             before = count
 
 
 @given(plans)
 def test_no_two_targets_share_a_file(plan: Plan) -> None:
-    """Stamps, joins, folders and goals of a plan are all different, and no file is a folder."""
+    """All stamps, joins, folders and goals of a plan differ, and no file is also a folder."""
     text = render_makefile(plan)
     goals = re.findall(r"^([^\s:#$]+)(?:/%)?:(?!=)", text, flags=re.MULTILINE)
     rules = [goal for goal in goals if goal.startswith("done/")]
@@ -206,7 +206,7 @@ def test_no_two_targets_share_a_file(plan: Plan) -> None:
 
 @given(plans)
 def test_plans_survive_json(plan: Plan) -> None:
-    """A plan is the same after plan.json, whose bytes are the same each time."""
+    """Reading plan.json gives the same plan, and writing that gives the same bytes."""
     text = plan_to_json(plan)
     assert plan_from_json(text) == plan
     assert plan_to_json(plan_from_json(text)) == text

@@ -1,11 +1,11 @@
-"""Settings for the commands that a glob matches."""
+"""Settings that apply only to the commands that a glob matches."""
 
 from __future__ import annotations
 
 import pytest
 
+from rvrun.runners.batch.settings import BatchCommandSettings, BatchSettings
 from rvrun.settings.overrides import NoMatch, check_globs, matches, overridden
-from rvrun.settings.schema import BatchCommandSettings, BatchSettings
 
 NAMES = ("tiny/chip", "tiny/train", "other/train")
 
@@ -25,12 +25,12 @@ NAMES = ("tiny/chip", "tiny/train", "other/train")
     ],
 )
 def test_a_glob_matches_names_or_commands(glob: str, matched: list[str]) -> None:
-    """`tiny/chip` as a whole, or `chip`; letters as they are written."""
+    """`tiny/chip` as a whole, or `chip`; case matters."""
     assert [name for name in NAMES if matches(glob, name)] == matched
 
 
 def test_a_glob_must_match_something() -> None:
-    """One that is mistyped is told, with what there is."""
+    """A mistyped glob is an error that lists the commands."""
     check_globs("batch.commands", ["tiny/*", "train"], NAMES)
     with pytest.raises(NoMatch) as caught:
         check_globs("batch.commands", ["train", "predikt"], NAMES)
@@ -40,8 +40,8 @@ def test_a_glob_must_match_something() -> None:
     )
 
 
-def test_the_later_glob_is_over_the_earlier() -> None:
-    """Value by value; one that says nothing leaves what is; tables are merged."""
+def test_a_later_glob_overrides_an_earlier_one() -> None:
+    """Value by value; None changes nothing; tables are merged."""
     record = BatchCommandSettings(vcpus=1, memory_mib=100, retry="any", tags={"a": "0", "z": "0"})
     globs = {
         "tiny/*": BatchCommandSettings(vcpus=2, retry="spot", tags={"a": "1"}),
@@ -54,7 +54,7 @@ def test_the_later_glob_is_over_the_earlier() -> None:
     assert overridden(record, globs, "third/chip") == record
 
 
-def test_what_the_record_lacks_is_passed_over() -> None:
+def test_fields_that_the_record_lacks_are_skipped() -> None:
     """A glob may know more settings than the record."""
     globs = {"*": BatchCommandSettings(job_queue="other", vcpus=2)}
     assert overridden(BatchSettings(), globs, "a/b") == BatchSettings(vcpus=2)

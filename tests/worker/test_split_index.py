@@ -1,29 +1,27 @@
-"""Which split a job on AWS Batch runs, by its environment; for SageMaker see `test_hosts`."""
+"""Which split a job runs: its index from the runner, its splits from RVRUN_SPLITS."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from rvrun.worker.split_index import Misplaced, attempt, split_of
+from rvrun.runners.batch.environment import BadIndex, attempt, split_index
+from rvrun.worker.split_index import UnknownSplit, split_of
 
-NAMES = ("AWS_BATCH_JOB_ARRAY_INDEX", "RVRUN_SPLITS", "AWS_BATCH_JOB_ATTEMPT")
-Tell = Callable[..., None]
+INDEX, SPLITS = "AWS_BATCH_JOB_ARRAY_INDEX", "RVRUN_SPLITS"
 
 
 @pytest.fixture
-def tell(monkeypatch: pytest.MonkeyPatch) -> Tell:
-    """Sets what Batch and the spec say to a job; None is not said."""
+def job(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A job whose engine and spec set no variable yet."""
+    for name in (INDEX, SPLITS):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
 
-    def said(index: str | None = None, splits: str | None = None, tries: str | None = None) -> None:
-        for name, value in zip(NAMES, (index, splits, tries), strict=True):
-            if value is None:
-                monkeypatch.delenv(name, raising=False)
-            else:
-                monkeypatch.setenv(name, value)
 
-    return said
+def set_up(job: pytest.MonkeyPatch, index: str | None, splits: str | None) -> None:
+    for name, value in ((INDEX, index), (SPLITS, splits)):
+        if value is not None:
+            job.setenv(name, value)
 
 
 @pytest.mark.parametrize(
@@ -38,45 +36,43 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Tell:
     ],
 )
 def test_the_split_of_a_child(
-    tell: Tell, index: str | None, splits: str | None, num_splits: int, split: int
+    job: pytest.MonkeyPatch, index: str | None, splits: str | None, num_splits: int, split: int
 ) -> None:
     """The child's index counts the splits of its array; a plain job has just one."""
-    tell(index, splits)
+    set_up(job, index, splits)
     assert split_of("batch", num_splits) == split
 
 
 @pytest.mark.parametrize(
     ("index", "splits", "num_splits", "problem"),
     [
-        ("4", None, 4, "AWS_BATCH_JOB_ARRAY_INDEX=4 gives split 4 of 4"),
-        ("-1", None, 4, "AWS_BATCH_JOB_ARRAY_INDEX=-1 gives split -1 of 4"),
-        ("x", None, 4, "AWS_BATCH_JOB_ARRAY_INDEX=x is no index"),
-        ("2", "0-1", 4, "RVRUN_SPLITS='0-1' has no index 2 of AWS_BATCH_JOB_ARRAY_INDEX=2"),
-        ("-1", "0-1", 4, "RVRUN_SPLITS='0-1' has no index -1 of AWS_BATCH_JOB_ARRAY_INDEX=-1"),
-        ("0", "1-", 4, "RVRUN_SPLITS='1-' is no list of splits"),
-        ("1", "0,9", 4, "AWS_BATCH_JOB_ARRAY_INDEX=1 gives split 9 of 4"),
-        (None, None, 4, "AWS_BATCH_JOB_ARRAY_INDEX is not set, though there are 4"),
-        (None, "2-3", 4, "AWS_BATCH_JOB_ARRAY_INDEX is not set, though there are 2"),
+        ("4", None, 4, "index 4 of `batch` is out of range for 4 splits"),
+        ("2", "0-1", 4, "index 2 of `batch` is out of range for RVRUN_SPLITS='0-1'"),
+        ("0", "1-", 4, "RVRUN_SPLITS='1-' is not a list of splits"),
+        ("1", "0,9", 4, "RVRUN_SPLITS='0,9' gives split 9, but there are 4"),
+        (None, None, 4, "`batch` gave this job no index, but it has 4 splits"),
+        (None, "2-3", 4, "`batch` gave this job no index, but it has 2 splits"),
     ],
 )
-def test_a_child_that_cannot_tell(
-    tell: Tell, index: str | None, splits: str | None, num_splits: int, problem: str
+def test_a_child_without_a_split_of_its_own(
+    job: pytest.MonkeyPatch, index: str | None, splits: str | None, num_splits: int, problem: str
 ) -> None:
-    """It must not run another split than its own, not even the first."""
-    tell(index, splits)
-    with pytest.raises(Misplaced) as caught:
+    """It must not run another job's split, not even the first."""
+    set_up(job, index, splits)
+    with pytest.raises(UnknownSplit) as caught:
         split_of("batch", num_splits)
-    assert str(caught.value) == f"cannot tell which split to run: {problem}"
+    assert str(caught.value) == f"cannot determine which split to run: {problem}"
 
 
-@pytest.mark.parametrize(("told", "number"), [(None, 1), ("1", 1), ("3", 3), ("x", 1)])
-def test_the_try_of_a_job(tell: Tell, told: str | None, number: int) -> None:
+@pytest.mark.parametrize("text", ["x", "-1", "", "1.5", "½"])
+def test_an_index_that_is_not_an_integer(text: str) -> None:
+    """The message has the variable and its value."""
+    with pytest.raises(BadIndex) as caught:
+        split_index({INDEX: text})
+    assert str(caught.value) == f"{INDEX} must be an integer of at least 0, got {text!r}"
+
+
+@pytest.mark.parametrize(("text", "number"), [(None, 1), ("1", 1), ("3", 3), ("x", 1)])
+def test_the_attempt_of_a_job(text: str | None, number: int) -> None:
     """As Batch counts it, from 1."""
-    tell(tries=told)
-    assert attempt("batch") == number
-
-
-def test_no_try_where_the_runner_tells_none(tell: Tell) -> None:
-    """SageMaker's containers are not told."""
-    tell(tries="3")
-    assert attempt("sagemaker") is None
+    assert attempt({} if text is None else {"AWS_BATCH_JOB_ATTEMPT": text}) == number

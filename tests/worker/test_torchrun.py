@@ -1,4 +1,4 @@
-"""Workers on the instances of SageMaker jobs: several local processes pose as hosts."""
+"""Jobs on several hosts, and torchrun; several local processes play the hosts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rvrun.worker.target import BadCall, Call, parse
-from rvrun.worker.torchrun import BadHosts, Hosts, processes, read_hosts, wait_for_name
+from rvrun.runners.sagemaker.hosts import read_hosts
+from rvrun.worker.call import BadCall, Call, parse
+from rvrun.worker.torchrun import BadHosts, Hosts, processes, wait_for_name
 from tests.conftest import ROOT, Project, clean_environment
 
 TEAM = """
@@ -143,18 +144,22 @@ def test_more_instances_than_splits_are_refused(team: Project) -> None:
     found = cluster.run("chip", "--num-splits", "12", RVRUN_SPLITS="11")
     assert found[1] == (
         2,
-        "rvrun: cannot tell which split to run: RVRUN_SPLITS='11' has no index 1 of host algo-2\n",
+        "rvrun: cannot determine which split to run: index 1 of `sagemaker` is out of range for "
+        "RVRUN_SPLITS='11'\n",
     )
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (None, "no list of this job's instances at "),
-        ("nonsense", "does not list this job's instances"),
-        ('{"current_host": "a"}', "does not list this job's instances (KeyError('hosts'))"),
-        ('{"current_host": "c", "hosts": ["b", "a"]}', "host `c` is none of a, b"),
-        ('{"current_host": "a", "hosts": ["a", "a"]}', "a host is there twice: a, a"),
+        (None, "found no list of this job's hosts at "),
+        ("nonsense", "does not list this job's hosts"),
+        ('{"current_host": "a"}', "does not list this job's hosts (KeyError('hosts'))"),
+        (
+            '{"current_host": "c", "hosts": ["b", "a"]}',
+            "host `c` is not in the list of hosts: a, b",
+        ),
+        ('{"current_host": "a", "hosts": ["a", "a"]}', "the list of hosts has duplicates: a, a"),
     ],
 )
 def test_a_list_of_hosts_that_says_nothing_usable(
@@ -213,10 +218,17 @@ def test_a_gpu_target_of_another_machine_takes_no_slot(team: Project) -> None:
     assert (worker.returncode, locks.exists()) == (0, False)
 
 
-def test_torchrun_is_for_sagemaker() -> None:
-    """Elsewhere there is no list of hosts."""
-    with pytest.raises(BadCall, match="--torchrun is for --runner sagemaker"):
-        parse(("c.json", "train", "--torchrun", "2"))
+@pytest.mark.parametrize(
+    ("words", "runner"),
+    [((), "a call without --runner"), (("--runner", "batch"), "runner `batch`")],
+)
+def test_torchrun_needs_a_list_of_hosts(words: tuple[str, ...], runner: str) -> None:
+    """Only a runner with several hosts per job has one."""
+    with pytest.raises(BadCall) as caught:
+        parse(("c.json", "train", *words, "--torchrun", "2"))
+    assert str(caught.value) == (
+        "run_command train: --torchrun needs a runner whose jobs have several hosts, got " + runner
+    )
 
 
 def test_what_a_call_says_is_read_without_a_library() -> None:
@@ -239,7 +251,7 @@ def test_hosts_are_in_the_order_of_their_numbers(numbers: set[int], random: obje
 @pytest.mark.parametrize("said", ["0", "-1", "two", "", "½"])
 def test_a_number_of_processes_is_a_number(said: str) -> None:
     """Or `gpu`."""
-    with pytest.raises(BadHosts, match="give a number of at least 1, or gpu"):
+    with pytest.raises(BadHosts, match="must be an integer of at least 1 or `gpu`, got"):
         processes(said)
 
 
@@ -255,5 +267,5 @@ def test_a_host_s_name_may_come_late() -> None:
     wait_for_name("algo-1", sleep=lambda _: None, resolve=resolve)
     assert asked == ["algo-1"] * 4
     asked.clear()
-    with pytest.raises(BadHosts, match=r"host `algo-1` is not known after 2 s \(not known\)"):
+    with pytest.raises(BadHosts, match=r"host `algo-1` does not resolve after 2 s \(not known\)"):
         wait_for_name("algo-1", seconds=2, sleep=lambda _: None, resolve=resolve)

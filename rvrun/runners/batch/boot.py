@@ -1,9 +1,9 @@
-"""A few lines of Python that tell a worker which split is its own, where there is no rvrun.
+"""A few lines of Python that give another system's worker its split, in images without rvrun.
 
     python -c BOOT COMMAND ...
 
-Runs COMMAND with `--split-ind` for what `indices.write` wrote into RVRUN_SPLITS. For images that
-have another system's worker and Python, as those of Raster Vision have.
+They run COMMAND with `--split-ind`, for the splits that `split_ranges.write` wrote to RVRUN_SPLITS.
+Images of Raster Vision, for example, have its worker and Python but not rvrun.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ os.execvp(sys.argv[1], [*sys.argv[1:], "--split-ind", str(split)])
 """
 
 
-def booted(command: Sequence[str]) -> list[str]:
-    """`command` as it is run where `RVRUN_SPLITS` lists its splits.
+def prepend_boot(command: Sequence[str]) -> list[str]:
+    """Return `command` so that it can run where RVRUN_SPLITS lists its splits.
 
-    Itself where it needs no telling: rvrun reads that variable, and a join runs nothing.
+    That is `command` itself if it needs no help: rvrun's worker reads the variable, and a command
+    that is not split, or already has its split, ignores it.
     """
-    is_waiting = "--num-splits" in command and "--split-ind" not in command
-    if not is_waiting or "rvrun" in command or BOOT in command:
+    lacks_split = "--num-splits" in command and "--split-ind" not in command
+    if not lacks_split or "rvrun" in command or BOOT in command:
         return list(command)
     return ["python", "-c", BOOT, *command]

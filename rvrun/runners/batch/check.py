@@ -1,4 +1,4 @@
-"""What `rvrun check --runner batch` asks AWS Batch: whether it would take a run's jobs."""
+"""`rvrun check --runner batch`: would AWS Batch accept the jobs of a run?"""
 
 from __future__ import annotations
 
@@ -8,87 +8,15 @@ from typing import Any
 from rvrun.aws.client import Account, AwsError, Client
 from rvrun.finding import Finding, error, ok
 from rvrun.runners.aws_common import check_account
-from rvrun.runners.batch.render import render, requests_in
+from rvrun.runners.batch.api import SubmitJobRequest
+from rvrun.runners.batch.render import render
 from rvrun.runners.batch.settings import BatchSettings
+from rvrun.runners.batch.spec_files import requests_in
 from rvrun.runners.run import Run
-
-Request = Mapping[str, Any]
-
-
-def check_queues(batch: Client, requests: Sequence[Request]) -> Iterator[Finding]:
-    """The job queues are there and take jobs; those that share fairly are told whose share."""
-    names = list(dict.fromkeys(request["jobQueue"] for request in requests))
-    try:
-        found = batch.call("DescribeJobQueues", jobQueues=names)["jobQueues"]
-    except AwsError as problem:
-        yield error("job queues", problem, "get leave for batch:DescribeJobQueues")
-        return
-    for name in names:
-        queue = next((q for q in found if name in (q["jobQueueName"], q["jobQueueArn"])), None)
-        shares = {"shareIdentifier" in each for each in requests if each["jobQueue"] == name}
-        yield from [_queue(name, queue, shares)]
-
-
-def _queue(name: str, queue: Mapping[str, Any] | None, shares: set[bool]) -> Finding:
-    if queue is None:
-        return error("job queue", f"there is no `{name}`", "change the setting, or make the queue")
-    if queue["state"] != "ENABLED":
-        return error("job queue", f"`{name}` is {queue['state'].lower()}", "enable it")
-    if queue["status"] not in ("VALID", "UPDATING"):
-        text = f"`{name}` is {queue['status'].lower()}: {queue.get('statusReason', '')}"
-        return error("job queue", text, "mend its compute environments")
-    is_fair = bool(queue.get("schedulingPolicyArn"))
-    if is_fair and False in shares:
-        text = f"`{name}` shares fairly, so each job must say whose share it is of"
-        return error("job queue", text, "set `batch.share_identifier`")
-    if not is_fair and True in shares:
-        text = f"`{name}` has no scheduling policy, so it takes no job with a share identifier"
-        return error("job queue", text, "take `batch.share_identifier` out")
-    return ok("job queue", f"`{name}` takes jobs")
-
-
-def check_definitions(batch: Client, requests: Sequence[Request]) -> Iterator[Finding]:
-    """The job definitions are there and active; none that runs on Fargate is asked for GPUs."""
-    for name in dict.fromkeys(request["jobDefinition"] for request in requests):
-        mine = [request for request in requests if request["jobDefinition"] == name]
-        try:
-            found = _find_definition(batch, name)
-        except AwsError as problem:
-            yield error("job def", problem, "get leave for batch:DescribeJobDefinitions")
-            return
-        yield _definition(name, found, any(map(_wants_gpus, mine)))
-
-
-def _find_definition(batch: Client, name: str) -> Mapping[str, Any] | None:
-    """The active one that Batch would take: by name the newest, else the one of that revision."""
-    exact = ":" in name
-    how = {"jobDefinitions": [name]} if exact else {"jobDefinitionName": name}
-    pages = batch.pages("DescribeJobDefinitions", "nextToken", status="ACTIVE", **how)
-    found = [definition for page in pages for definition in page["jobDefinitions"]]
-    return max(found, key=lambda each: int(each["revision"]), default=None)
-
-
-def _definition(name: str, found: Mapping[str, Any] | None, wants_gpus: bool) -> Finding:
-    if found is None:
-        text = f"there is no active `{name}`"
-        return error("job def", text, "change the setting, or register the definition")
-    label = f"`{found['jobDefinitionName']}:{found['revision']}`"
-    if found["type"] != "container":
-        return error("job def", f"{label} is of type {found['type']}", "name one of a container")
-    if wants_gpus and "FARGATE" in found.get("platformCapabilities", ()):
-        text = f"{label} runs on Fargate, which has no GPUs, and is asked for them"
-        return error("job def", text, "name one that runs on EC2")
-    image = found.get("containerProperties", {}).get("image", "")
-    return ok("job def", f"{label} runs {image}")
-
-
-def _wants_gpus(request: Request) -> bool:
-    wanted = request["containerOverrides"].get("resourceRequirements", ())
-    return any(each["type"] == "GPU" for each in wanted)
 
 
 def check(run: Run) -> Iterator[Finding]:
-    """Yield what AWS would refuse: the account, its queues and definitions, the buckets."""
+    """Yield findings about the account, the job queues and definitions, and the buckets."""
 
     def check_batch(account: Account) -> Iterator[Finding]:
         batch, requests = account.reader("batch"), list(requests_in(render(run)))
@@ -97,3 +25,79 @@ def check(run: Run) -> Iterator[Finding]:
 
     worker = run.settings.of(BatchSettings).worker
     return check_account(run, "batch", worker, check_batch)
+
+
+def check_queues(batch: Client, requests: Sequence[SubmitJobRequest]) -> Iterator[Finding]:
+    """Check that the job queues accept jobs, with or without a share identifier as these have."""
+    names = list(dict.fromkeys(request["jobQueue"] for request in requests))
+    try:
+        queues = batch.call("DescribeJobQueues", jobQueues=names)["jobQueues"]
+    except AwsError as problem:
+        yield error("job queues", problem, "add the `batch:DescribeJobQueues` permission")
+        return
+    by_name = {queue[key]: queue for queue in queues for key in ("jobQueueName", "jobQueueArn")}
+    for name in names:
+        have_share = {"shareIdentifier" in r for r in requests if r["jobQueue"] == name}
+        yield _check_queue(name, by_name.get(name), have_share)
+
+
+def _check_queue(name: str, queue: Mapping[str, Any] | None, have_share: set[bool]) -> Finding:
+    """`have_share`: whether the queue's jobs have a share identifier; both if they differ."""
+    subject = "job queue"
+    if queue is None:
+        return error(subject, f"`{name}` does not exist", "change the setting, or create the queue")
+    if queue["state"] != "ENABLED":
+        return error(subject, f"`{name}` is {queue['state'].lower()}", "enable it")
+    if queue["status"] not in ("VALID", "UPDATING"):
+        text = f"`{name}` is {queue['status'].lower()}: {queue.get('statusReason', '')}"
+        return error(subject, text, "fix its compute environments")
+    has_policy = bool(queue.get("schedulingPolicyArn"))
+    if has_policy and False in have_share:
+        text = f"`{name}` has a scheduling policy, so its jobs must have a share identifier"
+        return error(subject, text, "set `batch.share_identifier`")
+    if not has_policy and True in have_share:
+        text = f"`{name}` has no scheduling policy, so its jobs must not have a share identifier"
+        return error(subject, text, "remove `batch.share_identifier`")
+    return ok(subject, f"`{name}` accepts jobs")
+
+
+def check_definitions(batch: Client, requests: Sequence[SubmitJobRequest]) -> Iterator[Finding]:
+    """Check that the job definitions are active, and that none on Fargate is to have GPUs."""
+    for name in dict.fromkeys(request["jobDefinition"] for request in requests):
+        needs_gpus = any(_needs_gpus(r) for r in requests if r["jobDefinition"] == name)
+        try:
+            definition = _find_definition(batch, name)
+        except AwsError as problem:
+            fix = "add the `batch:DescribeJobDefinitions` permission"
+            yield error("job definition", problem, fix)
+            return
+        yield _check_definition(name, definition, needs_gpus)
+
+
+def _find_definition(batch: Client, name: str) -> Mapping[str, Any] | None:
+    """The active definition that Batch would use: the newest revision unless `name` has one."""
+    key = {"jobDefinitions": [name]} if ":" in name else {"jobDefinitionName": name}
+    pages = batch.pages("DescribeJobDefinitions", "nextToken", status="ACTIVE", **key)
+    definitions = [definition for page in pages for definition in page["jobDefinitions"]]
+    return max(definitions, key=lambda definition: int(definition["revision"]), default=None)
+
+
+def _check_definition(name: str, definition: Mapping[str, Any] | None, needs_gpus: bool) -> Finding:
+    subject = "job definition"
+    if definition is None:
+        text = f"`{name}` does not exist, or is not active"
+        return error(subject, text, "change the setting, or register the definition")
+    label = f"`{definition['jobDefinitionName']}:{definition['revision']}`"
+    if definition["type"] != "container":
+        text = f"{label} must be of type container, got {definition['type']}"
+        return error(subject, text, "use a definition of type container")
+    if needs_gpus and "FARGATE" in definition.get("platformCapabilities", ()):
+        text = f"{label} runs on Fargate, which has no GPUs, but its jobs require GPUs"
+        return error(subject, text, "use a definition that runs on EC2")
+    image = definition.get("containerProperties", {}).get("image", "")
+    return ok(subject, f"{label} runs {image}")
+
+
+def _needs_gpus(request: SubmitJobRequest) -> bool:
+    resources = request["containerOverrides"].get("resourceRequirements", ())
+    return any(resource["type"] == "GPU" for resource in resources)

@@ -1,4 +1,4 @@
-"""What AWS Batch tells a job (AWS Batch User Guide, "Job environment variables")."""
+"""What AWS Batch passes to a job (AWS Batch User Guide, "Job environment variables")."""
 
 from __future__ import annotations
 

@@ -1,171 +1,179 @@
-"""What the target of a run on AWS Batch printed, from CloudWatch Logs."""
+"""Read the log of a target from CloudWatch Logs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Generator, Iterator, Mapping, Sequence
+
+import attrs
 
 from rvrun.aws.client import Client, Refused
 from rvrun.errors import Problem, check_known
 from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import OVER
 from rvrun.runners.aws_common import account_of_run
-from rvrun.runners.batch.state import STATES, Known, known_jobs
-from rvrun.runners.batch.submit import describe
+from rvrun.runners.batch.api import JobDetail, describe_jobs
+from rvrun.runners.batch.specs import RUNNER
+from rvrun.runners.batch.state import STATES, TrackedJob, track_jobs
 
-#: Where Batch writes, unless a job definition says otherwise (AWS Batch User Guide, "Using
-#: CloudWatch Logs").
+#: The default log group (AWS Batch User Guide, "Using CloudWatch Logs").
 GROUP = "/aws/batch/job"
+#: Seconds between two looks for new lines.
 POLL_SECONDS = 3.0
 
 
 class NoLog(Problem):
-    """A target that has no log, or not yet."""
+    """A target that has no log, or does not exist."""
 
 
-def job_of(rounds: Mapping[int, Sequence[Known]], target: str) -> str:
-    """The id of the job, or of the child, that ran `target` last. Raises `NoLog`."""
-    name, split = _parse(target)
-    jobs = [job for jobs in rounds.values() for job in jobs if not job.is_join]
-    check_known("stage", name, tuple(dict.fromkeys(job.stage for job in jobs)))
-    of_stage = [job for job in jobs if job.stage == name]
+def logs(ledger: Ledger, target: str, *, follow: bool) -> Iterator[str]:
+    """Yield the lines of a target's last attempt; with `follow` as they come, to its end.
+
+    Raises `NoLog`, and `UnknownName` for an unknown stage.
+    """
+    account = account_of_run(ledger)
+    batch = account.reader(RUNNER)
+    job_id = find_job(track_jobs(ledger, batch), target)
+    log = JobLog(
+        batch=batch, logs=account.reader("logs"), job_id=job_id, target=target, follow=follow
+    )
+    return log.lines()
+
+
+def find_job(rounds: Mapping[int, Sequence[TrackedJob]], target: str) -> str:
+    """Return the id of the job, or child, that ran `target` last. Raises like `logs`."""
+    stage, split = _parse(target)
+    jobs = [job for jobs in rounds.values() for job in jobs if not job.spec.is_join]
+    check_known("stage", stage, tuple(dict.fromkeys(job.spec.stage for job in jobs)))
+    jobs = [job for job in jobs if job.spec.stage == stage]
     if split is None:
-        splits = {split for job in of_stage for split in job.splits or ()}
+        splits = {split for job in jobs for split in job.spec.splits or ()}
         if len(splits) > 1:
             raise NoLog(
-                f"{name} is split; name one target, such as {name}/{min(splits)} or another of "
-                f"its {len(splits):,} splits"
+                f"{stage} is split; name one of its {len(splits):,} targets, such as "
+                f"{stage}/{min(splits)}"
             )
-        return _child_id(of_stage[-1], None, target)
-    for job in reversed(of_stage):
-        if job.splits is not None and split in job.splits:
-            return _child_id(job, job.splits.index(split), target)
-    raise NoLog(f"{name} has no target {target}")
+        return _id_of(jobs[-1], 0, target)
+    # A retry runs only some splits, so the last job of the stage may be another split's.
+    for job in reversed(jobs):
+        if job.spec.splits is not None and split in job.spec.splits:
+            return _id_of(job, job.spec.splits.index(split), target)
+    raise NoLog(f"{stage} has no target {target}")
 
 
 def _parse(target: str) -> tuple[str, int | None]:
-    """`tiny/chip/3` → `tiny/chip`, 3."""
+    """The stage and split of a target: `tiny/chip`, 3 for `tiny/chip/3`."""
     stage, _, last = target.rpartition("/")
     if last.isascii() and last.isdigit() and "/" in stage:
         return stage, int(last)
     return target, None
 
 
-def _child_id(job: Known, child: int | None, target: str) -> str:
+def _id_of(job: TrackedJob, child: int, target: str) -> str:
     if job.id is None:
         raise NoLog(f"{target} was not submitted")
-    return job.id if child is None or job.ticket.size is None else f"{job.id}:{child}"
+    return job.id if job.spec.size is None else f"{job.id}:{child}"
 
 
-def read_log(
-    batch: Client,
-    logs: Client,
-    job_id: str,
-    target: str,
-    *,
-    follow: bool,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[str]:
-    """The lines of a job's last try; with `follow` those of it and later ones until it ends."""
-    seen: str | None = None
-    has_log = False
-    while True:
-        job = _described(batch, job_id, target)
-        over = STATES[job["status"]] in OVER
-        stream = _stream(job)
-        if stream is not None and stream != seen:
-            seen = stream
-            has_log |= yield from _follow(
-                batch, logs, job_id, stream, job, follow=follow, sleep=sleep
-            )
-            if follow:
+@attrs.frozen(kw_only=True)
+class JobLog:
+    """The log of a job or child: one stream of CloudWatch Logs per attempt."""
+
+    batch: Client
+    logs: Client
+    job_id: str
+    target: str
+    follow: bool
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of the last attempt; with `follow` also of later ones, to the job's end.
+
+        Raises `NoLog` if there are none.
+        """
+        last_stream: str | None = None
+        has_log = False
+        while True:
+            job = self._describe()
+            stream = _last_stream(job)
+            if stream is not None and stream != last_stream:
+                last_stream = stream
+                has_log |= yield from self._stream_lines(stream, job)
+                if self.follow:
+                    continue
+            if _is_over(job) or not self.follow:
+                if not has_log:
+                    raise NoLog(f"{self.target} has no log{_why_no_log(job)}")
+                return
+            time.sleep(POLL_SECONDS)
+
+    def _describe(self) -> JobDetail:
+        """The job. For a child that does not exist yet, or never will, its array."""
+        array_id, _, child = self.job_id.partition(":")
+        ids = [self.job_id, array_id] if child else [self.job_id]
+        details = {detail["jobId"]: detail for detail in describe_jobs(self.batch, ids)}
+        if not details:
+            raise NoLog(f"{self.target} has no log: AWS Batch no longer knows job {self.job_id}")
+        return details.get(self.job_id) or details[array_id]
+
+    def _stream_lines(self, stream: str, job: JobDetail) -> Generator[str, None, bool]:
+        """Yield the lines of a stream; with `follow` until its attempt is over.
+
+        Returns whether the stream exists: it is created with its first line. At the end of what is
+        there, CloudWatch returns the token that it was given; before that a page may be empty
+        (CloudWatch Logs API Reference, GetLogEvents).
+        """
+        options = job.get("container", {}).get("logConfiguration", {}).get("options", {})
+        group = options.get("awslogs-group", GROUP)
+        token: str | None = None
+        is_over = False
+        while True:
+            lines, next_token = self._page(group, stream, token)
+            yield from lines
+            if next_token != token:
+                token = next_token
                 continue
-        if over or not follow:
-            if not has_log:
-                raise NoLog(f"{target} has no log: it {_why(job)}")
-            return
-        sleep(POLL_SECONDS)
+            if is_over or not self.follow:
+                return token is not None
+            # Lines may have come between the last page and the end of the attempt, so after the end
+            # there is one more look.
+            job = self._describe()
+            is_over = _is_over(job) or _last_stream(job) != stream
+            if not is_over:
+                time.sleep(POLL_SECONDS)
+
+    def _page(self, group: str, stream: str, token: str | None) -> tuple[list[str], str | None]:
+        """A page of lines and the token of the next; none of a stream that does not exist yet."""
+        page = {} if token is None else {"nextToken": token}
+        try:
+            answer = self.logs.call(
+                "GetLogEvents",
+                logGroupName=group,
+                logStreamName=stream,
+                startFromHead=True,
+                **page,
+            )
+        except Refused as error:
+            if error.code == "ResourceNotFoundException":
+                return [], token
+            raise
+        return [event["message"] for event in answer["events"]], answer["nextForwardToken"]
 
 
-def _why(job: Mapping[str, Any]) -> str:
+def _is_over(job: JobDetail) -> bool:
+    return STATES[job["status"]] in OVER
+
+
+def _why_no_log(job: JobDetail) -> str:
+    """The end of a message: ` yet: it is pending; use -f to wait for it`."""
     reason = f" ({job['statusReason']})" if job.get("statusReason") else ""
-    state = str(job["status"]).lower()
-    if STATES[job["status"]] in OVER:
-        return f"{state} without having printed anything{reason}"
-    return f"is {state}{reason}; -f waits for it"
+    status = job["status"].lower()
+    if _is_over(job):
+        return f": it {status} without printing anything{reason}"
+    return f" yet: it is {status}{reason}; use -f to wait for it"
 
 
-def _described(batch: Client, job_id: str, target: str) -> dict[str, Any]:
-    """A job as it is; of a child that is not there yet, or never will be, its array."""
-    array, _, child = job_id.partition(":")
-    found = {job["jobId"]: job for job in describe(batch, [job_id, array] if child else [job_id])}
-    if not found:
-        raise NoLog(f"{target}: Batch no longer knows job {job_id}")
-    return found.get(job_id) or found[array]
-
-
-def _stream(job: Mapping[str, Any]) -> str | None:
-    """The stream of a job's last try that has one."""
-    tries = [attempt.get("container", {}) for attempt in job.get("attempts", ())]
-    streams = [each.get("logStreamName") for each in (*tries, job.get("container", {}))]
+def _last_stream(job: JobDetail) -> str | None:
+    """The stream of the job's last attempt that has one."""
+    ended = [attempt.get("container", {}) for attempt in job.get("attempts", ())]
+    streams = [container.get("logStreamName") for container in (*ended, job.get("container", {}))]
     return next((stream for stream in reversed(streams) if stream), None)
-
-
-def _group(job: Mapping[str, Any]) -> str:
-    configuration = job.get("container", {}).get("logConfiguration", {})
-    return str(configuration.get("options", {}).get("awslogs-group", GROUP))
-
-
-def _follow(
-    batch: Client,
-    logs: Client,
-    job_id: str,
-    stream: str,
-    job: Mapping[str, Any],
-    *,
-    follow: bool,
-    sleep: Callable[[float], None],
-) -> Generator[str, None, bool]:
-    """The lines of a stream: to its end, and with `follow` until its try is over.
-
-    Gives whether there is such a stream: there is none before its first line. At the end of what is
-    there CloudWatch gives the token again that it was given (CloudWatch Logs API Reference,
-    GetLogEvents); a page may be empty before that.
-    """
-    token: str | None = None
-    over = False
-    while True:
-        lines, next_token = _page(logs, _group(job), stream, token)
-        yield from lines
-        if next_token != token:
-            token = next_token
-            continue
-        if over or not follow:
-            return token is not None
-        now = _described(batch, job_id, job_id)
-        # What came between the last page and the end is still to be read.
-        over = STATES[now["status"]] in OVER or _stream(now) != stream
-        if not over:
-            sleep(POLL_SECONDS)
-
-
-def _page(logs: Client, group: str, stream: str, token: str | None) -> tuple[list[str], str | None]:
-    more = {} if token is None else {"nextToken": token}
-    try:
-        answer = logs.call(
-            "GetLogEvents", logGroupName=group, logStreamName=stream, startFromHead=True, **more
-        )
-    except Refused as error:
-        if error.code == "ResourceNotFoundException":
-            return [], token
-        raise
-    return [event["message"] for event in answer["events"]], answer["nextForwardToken"]
-
-
-def logs(ledger: Ledger, target: str, *, follow: bool) -> Iterator[str]:
-    """Yield the lines of a target's last attempt; with `follow` as they come, to its end."""
-    account = account_of_run(ledger)
-    batch = account.reader("batch")
-    job_id = job_of(known_jobs(ledger, batch), target)
-    return read_log(batch, account.reader("logs"), job_id, target, follow=follow)

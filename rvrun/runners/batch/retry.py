@@ -1,95 +1,98 @@
-"""The jobs of a round that failed, as the specs of the next one. Pure; knows JSON alone.
+"""Make the specs of a retry from the specs of what failed. Pure.
 
-Only the failed splits of an array go again, as a smaller array that is told which they are. What
-hung on them failed with them, so it goes again too; what succeeded is depended on no more.
+Of an array only the failed splits run again, as a smaller array that is told which they are. What
+depends on failed jobs failed with them, so it is in the retry too. Dependencies on jobs that have
+succeeded are dropped.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from rvrun import split_ranges as indices
+from rvrun import split_ranges
 from rvrun.environment import SPLITS
-from rvrun.runners.batch.boot import booted
-from rvrun.runners.batch.limits import RUN, check_sizes
-from rvrun.runners.batch.specs import file_names, symbol
-from rvrun.runners.batch.submit import Ticket
+from rvrun.render.quote import indented_json
+from rvrun.runners.batch.api import ContainerOverrides, JobDependency, KeyValue, SubmitJobRequest
+from rvrun.runners.batch.boot import prepend_boot
+from rvrun.runners.batch.limits import check_sizes
+from rvrun.runners.batch.spec_files import RUN, Spec, file_names, key_of
+from rvrun.runners.batch.specs import depend
+from rvrun.runners.batch.validate import SERVICE
 from rvrun.runners.problems import check_fit
 
 
 @attrs.frozen
-class Failed:
-    """A job that failed, and the splits of it that did; None for one that is not split."""
+class FailedJob:
+    """A job that failed, and which of its splits did; None if its stage is not split."""
 
-    ticket: Ticket
+    spec: Spec
     splits: tuple[int, ...] | None
 
 
-def retry_files(failed: Sequence[Failed], number: int) -> dict[str, str]:
-    """The specs of round `number`, as {relative path: text} in the order of submission.
+def retry_files(failed: Sequence[FailedJob], number: int) -> dict[str, str]:
+    """Return the specs of round `number`, as {relative path: text} in the order of submission.
 
-    Raises `Unfit` where what must be told of the failed splits is too much for a job.
+    Raises `Unfit` if the list of failed splits makes a request too large.
     """
-    by_key = {each.ticket.key: each for each in failed}
-    requests = [retried(each, by_key, number) for each in failed]
-    check_fit(
-        "AWS Batch",
-        [
-            finding
-            for key, request in zip(by_key, requests, strict=True)
-            for finding in check_sizes(key, request)
-        ],
-    )
-    paths = file_names(by_key)
-    return {path: _text(request) for path, request in zip(paths, requests, strict=True)}
+    by_key = {job.spec.key: job for job in failed}
+    requests = {key: retry_request(job, by_key, number) for key, job in by_key.items()}
+    check_fit(SERVICE, (p for key, request in requests.items() for p in check_sizes(key, request)))
+    texts = [f"{indented_json(request)}\n" for request in requests.values()]
+    return dict(zip(file_names(requests), texts, strict=True))
 
 
-def _text(request: Mapping[str, Any]) -> str:
-    return json.dumps(request, indent=2, ensure_ascii=False) + "\n"
+def retry_request(job: FailedJob, failed: Mapping[str, FailedJob], number: int) -> SubmitJobRequest:
+    """Return the request of a failed job for round `number`.
 
-
-def retried(one: Failed, failed: Mapping[str, Failed], number: int) -> dict[str, Any]:
-    """The request of a job again: under a fresh name, for what failed of it."""
-    request = {**one.ticket.request, "jobName": _fresh_name(one.ticket.name, number)}
+    - `failed`: all jobs of the retry, by key.
+    """
+    name = _rename(job.spec.request["jobName"], number)
+    request: SubmitJobRequest = {**job.spec.request, "jobName": name}
     request.pop("dependsOn", None)
-    if depends := _depends(one, failed):
+    if depends := list(_dependencies(job, failed)):
         request["dependsOn"] = depends
-    return request if one.splits is None else _narrowed(request, one.splits)
+    if job.splits is None:
+        return request
+    request.pop("arrayProperties", None)
+    # An array has at least two children.
+    if len(job.splits) > 1:
+        request["arrayProperties"] = {"size": len(job.splits)}
+    request["containerOverrides"] = _for_splits(request["containerOverrides"], job.splits)
+    return request
 
 
-def _fresh_name(name: str, number: int) -> str:
-    """`${run}-r2-tiny-chip` of `${run}-tiny-chip`, `${run}-r3-tiny-chip` of that."""
-    before = f"{RUN}-" if number == 2 else f"{RUN}-r{number - 1}-"
-    return f"{RUN}-r{number}-{name.removeprefix(before)}"
+def _rename(name: str, number: int) -> str:
+    """`${run}-r2-tiny-chip` for `${run}-tiny-chip`, `${run}-r3-tiny-chip` for that.
+
+    Jobs are looked up by name, so those of different rounds must have different ones.
+    """
+    prefix = f"{RUN}-" if number == 2 else f"{RUN}-r{number - 1}-"
+    return f"{RUN}-r{number}-{name.removeprefix(prefix)}"
 
 
-def _depends(one: Failed, failed: Mapping[str, Failed]) -> list[dict[str, str]]:
-    """What of its dependencies goes again: index by index only between the same splits."""
-    found = []
-    for need in one.ticket.request.get("dependsOn", ()):
-        other = failed.get(need["jobId"][2:-1])
-        if other is None:
-            continue
-        same = other.splits == one.splits and one.splits is not None and len(one.splits) > 1
-        aligned = need.get("type") == "N_TO_N" and same
-        key = symbol(other.ticket.key)
-        found.append({"jobId": key, **({"type": "N_TO_N"} if aligned else {})})
-    return found
+def _dependencies(job: FailedJob, failed: Mapping[str, FailedJob]) -> Iterator[JobDependency]:
+    """The dependencies that are in the retry too.
+
+    Between arrays of the same splits they stay aligned. Otherwise children of the same index may
+    have different splits, so the job waits for all of the other: later than necessary, but right.
+    """
+    for dependency in job.spec.request.get("dependsOn", ()):
+        needed = failed.get(key_of(dependency) or "")
+        if needed is not None:
+            is_array = job.splits is not None and len(job.splits) > 1
+            same_splits = is_array and needed.splits == job.splits
+            aligned = dependency.get("type") == "N_TO_N" and same_splits
+            yield depend(needed.spec.key, aligned=aligned)
 
 
-def _narrowed(request: dict[str, Any], splits: Sequence[int]) -> dict[str, Any]:
-    """A request for just these splits: an array, or a plain job for one."""
-    overrides = dict(request["containerOverrides"])
-    others = [each for each in overrides.get("environment", ()) if each["name"] != SPLITS]
-    own = {"name": SPLITS, "value": indices.write(splits)}
-    overrides["command"] = booted(overrides["command"])
-    overrides["environment"] = sorted([*others, own], key=lambda each: str(each["name"]))
-    narrowed = {**request, "containerOverrides": overrides}
-    narrowed.pop("arrayProperties", None)
-    if len(splits) > 1:
-        narrowed["arrayProperties"] = {"size": len(splits)}
-    return narrowed
+def _for_splits(overrides: ContainerOverrides, splits: Sequence[int]) -> ContainerOverrides:
+    """The overrides for children that run just these splits."""
+    own: KeyValue = {"name": SPLITS, "value": split_ranges.write(splits)}
+    others = [entry for entry in overrides.get("environment", ()) if entry["name"] != SPLITS]
+    return {
+        **overrides,
+        "command": prepend_boot(overrides["command"]),
+        "environment": sorted([*others, own], key=lambda entry: entry["name"]),
+    }

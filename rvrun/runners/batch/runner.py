@@ -1,6 +1,12 @@
-"""`batch`: jobs of AWS Batch.
+"""The runner `batch`: a plan as jobs of AWS Batch.
 
-Every function imports what it needs, so that loading the runner for its settings is cheap.
+- `render`: `jobs` turns split stages into array jobs, `specs` says what each request contains, the
+  template lays it out, `validate` and `limits` check it, `spec_files` names and reads it.
+- `lifecycle`: `submit` submits each spec exactly once, `state` looks at the jobs, `retry` makes the
+  specs of what failed. `logs` reads what a target printed.
+- `api` has the calls of Batch. With `environment` and `boot` a job finds its split.
+
+Every function imports what it needs, because rvrun loads every runner to know its settings.
 """
 
 from __future__ import annotations

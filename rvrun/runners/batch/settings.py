@@ -1,4 +1,4 @@
-"""The section of `rvrun.toml` for AWS Batch. Raster Vision has some of the same names."""
+"""The section `[batch]` of `rvrun.toml`. Some settings have the names of Raster Vision's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rvrun.settings.schema import WORKER, Worker, setting, table
 
 @attrs.frozen(kw_only=True)
 class BatchJobSettings:
-    """Settings of jobs: in `[batch]` for all, in `[batch.commands.GLOB]` for some commands."""
+    """Settings of jobs, in `[batch]` for all or in `[batch.commands.GLOB]` for some commands."""
 
     vcpus: int | None = setting("vCPUs of a job; default: from the job definition")
     memory_mib: int | None = setting("memory of a job in MiB; default: from the job definition")

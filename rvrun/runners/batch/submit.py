@@ -1,146 +1,76 @@
-"""Specs submitted to AWS Batch, each exactly once. Knows JSON and the ledger, nothing of plans.
+"""Submit specs to AWS Batch, each exactly once.
 
-SubmitJob takes no client token, so asking again may submit again. Therefore each job is looked for
-before it is submitted, wherever it may have been already: after a reply that was lost, and where
-the ledger has an intention without an id. It is found by its name, which holds the run's id, and
-known by its tags. No client used here tries a SubmitJob again by itself.
+SubmitJob takes no client token, so repeating a call may submit a second job. Therefore a job is
+looked up before it is submitted whenever it may exist already: after a reply that was lost, and if
+the ledger has an intention without an id. It is looked up by its name, which contains the run's id,
+and recognized by its tags. No client used here retries SubmitJob by itself.
 """
 
 from __future__ import annotations
 
 import concurrent.futures as cf
-import json
-import pathlib
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
-from typing import Any
 
 import attrs
 
 from rvrun.aws.client import AwsError, Client, Pace, Patience, Unanswered
 from rvrun.errors import RvrunError
 from rvrun.remote.ledger import INTENDED, SUBMITTED, Ledger
-from rvrun.runners.batch.limits import RUN
-from rvrun.runners.batch.specs import FOLDER, JOB_TAG, RUN_TAG, symbol
+from rvrun.remote.state import Progress
+from rvrun.runners.batch.api import (
+    JobDetail,
+    SubmitJobRequest,
+    describe_jobs,
+    list_jobs_named,
+    terminate_job,
+)
+from rvrun.runners.batch.spec_files import JOB_TAG, RUN_TAG, Spec
 from rvrun.text import count
 
-#: Most jobs that are being submitted at the same time.
+#: The most jobs that are being submitted at the same time. At 40 jobs per second, the default rate,
+#: that is enough for calls of up to 0.4 s.
 THREADS = 16
-#: How many ids DescribeJobs takes (AWS Batch API Reference).
-MAX_DESCRIBED = 100
-#: Of events in the ledger.
+#: The event of the ledger that has the id of a submitted job.
 ACCEPTED = "accepted"
-_JOIN = re.compile(r"\.(needs|aligned)\.\d+$")
 
 
-@attrs.frozen(kw_only=True)
-class Ticket:
-    """A spec of one round of a run, on its way.
+class NotAllSubmitted(RvrunError):
+    """A run of which only some jobs could be submitted.
 
-    - `key`: of the job in the plan. `request`: as rendered, symbols standing for ids.
+    - `run`: what users type to name it. `ids`: of the submitted jobs, by key.
     """
 
-    key: str
-    round: int
-    request: Mapping[str, Any]
+    problem: str
+    run_id: str
+    run: str
+    ids: Mapping[str, str]
+    total: int
+    fix = "repeat the same command to continue, or end the submitted jobs with `rvrun cancel {run}`"
 
-    @property
-    def depends(self) -> tuple[str, ...]:
-        """The keys of the jobs whose ids it must have."""
-        ids = [each["jobId"] for each in self.request.get("dependsOn", ())]
-        return tuple(id_[2:-1] for id_ in ids if id_.startswith("${"))
-
-    @property
-    def name(self) -> str:
-        """The job's name, the run's id still a symbol."""
-        return str(self.request["jobName"])
-
-    @property
-    def queue(self) -> str:
-        return str(self.request["jobQueue"])
-
-    @property
-    def size(self) -> int | None:
-        """How many children its array has; None for a plain job."""
-        size = self.request.get("arrayProperties", {}).get("size")
-        return None if size is None else int(size)
-
-    @property
-    def is_join(self) -> bool:
-        """Whether it does nothing but join others."""
-        return _JOIN.search(self.key) is not None
-
-    def filled(self, run_id: str, ids: Mapping[str, str]) -> dict[str, Any]:
-        """The request with the run's id and those of the jobs it depends on."""
-        request = {
-            **self.request,
-            "jobName": self.name.replace(RUN, run_id),
-            "tags": {
-                key: value.replace(RUN, run_id) for key, value in self.request["tags"].items()
-            },
-        }
-        if self.depends:
-            known = {symbol(key): id_ for key, id_ in ids.items()}
-            request["dependsOn"] = [
-                {**each, "jobId": known.get(each["jobId"], each["jobId"])}
-                for each in self.request["dependsOn"]
-            ]
-        return request
-
-
-def read_tickets(ledger: Ledger, number: int) -> list[Ticket]:
-    """The specs of a round, in the order of submission."""
-    folder = ledger.round_folder(number) / FOLDER
-    requests = [json.loads(path.read_text(encoding="utf-8")) for path in spec_paths(folder)]
-    return [Ticket(key=each["tags"][JOB_TAG], round=number, request=each) for each in requests]
-
-
-def spec_paths(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The files of specs in a folder, in their order."""
-    return sorted(path for path in folder.glob("*.json") if is_spec(f"{FOLDER}/{path.name}"))
-
-
-def is_spec(path: str) -> bool:
-    """Whether a rendered file, by its relative path, is a spec: `batch/1-tiny-chip.json`."""
-    folder, _, name = path.rpartition("/")
-    return folder == FOLDER and name[:1].isdigit()
+    def __str__(self) -> str:
+        jobs = "".join(f"\n  {key}  {id_}" for key, id_ in self.ids.items())
+        return (
+            f"{self.problem}\n{len(self.ids)} of {count(self.total, 'job')} of run {self.run_id} "
+            f"were submitted{':' if jobs else ''}{jobs}\n{self.how_to_fix()}"
+        )
 
 
 def read_ids(ledger: Ledger, number: int) -> dict[str, str]:
-    """The ids of the jobs of a round that are known, by their keys."""
+    """Return the ids of the submitted jobs of a round, by key."""
     events = ledger.events(ACCEPTED)
     return {event["job"]: event["id"] for event in events if event["round"] == number}
 
 
-class NotAllSubmitted(RvrunError):
-    """A run of which only a part could be submitted."""
-
-    def __init__(self, ledger: Ledger, ids: Mapping[str, str], total: int, problem: str) -> None:
-        self.ledger = ledger
-        self.ids = dict(ids)
-        self.total = total
-        self.problem = problem
-
-    def __str__(self) -> str:
-        listed = "".join(f"\n  {key}  {id_}" for key, id_ in self.ids.items())
-        run_id = self.ledger.run_id
-        return (
-            f"{self.problem}\n{len(self.ids)} of {count(self.total, 'job')} of run {run_id} were "
-            f"submitted{':' if listed else ''}{listed}\ntype the same command again to go on, or "
-            f"`rvrun cancel {self.ledger.handle}` to end them"
-        )
-
-
 @attrs.frozen(kw_only=True)
 class Submitter:
-    """What submitting takes.
+    """Submits the jobs of a run.
 
-    - `maker`: a client that asks once; `reader`: one that may ask again.
-    - `looks`: seconds to wait before each look for a job that may have been submitted. A job is
-      not always listed as soon as it is there.
-    - `lost`: how often a job is submitted again whose reply was lost and that was not found.
+    - `maker`: a client that makes each call once; `reader`: one that may repeat calls.
+    - `looks`: seconds to wait before each look for a job that may have been submitted: Batch does
+      not list a new job at once.
+    - `lost`: how often a job is submitted again if its reply was lost and it was not found.
     """
 
     ledger: Ledger
@@ -152,33 +82,37 @@ class Submitter:
     lost: int = 5
     sleep: Callable[[float], None] = time.sleep
 
-    def submit(self, tickets: Sequence[Ticket], told: Callable[[str], None]) -> dict[str, str]:
-        """Submit those of `tickets` that are not yet; the ids of all, by key.
+    def submit(self, specs: Sequence[Spec], progress: Progress) -> dict[str, str]:
+        """Submit those specs of a round that are not submitted yet; return the ids of all, by key.
 
-        Jobs go at the same time so far as they do not wait for each other's ids. `told` is called
-        with each key that has one. Raises `NotAllSubmitted`.
+        Jobs are submitted concurrently unless one needs another's id. Raises `NotAllSubmitted`.
         """
-        number = tickets[0].round
+        number = specs[0].round
         ids = read_ids(self.ledger, number)
-        for key in ids:
-            told(key)
+        if ids:
+            progress(len(ids), len(specs))
         try:
-            for key, id_ in self._all(tickets, ids):
+            for key, id_ in self._submit_in_order(specs, ids):
                 ids[key] = id_
-                told(key)
+                progress(len(ids), len(specs))
         except AwsError as error:
-            raise NotAllSubmitted(self.ledger, ids, len(tickets), str(error)) from error
+            run = self.ledger.handle
+            raise NotAllSubmitted(str(error), self.ledger.run_id, run, ids, len(specs)) from error
+        # Only now, so that a run without this event is known to be interrupted.
         self.ledger.note(SUBMITTED, round=number)
         return ids
 
-    def _all(self, tickets: Sequence[Ticket], ids: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-        """Each job's key and id as it becomes known; the caller adds it to `ids`.
+    def _submit_in_order(
+        self, specs: Sequence[Spec], ids: Mapping[str, str]
+    ) -> Iterator[tuple[str, str]]:
+        """Yield each new job's key and id as soon as it is known; the caller adds it to `ids`.
 
-        After an error nothing more is begun, but what was begun still ends.
+        After an error no more jobs are begun, but those under way are waited for: each may still be
+        accepted, and its id must reach the ledger and the user.
         """
-        by_key = {ticket.key: ticket for ticket in tickets}
-        intended = self.intended(tickets[0].round)
-        order = TopologicalSorter({ticket.key: ticket.depends for ticket in tickets})
+        by_key = {spec.key: spec for spec in specs}
+        intended = self.intended(specs[0].round)
+        order = TopologicalSorter({spec.key: spec.depends for spec in specs})
         order.prepare()
         running: dict[cf.Future[str], str] = {}
         failure: BaseException | None = None
@@ -188,8 +122,13 @@ class Submitter:
                     if key in ids:
                         order.done(key)
                         continue
-                    known = {each: ids[each] for each in by_key[key].depends}
-                    running[pool.submit(self._one, by_key[key], known, key in intended)] = key
+                    needed_ids = {needed: ids[needed] for needed in by_key[key].depends}
+                    future = pool.submit(
+                        self._submit_once, by_key[key], needed_ids, may_exist=key in intended
+                    )
+                    running[future] = key
+                # Without a running job, `order` is still active if all ready jobs had an id: then
+                # marking them done has made others ready.
                 if not running and not (failure is None and order.is_active()):
                     break
                 for future in cf.wait(running, return_when=cf.FIRST_COMPLETED).done:
@@ -202,69 +141,64 @@ class Submitter:
             raise failure
 
     def intended(self, number: int) -> set[str]:
-        """The keys of the jobs of a round that were about to be submitted, at some time."""
+        """Return the keys of the jobs of a round that some process has tried to submit."""
         events = self.ledger.events(INTENDED)
         return {event["job"] for event in events if event["round"] == number}
 
-    def _one(self, ticket: Ticket, ids: Mapping[str, str], seen: bool) -> str:
-        """The id of a job, submitted unless it is found."""
-        request = ticket.filled(self.ledger.run_id, ids)
-        id_ = self.find(request) if seen else None
+    def _submit_once(self, spec: Spec, ids: Mapping[str, str], *, may_exist: bool) -> str:
+        """Return the id of a job, submitted now unless it exists already."""
+        request = spec.filled(self.ledger.run_id, ids)
+        id_ = self.find(request) if may_exist else None
         if id_ is None:
-            self.ledger.note(INTENDED, job=ticket.key, round=ticket.round, name=request["jobName"])
+            # On disk before the call: if this process dies, the next one knows what to look for.
+            name = request["jobName"]
+            self.ledger.note(INTENDED, job=spec.key, round=spec.round, name=name)
             id_ = self._submit(request)
-        self.ledger.note(ACCEPTED, job=ticket.key, round=ticket.round, id=id_)
+        self.ledger.note(ACCEPTED, job=spec.key, round=spec.round, id=id_)
         return id_
 
-    def _submit(self, request: Mapping[str, Any]) -> str:
-        for again in range(self.lost, -1, -1):
+    def _submit(self, request: SubmitJobRequest) -> str:
+        for attempts_left in range(self.lost, -1, -1):
             try:
+                # Only a throttled call is simply repeated: it was certainly not carried out.
                 return self.patience.insist(lambda: self._call(request))
             except Unanswered:
+                # The job may exist now. Look before submitting another one.
                 id_ = self.find(request)
                 if id_ is not None:
                     return id_
-                if not again:
+                if not attempts_left:
                     raise
-        raise AssertionError("unreachable: the last time returns or raises")
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _call(self, request: Mapping[str, Any]) -> str:
+    def _call(self, request: SubmitJobRequest) -> str:
+        # Within `insist`, so that repeated calls keep to the rate limit too.
         self.pace.wait()
         return str(self.maker.call("SubmitJob", **request)["jobId"])
 
-    def find(self, request: Mapping[str, Any]) -> str | None:
-        """The id of the job that `request` made, if it made one.
+    def find(self, request: SubmitJobRequest) -> str | None:
+        """Return the id of the job that `request` created; None if it created none.
 
-        Should it have made several, all but the oldest are ended.
+        If it created several, all but the oldest are ended: every process that looks must choose
+        the same one.
         """
         for pause in self.looks:
             self.sleep(pause)
-            if found := self._listed(request):
-                first, *others = found
-                for other in others:
-                    self.reader.call("TerminateJob", jobId=other, reason="rvrun: submitted twice")
-                return first
+            if ids := self._list_created_by(request):
+                oldest, *duplicates = ids
+                for duplicate in duplicates:
+                    terminate_job(self.reader, duplicate, "rvrun: submitted twice")
+                return oldest
         return None
 
-    def _listed(self, request: Mapping[str, Any]) -> list[str]:
-        """The ids of jobs with the name and the tags of `request`, the oldest first."""
-        name = {"name": "JOB_NAME", "values": [request["jobName"]]}
-        pages = self.reader.pages(
-            "ListJobs", "nextToken", jobQueue=request["jobQueue"], filters=[name]
-        )
-        listed = [job["jobId"] for page in pages for job in page["jobSummaryList"]]
-        jobs = [job for job in describe(self.reader, listed) if _same_tags(job, request)]
-        return [job["jobId"] for job in sorted(jobs, key=lambda job: int(job["createdAt"]))]
+    def _list_created_by(self, request: SubmitJobRequest) -> list[str]:
+        """The ids of the jobs with the name and the tags of `request`, the oldest first."""
+        ids = list_jobs_named(self.reader, request["jobQueue"], request["jobName"])
+        # The name alone proves nothing: others may use it too, and Batch's filter ignores case.
+        jobs = [job for job in describe_jobs(self.reader, ids) if _has_tags_of(request, job)]
+        return [job["jobId"] for job in sorted(jobs, key=lambda job: job["createdAt"])]
 
 
-def _same_tags(job: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
-    return all(job.get("tags", {}).get(key) == request["tags"][key] for key in (RUN_TAG, JOB_TAG))
-
-
-def describe(reader: Client, ids: Sequence[str]) -> list[dict[str, Any]]:
-    """What Batch says of the jobs of these ids, so many a call as it takes."""
-    jobs: list[dict[str, Any]] = []
-    for start in range(0, len(ids), MAX_DESCRIBED):
-        part = list(ids[start : start + MAX_DESCRIBED])
-        jobs += reader.call("DescribeJobs", jobs=part)["jobs"]
-    return jobs
+def _has_tags_of(request: SubmitJobRequest, job: JobDetail) -> bool:
+    tags = job.get("tags", {})
+    return all(tags.get(name) == request["tags"][name] for name in (RUN_TAG, JOB_TAG))

@@ -1,4 +1,4 @@
-"""`inprocess`: every target in this process, one after the other; for debugging."""
+"""Run every stale target in this process, in the plan's order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from rvrun.adapters import registry as adapters
-from rvrun.errors import FAILED, INTERRUPTED, RvrunError
+from rvrun.errors import DONE, FAILED, INTERRUPTED, RvrunError
 from rvrun.model import Target
 from rvrun.rundir import stamps
 from rvrun.rundir.freshness import StageStatus
@@ -24,17 +24,16 @@ from rvrun.worker.target import gpu_slot
 
 
 def walk(run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> Outcome:
-    """Run what is to be done, in the plan's order, until a command raises.
+    """Run the stale targets, in the plan's order, until one fails.
 
-    With `run.keep_going`, what does not need a failed stage is still run. The first target that
-    wants a GPU takes a slot for the rest of the run: CUDA cannot change devices in a process.
+    With `run.keep_going`, targets that do not need a failed stage still run.
     """
     since = time.time()
     reporter.begin(statuses)
-    with contextlib.ExitStack() as stack:
-        state = _Walk(run=run, reporter=reporter, stack=stack)
+    with contextlib.ExitStack() as until_end:
+        state = _Walk(run=run, reporter=reporter, until_end=until_end)
         for status in statuses:
-            state.stage(status)
+            state.run_stage(status)
     reporter.finish()
     return read_outcome(
         run.run_dir,
@@ -48,55 +47,61 @@ def walk(run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> Outco
 
 @attrs.define(kw_only=True)
 class _Walk:
-    """One run on its way through the plan.
+    """The state of a run.
 
-    `failed`: stages not done as wanted. `stopped`: nothing more is to be run.
+    - `until_end`: what is held until the run ends.
+    - `incomplete`: the names of stages that failed, or did not run because of a failure.
+    - `stopped`: whether no further target may start.
     """
 
     run: Run
     reporter: Reporter
-    stack: contextlib.ExitStack
-    failed: set[str] = attrs.field(factory=set)
+    until_end: contextlib.ExitStack
+    incomplete: set[str] = attrs.field(factory=set)
     holds_gpu: bool = False
     stopped: bool = False
     interrupted: bool = False
 
-    def stage(self, status: StageStatus) -> None:
-        """Run what is to be done of one stage, unless it needs a failed one."""
+    def run_stage(self, status: StageStatus) -> None:
+        """Run the stale targets of a stage, unless it needs an incomplete one."""
         needed = {f"{status.pipeline}/{need.command}" for need in status.stage.needs}
-        if self.stopped or needed & self.failed:
-            self.failed.add(status.name)
+        if self.stopped or needed & self.incomplete:
+            self.incomplete.add(status.name)
             return
-        stamps.prepare(self.run.run_dir, status.pipeline, status.stage)
-        if status.stage.gpu and status.todo and not self.holds_gpu:
-            self.stack.enter_context(gpu_slot(self.run.settings.of(MachineSettings)))
+        run_dir = self.run.run_dir
+        stamps.prepare(run_dir, status.pipeline, status.stage)
+        if status.stage.gpu and status.stale and not self.holds_gpu:
+            # Held to the end of the run: CUDA cannot change devices within a process.
+            self.until_end.enter_context(gpu_slot(self.run.settings.of(MachineSettings)))
             self.holds_gpu = True
         for target in status.targets():
-            if not self.stopped and not self.target(target):
-                self.failed.add(status.name)
+            if not self.stopped and self.run_target(target) != DONE:
+                self.incomplete.add(status.name)
                 self.stopped = self.interrupted or not self.run.keep_going
-        if status.name not in self.failed:
-            stamps.join(self.run.run_dir, status.pipeline, status.stage, again=bool(status.todo))
+        if status.name not in self.incomplete:
+            # Only a complete stage is joined, so that its dependents never start early.
+            stamps.join(run_dir, status.pipeline, status.stage, again=bool(status.stale))
 
-    def target(self, target: Target) -> bool:
-        """Run one target; whether it went well."""
+    def run_target(self, target: Target) -> int:
+        """Run one target, record the attempt, touch its stamp if it succeeds; its exit code."""
         recorder = Recorder(str(self.run.run_dir), target.path)
         self.reporter.started(target.name)
         recorder.start()
         code = self.call(target)
         recorder.end(code)
         self.reporter.ended(target.name, code)
-        if code == 0:
+        if code == DONE:
+            # The stamp comes last, so a run that is killed before has to repeat the target.
             stamps.done(self.run.run_dir, target)
-        return code == 0
+        return code
 
     def call(self, target: Target) -> int:
-        """Call the target's method; its exit code. What it raises is shown, or debugged."""
+        """Call the target's method, show or debug what it raises, and return the exit code."""
         split: dict[str, Any] = {}
         if target.split_ind is not None:
             split = {"split_ind": target.split_ind, "num_splits": target.num_splits}
         try:
-            with self.opened(target) as pipeline:
+            with self.open_pipeline(target) as pipeline:
                 getattr(pipeline, target.command)(**split)
         except RvrunError as error:
             print_error(error)
@@ -109,12 +114,15 @@ class _Walk:
         except Exception as error:  # noqa: BLE001 - the user's code may raise anything
             print_traceback(error)
             if self.run.debug:
-                _debug(error)
-            return FAILED
-        return 0
+                import pdb  # noqa: T100 - this is what `--pdb` is for
 
-    def opened(self, target: Target) -> AbstractContextManager[Any]:
-        """Within, the target's pipeline: rvrun's is the same for all targets of a run."""
+                # In the frame of the user's code; in rvrun's only if there is no such frame.
+                pdb.post_mortem(user_frames(error.__traceback__) or error.__traceback__)
+            return FAILED
+        return DONE
+
+    def open_pipeline(self, target: Target) -> AbstractContextManager[Any]:
+        """Open the target's pipeline; a pipeline of rvrun's is shared by all targets of a run."""
         loaded = next(p for p in self.run.pipelines if p.name == target.pipeline)
         adapter = adapters.of_document(loaded.document)
         if adapter is None:
@@ -126,10 +134,3 @@ class _Walk:
             target.num_splits,
             verbosity=self.run.verbosity,
         )
-
-
-def _debug(error: Exception) -> None:
-    """Python's debugger, in the frame of the user's code that raised."""
-    import pdb  # noqa: T100 - what `--pdb` is for
-
-    pdb.post_mortem(user_frames(error.__traceback__) or error.__traceback__)

@@ -43,7 +43,7 @@ def _check_make() -> Finding:
     install = "install GNU make: `apt-get install make`, or `xcode-select --install`"
     if make is None:
         return error(
-            "make", "not found on PATH", f"{_gmake() or install}, or use the inprocess runner"
+            "make", "not found on PATH", f"{_gmake() or install}, or use --runner inprocess"
         )
     line = _version_line(make)
     version = re.match(r"GNU Make (?:version )?(\d+)\.(\d+)", line)

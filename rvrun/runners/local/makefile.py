@@ -1,4 +1,4 @@
-"""A plan as a Makefile: what each rule says, as values for `Makefile.j2` to lay out."""
+"""Render a plan as a Makefile: this module makes the values, `Makefile.j2` lays them out."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from rvrun.render.jinja import Template
 from rvrun.render.jinja import render as render_template
 from rvrun.render.quote import for_recipe
 from rvrun.runners.run import Run
-from rvrun.text import title
+from rvrun.text import count, title
 
 TEMPLATE = Template("rvrun.templates", "local", "Makefile.j2")
 
 
 @attrs.frozen(kw_only=True)
 class Rule:
-    """One stage's rule.
+    """The rule of a stage.
 
-    - `goal`: what is typed after make; `stamp`: the file that is newer once the stage is done.
-    - `folder`: of its splits' stamps; None, like `num_splits`, for a command never split.
-    - `recipe`: its command line, quoted for shell and make, with `$*` for the split's index.
+    - `goal`: what users type after `make`.
+    - `stamp`: the file whose time tells when the stage was done.
+    - `folder`: that of the splits' stamps; None, like `num_splits`, for a command that is never
+      split.
+    - `arguments`: the end of the command line, after the config; `$*` is the split's index.
     """
 
     goal: str
@@ -31,15 +33,19 @@ class Rule:
     folder: str | None
     num_splits: int | None
     prerequisites: tuple[str, ...]
-    recipe: str
+    arguments: str
 
 
 @attrs.frozen(kw_only=True)
 class Section:
-    """The rules of one pipeline."""
+    """The rules of a pipeline.
+
+    - `run`: the start of the command line of its recipes, up to and including the config.
+    """
 
     name: str
     title: str
+    run: str
     rules: tuple[Rule, ...]
 
 
@@ -57,47 +63,61 @@ def render(run: Run) -> dict[str, str]:
 def render_makefile(
     plan: Plan, *, out: str = ".", workdir: str = ".", templates: str | None = None
 ) -> str:
-    """The Makefile of `plan`.
+    """Render the Makefile of `plan`.
 
     - `out`: the run directory, relative to the directory where commands run.
     - `workdir`: the directory where commands run, relative to the run directory.
-    - `templates`: a folder of the user's with a `Makefile.j2` of its own.
+    - `templates`: a folder whose `Makefile.j2`, if any, replaces the built-in one.
+
+    Raises `BadTemplate` or `Unquotable`.
     """
-    sections = tuple(section(pipeline, out) for pipeline in plan.pipelines)
     counts = {s.num_splits for p in plan.pipelines for s in p.stages if s.num_splits}
     return render_template(
         TEMPLATE,
         templates,
         version=__version__,
         title=title(plan),
-        pipelines=sections,
+        pipelines=tuple(section(pipeline, out, workdir) for pipeline in plan.pipelines),
         indices={count: " ".join(map(str, range(count))) for count in sorted(counts)},
-        help=help_lines(sections),
-        workdir=workdir,
+        help=help_lines(plan),
     )
 
 
-def section(pipeline: PlannedPipeline, out: str) -> Section:
-    """The rules of `pipeline`, whose run directory is `out`."""
-    by_command = {stage.command: stage for stage in pipeline.stages}
-    rules = (rule(pipeline.name, stage, by_command, out) for stage in pipeline.stages)
-    return Section(name=pipeline.name, title=title(Plan((pipeline,))), rules=tuple(rules))
+def section(pipeline: PlannedPipeline, out: str, workdir: str) -> Section:
+    """Return the rules of `pipeline`."""
+    stages = {stage.command: stage for stage in pipeline.stages}
+    start, _ = _split_argv(pipeline.stages[0])
+    words = {"rvrun": "$(RVRUN)", CONFIG: for_recipe(f"{out}/{paths.config(pipeline.name)}")}
+    # `./` keeps `cd` from taking a name such as `-x` for an option, and from searching CDPATH.
+    folder = workdir if workdir.split("/", maxsplit=1)[0] in ("", ".", "..") else f"./{workdir}"
+    # `exec` makes the target a child of make: a shell between them would not pass SIGTERM on.
+    run = f"cd {for_recipe(folder)} && exec {_command_line(start, words)}"
+    return Section(
+        name=pipeline.name,
+        title=title(Plan((pipeline,))),
+        run=run,
+        rules=tuple(rule(pipeline.name, stage, stages) for stage in pipeline.stages),
+    )
 
 
-def rule(pipeline: str, stage: Stage, stages: Mapping[str, Stage], out: str) -> Rule:
-    """The rule of one stage; `stages` are all of its pipeline, by command."""
+def rule(pipeline: str, stage: Stage, stages: Mapping[str, Stage]) -> Rule:
+    """Return the rule of a stage.
+
+    - `stages`: all stages of its pipeline, by command.
+    """
+    _, end = _split_argv(stage)
     return Rule(
         goal=f"{pipeline}/{stage.command}",
         stamp=stage.stamp(pipeline),
         folder=stage.stamps_folder(pipeline),
         num_splits=stage.num_splits,
         prerequisites=prerequisites(pipeline, stage, stages),
-        recipe=recipe(stage, f"{out}/{paths.config(pipeline)}"),
+        arguments=_command_line(end, {SPLIT_IND: "$*", NUM_SPLITS: str(stage.num_splits)}),
     )
 
 
 def prerequisites(pipeline: str, stage: Stage, stages: Mapping[str, Stage]) -> tuple[str, ...]:
-    """The files that must not be newer than the stamps of `stage`."""
+    """Return the files that make a stage's targets stale when they are newer than its stamps."""
     needed = []
     for need in stage.needs:
         other = stages[need.command]
@@ -108,31 +128,44 @@ def prerequisites(pipeline: str, stage: Stage, stages: Mapping[str, Stage]) -> t
     return (*needed, stage.config_file(pipeline))
 
 
-def recipe(stage: Stage, config: str) -> str:
-    """The command line of a stage's targets."""
-    said = {
-        "rvrun": "$(RVRUN)",
-        CONFIG: for_recipe(config),
-        SPLIT_IND: "$*",
-        NUM_SPLITS: str(stage.num_splits),
-    }
-    return " ".join(said[word] if word in said else for_recipe(word) for word in stage.argv)
+def _split_argv(stage: Stage) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Split a command line after the config: all stages of a pipeline share what comes before."""
+    end = stage.argv.index(CONFIG) + 1
+    return stage.argv[:end], stage.argv[end:]
 
 
-def help_lines(sections: tuple[Section, ...]) -> list[str]:
-    """What `make help` prints."""
-    lines = [
-        ("make -j8", "run what is missing or out of date, 8 targets at a time"),
-        ("make -n", "only show it"),
-        ("make -k", "go on with what does not depend on a failed target"),
-        ("make clean", "forget what was done, and its records and logs"),
+def _command_line(argv: tuple[str, ...], words: Mapping[str, str]) -> str:
+    """Quote `argv` for a recipe, except for what `words` replaces."""
+    return " ".join(words[word] if word in words else for_recipe(word) for word in argv)
+
+
+def help_lines(plan: Plan) -> list[str]:
+    """Return what `make help` prints: the ways to call make, then every goal."""
+    rows = [
+        ("make -j8", "run all stale targets, 8 at a time"),
+        ("make -n", "show what would run"),
+        ("make -k", "keep going after a failure, with what does not depend on it"),
+        ("make clean", "remove stamps, records and logs, so that all targets are stale"),
+        ("", ""),
     ]
-    goals = [(f"make {s.name}", "a pipeline") for s in sections]
-    stages = [
-        (f"make {rule.goal}", "a stage and what it needs") for s in sections for rule in s.rules
-    ]
-    split = [rule for s in sections for rule in s.rules if rule.num_splits]
-    one = [(f"make {rule.goal}/0", f"split 0 of {rule.num_splits}") for rule in split[:1]]
-    rows = [*lines, ("", ""), *goals, *stages, *one]
-    width = max(len(typed) for typed, _ in rows)
-    return [f"{typed:{width}}  {what}".rstrip() for typed, what in rows]
+    for pipeline in plan.pipelines:
+        rows.append((f"make {pipeline.name}", title(Plan((pipeline,))).partition(": ")[2]))
+        goals = {f"make {pipeline.name}/{stage.command}": stage for stage in pipeline.stages}
+        rows += [(goal, describe(stage)) for goal, stage in goals.items()]
+    split = [(p.name, stage) for p in plan.pipelines for stage in p.stages if stage.num_splits]
+    for name, stage in split[:1]:
+        rows.append((f"make {name}/{stage.command}/0", f"split 0 of {stage.num_splits}"))
+    width = max(len(goal) for goal, _ in rows)
+    return [f"{goal:{width}}  {description}".rstrip() for goal, description in rows]
+
+
+def describe(stage: Stage) -> str:
+    """Describe a stage in a few words: `4 splits, on a GPU, needs train, chip (aligned)`."""
+    aligned = {NeedKind.ALIGNED: " (aligned)", NeedKind.ALL: ""}
+    parts = [count(stage.num_splits, "split")] if stage.num_splits else []
+    if stage.gpu:
+        parts.append("on a GPU")
+    if stage.needs:
+        needs = ", ".join(need.command + aligned[need.kind] for need in stage.needs)
+        parts.append(f"needs {needs}")
+    return ", ".join(parts) or "1 target"

@@ -1,9 +1,12 @@
-"""What `rvrun check --runner sagemaker` asks AWS: whether the role and the images are there."""
+"""What `rvrun check --runner sagemaker` asks AWS: role, images, buckets. It changes nothing there.
+
+What a definition itself does wrong is found offline, by `render` and `validate`.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -14,11 +17,11 @@ from rvrun.remote.ledger import run_name
 from rvrun.remote.upload import is_rvrun
 from rvrun.runners.aws_common import check_account
 from rvrun.runners.run import Run
-from rvrun.runners.sagemaker.machine import machine
-from rvrun.runners.sagemaker.render import places_of
+from rvrun.runners.sagemaker.machine import choose_machine
+from rvrun.runners.sagemaker.render import job_contexts
 from rvrun.runners.sagemaker.role import is_name
-from rvrun.runners.sagemaker.settings import SagemakerSettings
-from rvrun.runners.sagemaker.steps import definitions
+from rvrun.runners.sagemaker.settings import RUNNER, SagemakerSettings
+from rvrun.runners.sagemaker.steps import plan_steps
 
 SERVICE = "sagemaker.amazonaws.com"
 DENIED = ("AccessDenied", "AccessDeniedException")
@@ -28,25 +31,43 @@ _ECR = re.compile(
 )
 
 
-def check_role(iam: Client, said: str) -> Iterator[Finding]:
-    """The role is there, and SageMaker may take it on; `said`: its ARN or name."""
-    name = said.rpartition("/")[2]
+def check(run: Run) -> Iterator[Finding]:
+    """Yield what AWS would refuse: the account, its role and images, the buckets."""
+    settings = run.settings.of(SagemakerSettings)
+
+    def check_own(account: Account) -> Iterator[Finding]:
+        yield from check_role(account.reader("iam"), settings.role or "")
+        images = [
+            choose_machine(pipeline.name, stage, settings).image
+            for pipeline in run.plan.pipelines
+            for stage in pipeline.stages
+        ]
+        yield from check_images(account, images)
+        yield from check_workers(run)
+
+    return check_account(run, RUNNER, settings.worker, check_own)
+
+
+def check_role(iam: Client, role: str) -> Iterator[Finding]:
+    """Check that `role`, an ARN or a name, exists and that SageMaker can assume it."""
+    name = role.rpartition("/")[2]
     try:
-        role = iam.call("GetRole", RoleName=name)["Role"]
+        existing = iam.call("GetRole", RoleName=name)["Role"]
     except AwsError as problem:
-        yield _unseen("role", f"`{name}`", problem, "change `sagemaker.role`, or make the role")
+        fix = "change `sagemaker.role`, or create the role"
+        yield _not_found("role", f"`{name}`", problem, fix, permission="iam:GetRole")
         return
-    if not is_name(said) and role["Arn"] != said:
-        text = f"`sagemaker.role` is {said}, but this account's `{name}` is {role['Arn']}"
+    if not is_name(role) and existing["Arn"] != role:
+        text = f"`sagemaker.role` is {role}, but `{name}` of this account is {existing['Arn']}"
         yield error("role", text, "change `sagemaker.role`")
-    elif not _trusts(role["AssumeRolePolicyDocument"]):
-        text = f"`{name}` cannot be taken on by {SERVICE}"
+    elif not _trusts_sagemaker(existing["AssumeRolePolicyDocument"]):
+        text = f"{SERVICE} cannot assume `{name}`"
         yield error("role", text, "add that service to its trust policy; see docs/sagemaker.md")
     else:
-        yield ok("role", f"`{name}` can be taken on by {SERVICE}")
+        yield ok("role", f"{SERVICE} can assume `{name}`")
 
 
-def _trusts(policy: Mapping[str, Any]) -> bool:
+def _trusts_sagemaker(policy: Mapping[str, Any]) -> bool:
     for statement in policy.get("Statement", ()):
         services = statement.get("Principal", {}).get("Service", ())
         listed = [services] if isinstance(services, str) else services
@@ -56,69 +77,56 @@ def _trusts(policy: Mapping[str, Any]) -> bool:
 
 
 def check_images(account: Account, images: Iterable[str]) -> Iterator[Finding]:
-    """The images are in ECR."""
+    """Check that the images exist in ECR."""
     for image in dict.fromkeys(images):
-        place = _ECR.fullmatch(image)
-        if place is None:
-            text = f"{image} is not in ECR, where SageMaker takes images from"
-            yield warning("image", text, "push it there, and name it as ECR does")
+        match = _ECR.fullmatch(image)
+        if match is None:
+            text = f"{image} is not in ECR, from which SageMaker pulls images"
+            yield warning("image", text, "push it to ECR, and set the URI that it has there")
         else:
-            yield _image(account, image, place)
+            yield _check_image(account, image, match)
 
 
-def check_workers(stages: Sequence[str]) -> Iterator[Finding]:
-    """Images of Raster Vision's pipelines that must have rvrun: which, by their stages."""
-    if stages:
-        text = f"{', '.join(stages)}: several instances at once, so rvrun must be in the image"
-        mend = 'install it there; `sagemaker.worker = "rvrun"` says that all images have it'
-        yield warning("worker", text, mend)
-
-
-def _image(account: Account, image: str, place: re.Match[str]) -> Finding:
-    by_digest = {"imageDigest": place["digest"]}
-    one = by_digest if place["digest"] else {"imageTag": place["tag"] or "latest"}
-    ecr = attrs.evolve(account, region=place["region"]).reader("ecr")
+def _check_image(account: Account, image: str, uri: re.Match[str]) -> Finding:
+    image_id = {"imageTag": uri["tag"] or "latest"}
+    if uri["digest"]:
+        image_id = {"imageDigest": uri["digest"]}
+    # An image may be in another region than the jobs.
+    ecr = attrs.evolve(account, region=uri["region"]).reader("ecr")
     try:
         ecr.call(
             "DescribeImages",
-            registryId=place["registry"],
-            repositoryName=place["name"],
-            imageIds=[one],
+            registryId=uri["registry"],
+            repositoryName=uri["name"],
+            imageIds=[image_id],
         )
     except AwsError as problem:
-        return _unseen("image", image, problem, "push it, or change the setting")
-    return ok("image", f"{image} is there")
+        fix = "push it, or change the setting"
+        return _not_found("image", image, problem, fix, permission="ecr:DescribeImages")
+    return ok("image", f"{image} exists")
 
 
-def _unseen(subject: str, what: str, problem: AwsError, mend: str) -> Finding:
-    """What is not there; a warning where we may not look, since SageMaker may all the same."""
+def _not_found(subject: str, name: str, problem: AwsError, fix: str, *, permission: str) -> Finding:
+    """A finding about what could not be read; only a warning if this user may not read it.
+
+    SageMaker may be allowed to.
+    """
     if problem.code in DENIED:
-        return warning(subject, f"{what} cannot be looked at: {problem.message}", "look yourself")
-    return error(subject, f"{what}: {problem.message} ({problem.code})", mend)
+        text = f"cannot check {name}: {problem.message}"
+        return warning(subject, text, f"add the `{permission}` permission")
+    return error(subject, f"{name}: {problem.message} ({problem.code})", fix)
 
 
-def check(run: Run) -> Iterator[Finding]:
-    """Yield what AWS would refuse: the account, its role and images, the buckets."""
-    settings = run.settings.of(SagemakerSettings)
-
-    def check_sagemaker(account: Account) -> Iterator[Finding]:
-        yield from check_role(account.reader("iam"), settings.role or "")
-        stages = [(each.name, stage) for each in run.plan.pipelines for stage in each.stages]
-        images = [machine(name, stage, settings).image for name, stage in stages]
-        yield from check_images(account, images)
-        yield from check_workers(_instanced(run))
-
-    return check_account(run, "sagemaker", settings.worker, check_sagemaker)
-
-
-def _instanced(run: Run) -> list[str]:
-    """Stages that rvrun's worker runs though another system's own is wanted."""
-    settings, places = run.settings.of(SagemakerSettings), places_of(run)
-    name = run_name(run.out, run.name)
-    found = {
-        step.stage: None
-        for definition in definitions(run.plan, settings, places, name)
-        for step in definition.jobs()
-        if places[step.stage.partition("/")[0]].upload.own_adapter and is_rvrun(step.entrypoint)
-    }
-    return list(found)
+def check_workers(run: Run) -> Iterator[Finding]:
+    """Warn about another system's images that must contain rvrun."""
+    settings, contexts = run.settings.of(SagemakerSettings), job_contexts(run)
+    stages = dict.fromkeys(
+        step.stage
+        for pipeline in plan_steps(run.plan, settings, contexts, run_name(run.out, run.name))
+        for step in pipeline.jobs()
+        if contexts[step.stage.partition("/")[0]].upload.own_adapter and is_rvrun(step.entrypoint)
+    )
+    if stages:
+        text = f"{', '.join(stages)}: jobs with several instances require rvrun in their image"
+        fix = 'install rvrun there; if all images have it, set `sagemaker.worker = "rvrun"`'
+        yield warning("worker", text, fix)

@@ -1,4 +1,7 @@
-"""Definitions as JSON: rendered by a template, parsed back, checked, and asked for. Pure."""
+"""Pipeline definitions as JSON: rendered by a template, parsed, checked; and their requests. Pure.
+
+`sagemaker.json.j2` gets `definition` (a `SagemakerPipeline`), `settings` and `role` (an ARN).
+"""
 
 from __future__ import annotations
 
@@ -6,75 +9,90 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from rvrun.aws import request_check as shapes
+from rvrun.aws import request_check
 from rvrun.render.jinja import BadTemplate, Template, render
+from rvrun.render.quote import without_none
 from rvrun.runners.sagemaker import limits
+from rvrun.runners.sagemaker.machine import list_tags
 from rvrun.runners.sagemaker.role import offline_arn
 from rvrun.runners.sagemaker.settings import SagemakerSettings
-from rvrun.runners.sagemaker.steps import Definition
-from rvrun.runners.sagemaker.validate import definition_problems
+from rvrun.runners.sagemaker.steps import SagemakerPipeline
+from rvrun.runners.sagemaker.validate import validate_definition
 
-TEMPLATE = "sagemaker.json.j2"
-_TEMPLATE = Template("rvrun.templates", "sagemaker", TEMPLATE)
+#: JSON objects: a definition, and the parameters of a call.
+Definition = Mapping[str, Any]
+Request = Mapping[str, Any]
+
+TEMPLATE = Template("rvrun.templates", "sagemaker", "sagemaker.json.j2")
+MAX_DESCRIPTION = 3072
 
 
 def render_definition(
-    definition: Definition, settings: SagemakerSettings, templates: str | None = None
-) -> dict[str, Any]:
-    """The pipeline definition of `definition`, as JSON values.
+    pipeline: SagemakerPipeline, settings: SagemakerSettings, templates: str | None = None
+) -> Definition:
+    """Return the definition of `pipeline`.
 
-    - `templates`: a folder of the user's with a `sagemaker.json.j2` of its own.
+    - `templates`: a folder whose `sagemaker.json.j2` replaces rvrun's.
+
+    Raises `BadTemplate`.
     """
     text = render(
-        _TEMPLATE,
+        TEMPLATE,
         templates,
-        definition=definition,
+        definition=pipeline,
         settings=settings,
         role=offline_arn(settings.role),
     )
     try:
-        values = json.loads(text, object_pairs_hook=_without_repeats)
+        definition = json.loads(text, object_pairs_hook=_object_without_duplicates)
     except ValueError as error:
-        raise BadTemplate(TEMPLATE, f"what it renders is not JSON ({error})") from None
-    if not isinstance(values, dict):
-        raise BadTemplate(TEMPLATE, "what it renders is no JSON object")
-    return values
+        raise BadTemplate(TEMPLATE.name, f"must render JSON, but {error}") from None
+    if not isinstance(definition, dict):
+        raise BadTemplate(TEMPLATE.name, f"must render a JSON object, got {text.strip()[:40]!r}")
+    return definition
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; a key given twice would silently lose a value."""
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError(f"a key is there twice: {', '.join(key for key, _ in pairs)}")
-    return values
+def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of a key that is given twice, one value would be lost without notice."""
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ValueError(f"key `{key}` is given {keys.count(key)} times")
+    return dict(pairs)
 
 
-def compact(definition: Mapping[str, Any]) -> str:
-    """A definition as it is submitted: its limit counts characters."""
+def to_compact_json(definition: Definition) -> str:
+    """Return a definition as it is submitted: without whitespace, as the limit is in characters."""
     return json.dumps(definition, separators=(",", ":"), ensure_ascii=False)
 
 
-def request(definition: Definition, settings: SagemakerSettings) -> dict[str, Any]:
-    """The CreatePipeline request for `definition`, but for the definition itself and a token."""
-    values: dict[str, Any] = {
-        "PipelineName": definition.name,
-        "PipelineDescription": f"Made by rvrun of {', '.join(definition.pipelines)}"[:3072],
-        "RoleArn": offline_arn(settings.role),
-    }
-    if settings.parallel_steps is not None:
-        values["ParallelismConfiguration"] = {"MaxParallelExecutionSteps": settings.parallel_steps}
-    if settings.tags:
-        values["Tags"] = [{"Key": key, "Value": value} for key, value in settings.tags.items()]
-    return values
+def create_request(pipeline: SagemakerPipeline, settings: SagemakerSettings) -> Request:
+    """Return the CreatePipeline request of `pipeline`, without its definition and token."""
+    description = f"Made by rvrun of {', '.join(pipeline.pipelines)}"
+    request: Request = without_none(
+        {
+            "PipelineName": pipeline.name,
+            "PipelineDescription": description[:MAX_DESCRIPTION],
+            "RoleArn": offline_arn(settings.role),
+            "ParallelismConfiguration": {"MaxParallelExecutionSteps": settings.parallel_steps},
+            "Tags": list_tags(settings.tags) or None,
+        }
+    )
+    return request
 
 
-def problems(definition: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """All that SageMaker would refuse of a definition and of the request `asked` with it."""
-    name = str(asked.get("PipelineName"))
-    found = shapes.problems("sagemaker", "CreatePipeline", asked, without=("ClientRequestToken",))
+def find_problems(definition: Definition, request: Request) -> list[str]:
+    """Return a sentence for everything that SageMaker would refuse in a definition or its request.
+
+    - `request`: for CreatePipeline, as `create_request` returns it.
+    """
+    problems = request_check.problems(
+        "sagemaker", "CreatePipeline", request, without=("ClientRequestToken",)
+    )
+    name = str(request.get("PipelineName"))
     if len(name) > limits.PIPELINE_NAME_CHARACTERS:
-        found.append(
-            f"PipelineName has {len(name)} characters ({name}), more than "
-            f"{limits.PIPELINE_NAME_CHARACTERS}"
+        problems.append(
+            f"PipelineName must have at most {limits.PIPELINE_NAME_CHARACTERS} characters, got "
+            f"{len(name)} ({name})"
         )
-    return [*found, *definition_problems(definition)]
+    return [*problems, *validate_definition(definition)]

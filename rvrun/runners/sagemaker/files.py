@@ -1,9 +1,9 @@
-"""What a run directory holds for SageMaker, written and read back. Knows JSON, nothing of AWS.
+"""The files of a run directory for SageMaker: rendered, and read back. No calls to AWS.
 
-sagemaker/NAME.definition.json   the pipeline definition, as a person reads it
-sagemaker/NAME.request.json      the CreatePipeline request, but for definition and token
-sagemaker/NAME.steps.json        which targets each of its jobs runs
-sagemaker/uploads.json           what goes to S3: {URI: path}; the files are in uploads/
+sagemaker/NAME.definition.json   the pipeline definition, indented
+sagemaker/NAME.request.json      the CreatePipeline request, without definition and token
+sagemaker/NAME.steps.json        which targets each job runs
+sagemaker/uploads.json           what to upload to S3: {URI: path}; the files are in uploads/
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any
 
 import attrs
 
-from rvrun import split_ranges as indices
+from rvrun import split_ranges
 from rvrun.aws import storage
 from rvrun.remote.upload import short_digest, upload_paths
+from rvrun.render.files import to_text
 from rvrun.runners.sagemaker import limits
-from rvrun.runners.sagemaker.definition import compact
-from rvrun.runners.sagemaker.steps import Definition
+from rvrun.runners.sagemaker.definition import Definition, Request, to_compact_json
+from rvrun.runners.sagemaker.steps import SagemakerPipeline, Step
 
 FOLDER = "sagemaker"
 UPLOADS = f"{FOLDER}/uploads.json"
@@ -28,24 +29,24 @@ _REQUEST, _DEFINITION, _STEPS = ".request.json", ".definition.json", ".steps.jso
 
 
 @attrs.frozen(kw_only=True)
-class Written:
-    """One pipeline as it is to be written.
+class RenderedPipeline:
+    """A SageMaker pipeline with its JSON.
 
-    - `request`: for CreatePipeline, but for the definition and a token.
-    - `root_uri`: below it the definition goes that is too long to be sent.
+    - `request`: for CreatePipeline, without the definition and a token.
+    - `root_uri`: below it goes a definition that is too long for the request.
     """
 
+    pipeline: SagemakerPipeline
     definition: Definition
-    values: Mapping[str, Any]
-    request: Mapping[str, Any]
+    request: Request
     root_uri: str
 
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """A step that is a job: the stage that it is of, and which splits it runs; None for no split.
+    """A step that is a job, as read back.
 
-    Where it has several splits, each is an instance.
+    - `splits`: the indices that it runs, one per instance; None for a stage that is not split.
     """
 
     name: str
@@ -62,80 +63,84 @@ class Job:
 
 @attrs.frozen(kw_only=True)
 class Submission:
-    """One pipeline as it was written: what is asked of SageMaker, and the jobs in it."""
+    """A SageMaker pipeline as read back.
+
+    - `request`: for CreatePipeline, without a token.
+    """
 
     name: str
-    request: Mapping[str, Any]
+    request: Request
     jobs: tuple[Job, ...]
 
 
-def write_files(written: Sequence[Written], shipped: Mapping[str, str]) -> dict[str, str]:
-    """The files of a run directory, by relative path; `shipped` are texts that go to S3, by URI."""
+def render_files(
+    pipelines: Sequence[RenderedPipeline], contents: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the files of a run directory by relative path; `contents` are uploads by URI."""
     files: dict[str, str] = {}
-    uploads = dict(shipped)
-    for each in written:
-        request, long = _request(each)
-        uploads.update(long)
-        base = f"{FOLDER}/{each.definition.name}"
-        files[base + _DEFINITION] = _text(each.values)
-        files[base + _REQUEST] = _text(request)
-        files[base + _STEPS] = _text({step.name: _job(step) for step in each.definition.jobs()})
+    uploads = dict(contents)
+    for rendered in pipelines:
+        request, definition_upload = _place_definition(rendered)
+        uploads |= definition_upload
+        base = f"{FOLDER}/{rendered.pipeline.name}"
+        files[base + _DEFINITION] = to_text(rendered.definition)
+        files[base + _REQUEST] = to_text(request)
+        jobs = {step.name: _job_json(step) for step in rendered.pipeline.jobs()}
+        files[base + _STEPS] = to_text(jobs)
     paths = upload_paths(uploads, FOLDER)
-    files.update({paths[uri]: text for uri, text in uploads.items()})
-    return {**files, UPLOADS: _text(paths)}
+    files |= {paths[uri]: content for uri, content in uploads.items()}
+    return {**files, UPLOADS: to_text(paths)}
 
 
-def _request(written: Written) -> tuple[dict[str, Any], dict[str, str]]:
-    """The request, and what must be in S3 for it: a definition that is too long to be sent."""
-    text = compact(written.values)
+def _place_definition(rendered: RenderedPipeline) -> tuple[Request, dict[str, str]]:
+    """The request, and the upload by URI of a definition that is too long to be part of it."""
+    text = to_compact_json(rendered.definition)
     if len(text) <= limits.INLINE_CHARACTERS:
-        return dict(written.request), {}
-    name = f"{written.definition.name}-{short_digest(text.encode())}.json"
-    uri = storage.join(written.root_uri, "rvrun", "definitions", name)
+        return rendered.request, {}
+    name = f"{rendered.pipeline.name}-{short_digest(text.encode())}.json"
+    uri = storage.join(rendered.root_uri, "rvrun", "definitions", name)
     bucket, key = storage.split_s3(uri)
-    place = {"Bucket": bucket, "ObjectKey": key}
-    return {**written.request, "PipelineDefinitionS3Location": place}, {uri: text}
+    location = {"Bucket": bucket, "ObjectKey": key}
+    return {**rendered.request, "PipelineDefinitionS3Location": location}, {uri: text}
 
 
-def _job(step: Any) -> dict[str, Any]:
-    return {"stage": step.stage, "splits": indices.write(step.splits) if step.splits else None}
-
-
-def _text(values: Any) -> str:
-    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+def _job_json(step: Step) -> dict[str, str | None]:
+    splits = split_ranges.write(step.splits) if step.splits else None
+    return {"stage": step.stage, "splits": splits}
 
 
 def read_submissions(folder: pathlib.Path) -> list[Submission]:
-    """The pipelines in a folder that `write_files` filled, by name."""
+    """Read the pipelines in a folder with the files of `render_files`, sorted by name."""
     paths = sorted((folder / FOLDER).glob(f"*{_REQUEST}"))
-    return [_submission(path, path.name.removesuffix(_REQUEST)) for path in paths]
+    return [_read_submission(path, path.name.removesuffix(_REQUEST)) for path in paths]
 
 
-def _submission(path: pathlib.Path, name: str) -> Submission:
-    request = _read(path)
+def _read_submission(path: pathlib.Path, name: str) -> Submission:
+    request = _read_json(path)
     if "PipelineDefinitionS3Location" not in request:
-        request["PipelineDefinition"] = compact(_read(path.with_name(name + _DEFINITION)))
-    jobs = _read(path.with_name(name + _STEPS))
+        definition = _read_json(path.with_name(name + _DEFINITION))
+        request["PipelineDefinition"] = to_compact_json(definition)
+    jobs = _read_json(path.with_name(name + _STEPS))
     return Submission(
         name=name,
         request=request,
         jobs=tuple(
             Job(
                 name=step,
-                stage=said["stage"],
-                splits=tuple(indices.read(said["splits"])) if said["splits"] else None,
+                stage=job["stage"],
+                splits=tuple(split_ranges.read(job["splits"])) if job["splits"] else None,
             )
-            for step, said in jobs.items()
+            for step, job in jobs.items()
         ),
     )
 
 
 def read_uploads(folder: pathlib.Path) -> dict[str, bytes]:
-    """What goes to S3, by URI."""
-    paths = _read(folder / UPLOADS)
+    """Read what to upload to S3, by URI."""
+    paths = _read_json(folder / UPLOADS)
     return {uri: (folder / path).read_bytes() for uri, path in paths.items()}
 
 
-def _read(path: pathlib.Path) -> dict[str, Any]:
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return values

@@ -1,4 +1,4 @@
-"""The hosts of a SageMaker job, from the file that SageMaker gives each of its containers.
+"""The hosts of a SageMaker job, from the file that SageMaker writes into each of its containers.
 
 Source: Amazon SageMaker Developer Guide, "How Amazon SageMaker AI Processes Training Data" and
 "Build Your Own Processing Container" (`resourceconfig.json`).
@@ -24,7 +24,7 @@ RESOURCE_CONFIGS = (
 
 
 def read_hosts(environ: Mapping[str, str]) -> Hosts:
-    """Read the hosts of this job. Raises `BadHosts`."""
+    """Read all hosts of this job and which of them this one is. Raises `BadHosts`."""
     override = environ.get(RESOURCE_CONFIG)
     paths = (override,) if override else RESOURCE_CONFIGS
     path = next((path for path in paths if os.path.exists(path)), None)

@@ -1,11 +1,10 @@
-"""What the targets of a run on SageMaker printed, from CloudWatch Logs."""
+"""The logs of targets, from CloudWatch Logs."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import attrs
 
@@ -15,10 +14,10 @@ from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import OVER, State
 from rvrun.runners.aws_common import account_of_run
 from rvrun.runners.sagemaker.files import Job
-from rvrun.runners.sagemaker.state import STATES, Execution, executions
+from rvrun.runners.sagemaker.state import Execution, StartedStep, read_executions
 
-#: Where SageMaker writes, by the kind of job: one stream an instance, whose name begins with the
-#: job's and the host's.
+#: The log group by kind of job. Each instance has a stream, named JOB/HOST-TIME (Amazon SageMaker
+#: Developer Guide, "CloudWatch Logs for Amazon SageMaker AI").
 GROUPS = {
     "ProcessingJob": "/aws/sagemaker/ProcessingJobs",
     "TrainingJob": "/aws/sagemaker/TrainingJobs",
@@ -31,27 +30,44 @@ class NoLog(Problem):
 
 
 @attrs.frozen
-class Place:
-    """Where a target runs: a job of an execution, and its instance there; None for all of them."""
+class LogSource:
+    """What wrote a log: a job of an execution, and which of its instances, from 0; None for all."""
 
     execution: Execution
     job: Job
     instance: int | None
 
 
-def place_of(found: Sequence[Execution], target: str) -> Place:
-    """Where `target` runs. Raises `NoLog`, or `UnknownName` for what is none.
+def logs(ledger: Ledger, target: str, *, follow: bool) -> Iterator[str]:
+    """Yield the lines of a target's last attempt; with `follow` as they come, to its end.
 
-    A stage whose splits are the instances of one step is taken as a target, too.
+    Raises `NoLog`, `UnknownName` or `AwsError`.
     """
-    jobs = [(execution, job) for execution in found for job in execution.submission.jobs]
+    account = account_of_run(ledger)
+    sagemaker = account.reader("sagemaker")
+    source = find_source(read_executions(ledger, sagemaker), target)
+    name = source.execution.submission.name
+
+    def refresh() -> Execution:
+        executions = read_executions(ledger, sagemaker)
+        return next(execution for execution in executions if execution.submission.name == name)
+
+    return read_log(source, refresh, account.reader("logs"), follow=follow)
+
+
+def find_source(executions: Sequence[Execution], target: str) -> LogSource:
+    """Find what writes the log of `target`: also of a stage, if a single job runs all of it.
+
+    Raises `NoLog`, or `UnknownName` if there is no such target.
+    """
+    jobs = [(execution, job) for execution in executions for job in execution.submission.jobs]
     for execution, job in jobs:
         if target in job.targets:
             index = job.targets.index(target)
-            return Place(execution, job, index if len(job.targets) > 1 else None)
+            return LogSource(execution, job, index if len(job.targets) > 1 else None)
     of_stage = [(execution, job) for execution, job in jobs if job.stage == target]
     if len(of_stage) == 1:
-        return Place(*of_stage[0], None)
+        return LogSource(*of_stage[0], None)
     if of_stage:
         total = sum(len(job.targets) for _, job in of_stage)
         raise NoLog(
@@ -67,86 +83,97 @@ def place_of(found: Sequence[Execution], target: str) -> Place:
 
 
 def read_log(
-    place: Place,
-    again: Callable[[], Execution],
+    source: LogSource,
+    refresh: Callable[[], Execution],
     logs: Client,
     *,
     follow: bool,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[str]:
-    """The lines of the last try; with `follow` also those that come until it is over.
+    """Yield the lines of a job's last attempt; with `follow` also new ones until it is over.
 
-    `again` tells how the execution stands now. Lines of several instances begin with the host.
+    - `refresh`: asks for the execution's current state.
+
+    Lines of several instances begin with the host.
     """
-    execution, job = place.execution, place.job
-    streams = _Streams(logs=logs, place=place)
+    execution, job = source.execution, source.job
+    reader = _LogReader(logs=logs, instance=source.instance)
     while True:
         step = execution.steps.get(job.name)
-        over = execution.is_over or (step is not None and STATES[step["StepStatus"]] in OVER)
+        # Decided before reading: what is written between the last read and the end is read too.
+        over = execution.is_over or (step is not None and step.state in OVER)
         if step is not None:
-            yield from streams.lines(step)
+            yield from reader.new_lines(step)
         if over or not follow:
-            if not streams.tokens:
-                raise NoLog(f"{place.job.stage} has no log: {_why(execution, job)}")
+            if not reader.tokens:
+                raise NoLog(f"{job.stage} has no log: {_explain(execution, job)}")
             return
         sleep(POLL_SECONDS)
-        execution = again()
+        execution = refresh()
 
 
-def _why(execution: Execution, job: Job) -> str:
-    state = execution.state(job)
-    reason = execution.steps.get(job.name, {}).get("FailureReason", "")
+def _explain(execution: Execution, job: Job) -> str:
+    """Why a job has no log."""
+    state, step = execution.state(job), execution.steps.get(job.name)
+    reason = step.reason if step else ""
     if state is State.FAILED and not reason:
-        return "it was not started, for something that it needs failed or was stopped"
-    told = f"step `{job.name}` is {state}" + (f" ({reason})" if reason else "")
-    return told if state in OVER else f"{told}; -f waits for it"
+        return "it was not started, because something that it needs failed or was stopped"
+    text = f"step `{job.name}` is {state}" + (f" ({reason})" if reason else "")
+    return text if state in OVER else f"{text}; use -f to wait for it"
 
 
 @attrs.define(kw_only=True)
-class _Streams:
-    """The log streams of a job's instances, and how far each was read."""
+class _LogReader:
+    """Reads the log streams of a job; `tokens` are the positions reached in each stream."""
 
     logs: Client
-    place: Place
+    instance: int | None
     tokens: dict[str, str | None] = attrs.field(factory=dict)
 
-    def lines(self, step: Any) -> Iterator[str]:
-        """What is new in all of them."""
-        for kind, group in GROUPS.items():
-            arn = step.get("Metadata", {}).get(kind, {}).get("Arn")
-            if arn is not None:
-                names = sorted(self._names(group, arn.rpartition("/")[2]), key=_host_number)
-                for name in names:
-                    host = f"{_host(name)}: " if len(names) > 1 else ""
-                    yield from (f"{host}{line}" for line in self._new(group, name))
+    def new_lines(self, step: StartedStep) -> Iterator[str]:
+        """Yield the lines that were added to any stream since the last call."""
+        if not step.job_name:
+            return
+        group = GROUPS[step.job_kind]
+        streams = sorted(self._list_streams(group, step.job_name), key=_host_number)
+        for stream in streams:
+            prefix = f"{_host(stream)}: " if len(streams) > 1 else ""
+            yield from (f"{prefix}{line}" for line in self._read_stream(group, stream))
 
-    def _names(self, group: str, job_name: str) -> list[str]:
-        """The streams of the instance asked for, or of all."""
+    def _list_streams(self, group: str, job_name: str) -> list[str]:
         prefix = f"{job_name}/algo-"
-        if self.place.instance is not None:
-            prefix += f"{self.place.instance + 1}-"
+        if self.instance is not None:
+            prefix += f"{self.instance + 1}-"
         try:
             pages = self.logs.pages(
                 "DescribeLogStreams", "nextToken", logGroupName=group, logStreamNamePrefix=prefix
             )
-            return [each["logStreamName"] for page in pages for each in page["logStreams"]]
+            return [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
         except Refused as error:
+            # The group does not exist before the first job of its kind has written a line.
             if error.code == "ResourceNotFoundException":
                 return []
             raise
 
-    def _new(self, group: str, stream: str) -> Iterator[str]:
-        """The lines since the last look. At the end CloudWatch gives the same token again."""
+    def _read_stream(self, group: str, stream: str) -> Iterator[str]:
+        """Yield new lines up to the end, where CloudWatch returns the token that it was given.
+
+        Pages may be empty before that (CloudWatch Logs API Reference, GetLogEvents).
+        """
         token = self.tokens.get(stream)
         while True:
-            more = {} if token is None else {"nextToken": token}
+            position = {} if token is None else {"nextToken": token}
             answer = self.logs.call(
-                "GetLogEvents", logGroupName=group, logStreamName=stream, startFromHead=True, **more
+                "GetLogEvents",
+                logGroupName=group,
+                logStreamName=stream,
+                startFromHead=True,
+                **position,
             )
             yield from (event["message"] for event in answer["events"])
-            before, token = token, answer["nextForwardToken"]
+            previous, token = token, answer["nextForwardToken"]
             self.tokens[stream] = token
-            if token == before:
+            if token == previous:
                 return
 
 
@@ -156,17 +183,5 @@ def _host(stream: str) -> str:
 
 
 def _host_number(stream: str) -> list[int]:
+    """A sort key by which `algo-10` comes after `algo-2`."""
     return [int(number) for number in re.findall(r"\d+", stream.rpartition("/")[2])]
-
-
-def logs(ledger: Ledger, target: str, *, follow: bool) -> Iterator[str]:
-    """Yield the lines of a target's last attempt; with `follow` as they come, to its end."""
-    account = account_of_run(ledger)
-    sagemaker = account.reader("sagemaker")
-    place = place_of(executions(ledger, sagemaker), target)
-    name = place.execution.submission.name
-
-    def again() -> Execution:
-        return next(e for e in executions(ledger, sagemaker) if e.submission.name == name)
-
-    return read_log(place, again, account.reader("logs"), follow=follow)

@@ -1,4 +1,4 @@
-"""What the job of a stage runs on: the settings, with what they say of its command. Pure."""
+"""What the jobs of a stage run on: the settings in force for its command. Pure."""
 
 from __future__ import annotations
 
@@ -12,21 +12,27 @@ from rvrun.runners.sagemaker.settings import SagemakerSettings
 from rvrun.settings.overrides import matches, overridden
 from rvrun.settings.schema import variable
 
-#: Stands for a setting that is missing, so that all else can be checked all the same.
+#: Placeholders for missing settings, so that everything else can be checked at the same time.
 UNSET_IMAGE = "not-set"
 UNSET_INSTANCE_TYPE = "ml.m5.large"
+
+#: A setting with one value for CPU commands, one for GPU commands and one for training.
+PerKind = Literal["image", "instance_type"]
 
 
 @attrs.frozen(kw_only=True)
 class Machine:
-    """What each job of a stage runs on, and how.
+    """What each job of a stage runs on.
 
-    - `is_training`: a training job, else a processing job.
-    - `instance_count`: of a training job. `max_instances`: of a processing job for splits; 1
-      where a split is a step of its own.
-    - `processes`: how many torchrun starts on an instance, or `gpu` for one a GPU; None without.
-    - `max_wait_time`: seconds that a job on spot instances may take; None for one that is not.
-    - `retries`: how often it is tried again; `cache`: how long its result may be used again.
+    - `is_training`: whether it is a training job rather than a processing job.
+    - `instance_count`: instances of a training job. `max_instances`: how many splits may share a
+      processing job, one per instance; 1 if each split is a step of its own.
+    - `processes`: how many torchrun starts per instance, or `gpu` for one per GPU; None without
+      torchrun.
+    - `volume_size`: in GB. `max_run_time`, `retry_interval`: in seconds.
+    - `max_wait_time`: seconds that a job on spot instances may take, including the wait for them;
+      None for a job on other instances.
+    - `cache`: how long SageMaker may reuse the result, as `P30D`; None for never.
     """
 
     is_training: bool
@@ -44,73 +50,86 @@ class Machine:
     environment: Mapping[str, str]
     tags: Mapping[str, str]
 
+    @property
+    def is_spot(self) -> bool:
+        return self.max_wait_time is not None
 
-def machine(pipeline: str, stage: Stage, settings: SagemakerSettings) -> Machine:
-    """The machine of one stage of the pipeline of that name."""
+    @property
+    def tag_list(self) -> list[dict[str, str]]:
+        """Its tags as requests list them."""
+        return list_tags(self.tags)
+
+
+def list_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return `tags` as requests list them."""
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def choose_machine(pipeline: str, stage: Stage, settings: SagemakerSettings) -> Machine:
+    """Return what the jobs of `stage` run on; `pipeline` is its pipeline's name."""
     name = f"{pipeline}/{stage.command}"
-    said = overridden(settings, settings.commands, name)
+    own = overridden(settings, settings.commands, name)
     is_training = _is_training(name, settings)
-    max_run_time = stage.resources.timeout_seconds or said.max_run_time
-    by_instances = said.split_by == "instances" and not is_training
-    is_spot = is_training and said.use_spot_instances
+    max_run_time = stage.resources.timeout_seconds or own.max_run_time
+    by_instances = own.split_by == "instances" and not is_training
+    is_spot = is_training and own.use_spot_instances
     return Machine(
         is_training=is_training,
-        image=_said(name, stage, settings, "image")[1] or UNSET_IMAGE,
-        instance_type=_said(name, stage, settings, "instance_type")[1] or UNSET_INSTANCE_TYPE,
-        instance_count=said.train_instance_count if is_training else 1,
-        max_instances=said.max_instances if by_instances else 1,
-        processes=_processes(said) if is_training else None,
-        volume_size=said.volume_size,
+        image=_look_up("image", name, stage, settings)[1] or UNSET_IMAGE,
+        instance_type=_look_up("instance_type", name, stage, settings)[1] or UNSET_INSTANCE_TYPE,
+        instance_count=own.train_instance_count if is_training else 1,
+        max_instances=own.max_instances if by_instances else 1,
+        processes=_torchrun_processes(own) if is_training else None,
+        volume_size=own.volume_size,
         max_run_time=max_run_time,
-        max_wait_time=(said.spot_instance_max_wait_time or max_run_time) if is_spot else None,
-        retries=said.attempts - 1,
-        retry_interval=said.retry_interval,
-        cache=said.cache_expire_after,
-        environment=dict(sorted(said.environment.items())),
-        tags=dict(sorted(said.tags.items())),
+        max_wait_time=(own.spot_instance_max_wait_time or max_run_time) if is_spot else None,
+        retries=own.attempts - 1,
+        retry_interval=own.retry_interval,
+        cache=own.cache_expire_after,
+        environment=dict(sorted(own.environment.items())),
+        tags=dict(sorted(own.tags.items())),
     )
 
 
-def _processes(said: SagemakerSettings) -> int | Literal["gpu"] | None:
-    if said.train_instance_count == 1 and said.processes_per_instance is None:
+def _torchrun_processes(settings: SagemakerSettings) -> int | Literal["gpu"] | None:
+    if settings.train_instance_count == 1 and settings.processes_per_instance is None:
         return None
-    return said.processes_per_instance or "gpu"
+    return settings.processes_per_instance or "gpu"
 
 
 def _is_training(name: str, settings: SagemakerSettings) -> bool:
     return any(matches(glob, name) for glob in settings.train_commands)
 
 
-def _said(
-    name: str, stage: Stage, settings: SagemakerSettings, what: str
+def _look_up(
+    setting: PerKind, name: str, stage: Stage, settings: SagemakerSettings
 ) -> tuple[str, str | None]:
-    """The `image` or `instance_type` of a stage: the key that says it, or should, and its value.
+    """The key to set for a stage, and its value, from the most specific key that is set.
 
-    The most particular goes first: what is said of the command, of training, of CPU or GPU.
+    That of the command comes before that of training, and this before those of CPU and GPU.
     """
     for glob, own in reversed(settings.commands.items()):
-        if matches(glob, name) and getattr(own, what):
-            return what, getattr(own, what)
-    general = f"{'gpu' if stage.gpu else 'cpu'}_{what}"
+        if matches(glob, name) and getattr(own, setting):
+            return setting, getattr(own, setting)
+    general = f"{'gpu' if stage.gpu else 'cpu'}_{setting}"
     if not _is_training(name, settings):
         return general, getattr(settings, general)
-    particular = f"train_{what}"
-    value = getattr(settings, particular) or getattr(settings, general)
-    return particular, value
+    training = f"train_{setting}"
+    return training, getattr(settings, training) or getattr(settings, general)
 
 
-def missing(plan: Plan, settings: SagemakerSettings, where: str) -> list[str]:
-    """Each setting that `plan` cannot do without and that is not set; `where` they could be."""
-    needed: dict[str, list[str]] = {} if settings.role else {"role": ["the jobs"]}
+def find_missing(plan: Plan, settings: SagemakerSettings, file: str) -> list[str]:
+    """Return a sentence for each required setting that is not set; `file` is where to set it."""
+    users: dict[str, list[str]] = {} if settings.role else {"role": ["all jobs"]}
     for pipeline in plan.pipelines:
         for stage in pipeline.stages:
             name = f"{pipeline.name}/{stage.command}"
-            for what in ("image", "instance_type"):
-                key, value = _said(name, stage, settings, what)
+            for setting in ("image", "instance_type"):
+                key, value = _look_up(setting, name, stage, settings)
                 if value is None:
-                    needed.setdefault(key, []).append(f"`{name}`")
+                    users.setdefault(key, []).append(f"`{name}`")
     return [
-        f"`sagemaker.{key}` is not set, which {', '.join(who)} cannot do without: set it in "
-        f"{where} or as {variable(f'sagemaker.{key}')}"
-        for key, who in needed.items()
+        f"`sagemaker.{key}` is required for {', '.join(names)}, but not set: set it in {file} or "
+        f"as {variable(f'sagemaker.{key}')}"
+        for key, names in users.items()
     ]

@@ -1,4 +1,4 @@
-"""Whether the steps of a plan fit into the quota of an account, and which settings would."""
+"""Whether the steps of a plan fit the quota of an account, and which settings make them fit."""
 
 from __future__ import annotations
 
@@ -8,55 +8,53 @@ import attrs
 
 from rvrun.model import Plan
 from rvrun.runners.sagemaker.settings import SagemakerCommandSettings, SagemakerSettings
-from rvrun.runners.sagemaker.steps import Place, definitions
+from rvrun.runners.sagemaker.steps import JobContext, plan_steps
 from rvrun.text import count
 
 
 def quota_problems(
-    plan: Plan, settings: SagemakerSettings, places: Mapping[str, Place], run_name: str
+    plan: Plan, settings: SagemakerSettings, contexts: Mapping[str, JobContext], run_name: str
 ) -> list[str]:
-    """A sentence for each definition of more steps than `sagemaker.max_steps`."""
-    most = settings.max_steps
-    too_long = [
-        each for each in definitions(plan, settings, places, run_name) if each.num_steps > most
-    ]
+    """Return a sentence for each SageMaker pipeline with more steps than `sagemaker.max_steps`."""
+    limit = settings.max_steps
+    pipelines = plan_steps(plan, settings, contexts, run_name)
+    too_long = [pipeline for pipeline in pipelines if pipeline.num_steps > limit]
     if not too_long:
         return []
-    fitting = _fitting(plan, settings, places, run_name)
+    fix = _find_fix(plan, settings, contexts, run_name)
     return [
-        f"pipeline `{each.name}` has {count(each.num_steps, 'step')}, more than "
-        f"`sagemaker.max_steps`, {most}: {fitting}"
-        for each in too_long
+        f"pipeline `{pipeline.name}` must have at most {count(limit, 'step')} "
+        f"(`sagemaker.max_steps`), got {pipeline.num_steps:,}; {fix}"
+        for pipeline in too_long
     ]
 
 
-def _fitting(
-    plan: Plan, settings: SagemakerSettings, places: Mapping[str, Place], run_name: str
+def _find_fix(
+    plan: Plan, settings: SagemakerSettings, contexts: Mapping[str, JobContext], run_name: str
 ) -> str:
-    """The first of the ways to have fewer steps that fits, and what is left to do if none does."""
-    for words, other in _alternatives(settings):
-        if other == settings:
+    """The smallest change of settings that makes the plan fit, or what to do if none does."""
+    for change, changed in _alternatives(settings):
+        if changed == settings:
             continue
-        longest = max(each.num_steps for each in definitions(plan, other, places, run_name))
+        longest = max(p.num_steps for p in plan_steps(plan, changed, contexts, run_name))
         if longest <= settings.max_steps:
-            return f"{words} makes it {count(longest, 'step')}"
-    raised = "raise that quota of your account and then `sagemaker.max_steps`"
-    return f"give fewer splits, or {raised}"
+            return f"set {change} to get {count(longest, 'step')}"
+    return "use fewer splits, or raise that quota of your account and then `sagemaker.max_steps`"
 
 
 def _alternatives(settings: SagemakerSettings) -> Iterator[tuple[str, SagemakerSettings]]:
-    """Settings that make fewer steps, and how to say them."""
-    each = attrs.evolve(settings, definitions="each")
-    yield '`sagemaker.definitions = "each"`', each
+    """Settings that make fewer steps, each with the change in words, the smallest first."""
+    per_pipeline = attrs.evolve(settings, definitions="each")
+    yield '`sagemaker.definitions = "each"`', per_pipeline
     yield '`sagemaker.split_by = "instances"`', _by_instances(settings)
-    both = '`sagemaker.split_by = "instances"` with `sagemaker.definitions = "each"`'
-    yield both, _by_instances(each)
-    widest = attrs.evolve(_by_instances(each), max_instances=100)
-    yield f"{both} and `sagemaker.max_instances = 100`", widest
+    both = '`sagemaker.split_by = "instances"` and `sagemaker.definitions = "each"`'
+    yield both, _by_instances(per_pipeline)
+    largest = attrs.evolve(_by_instances(per_pipeline), max_instances=100)
+    yield f"{both} and `sagemaker.max_instances = 100`", largest
 
 
 def _by_instances(settings: SagemakerSettings) -> SagemakerSettings:
-    """All splits on instances, whatever is said of single commands."""
+    """All splits on instances, also where settings of single commands differ."""
     commands: dict[str, SagemakerCommandSettings] = {
         glob: attrs.evolve(own, split_by=None) for glob, own in settings.commands.items()
     }

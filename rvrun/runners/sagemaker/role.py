@@ -1,25 +1,24 @@
-"""The role that pipelines and jobs run as: its ARN, or its name alone, as Raster Vision has it."""
+"""The role that pipelines and jobs run as: an ARN, or only a name, as in Raster Vision."""
 
 from __future__ import annotations
 
 from rvrun.aws.client import Client
 
-#: Stands for the account of a role whose name alone is said, until the run is submitted.
-ACCOUNT = "000000000000"
-_ARN = "arn:"
+#: The account in the ARN of a role that is only named, until the run is submitted.
+UNKNOWN_ACCOUNT = "000000000000"
 
 
 def is_name(role: str) -> bool:
-    """Whether it is a name without an account."""
-    return not role.startswith(_ARN)
+    """Whether `role` is a name rather than an ARN."""
+    return not role.startswith("arn:")
 
 
 def offline_arn(role: str | None) -> str:
-    """The ARN of a role as it can be rendered: that of a name is of no account yet."""
+    """Return the ARN of `role` for rendering; that of a name has a placeholder as its account."""
     name = role or "not-set"
-    return f"arn:aws:iam::{ACCOUNT}:role/{name}" if is_name(name) else name
+    return f"arn:aws:iam::{UNKNOWN_ACCOUNT}:role/{name}" if is_name(name) else name
 
 
-def find_arn(role: str, iam: Client) -> str:
-    """The ARN of a role of this account; IAM is asked where `role` is a name."""
-    return str(iam.call("GetRole", RoleName=role)["Role"]["Arn"]) if is_name(role) else role
+def find_arn(name: str, iam: Client) -> str:
+    """Ask IAM for the ARN of the role called `name`. Raises `AwsError`."""
+    return str(iam.call("GetRole", RoleName=name)["Role"]["Arn"])

@@ -1,4 +1,11 @@
-"""`sagemaker`: one SageMaker pipeline per run, or one per pipeline.
+"""`sagemaker`: runs on SageMaker Pipelines.
+
+    plan -> steps -> definition -> files -> submit -> state, logs, cancel, retry
+
+`render` does this up to the files, which is pure; `machine` gives each step its settings, and
+`quota` and `validate` check the result offline. `submit`, `cancel` and `retry` change something in
+SageMaker through `calls`, which puts `events` into the run's ledger. `check` asks AWS before a
+run; `hosts` runs inside of jobs.
 
 Every function imports what it needs, so that loading the runner for its settings is cheap.
 """
@@ -43,7 +50,7 @@ def split_index(environ: Mapping[str, str]) -> int | None:
 
 
 def attempt(environ: Mapping[str, str]) -> int | None:
-    """None: SageMaker does not tell its containers."""
+    """Return None: SageMaker does not pass the attempt to its containers."""
     return None
 
 
@@ -54,20 +61,20 @@ def check(run: Run) -> Iterator[Finding]:
 
 
 def risks(files: Mapping[str, str]) -> Iterator[str]:
-    """None: SageMaker retries failures of its own, not those of the command."""
+    """Yield nothing: SageMaker retries its own failures, but not those of the command."""
     return iter(())
 
 
 def submit(run: Run, progress: Progress) -> Ledger:
-    from rvrun.runners.sagemaker.lifecycle import submit
+    from rvrun.runners.sagemaker.submit import submit
 
     return submit(run, progress)
 
 
 def state(ledger: Ledger) -> RunState:
-    from rvrun.runners.sagemaker.lifecycle import state
+    from rvrun.runners.sagemaker.state import read_state
 
-    return state(ledger)
+    return read_state(ledger)
 
 
 def logs(ledger: Ledger, target: str, *, follow: bool) -> Iterator[str]:
@@ -77,15 +84,15 @@ def logs(ledger: Ledger, target: str, *, follow: bool) -> Iterator[str]:
 
 
 def cancel(ledger: Ledger, progress: Progress) -> int:
-    from rvrun.runners.sagemaker.lifecycle import cancel
+    from rvrun.runners.sagemaker.cancel import cancel
 
     return cancel(ledger, progress)
 
 
 def retry(ledger: Ledger, settings: Settings, progress: Progress) -> int:
-    from rvrun.runners.sagemaker.lifecycle import retry
+    from rvrun.runners.sagemaker.retry import retry
 
-    return retry(ledger, settings, progress)
+    return retry(ledger, progress)
 
 
 def hosts(environ: Mapping[str, str]) -> Hosts:

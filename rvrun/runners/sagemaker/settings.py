@@ -1,4 +1,4 @@
-"""The section of `rvrun.toml` for SageMaker Pipelines. Raster Vision has some of the same names."""
+"""The sections of `rvrun.toml` for SageMaker; Raster Vision has some of these settings, too."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import attrs
 
 from rvrun.settings.schema import WORKER, Worker, setting, table
 
+#: The runner's name: what users type, and the name of its section and of its runs' runner.
+RUNNER = "sagemaker"
+
 
 @attrs.frozen(kw_only=True)
 class SagemakerCommandSettings:
-    """`[sagemaker.commands.GLOB]`: settings of the steps of commands that GLOB matches."""
+    """`[sagemaker.commands.GLOB]`: settings for commands that match GLOB."""
 
     image: str | None = setting("image")
     instance_type: str | None = setting("instance type")
@@ -32,10 +35,10 @@ class SagemakerCommandSettings:
 
 @attrs.frozen(kw_only=True)
 class SagemakerSettings:
-    """`[sagemaker]`: running on SageMaker Pipelines."""
+    """`[sagemaker]`: how to run on SageMaker Pipelines."""
 
     role: str | None = setting(
-        "role that pipeline and jobs run as: its ARN or name", raster_vision=True
+        "role that pipelines and jobs run as: an ARN or a name", raster_vision=True
     )
     cpu_image: str | None = setting("image of commands that need no GPU", raster_vision=True)
     cpu_instance_type: str | None = setting(
@@ -50,52 +53,56 @@ class SagemakerSettings:
         "instance type of training steps; default: as for other commands", raster_vision=True
     )
     train_instance_count: int = setting(
-        "instances of a training step; several run under torchrun", 1, raster_vision=True
+        "instances of a training step; more than one run under torchrun", 1, raster_vision=True
     )
     processes_per_instance: int | None = setting(
-        "processes that torchrun starts on an instance; default: one per GPU, at least one"
+        "processes that torchrun starts per instance; default: one per GPU, at least one"
     )
     train_commands: tuple[str, ...] = setting("commands that are training steps", ("train",))
     use_spot_instances: bool = setting(
-        "training steps on managed spot instances", default=False, raster_vision=True
+        "run training steps on managed spot instances", default=False, raster_vision=True
     )
     spot_instance_max_wait_time: int | None = setting(
-        "seconds that a training step on spot instances may take, waiting included; default: "
-        "max_run_time",
+        "seconds that a training step on spot instances may take, including the wait for them; "
+        "default: max_run_time",
         raster_vision=True,
     )
     max_run_time: int = setting("seconds that a job may run", 86400, raster_vision=True)
     split_by: Literal["steps", "instances"] = setting(
-        "what runs a split: a step of its own, or an instance of a shared step", "steps"
+        "how splits run: as `steps` of their own, or as `instances` of a shared step", "steps"
     )
-    max_instances: int = setting("instances of a step whose instances run splits", 100, most=100)
+    max_instances: int = setting("instances per step if split_by is `instances`", 100, most=100)
     worker: Worker = setting(WORKER, "own")
-    max_steps: int = setting("your account's quota of steps in a pipeline", 50)
+    max_steps: int = setting("quota of your account for steps per pipeline", 50)
     definitions: Literal["one", "each"] = setting(
-        "several pipelines: `one` definition for all, or one for `each`", "one"
+        "definitions of a run with several pipelines: `one` for all, or one for `each`", "one"
     )
     pipeline_name: str | None = setting(
-        "name of the one definition; default: that of the pipeline or of the run directory"
+        "name of the shared definition; default: name of the pipeline or of the run directory"
     )
-    parallel_steps: int | None = setting("steps that run in parallel; default: all that can")
-    volume_size: int = setting("GB of the volume of an instance", 30, most=16384)
+    parallel_steps: int | None = setting(
+        "maximum number of steps that run in parallel; default: no limit"
+    )
+    volume_size: int = setting("size of an instance's volume in GB", 30, most=16384)
     attempts: int = setting(
-        "attempts of a step when the service or its capacity fails, not the command; 1 to 21",
+        "attempts of a step, 1 to 21; failures of the command are not retried",
         4,
         most=21,
     )
     retry_interval: int = setting(
-        "seconds before the second try; twice as long before each further one", 60, most=43200
+        "seconds before the second attempt; doubles before each further one", 60, most=43200
     )
     cache_expire_after: str | None = setting(
-        "how long the result of a step counts as that of an equal one, such as P30D; not set: never"
+        "how long SageMaker may reuse the result of an equal step, such as P30D; default: never"
     )
     kms_key: str | None = setting("KMS key that encrypts volumes and outputs")
     subnets: tuple[str, ...] = setting("subnets of your VPC that jobs run in", ())
     security_groups: tuple[str, ...] = setting("security groups of jobs in your VPC", ())
-    encrypt_traffic: bool = setting("encryption between the instances of a step", default=False)
+    encrypt_traffic: bool = setting(
+        "encrypt the traffic between the instances of a step", default=False
+    )
     tags: dict[str, str] = table("tags of pipelines and jobs")
     environment: dict[str, str] = table("environment variables of the jobs; no secrets")
     commands: dict[str, SagemakerCommandSettings] = table(
-        "the same for commands that a glob matches: [sagemaker.commands.GLOB]"
+        "settings for commands that match a glob: [sagemaker.commands.GLOB]"
     )

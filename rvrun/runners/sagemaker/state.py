@@ -1,24 +1,26 @@
-"""How a run on SageMaker stands: executions described, their steps listed a hundred a call."""
+"""The state of a run: its executions and their steps, as SageMaker reports them."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
 import attrs
 
 from rvrun.aws.client import Client, Refused
-from rvrun.remote.ledger import CANCELLED, SUBMITTED, Ledger
+from rvrun.remote.ledger import SUBMITTED, Ledger
 from rvrun.remote.state import RemoteFailure, RunState, StageState, State, timestamp
+from rvrun.runners.aws_common import account_of_run
+from rvrun.runners.sagemaker.events import is_cancelled, started_executions
 from rvrun.runners.sagemaker.files import Job, Submission, read_submissions
-from rvrun.runners.sagemaker.submit import MISSING, started
 
-#: Of an event in the ledger.
-RETRIED = "retried"
+#: The error code for something that does not exist.
+NOT_FOUND = "ResourceNotFound"
+#: Items per page, the maximum of the calls that list.
 PAGE = 100
-#: What SageMaker calls the state of a step that was started.
+#: By the status of a step (Amazon SageMaker API Reference, PipelineExecutionStep).
 STATES = {
     "Starting": State.RUNNABLE,
     "Executing": State.RUNNING,
@@ -27,146 +29,173 @@ STATES = {
     "Failed": State.FAILED,
     "Stopped": State.FAILED,
 }
-#: Of an execution of which nothing runs any more.
+#: Statuses of an execution in which nothing runs any more.
 STOPPED = "Stopped"
 ENDED = (STOPPED, "Failed", "Succeeded", "CompletedWithFailures")
+#: The jobs that a step's metadata names.
+JOB_KINDS = ("ProcessingJob", "TrainingJob")
 _EXIT_CODE = re.compile(r"exit code: (\d+)")
 
 
 @attrs.frozen(kw_only=True)
-class Execution:
-    """An execution of a pipeline as SageMaker tells of it.
+class StartedStep:
+    """A step that was started.
 
-    - `arn`: None where it was not started; `status`: None where it was, and is not known any more.
-    - `steps`: what is told of each step that was started, by name.
+    - `status`, `reason`: in SageMaker's words; `reason` is empty unless the step failed.
+    - `began`, `ended`: in seconds since 1970; None if that has not happened yet.
+    - `job_kind`, `job_name`: of its latest job; empty before it has one.
+    """
+
+    status: str
+    reason: str = ""
+    began: float | None = None
+    ended: float | None = None
+    job_kind: str = ""
+    job_name: str = ""
+
+    @property
+    def state(self) -> State:
+        return STATES[self.status]
+
+
+@attrs.frozen(kw_only=True)
+class Execution:
+    """An execution of a pipeline.
+
+    - `arn`: None if it was not started. `status`: None if not, or if SageMaker no longer knows it.
+    - `steps`: those that were started, by name.
     """
 
     submission: Submission
     arn: str | None
     status: str | None = None
-    steps: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    steps: Mapping[str, StartedStep] = attrs.field(factory=dict)
+
+    @property
+    def is_gone(self) -> bool:
+        return self.arn is not None and self.status is None
 
     @property
     def is_over(self) -> bool:
-        return self.status in ENDED or (self.arn is not None and self.status is None)
+        return self.status in ENDED or self.is_gone
 
     @property
     def has_failed(self) -> bool:
         return self.status in ENDED and self.status != "Succeeded"
 
     def state(self, job: Job) -> State:
-        """Of the targets of one job."""
-        told = self.steps.get(job.name)
-        if told is not None:
-            return STATES[told["StepStatus"]]
+        """Return the state of all targets of one job."""
+        if (step := self.steps.get(job.name)) is not None:
+            return step.state
         if self.status in ENDED:
-            # What hung on a failed step fails with it.
+            # It was never started, because something that it needs failed or was stopped.
             return State.FAILED
-        return State.GONE if self.arn is not None and self.status is None else State.PENDING
+        return State.GONE if self.is_gone else State.PENDING
 
 
-def executions(ledger: Ledger, sagemaker: Client) -> list[Execution]:
-    """The executions of a run, also those that were not started."""
-    arns = started(ledger)
-    # One that was not started before the run was cancelled never will be.
-    unstarted = STOPPED if is_cancelled(ledger) else None
+def read_executions(ledger: Ledger, sagemaker: Client) -> list[Execution]:
+    """Ask for the executions of a run; also return those that were not started.
+
+    Raises `AwsError`.
+    """
+    arns = started_executions(ledger)
+    # What had not started when the run was cancelled never will.
+    not_started = STOPPED if is_cancelled(ledger) else None
     return [
-        _execution(submission, arns[submission.name], sagemaker)
+        _read_execution(submission, arns[submission.name], sagemaker)
         if submission.name in arns
-        else Execution(submission=submission, arn=None, status=unstarted)
+        else Execution(submission=submission, arn=None, status=not_started)
         for submission in read_submissions(ledger.round_folder(1))
     ]
 
 
-def _execution(submission: Submission, arn: str, sagemaker: Client) -> Execution:
+def _read_execution(submission: Submission, arn: str, sagemaker: Client) -> Execution:
     try:
-        described = sagemaker.call("DescribePipelineExecution", PipelineExecutionArn=arn)
+        # Status before steps: if it ends in between, the steps are those of its end, while the
+        # other order could show an ended execution with steps that still run.
+        status = sagemaker.call("DescribePipelineExecution", PipelineExecutionArn=arn)
+        pages = sagemaker.pages(
+            "ListPipelineExecutionSteps", "NextToken", PipelineExecutionArn=arn, MaxResults=PAGE
+        )
         steps = {
-            step["StepName"]: step
-            for page in sagemaker.pages(
-                "ListPipelineExecutionSteps",
-                "NextToken",
-                PipelineExecutionArn=arn,
-                MaxResults=PAGE,
-            )
+            step["StepName"]: _parse_step(step)
+            for page in pages
             for step in page["PipelineExecutionSteps"]
         }
     except Refused as error:
-        if error.code == MISSING:
+        if error.code == NOT_FOUND:
             return Execution(submission=submission, arn=arn)
         raise
     return Execution(
-        submission=submission, arn=arn, status=described["PipelineExecutionStatus"], steps=steps
+        submission=submission, arn=arn, status=status["PipelineExecutionStatus"], steps=steps
     )
 
 
-def read_state(ledger: Ledger, sagemaker: Client) -> RunState:
-    """How the run stands."""
-    found = executions(ledger, sagemaker)
-    stages = tuple(_stages(found))
-    is_over = all(execution.is_over for execution in found)
+def _parse_step(step: Mapping[str, Any]) -> StartedStep:
+    jobs = step.get("Metadata", {})
+    kind = next((kind for kind in JOB_KINDS if "Arn" in jobs.get(kind, {})), "")
+    began, ended = step.get("StartTime"), step.get("EndTime")
+    return StartedStep(
+        status=step["StepStatus"],
+        reason=step.get("FailureReason", ""),
+        began=began.timestamp() if began else None,
+        ended=ended.timestamp() if ended else None,
+        job_kind=kind,
+        job_name=jobs[kind]["Arn"].rpartition("/")[2] if kind else "",
+    )
+
+
+def read_state(ledger: Ledger) -> RunState:
+    """Ask for the state of a run. Raises `AwsError`."""
+    executions = read_executions(ledger, account_of_run(ledger).reader("sagemaker"))
+    stages = tuple(stage for execution in executions for stage in _stages(execution))
     began = timestamp(ledger.facts["began"])
+    ended = None
+    if all(execution.is_over for execution in executions):
+        ended = max((stage.ended or began for stage in stages), default=began)
     return RunState(
         run_id=ledger.run_id,
         runner=ledger.runner,
         stages=stages,
         began=began,
-        ended=max((stage.ended or began for stage in stages), default=began) if is_over else None,
+        ended=ended,
         submitted=ledger.has(SUBMITTED),
         cancelled=is_cancelled(ledger),
-        failure=_first_failure(found),
+        failure=_first_failure(executions),
     )
 
 
-def is_cancelled(ledger: Ledger) -> bool:
-    """Whether it was, and not tried again since."""
-    last = [event["event"] for event in ledger.events(CANCELLED, RETRIED)]
-    return last[-1:] == [CANCELLED]
+def _stages(execution: Execution) -> Iterator[StageState]:
+    by_stage: dict[str, list[Job]] = {}
+    for job in execution.submission.jobs:
+        by_stage.setdefault(job.stage, []).append(job)
+    for name, jobs in by_stage.items():
+        counts: Counter[State] = Counter()
+        for job in jobs:
+            counts[execution.state(job)] += len(job.targets)
+        steps = [step for job in jobs if (step := execution.steps.get(job.name))]
+        yield StageState(
+            name=name,
+            counts={state: counts[state] for state in State if state in counts},
+            began=min((step.began for step in steps if step.began is not None), default=None),
+            ended=max((step.ended for step in steps if step.ended is not None), default=None),
+        )
 
 
-def _stages(found: Iterable[Execution]) -> Iterator[StageState]:
-    for execution in found:
-        by_stage: dict[str, list[Job]] = {}
-        for job in execution.submission.jobs:
-            by_stage.setdefault(job.stage, []).append(job)
-        for name, jobs in by_stage.items():
-            yield _stage(name, jobs, execution)
-
-
-def _stage(name: str, jobs: Iterable[Job], execution: Execution) -> StageState:
-    counts: dict[State, int] = {}
-    told = []
-    for job in jobs:
-        state = execution.state(job)
-        counts[state] = counts.get(state, 0) + len(job.targets)
-        told.append(execution.steps.get(job.name, {}))
-    starts, ends = (_times(told, key) for key in ("StartTime", "EndTime"))
-    return StageState(
-        name=name,
-        counts={state: counts[state] for state in State if state in counts},
-        began=min(starts, default=None),
-        ended=max(ends, default=None),
-    )
-
-
-def _times(steps: Iterable[Mapping[str, Any]], key: str) -> list[float]:
-    moments: list[datetime] = [step[key] for step in steps if step.get(key)]
-    return [each.timestamp() for each in moments]
-
-
-def _first_failure(found: Iterable[Execution]) -> RemoteFailure | None:
-    """That of the step that ended first of those that failed by themselves."""
+def _first_failure(executions: Iterable[Execution]) -> RemoteFailure | None:
+    """The failure of the step that failed first; one that was stopped did not fail itself."""
     failed = [
-        (step["EndTime"], job, step)
-        for execution in found
+        (step.ended or 0, job.name, job, step)
+        for execution in executions
         for job in execution.submission.jobs
-        for step in [execution.steps.get(job.name)]
-        if step and step["StepStatus"] == "Failed"
+        if (step := execution.steps.get(job.name)) and step.status == "Failed"
     ]
     if not failed:
         return None
-    _, job, step = min(failed, key=lambda each: (each[0], each[1].name))
-    reason = step.get("FailureReason", "")
-    code = _EXIT_CODE.search(reason)
-    target = job.targets[0] if len(job.targets) == 1 else job.stage
-    return RemoteFailure(target=target, reason=reason, exit_code=int(code[1]) if code else None)
+    *_, job, step = min(failed, key=lambda failure: failure[:2])
+    code = _EXIT_CODE.search(step.reason)
+    return RemoteFailure(
+        target=job.targets[0] if len(job.targets) == 1 else job.stage,
+        reason=step.reason,
+        exit_code=int(code[1]) if code else None,
+    )

@@ -1,13 +1,14 @@
-"""A plan as the steps of SageMaker pipelines: what each says, as values for a template. Pure.
+"""A plan as the steps of SageMaker pipelines, as values for a template. Pure.
 
-A step depends on no more than what its stage needs directly. Where all of many steps need all of
-many others, a Condition step that is always true joins them: it depends on the latter and holds
-the former, so that there are N + M names and not N x M. It takes no machine. That it *holds* them
-is how SageMaker has it: no step may depend on a Condition step, while what is inside of one is
-started when its condition is true, and other steps may depend on that. (Sources: issue 3565 of
-aws/sagemaker-python-sdk; there, `ConditionStep`, the integration tests whose condition is
+A step depends only on what its stage needs directly. If each of several steps needs all of several
+others, a join connects them with N + M names instead of N x M: a Condition step that is always
+true, depends on the needed steps and contains those that need them. It runs on no machine.
+
+It must contain them because no step may depend on a Condition step. The steps inside start when
+its condition is true, and other steps may depend on them. (Sources: issue 3565 of
+aws/sagemaker-python-sdk, and in its tests: the integration tests whose condition is
 `ConditionEquals(left=1, right=1)`, and the unit test of a step that depends on one inside of a
-Condition step.) Joins are never nested.
+Condition step.) Joins are never nested, because Condition steps may not be.
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from rvrun import split_ranges as indices
+from rvrun import split_ranges
 from rvrun.environment import SPLITS
 from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage
 from rvrun.remote.upload import Upload, rvrun_argv
-from rvrun.runners.sagemaker.machine import Machine, machine
-from rvrun.runners.sagemaker.settings import SagemakerSettings
-
-#: The runner's name, as its jobs pass it to the worker.
-RUNNER = "sagemaker"
+from rvrun.runners.sagemaker.machine import Machine, choose_machine
+from rvrun.runners.sagemaker.settings import RUNNER, SagemakerSettings
 
 
 @attrs.frozen(kw_only=True)
-class Place:
-    """What travels of a pipeline to its jobs, where they put what is theirs, how much they tell."""
+class JobContext:
+    """What the jobs of a pipeline share, beside the plan and the settings.
+
+    - `upload`: what they read. `root_uri`: below it they write.
+    - `verbosity`: how verbose another system's pipeline is, from 0.
+    """
 
     upload: Upload
     root_uri: str
@@ -39,9 +41,10 @@ class Place:
 
 @attrs.frozen(kw_only=True)
 class Step:
-    """One job: a command, one split of it, or a split on each of its instances.
+    """One job: a command, one of its splits, or several splits on an instance each.
 
-    `splits` are the indices of those it runs; none for a command that is never split.
+    - `stage`: such as `tiny/chip`. `splits`: the indices that it runs; empty for a command that is
+      not split.
     """
 
     name: str
@@ -66,8 +69,8 @@ class Join:
 
 
 @attrs.frozen(kw_only=True)
-class Definition:
-    """One SageMaker pipeline, of one pipeline or of several that run beside each other."""
+class SagemakerPipeline:
+    """One SageMaker pipeline; `pipelines` names those of the plan that run in it, side by side."""
 
     name: str
     pipelines: tuple[str, ...]
@@ -75,85 +78,96 @@ class Definition:
 
     @property
     def num_steps(self) -> int:
-        return sum(1 + len(each.steps) if isinstance(each, Join) else 1 for each in self.steps)
+        return sum(1 + len(step.steps) if isinstance(step, Join) else 1 for step in self.steps)
 
     def jobs(self) -> Iterator[Step]:
-        """The steps that are jobs, also those in joins, each after what it depends on."""
-        for each in self.steps:
-            yield from each.steps if isinstance(each, Join) else (each,)
+        """Yield the steps that are jobs, including those in joins, in the order of the plan."""
+        for step in self.steps:
+            yield from step.steps if isinstance(step, Join) else (step,)
 
 
-def definitions(
-    plan: Plan, settings: SagemakerSettings, places: Mapping[str, Place], run_name: str
-) -> tuple[Definition, ...]:
-    """The SageMaker pipelines of `plan`: one, or one for each pipeline, as the settings say.
+def plan_steps(
+    plan: Plan, settings: SagemakerSettings, contexts: Mapping[str, JobContext], run_name: str
+) -> tuple[SagemakerPipeline, ...]:
+    """Return the SageMaker pipelines of `plan`: one, or one per pipeline, as the settings say.
 
-    `places` are by the pipelines' names; `run_name` names the one of several pipelines.
+    - `contexts`: by the name of the pipeline. `run_name`: the name if several pipelines share one.
     """
     groups: list[tuple[PlannedPipeline, ...]] = [plan.pipelines]
     if settings.definitions == "each":
         groups = [(pipeline,) for pipeline in plan.pipelines]
     return tuple(
-        Definition(
-            name=_name(group, settings, run_name),
+        SagemakerPipeline(
+            name=_pipeline_name(group, settings, run_name),
             pipelines=tuple(pipeline.name for pipeline in group),
             steps=tuple(
                 step
                 for pipeline in group
-                for step in _pipeline_steps(pipeline, settings, places[pipeline.name])
+                for step in _pipeline_steps(pipeline, settings, contexts[pipeline.name])
             ),
         )
         for group in groups
     )
 
 
-def _name(pipelines: Sequence[PlannedPipeline], settings: SagemakerSettings, run_name: str) -> str:
+def _pipeline_name(
+    pipelines: Sequence[PlannedPipeline], settings: SagemakerSettings, run_name: str
+) -> str:
     if settings.definitions == "one" and settings.pipeline_name:
         return settings.pipeline_name
     name = pipelines[0].name if len(pipelines) == 1 else run_name
+    # A name with nothing left stays as it is, so that the check of names reports it.
     return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or name
 
 
 @attrs.frozen
-class _Part:
-    """What one step runs of a stage: the splits from `first` on."""
+class _Chunk:
+    """The splits of a stage that one step runs; empty for a stage that is not split."""
 
     name: str
     splits: range
 
 
-def _parts(pipeline: str, stage: Stage, on: Machine) -> tuple[_Part, ...]:
-    """A stage cut into steps, of as many splits as may have an instance each."""
+def _chunks(pipeline: str, stage: Stage, size: int) -> tuple[_Chunk, ...]:
+    """Divide a stage into steps of at most `size` splits, which run on an instance each."""
     name = _step_name(pipeline, stage.command)
     if stage.num_splits is None:
-        return (_Part(name, range(0)),)
-    num, size = stage.num_splits, on.max_instances
-    if num <= size:
-        return (_Part(name, range(num)),)
+        return (_Chunk(name, range(0)),)
+    if stage.num_splits <= size:
+        return (_Chunk(name, range(stage.num_splits)),)
     return tuple(
-        _Part(f"{name}-{first}", range(first, min(first + size, num)))
-        for first in range(0, num, size)
+        _Chunk(f"{name}-{first}", range(first, min(first + size, stage.num_splits)))
+        for first in range(0, stage.num_splits, size)
     )
 
 
 def _step_name(pipeline: str, *rest: str) -> str:
-    """Without the dots that pipelines may have in their names and steps may not."""
+    """Names of pipelines may contain dots, names of steps may not."""
     return "-".join([pipeline.replace(".", "-"), *rest])
 
 
 def _pipeline_steps(
-    pipeline: PlannedPipeline, settings: SagemakerSettings, place: Place
+    pipeline: PlannedPipeline, settings: SagemakerSettings, context: JobContext
 ) -> Iterator[Step | Join]:
-    parts: dict[str, tuple[_Part, ...]] = {}
+    chunks: dict[str, tuple[_Chunk, ...]] = {}
     for stage in pipeline.stages:
-        on = machine(pipeline.name, stage, settings)
-        own = parts[stage.command] = _parts(pipeline.name, stage, on)
-        whole = _whole(stage, parts)
+        machine = choose_machine(pipeline.name, stage, settings)
+        own = chunks[stage.command] = _chunks(pipeline.name, stage, machine.max_instances)
+        whole = _needed_whole(stage, chunks)
         is_joined = len(own) > 1 and len(whole) > 1
-        depends = [(*(() if is_joined else whole), *_aligned(stage, part, parts)) for part in own]
         steps = tuple(
-            _step(pipeline.name, stage, part, on, place, depends_on=names)
-            for part, names in zip(own, depends, strict=True)
+            _step(
+                pipeline.name,
+                stage,
+                chunk,
+                machine,
+                context,
+                depends_on=(
+                    *(() if is_joined else whole),
+                    *_needed_aligned(stage, chunk, chunks),
+                ),
+            )
+            for chunk in own
         )
         if is_joined:
             name = _step_name(pipeline.name, stage.command, "-join")
@@ -162,63 +176,64 @@ def _pipeline_steps(
             yield from steps
 
 
-def _whole(stage: Stage, parts: Mapping[str, tuple[_Part, ...]]) -> tuple[str, ...]:
-    """All steps of the stages that are needed whole."""
+def _needed_whole(stage: Stage, chunks: Mapping[str, tuple[_Chunk, ...]]) -> tuple[str, ...]:
+    """The steps of stages of which `stage` needs all splits."""
     return tuple(
-        part.name
+        chunk.name
         for need in stage.needs
         if need.kind is NeedKind.ALL
-        for part in parts[need.command]
+        for chunk in chunks[need.command]
     )
 
 
-def _aligned(stage: Stage, part: _Part, parts: Mapping[str, tuple[_Part, ...]]) -> tuple[str, ...]:
-    """The steps that run those splits, of stages needed aligned, that `part` runs too."""
+def _needed_aligned(
+    stage: Stage, chunk: _Chunk, chunks: Mapping[str, tuple[_Chunk, ...]]
+) -> tuple[str, ...]:
+    """The steps that run splits of `chunk` in stages that `stage` needs split by split."""
     return tuple(
         other.name
         for need in stage.needs
         if need.kind is NeedKind.ALIGNED
-        for other in parts[need.command]
-        if other.splits.start < part.splits.stop and part.splits.start < other.splits.stop
+        for other in chunks[need.command]
+        if other.splits.start < chunk.splits.stop and chunk.splits.start < other.splits.stop
     )
 
 
 def _step(
     pipeline: str,
     stage: Stage,
-    part: _Part,
-    on: Machine,
-    place: Place,
+    chunk: _Chunk,
+    machine: Machine,
+    context: JobContext,
     *,
     depends_on: tuple[str, ...],
 ) -> Step:
-    on_instances = len(part.splits) > 1
-    entrypoint, *arguments = argv = _argv(stage, part, on, place)
-    is_whole = len(part.splits) == stage.num_splits
-    told = {SPLITS: indices.write(part.splits)} if on_instances and not is_whole else {}
-    told |= place.upload.environment(argv, place.verbosity)
+    on_instances = len(chunk.splits) > 1
+    entrypoint, *arguments = argv = _argv(stage, chunk, machine, context)
+    environment = dict(machine.environment)
+    # An instance's rank is its split, unless the splits of the step are only some of the stage's.
+    if on_instances and len(chunk.splits) != stage.num_splits:
+        environment[SPLITS] = split_ranges.write(chunk.splits)
     return Step(
-        name=part.name,
+        name=chunk.name,
         stage=f"{pipeline}/{stage.command}",
-        splits=part.splits,
+        splits=chunk.splits,
         depends_on=depends_on,
-        machine=on,
-        instance_count=len(part.splits) if on_instances else on.instance_count,
+        machine=machine,
+        instance_count=len(chunk.splits) if on_instances else machine.instance_count,
         entrypoint=(entrypoint,),
         arguments=tuple(arguments),
-        environment={**on.environment, **told},
-        output_uri=f"{place.root_uri.rstrip('/')}/sagemaker-output",
+        environment={**environment, **context.upload.environment(argv, context.verbosity)},
+        output_uri=f"{context.root_uri.rstrip('/')}/sagemaker-output",
     )
 
 
-def _argv(stage: Stage, part: _Part, on: Machine, place: Place) -> list[str]:
-    """The command line of a step; an instance that is a split finds out itself which one.
-
-    What is told by the list of instances only rvrun's own worker reads.
-    """
-    only = part.splits.start if len(part.splits) == 1 else None
-    if len(part.splits) > 1 or on.processes is not None:
-        argv = rvrun_argv(place.upload.config_uri, stage, RUNNER, only)
+def _argv(stage: Stage, chunk: _Chunk, machine: Machine, context: JobContext) -> list[str]:
+    """The command line of a step. With several splits, each instance determines its own."""
+    only_split = chunk.splits.start if len(chunk.splits) == 1 else None
+    if len(chunk.splits) > 1 or machine.processes is not None:
+        # Only rvrun's own worker reads the list of instances.
+        argv = rvrun_argv(context.upload.config_uri, stage, RUNNER, only_split)
     else:
-        argv = place.upload.argv(stage, RUNNER, only, place.verbosity)
-    return argv if on.processes is None else [*argv, "--torchrun", str(on.processes)]
+        argv = context.upload.argv(stage, RUNNER, only_split, context.verbosity)
+    return argv if machine.processes is None else [*argv, "--torchrun", str(machine.processes)]

@@ -1,147 +1,171 @@
-"""Pipelines made or updated, and started, each once. Knows JSON and the ledger, nothing of plans.
-
-Every call here may be repeated without harm: an update says all, and what makes or starts
-something carries a token, which SageMaker knows again. So the token is in the ledger before the
-call, and whoever goes on after a crash asks with the same one.
-"""
+"""Submit a run: create or update its pipelines, and start each of them once."""
 
 from __future__ import annotations
 
-import hashlib
+import pathlib
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import attrs
 
-from rvrun.aws.client import AwsError, Client, Patience, Refused, Unanswered
+from rvrun.aws.client import Account, AwsError, Refused
 from rvrun.errors import RvrunError
-from rvrun.remote.ledger import INTENDED, Ledger
-from rvrun.runners.sagemaker.files import Submission
+from rvrun.remote import ledger as ledgers
+from rvrun.remote.ledger import SUBMITTED, Ledger, run_name
+from rvrun.remote.state import Progress
+from rvrun.runners.aws_common import account_facts, account_of, upload_all
+from rvrun.runners.run import Run
+from rvrun.runners.sagemaker.calls import Calls, calls_of
+from rvrun.runners.sagemaker.definition import Request
+from rvrun.runners.sagemaker.events import (
+    DEFINED,
+    START,
+    STARTED,
+    is_cancelled,
+    started_executions,
+)
+from rvrun.runners.sagemaker.files import Submission, read_submissions, read_uploads
+from rvrun.runners.sagemaker.render import render
+from rvrun.runners.sagemaker.role import find_arn, is_name
+from rvrun.runners.sagemaker.settings import RUNNER, SagemakerSettings
+from rvrun.runners.sagemaker.state import read_state
+from rvrun.runners.submissions import unfinished
 
-#: Of events in the ledger.
-DEFINED, STARTED = "defined", "started"
-#: What is intended.
-START, RETRY, STOP = "start", "retry", "stop"
-#: How SageMaker says that there is no such thing, and that there is such a pipeline already.
-MISSING, EXISTS, CONFLICT = "ResourceNotFound", "already exists", "ConflictException"
+#: How SageMaker reports that a pipeline of that name exists: in the message, or by the code.
+EXISTS, CONFLICT = "already exists", "ConflictException"
 MAX_DISPLAY_NAME = 82
 
 
 class NotStarted(RvrunError):
-    """A run of which not every pipeline could be started; `run` is what to type for it."""
+    """A run of which AWS refused to start a pipeline.
 
-    def __init__(self, run: str, started: Mapping[str, str], total: int, problem: str) -> None:
-        self.run = run
-        self.started = dict(started)
-        self.total = total
-        self.problem = problem
+    - `run`: what users type for it. `started`: the ARNs of executions, by pipeline.
+    """
+
+    run: str
+    started: Mapping[str, str]
+    total: int
+    problem: str
 
     def __str__(self) -> str:
-        listed = "".join(f"\n  {name}  {arn}" for name, arn in self.started.items())
+        executions = "".join(f"\n  {name}  {arn}" for name, arn in self.started.items())
         return (
             f"{self.problem}\n{len(self.started)} of {self.total} pipelines of run {self.run} "
-            f"were started{':' if listed else ''}{listed}\ntype the same command again to go on, "
-            f"or `rvrun cancel {self.run}` to stop them"
+            f"were started{':' if executions else ''}{executions}\nrepeat the same command to "
+            f"continue, or end what was started with `rvrun cancel {self.run}`"
         )
 
 
-def started(ledger: Ledger) -> dict[str, str]:
-    """The ARNs of the executions that are known, by their pipelines' names."""
-    return {event["pipeline"]: event["execution"] for event in ledger.events(STARTED)}
+def submit(run: Run, progress: Progress) -> Ledger:
+    """Start all of `run`, or continue an identical submission that was interrupted.
 
-
-@attrs.frozen(kw_only=True)
-class Submitter:
-    """What submitting takes: the run's ledger, and a client of SageMaker."""
-
-    ledger: Ledger
-    sagemaker: Client
-    patience: Patience = Patience()
-
-    def submit(self, submission: Submission) -> str:
-        """The ARN of the execution of a pipeline, made or updated for it and started if need be."""
-        known = started(self.ledger).get(submission.name)
-        if known is not None:
-            return known
-        version = self._defined(submission)
-        request: dict[str, Any] = {
-            "PipelineName": submission.name,
-            "PipelineExecutionDisplayName": display_name(self.ledger.run_id),
-            # What was just defined, whatever anyone else makes of the pipeline meanwhile.
-            **({} if version is None else {"PipelineVersionId": version}),
-        }
-        answer = self.ask("StartPipelineExecution", START, submission.name, request)
-        arn = str(answer["PipelineExecutionArn"])
-        self.ledger.note(STARTED, pipeline=submission.name, execution=arn)
-        return arn
-
-    def _defined(self, submission: Submission) -> int | None:
-        """The pipeline's version that has the definition; None where SageMaker tells none."""
-        for event in self.ledger.events(DEFINED):
-            if event["pipeline"] == submission.name:
-                version: int | None = event["version"]
-                return version
-        version = self._upsert(submission)
-        self.ledger.note(DEFINED, pipeline=submission.name, version=version)
-        return version
-
-    def _upsert(self, submission: Submission) -> int | None:
-        """Make the pipeline, or update the one that is there."""
-        token = token_of(self.ledger.run_id, "create", submission.name)
+    Raises what `render` raises, `StillRunning`, `Interrupted`, `NotStarted` or `AwsError`.
+    """
+    account = account_of(run.settings)
+    run = _with_role_arn(run, account)
+    files = render(run)
+    ledger = _find_interrupted(run.run_dir, files)
+    if ledger is None:
+        name = run_name(run.out, run.name)
+        ledger = ledgers.create(run.run_dir, name, RUNNER, files, account_facts(account))
+    # Before the pipelines: steps may start at once, and read what is uploaded.
+    upload_all(run, read_uploads(ledger.round_folder(1)), account)
+    submissions = read_submissions(ledger.round_folder(1))
+    calls = calls_of(ledger)
+    for done, submission in enumerate(submissions, start=1):
         try:
-            self._call("CreatePipeline", {**submission.request, "ClientRequestToken": token})
-        except Refused as error:
-            if EXISTS in error.message or error.code == CONFLICT:
-                return self._update(submission.request)
-            raise
+            start_once(submission, calls)
+        except AwsError as error:
+            started = started_executions(ledger)
+            raise NotStarted(ledger.handle, started, len(submissions), str(error)) from error
+        progress(done, len(submissions))
+    ledger.note(SUBMITTED)
+    return ledger
+
+
+def _with_role_arn(run: Run, account: Account) -> Run:
+    """The run with the ARN of its role, if the settings contain only a name."""
+    settings = run.settings.of(SagemakerSettings)
+    if settings.role is None or not is_name(settings.role):
+        return run
+    arn = find_arn(settings.role, account.reader("iam"))
+    runners = {**run.settings.runners, RUNNER: attrs.evolve(settings, role=arn)}
+    return attrs.evolve(run, settings=attrs.evolve(run.settings, runners=runners))
+
+
+def _find_interrupted(run_dir: pathlib.Path, files: Mapping[str, str]) -> Ledger | None:
+    """The run to continue, if there is one; see `unfinished`."""
+    if (last := ledgers.last(run_dir, RUNNER)) is None:
         return None
-
-    def _update(self, request: Mapping[str, Any]) -> int | None:
-        tags = request.get("Tags")
-        update = {key: value for key, value in request.items() if key != "Tags"}
-        answer = self._call("UpdatePipeline", update)
-        if tags:
-            self._call("AddTags", {"ResourceArn": answer["PipelineArn"], "Tags": tags})
-        version: int | None = answer.get("PipelineVersionId")
-        return version
-
-    def ask(
-        self, operation: str, what: str, pipeline: str, request: Mapping[str, Any], number: int = 1
-    ) -> dict[str, Any]:
-        """What `operation` answers, asked with a token that is in the ledger before the call.
-
-        - `what`: it is for, and which time of that `number` is, so that tokens differ.
-        """
-        token = token_of(self.ledger.run_id, f"{what}-{number}", pipeline)
-        self.ledger.note(INTENDED, what=what, pipeline=pipeline, number=number, token=token)
-        return self._call(operation, {**request, "ClientRequestToken": token})
-
-    def _call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Asked again where it was throttled, or not answered: it does no harm."""
-
-        def once() -> dict[str, Any]:
-            return self.patience.insist(
-                lambda: self.sagemaker.call(operation, **request), on=Unanswered
-            )
-
-        return self.patience.insist(once)
+    return unfinished(
+        last,
+        files,
+        cancelled=is_cancelled(last),
+        submitted=last.has(SUBMITTED),
+        read_state=lambda: read_state(last),
+    )
 
 
-def token_of(run_id: str, what: str, pipeline: str) -> str:
-    """A token of 64 characters that only this call of this run has."""
-    return hashlib.sha256(f"{run_id}/{what}/{pipeline}".encode()).hexdigest()
+def start_once(submission: Submission, calls: Calls) -> None:
+    """Define and start a pipeline, unless the ledger says that it was started.
+
+    Raises `AwsError`.
+    """
+    ledger, name = calls.ledger, submission.name
+    if name in started_executions(ledger):
+        return
+    version = _define_once(submission, calls)
+    request = {
+        "PipelineName": name,
+        "PipelineExecutionDisplayName": display_name(ledger.run_id),
+        # The version that was just defined, even if someone else has updated the pipeline since.
+        **({} if version is None else {"PipelineVersionId": version}),
+    }
+    answer = calls.call_once("StartPipelineExecution", START, name, request)
+    ledger.note(STARTED, pipeline=name, execution=answer["PipelineExecutionArn"])
+
+
+def _define_once(submission: Submission, calls: Calls) -> int | None:
+    """The version of the pipeline with this definition; None if SageMaker returned none.
+
+    A version in the ledger is final: a second update would define another version, and the start
+    would then be another request with the same token, which SageMaker refuses.
+    """
+    for event in calls.ledger.events(DEFINED):
+        if event["pipeline"] == submission.name:
+            noted: int | None = event["version"]
+            return noted
+    version = _create_or_update(submission, calls)
+    calls.ledger.note(DEFINED, pipeline=submission.name, version=version)
+    return version
+
+
+def _create_or_update(submission: Submission, calls: Calls) -> int | None:
+    token = calls.token("create", submission.name)
+    try:
+        # Created without looking first: another process may create it in between.
+        calls.call("CreatePipeline", {**submission.request, "ClientRequestToken": token})
+    except Refused as error:
+        if EXISTS in error.message or error.code == CONFLICT:
+            return _update(submission.request, calls)
+        raise
+    return None
+
+
+def _update(request: Request, calls: Calls) -> int | None:
+    update = {key: value for key, value in request.items() if key != "Tags"}
+    answer = calls.call("UpdatePipeline", update)
+    # UpdatePipeline does not accept tags.
+    if tags := request.get("Tags"):
+        calls.call("AddTags", {"ResourceArn": answer["PipelineArn"], "Tags": tags})
+    version: int | None = answer.get("PipelineVersionId")
+    return version
 
 
 def display_name(run_id: str) -> str:
-    """The run's id as far as executions can be called so: no `_`, and not too long.
+    """Return the run's id as the name of an execution, which allows no `_` and is shorter.
 
-    Its end, which tells runs apart, is kept.
+    The end is kept, because it distinguishes runs.
     """
-    plain = re.sub(r"[^A-Za-z0-9]+", "-", run_id)
-    return plain[-MAX_DISPLAY_NAME:].strip("-")
-
-
-def failed_to_start(ledger: Ledger, total: int, error: AwsError) -> NotStarted:
-    """What to tell where AWS refused one of `total` pipelines."""
-    return NotStarted(ledger.handle, started(ledger), total, str(error))
+    name = re.sub(r"[^A-Za-z0-9]+", "-", run_id)
+    return name[-MAX_DISPLAY_NAME:].strip("-")

@@ -1,4 +1,4 @@
-"""`rvrun check --runner batch`: settings, limits, and what AWS says of queues and definitions."""
+"""`rvrun check --runner batch`: settings, limits, job queues, job definitions and buckets."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ def engine() -> Iterator[BatchEngine]:
 
 @pytest.fixture
 def check(project: Project, engine: BatchEngine, moto: Moto) -> Check:
-    """Runs the check; the texts of findings that are not ok, by their subject."""
+    """Runs the check and returns the texts of findings that are not ok, by subject."""
     project.write("words.py", WORDS)
     project.write("rvrun.toml", SETTINGS)
 
     def run(*words: str, code: int = 2, **env: str) -> dict[str, list[str]]:
         variables = {**moto.variables, **engine.variables, **env}
-        variables |= {f"AWS_ENDPOINT_URL_{each}": moto.url for each in ("S3", "STS")}
+        variables |= {f"AWS_ENDPOINT_URL_{service}": moto.url for service in ("S3", "STS")}
         command = ("check", "words.py", "--runner", "batch", "--json", *words)
-        found = json.loads(project.rvrun(*command, code=code, **variables).stdout)
+        findings = json.loads(project.rvrun(*command, code=code, **variables).stdout)
         bad: dict[str, list[str]] = {}
-        for finding in found:
+        for finding in findings:
             if finding["level"] != "ok":
                 bad.setdefault(finding["subject"], []).append(finding["text"])
         return bad
@@ -71,22 +71,22 @@ def check(project: Project, engine: BatchEngine, moto: Moto) -> Check:
 
 
 def test_all_is_well(check: Check, moto: Moto) -> None:
-    """Queues, definitions and the bucket are there."""
+    """Queues, definitions and the bucket exist."""
     moto.bucket()
     assert check(code=0) == {}
 
 
-def test_what_is_not_there_is_told(check: Check, engine: BatchEngine) -> None:
-    """A missing queue, definition and bucket, all at once."""
+def test_missing_resources(check: Check, engine: BatchEngine) -> None:
+    """A missing queue, definition and bucket are all reported."""
     del engine.queues["gpu"], engine.definitions["heavy"]
     bad = check()
-    assert bad["job queue"] == ["there is no `gpu`"]
-    assert bad["job def"] == ["there is no active `heavy`"]
+    assert bad["job queue"] == ["`gpu` does not exist"]
+    assert bad["job definition"] == ["`heavy` does not exist, or is not active"]
     assert bad["bucket"][0].startswith("bucket: AWS s3 HeadBucket")
 
 
-def test_what_takes_no_jobs_is_told(check: Check, engine: BatchEngine, moto: Moto) -> None:
-    """A disabled queue, one that shares fairly, GPUs on Fargate."""
+def test_resources_that_would_refuse_jobs(check: Check, engine: BatchEngine, moto: Moto) -> None:
+    """A disabled queue, a queue with a scheduling policy, GPUs on Fargate."""
     moto.bucket()
     engine.add_queue("cpu", state="DISABLED")
     engine.add_queue("gpu", fair_share=True)
@@ -94,36 +94,38 @@ def test_what_takes_no_jobs_is_told(check: Check, engine: BatchEngine, moto: Mot
     bad = check()
     assert bad["job queue"] == [
         "`cpu` is disabled",
-        "`gpu` shares fairly, so each job must say whose share it is of",
+        "`gpu` has a scheduling policy, so its jobs must have a share identifier",
     ]
-    assert bad["job def"] == ["`heavy:2` runs on Fargate, which has no GPUs, and is asked for them"]
+    assert bad["job definition"] == [
+        "`heavy:2` runs on Fargate, which has no GPUs, but its jobs require GPUs"
+    ]
     assert "job queue" not in check(
         "--splits", "2", RVRUN_BATCH_SHARE_IDENTIFIER="me", RVRUN_BATCH_CPU_JOB_QUEUE="gpu"
     )
 
 
-def test_missing_settings_are_told_before_aws_is_asked(
+def test_missing_settings_are_reported_without_a_call(
     check: Check, project: Project, engine: BatchEngine
 ) -> None:
-    """Each with its key, the file and the variable."""
+    """Each with its key, the file and the environment variable."""
     project.write("rvrun.toml", '[batch]\ncpu_job_def = "work"\n')
     bad = check()
-    assert bad["AWS Batch"][0] == (
+    assert bad["batch"][0] == (
         "words/chip: no job queue; set `batch.cpu_job_queue` in rvrun.toml, or "
         "RVRUN_BATCH_CPU_JOB_QUEUE in the environment"
     )
-    assert len(bad["AWS Batch"]) == 3
+    assert len(bad["batch"]) == 3
     assert engine.calls == []
 
 
-def test_a_local_root_is_told(check: Check) -> None:
-    """With the sentence that says why."""
+def test_a_local_root(check: Check) -> None:
+    """The text is that of the error."""
     (text,) = check("-a", "root_uri", "out")["files"]
     assert text.startswith("jobs of AWS Batch run on other machines")
 
 
-def test_no_credentials_are_told(check: Check) -> None:
-    """Nothing else is asked then."""
+def test_no_credentials(check: Check) -> None:
+    """Nothing else is checked then."""
     nobody: dict[str, Any] = {
         "AWS_ACCESS_KEY_ID": "",
         "AWS_SECRET_ACCESS_KEY": "",

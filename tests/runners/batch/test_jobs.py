@@ -14,15 +14,16 @@ from rvrun.plan.compile import compile_plan
 from rvrun.plan.splits import parse_splits
 from rvrun.runners.batch import jobs
 from rvrun.runners.batch.jobs import Dependency, Job, plan_jobs
-from tests.build import DIGEST, need, pipeline
+from tests.build import DIGEST, pipeline
+from tests.build import need as parse_need
 from tests.strategies import plans
 
 
-def stages(**said: tuple[int | None, Sequence[str]]) -> Plan:
+def stages(**splits_and_needs: tuple[int | None, Sequence[str]]) -> Plan:
     """A plan of one pipeline `p`: each stage's splits and needs, `=chip` for an aligned one."""
     made = (
-        Stage(command=name, num_splits=splits, needs=tuple(map(need, needs)))
-        for name, (splits, needs) in said.items()
+        Stage(command=name, num_splits=splits, needs=tuple(map(parse_need, needs)))
+        for name, (splits, needs) in splits_and_needs.items()
     )
     return Plan((PlannedPipeline(name="p", config_digest=DIGEST, stages=tuple(made)),))
 
@@ -33,7 +34,7 @@ def shown(plan: Plan) -> tuple[tuple[str, object, tuple[str, ...]], ...]:
         (
             job.key,
             job.splits,
-            tuple(("=" if each.aligned else "") + each.key for each in job.depends),
+            tuple(("=" if need.aligned else "") + need.key for need in job.depends),
         )
         for job in plan_jobs(plan)
     )
@@ -44,7 +45,7 @@ def keys(name: str, count: int) -> tuple[str, ...]:
 
 
 def test_a_plain_pipeline() -> None:
-    """A stage is a job; one of several splits an array; each needs what the plan says."""
+    """Each stage is a job, or an array if it is split, and depends on what the plan says."""
     declared = pipeline("tiny", "chip*", "train", "predict*", "eval")
     plan = compile_plan([declared], splits=parse_splits(["predict=3", "chip=2"]))
     assert plan_jobs(plan) == [
@@ -80,7 +81,7 @@ def test_a_plain_pipeline() -> None:
 
 
 def test_one_split_is_a_plain_job() -> None:
-    """An array has two children at least; what is aligned to a plain job needs it as a whole."""
+    """An array has at least two children; an aligned job waits for all of a plain job."""
     plan = stages(chip=(1, []), predict=(1, ["=chip"]))
     assert shown(plan) == (("p/chip", range(1), ()), ("p/predict", range(1), ("p/chip",)))
     assert [job.size for job in plan_jobs(plan)] == [None, None]
@@ -96,7 +97,7 @@ def test_one_split_is_a_plain_job() -> None:
     ],
 )
 def test_more_splits_than_an_array_has_children(splits: int, parts: list[range]) -> None:
-    """Several arrays of nearly equal size; what comes after needs each of them."""
+    """They are several arrays of nearly equal size; a dependent waits for all of them."""
     plan = stages(chip=(splits, []), train=(None, ["chip"]))
     names = ["p/chip"] if len(parts) == 1 else list(keys("chip", len(parts)))
     assert shown(plan) == (
@@ -106,8 +107,8 @@ def test_more_splits_than_an_array_has_children(splits: int, parts: list[range])
     assert plan_jobs(plan)[0].whole is (len(parts) == 1)
 
 
-def test_as_many_parts_as_need_a_join() -> None:
-    """300,000 splits are 30 arrays; two joins stand between them and each part that needs all."""
+def test_so_many_parts_that_they_are_joined() -> None:
+    """300,000 splits are 30 arrays; each part of a dependent waits for them through two joins."""
     made = shown(stages(chip=(300_000, []), predict=(300_000, ["chip"])))
     parts = keys("chip", 30)
     assert [key for key, _, _ in made[:30]] == list(parts)
@@ -120,7 +121,7 @@ def test_as_many_parts_as_need_a_join() -> None:
 
 
 def test_aligned_arrays() -> None:
-    """Index by index between arrays of one size, part by part."""
+    """Arrays of equal size wait index by index, part by part."""
     assert shown(stages(chip=(4, []), predict=(4, ["=chip"]))) == (
         ("p/chip", range(4), ()),
         ("p/predict", range(4), ("=p/chip",)),
@@ -134,7 +135,7 @@ def test_aligned_arrays() -> None:
 
 
 def test_branches_joined_into_one_command() -> None:
-    """25 branches go through joins; a join of one would be none."""
+    """25 branches are joined by two joins."""
     branches = [f"b{number}" for number in range(25)]
     plan = stages(**dict.fromkeys(branches, (None, [])), last=(None, branches))
     wanted = tuple(f"p/{name}" for name in branches)
@@ -146,7 +147,7 @@ def test_branches_joined_into_one_command() -> None:
 
 
 def test_twenty_one_needs_take_one_join() -> None:
-    """The one that is over stands beside it."""
+    """The remaining need is a direct dependency: a join of one job would be superfluous."""
     branches = [f"b{number}" for number in range(21)]
     plan = stages(**dict.fromkeys(branches, (None, [])), last=(None, branches))
     wanted = tuple(f"p/{name}" for name in branches)
@@ -158,11 +159,11 @@ def test_twenty_one_needs_take_one_join() -> None:
 
 @pytest.mark.parametrize("number", [20, 45])
 def test_many_needs_of_one_command(number: int) -> None:
-    """Up to 20 dependencies are the job's own; 45 go through three joins."""
-    before = [f"c{each}" for each in range(number)]
+    """Up to 20 dependencies are direct; 45 go through three joins."""
+    before = [f"c{index}" for index in range(number)]
     plan = stages(**dict.fromkeys(before, (None, [])), last=(2, before))
     names = tuple(f"p/{name}" for name in before)
-    joins = tuple(f"p/last.needs.{each}" for each in range(3)) if number > 20 else ()
+    joins = tuple(f"p/last.needs.{index}" for index in range(3)) if number > 20 else ()
     groups = [names[:20], names[20:40], names[40:]]
     assert shown(plan)[number:] == (
         *((join, None, group) for join, group in zip(joins, groups, strict=False)),
@@ -171,8 +172,8 @@ def test_many_needs_of_one_command(number: int) -> None:
 
 
 def test_a_stage_after_a_chain_of_45() -> None:
-    """Needs are those said and not all that came before."""
-    chain = [f"c{each}" for each in range(45)]
+    """It depends on its needs, not on all stages before it."""
+    chain = [f"c{index}" for index in range(45)]
     declared = pipeline("p", *chain, "last*")
     made = shown(compile_plan([declared], splits=parse_splits(["2"])))
     assert made[-1] == ("p/last", range(2), ("p/c44",))
@@ -180,8 +181,8 @@ def test_a_stage_after_a_chain_of_45() -> None:
 
 
 def test_many_aligned_needs() -> None:
-    """More than 20 are joined by arrays of the same size, and a whole need keeps its place."""
-    before = [f"c{each}" for each in range(25)]
+    """More than 20 are joined by arrays of the same size; the whole need stays direct."""
+    before = [f"c{index}" for index in range(25)]
     plan = stages(
         first=(None, []),
         **dict.fromkeys(before, (3, [])),
@@ -196,16 +197,16 @@ def test_many_aligned_needs() -> None:
 
 
 def test_pipelines_are_independent() -> None:
-    """25 pipelines in one run have the jobs that each has alone."""
+    """25 pipelines in one run have the same jobs as each of them alone."""
     names = [f"p{number}" for number in range(25)]
     plan = compile_plan([pipeline(name, "chip*", "train") for name in names])
     alone = [compile_plan([pipeline(name, "chip*", "train")]) for name in names]
-    assert shown(plan) == tuple(job for each in alone for job in shown(each))
+    assert shown(plan) == tuple(job for single in alone for job in shown(single))
 
 
-# Whatever the plan.
+# For any plan.
 
-#: Of an array, and of dependencies, where limits are small.
+#: Small limits: the most children of an array, and the most dependencies.
 limits = st.tuples(st.integers(2, 5), st.integers(2, 4))
 
 
@@ -218,17 +219,18 @@ Target = tuple[str, str, int | None]
 
 
 def target_edges(plan: Plan) -> set[tuple[Target, Target]]:
-    """Each target with each that it needs."""
-    found = set()
+    """Each target with each target that it needs."""
+    edges = set()
     for planned in plan.pipelines:
         for stage in planned.stages:
-            for each in stage.needs:
-                needed = planned.stage(each.command)
-                for mine in stage.targets(planned.name):
-                    for theirs in needed.targets(planned.name):
-                        if each.kind is NeedKind.ALL or mine.split_ind == theirs.split_ind:
-                            found.add((_target(mine), _target(theirs)))
-    return found
+            for dependency in stage.needs:
+                needed_stage = planned.stage(dependency.command)
+                for target in stage.targets(planned.name):
+                    for needed in needed_stage.targets(planned.name):
+                        is_all = dependency.kind is NeedKind.ALL
+                        if is_all or target.split_ind == needed.split_ind:
+                            edges.add((_target(target), _target(needed)))
+    return edges
 
 
 def _target(target: object) -> Target:
@@ -240,17 +242,17 @@ def children(job: Job) -> list[tuple[str, int]]:
 
 
 def job_edges(made: Sequence[Job]) -> set[tuple[Target, Target]]:
-    """Each target with each that its job waits for, by Batch's rules, through joins."""
+    """Each target with each target that its job waits for, by Batch's rules, through joins."""
     by_key = {job.key: job for job in made}
 
     def waits_for(job: Job, child: int) -> Iterator[Target]:
-        for each in job.depends:
-            other = by_key[each.key]
-            for their in [child] if each.aligned else range(other.size or 1):
+        for need in job.depends:
+            other = by_key[need.key]
+            for other_child in [child] if need.aligned else range(other.size or 1):
                 if other.stage is None:
-                    yield from waits_for(other, their)
+                    yield from waits_for(other, other_child)
                 else:
-                    yield runs(other, their)
+                    yield runs(other, other_child)
 
     return {
         (runs(job, child), other)
@@ -262,7 +264,7 @@ def job_edges(made: Sequence[Job]) -> set[tuple[Target, Target]]:
 
 
 def runs(job: Job, child: int) -> Target:
-    """The target that a child runs."""
+    """The target that a child of a job runs."""
     assert job.stage is not None
     split = None if job.splits is None else job.splits[child]
     return (job.pipeline, job.stage.command, split)
@@ -271,10 +273,10 @@ def runs(job: Job, child: int) -> Target:
 @given(plan=plans(max_pipelines=2), most=limits)
 @settings(max_examples=50)
 def test_every_target_is_in_one_job(plan: Plan, most: tuple[int, int]) -> None:
-    """No split is lost, none is run twice, and arrays are no larger than allowed."""
+    """No split is lost or run twice, and arrays have allowed sizes."""
     made = small_jobs(plan, most)
-    found = [runs(job, child) for job in made if job.stage for child in range(job.size or 1)]
-    assert sorted(found, key=repr) == sorted(map(_target, plan.targets()), key=repr)
+    targets = [runs(job, child) for job in made if job.stage for child in range(job.size or 1)]
+    assert sorted(targets, key=repr) == sorted(map(_target, plan.targets()), key=repr)
     assert all(job.size is None or 2 <= job.size <= most[0] for job in made)
     assert len({job.key for job in made}) == len(made)
 
@@ -282,19 +284,19 @@ def test_every_target_is_in_one_job(plan: Plan, most: tuple[int, int]) -> None:
 @given(plan=plans(max_pipelines=1, max_stages=8), most=limits)
 @settings(max_examples=70)
 def test_jobs_wait_for_what_the_plan_says(plan: Plan, most: tuple[int, int]) -> None:
-    """Through all joins and parts, target by target, in dependencies that Batch takes.
+    """Each target waits for exactly the targets that it needs, through all joins and parts.
 
-    These are few enough, each on a job before and none twice, index by index only between arrays
-    of equal size; and no join is of one job.
+    Batch accepts the dependencies: there are few enough, each is on an earlier job, none occurs
+    twice, and aligned ones are between arrays of equal size. No join joins a single job.
     """
     made = small_jobs(plan, most)
     assert job_edges(made) == target_edges(plan)
     before: dict[str, Job] = {}
     for job in made:
         assert len(job.depends) <= most[1]
-        assert len({each.key for each in job.depends}) == len(job.depends)
+        assert len({need.key for need in job.depends}) == len(job.depends)
         assert job.stage is not None or len(job.depends) > 1
-        for each in job.depends:
-            assert each.key in before
-            assert not each.aligned or before[each.key].size == job.size is not None
+        for need in job.depends:
+            assert need.key in before
+            assert not need.aligned or before[need.key].size == job.size is not None
         before[job.key] = job

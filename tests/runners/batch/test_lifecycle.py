@@ -1,8 +1,7 @@
-"""Runs on AWS Batch from the first command typed to the last: an engine runs what was submitted."""
+"""Runs on AWS Batch by command line, from the first to the last: an engine runs the jobs."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import pathlib
@@ -18,14 +17,15 @@ from typing import Any
 import attrs
 import pytest
 
-from rvrun import split_ranges as indices
+from rvrun import split_ranges
 from rvrun.aws import client as aws
 from rvrun.cli import submit as submission
 from rvrun.cli.app import main
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.ledger import Ledger
-from rvrun.runners.batch import runner as batch
-from rvrun.runners.batch.specs import FOLDER
+from rvrun.runners.batch import lifecycle
+from rvrun.runners.batch import logs as batch_logs
+from rvrun.runners.batch.spec_files import FOLDER
 from tests.conftest import clean_environment
 from tests.engines.attempts import Attempt, Outcome, run_process
 from tests.engines.batch import BatchEngine
@@ -52,12 +52,12 @@ class Work(rvrun.Pipeline):
     needs = {"near": [rvrun.aligned("chip")]}
 
     def first(self):
-        print("first was here")
+        print("first")
 
     def chip(self, split_ind, num_splits):
-        print(f"chip {split_ind} of {num_splits}, try {os.environ['AWS_BATCH_JOB_ATTEMPT']}")
+        print(f"chip {split_ind} of {num_splits}, attempt {os.environ['AWS_BATCH_JOB_ATTEMPT']}")
         if split_ind == 1 and os.environ.get("FAIL"):
-            raise ValueError("told to fail")
+            raise ValueError("FAIL is set")
 
     def near(self, split_ind, num_splits):
         print(f"near {split_ind}")
@@ -77,8 +77,8 @@ submit_rate = 50
 """
 
 
-class Play:
-    """Runs jobs as told, without processes: those of `fails` fail, those of `holds` never end."""
+class Script:
+    """Runs jobs without processes: targets in `fails` fail, those in `holds` run until stopped."""
 
     def __init__(self) -> None:
         self.fails: set[str] = set()
@@ -94,46 +94,48 @@ class Play:
         if target in self.holds:
             return attempt.wait_until_stopped()
         if target in self.fails:
-            attempt.write(f"{target} was told to fail")
+            attempt.write(f"{target} fails")
             return Outcome(7)
         return 0
 
     @staticmethod
     def target(attempt: Attempt) -> str:
-        """`work/chip/1`, by its command line and what it is told of splits."""
+        """`work/chip/1`, from its command line and environment."""
         _, _, uri, command, *words = attempt.command
         name = f"{uri.rpartition('/')[2].rpartition('-')[0]}/{command}"
         if "--num-splits" not in words:
             return name
-        said = attempt.environment.get("RVRUN_SPLITS")
+        splits = attempt.environment.get("RVRUN_SPLITS")
         index = attempt.index or 0
-        return f"{name}/{indices.read(said)[index] if said else index}"
+        return f"{name}/{split_ranges.read(splits)[index] if splits else index}"
 
 
 class Site:
-    """A folder in which rvrun is typed, with a region of AWS Batch and S3."""
+    """A folder where rvrun is called, with a region of AWS Batch and S3."""
 
-    def __init__(self, folder: pathlib.Path, engine: BatchEngine, moto: Moto, play: Play) -> None:
+    def __init__(
+        self, folder: pathlib.Path, engine: BatchEngine, moto: Moto, script: Script
+    ) -> None:
         self.folder = folder
         self.engine = engine
         self.moto = moto
-        self.play = play
+        self.script = script
         self.variables = {**engine.variables, "AWS_ENDPOINT_URL_S3": moto.url}
 
     def settings(self, more: str = "") -> None:
         (self.folder / "rvrun.toml").write_text(SETTINGS + more, encoding="utf-8")
 
-    def type(self, *words: str, code: int = 0) -> None:
-        """`rvrun` and these words, in this process."""
+    def rvrun(self, *words: str, code: int = 0) -> None:
+        """Call `rvrun` with these words, in this process."""
         sys.modules.pop("work", None)
-        found = main(list(words))
-        assert found == code, f"{words} -> {found}"
+        actual = main(list(words))
+        assert actual == code, f"{words} -> {actual}"
 
     def run(self, *words: str, code: int = 0, splits: int = 3) -> None:
-        self.type("run", "batch", "work.py", "--splits", str(splits), *words, code=code)
+        self.rvrun("run", "batch", "work.py", "--splits", str(splits), *words, code=code)
 
     def at_look(self, number: int, action: Callable[[], object]) -> None:
-        """Have `action` done before DescribeJobs is answered for so many times from now on."""
+        """Call `action` before DescribeJobs is answered for the `number`th time from now on."""
         left = iter(range(number - 1))
 
         def fault(operation: str, request: dict[str, Any], count: int) -> None:
@@ -147,16 +149,16 @@ class Site:
         return ledgers.find("@latest", pathlib.Path("runs"))
 
     def requests(self, start: int = 0) -> dict[str, dict[str, Any]]:
-        """What was submitted, from the `start`th on, by the name of the job behind the run's id."""
-        found = {}
+        """Submitted requests, from the `start`th on, by the job's name without the run's id."""
+        requests = {}
         for request in self.engine.submitted[start:]:
             name = re.sub(r"^.*?-\d{8}-\d{6}-[0-9a-f]{4}-", "", request["jobName"])
-            assert name not in found
-            found[name] = request
-        return found
+            assert name not in requests
+            requests[name] = request
+        return requests
 
 
-#: What runs jobs; each test has its own.
+#: What runs the jobs; each test has its own.
 CURRENT: list[Callable[[Attempt], Outcome | int]] = []
 
 
@@ -166,11 +168,11 @@ def run_current(attempt: Attempt) -> Outcome | int:
 
 @pytest.fixture(scope="module")
 def region() -> Iterator[BatchEngine]:
-    """One engine for all tests."""
+    """One engine for all tests of this module."""
     with BatchEngine(slots=4, execute=run_current) as engine:
         engine.add_queue("cpu")
         engine.add_definition("work")
-        # Clients are kept, and all tests have these servers.
+        # Clients are cached, with the servers of earlier tests.
         aws._session.cache_clear()
         aws._client.cache_clear()
         yield engine
@@ -181,13 +183,13 @@ def region() -> Iterator[BatchEngine]:
 def site(
     region: BatchEngine, moto: Moto, in_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Site]:
-    """An empty region, where looks follow each other at once."""
-    play = Play()
-    CURRENT[:] = [play]
-    site = Site(in_folder, region, moto, play)
+    """A site with an empty region, where nothing waits long between two looks."""
+    script = Script()
+    CURRENT[:] = [script]
+    site = Site(in_folder, region, moto, script)
     for name, value in clean_environment(**site.variables).items():
         monkeypatch.setenv(name, value)
-    quick(monkeypatch)
+    shorten_pauses(monkeypatch)
     moto.bucket()
     (in_folder / "work.py").write_text(WORK, encoding="utf-8")
     site.settings()
@@ -195,22 +197,21 @@ def site(
     finish(region)
 
 
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing waits long: for another look, for its turn, for a job to be listed."""
+def shorten_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the pauses between looks, between calls, and for jobs to be listed."""
     monkeypatch.setattr(submission, "POLL_FIRST", 0.02)
     monkeypatch.setattr(submission, "POLL_MOST", 0.05)
-    logs = importlib.import_module("rvrun.runners.batch.logs")
-    monkeypatch.setattr(logs, "POLL_SECONDS", 0.02)
-    submitter = batch.submitter
+    monkeypatch.setattr(batch_logs, "POLL_SECONDS", 0.02)
+    submitter = lifecycle.submitter
     monkeypatch.setattr(
-        batch,
+        lifecycle,
         "submitter",
         lambda *args: attrs.evolve(submitter(*args), looks=(0.0,), pace=aws.Pace(10_000)),
     )
 
 
 def finish(engine: BatchEngine) -> None:
-    """End what a test left, and forget all of it."""
+    """End the jobs that a test left, and forget all jobs."""
     engine.fault = lambda operation, request, number: None
     engine.thaw("cpu")
     client = engine.client("batch")
@@ -225,7 +226,7 @@ def finish(engine: BatchEngine) -> None:
 
 
 def without_ids(text: str) -> str:
-    """The run's id and the times taken out."""
+    """`text` with placeholders for the run's id and for durations."""
     text = re.sub(r"\b([a-z]+)-\d{8}-\d{6}-[0-9a-f]{4}\b", r"\1-ID", text)
     return re.sub(r"\d+\.\d s|\d+ min( \d+ s)?", "N s", text)
 
@@ -234,23 +235,23 @@ Read = Callable[[], tuple[str, str]]
 
 
 @pytest.fixture
-def said(capfd: pytest.CaptureFixture[str]) -> Read:
-    """What was printed since the last time: stdout, and stderr."""
+def printed(capfd: pytest.CaptureFixture[str]) -> Read:
+    """Reads what was printed since the last time: stdout and stderr."""
 
     def read() -> tuple[str, str]:
-        found = capfd.readouterr()
-        return without_ids(found.out), without_ids(found.err)
+        output = capfd.readouterr()
+        return without_ids(output.out), without_ids(output.err)
 
     return read
 
 
-# All goes well.
+# Runs that succeed.
 
 
-def test_a_run_that_succeeds(site: Site, said: Read) -> None:
-    """`--wait` shows each stage's numbers as lines, and ends with 0."""
+def test_a_run_that_succeeds(site: Site, printed: Read) -> None:
+    """`--wait` prints the counts of each stage as they change, and exits with 0."""
     site.run("--wait")
-    out, err = said()
+    out, err = printed()
     lines = err.splitlines()
     assert out == ""
     assert lines[0] == "submitted to AWS Batch as work-ID"
@@ -259,63 +260,63 @@ def test_a_run_that_succeeds(site: Site, said: Read) -> None:
         of_stage = [line for line in lines if line.startswith(f"work/{stage}: ")]
         assert of_stage[-1] == f"work/{stage}: {last} succeeded"
         assert len(set(of_stage)) == len(of_stage)
-    assert sorted(site.play.ran) == sorted(
+    assert sorted(site.script.ran) == sorted(
         ["work/first", "work/last", *(f"work/{c}/{i}" for c in ("chip", "near") for i in range(3))]
     )
 
 
-def test_a_run_that_goes_on_without_us(site: Site, said: Read) -> None:
-    """Without `--wait` the id is printed, and what to type; then status, list and logs tell."""
-    site.play.holds = {"work/last"}
+def test_a_run_without_wait(site: Site, printed: Read) -> None:
+    """Its id is printed, and commands to follow it; status, list and logs show it."""
+    site.script.holds = {"work/last"}
     site.run()
-    out, err = said()
+    out, err = printed()
     assert out == "work-ID\n"
     assert err.splitlines() == [
         "submitted to AWS Batch as work-ID",
         "  to watch it:   rvrun status work-ID --watch",
         "  to cancel it:  rvrun cancel work-ID",
     ]
-    site.engine.wait_for(lambda: "work/last" in site.play.ran)
-    site.type("status", "@latest")
-    out, err = said()
+    site.engine.wait_for(lambda: "work/last" in site.script.ran)
+    site.rvrun("status", "@latest")
+    out, err = printed()
     assert err == ""
     rows = [line.split() for line in out.splitlines()]
     assert rows[0] == ["stage", "pending", "runnable", "running", "succeeded", "failed", "elapsed"]
     assert [rows[3][0], rows[3][1]] == ["work/chip", "3"]
     assert out.splitlines()[-1] == "work-ID: running for N s, 7 of 8 targets done"
-    site.type("list")
-    out, _ = said()
+    site.rvrun("list")
+    out, _ = printed()
     assert [word for word in out.splitlines()[2].split() if not word.startswith("20")] == [
         "work-ID",
         "batch",
         "runs/work",
     ]
-    site.type("logs", "@latest", "work/chip/2")
-    assert said() == ("work/chip/2 began\n", "")
-    site.type("logs", "@latest", "work/first")
-    assert said() == ("work/first began\n", "")
+    site.rvrun("logs", "@latest", "work/chip/2")
+    assert printed() == ("work/chip/2 began\n", "")
+    site.rvrun("logs", "@latest", "work/first")
+    assert printed() == ("work/first began\n", "")
 
 
-def test_status_for_programs(site: Site, said: Read) -> None:
-    """Counts by state, times, the failure; and the list."""
-    site.play.fails = {"work/chip/1"}
+def test_status_for_programs(site: Site, printed: Read) -> None:
+    """JSON with counts by state, times and the first failure; and the list as JSON."""
+    site.script.fails = {"work/chip/1"}
     site.run("--wait", code=1)
-    said()
-    site.type("status", site.latest.run_id, "--json", code=1)
-    found = json.loads(said()[0])
-    assert found["state"] == "failed"
-    assert found["failure"] == {
+    printed()
+    site.rvrun("status", site.latest.run_id, "--json", code=1)
+    state = json.loads(printed()[0])
+    assert state["state"] == "failed"
+    assert state["failure"] == {
         "target": "work/chip/1",
         "reason": "Essential container in task exited",
         "exit_code": 7,
     }
-    chip = found["stages"][1]
+    chip = state["stages"][1]
     assert (chip["name"], chip["targets"], chip["succeeded"], chip["failed"]) == (
         "work/chip", 3, 2, 1
     )  # fmt: skip
-    assert chip["began"] <= chip["ended"] <= found["ended"]
-    site.type("list", "--json")
-    (row,) = json.loads(said()[0])
+    assert chip["began"] <= chip["ended"] <= state["ended"]
+    site.rvrun("list", "--json")
+    (row,) = json.loads(printed()[0])
     assert {key: row[key] for key in ("run", "runner", "run_dir")} == {
         "run": "work-ID",
         "runner": "batch",
@@ -323,68 +324,70 @@ def test_status_for_programs(site: Site, said: Read) -> None:
     }
 
 
-def test_what_is_over_is_kept(site: Site, said: Read) -> None:
-    """Batch forgets jobs after days; a run whose end was seen is still told."""
+def test_the_state_of_a_run_that_is_over_is_stored(site: Site, printed: Read) -> None:
+    """Batch forgets jobs after days; the state of a run whose end was seen is still shown."""
     site.run("--wait")
     finish(site.engine)
-    said()
-    site.type("status", "@latest")
-    assert said()[0].splitlines()[-1] == "work-ID: succeeded after N s, 8 of 8 targets done"
+    printed()
+    site.rvrun("status", "@latest")
+    assert printed()[0].splitlines()[-1] == "work-ID: succeeded after N s, 8 of 8 targets done"
     assert site.engine.count("DescribeJobs") > 0
     assert not [call for call in site.engine.calls if call.operation == "DescribeJobs"]
 
 
-def test_a_run_that_was_forgotten(site: Site, said: Read) -> None:
-    """Whether it succeeded nobody knows, so neither is said; it cannot be retried."""
+def test_a_run_that_was_forgotten(site: Site, printed: Read) -> None:
+    """It counts as neither succeeded nor failed, and cannot be retried."""
     site.run()
     site.engine.wait()
     finish(site.engine)
-    said()
-    site.type("retry", "@latest", code=2)
-    assert said()[1] == (
-        "rvrun: AWS no longer knows all jobs of run work-ID, so begin a new one: rvrun run\n"
+    printed()
+    site.rvrun("retry", "@latest", code=2)
+    assert printed()[1] == (
+        "rvrun: the jobs of run work-ID are too old: their service no longer reports which "
+        "failed; start a new run with `rvrun run`\n"
     )
-    site.type("status", "@latest", code=1)
-    out, _ = said()
+    site.rvrun("status", "@latest", code=1)
+    out, _ = printed()
     assert out.splitlines()[-1].startswith("work-ID: gone after ")
     assert "8" not in out.splitlines()[2]
-    site.type("logs", "@latest", "work/first", code=2)
-    assert "Batch no longer knows job " in said()[1]
+    site.rvrun("logs", "@latest", "work/first", code=2)
+    err = printed()[1]
+    assert "rvrun: work/first has no log: AWS Batch no longer knows job " in err
 
 
-# Something fails.
+# Failures.
 
 
-def test_a_split_that_fails(site: Site, said: Read) -> None:
-    """The first failure with its log, what to do, and exit code 1; what hung on it fails too."""
-    site.play.fails = {"work/chip/1"}
+def test_a_split_that_fails(site: Site, printed: Read) -> None:
+    """The first failure is shown with its log and what to do; dependents fail too; exit code 1."""
+    site.script.fails = {"work/chip/1"}
     site.run("--wait", code=1)
-    lines = said()[1].splitlines()
+    lines = printed()[1].splitlines()
     start = lines.index("first failure: work/chip/1 (exit 7): Essential container in task exited")
     assert lines[start + 1 :] == [
         "  | work/chip/1 began",
-        "  | work/chip/1 was told to fail",
+        "  | work/chip/1 fails",
         "to see all of its log:  rvrun logs work-ID work/chip/1",
         "to retry what failed:   rvrun retry work-ID",
         "work-ID: failed after N s, 5 of 8 targets done",
     ]
-    site.type("status", "@latest", code=1)
-    assert "first failure: work/chip/1 (exit 7): Essential container in task exited" in said()[0]
-    assert {"work/near/0", "work/near/2"} <= set(site.play.ran)
-    assert "work/near/1" not in site.play.ran
+    site.rvrun("status", "@latest", code=1)
+    assert "first failure: work/chip/1 (exit 7): Essential container in task exited" in printed()[0]
+    assert {"work/near/0", "work/near/2"} <= set(site.script.ran)
+    assert "work/near/1" not in site.script.ran
 
 
-def test_a_retry_runs_only_what_failed(site: Site, said: Read) -> None:
-    """Fresh names, just the failed splits, done siblings untouched; then a retry of the retry."""
-    site.play.fails = {"work/chip/1", "work/chip/3"}
+def test_a_retry_runs_only_what_failed(site: Site, printed: Read) -> None:
+    """New names, only the failed splits and their dependents; then a retry of the retry."""
+    site.script.fails = {"work/chip/1", "work/chip/3"}
     site.run("--wait", code=1, splits=4)
     first = len(site.engine.submitted)
-    site.play.ran.clear()
-    site.play.fails = {"work/chip/3"}
-    said()
+    site.script.ran.clear()
+    site.script.fails = {"work/chip/3"}
+    printed()
 
-    site.type("retry", "@latest", "--wait", code=1)
-    assert said()[1].startswith("submitted 5 targets of work-ID again\n")
+    site.rvrun("retry", "@latest", "--wait", code=1)
+    assert printed()[1].startswith("submitted 5 targets of work-ID again\n")
     again = site.requests(first)
     assert {name: request.get("arrayProperties") for name, request in again.items()} == {
         "r2-work-chip": {"size": 2},
@@ -398,300 +401,303 @@ def test_a_retry_runs_only_what_failed(site: Site, said: Read) -> None:
     assert {"name": "RVRUN_SPLITS", "value": "1,3"} in (
         again["r2-work-chip"]["containerOverrides"]["environment"]
     )
-    assert sorted(site.play.ran) == ["work/chip/1", "work/chip/3", "work/near/1"]
+    assert sorted(site.script.ran) == ["work/chip/1", "work/chip/3", "work/near/1"]
 
-    site.play.fails = set()
-    site.play.ran.clear()
-    site.type("retry", "@latest", "--wait")
-    assert said()[1].endswith("work-ID: succeeded after N s, 10 of 10 targets done\n")
+    site.script.fails = set()
+    site.script.ran.clear()
+    site.rvrun("retry", "@latest", "--wait")
+    assert printed()[1].endswith("work-ID: succeeded after N s, 10 of 10 targets done\n")
     assert set(site.requests(first + 3)) == {"r3-work-chip", "r3-work-near", "r3-work-last"}
-    assert site.play.ran == ["work/chip/3", "work/near/3", "work/last"]
-    site.type("logs", "@latest", "work/chip/3")
-    assert said()[0] == "work/chip/3 began\n"
-    site.type("logs", "@latest", "work/chip/1")
-    assert said()[0] == "work/chip/1 began\n"
-    site.type("retry", "@latest", code=2)
-    assert said()[1] == ("rvrun: nothing of run work-ID failed, so there is nothing to retry\n")
+    assert site.script.ran == ["work/chip/3", "work/near/3", "work/last"]
+    site.rvrun("logs", "@latest", "work/chip/3")
+    assert printed()[0] == "work/chip/3 began\n"
+    site.rvrun("logs", "@latest", "work/chip/1")
+    assert printed()[0] == "work/chip/1 began\n"
+    site.rvrun("retry", "@latest", code=2)
+    assert printed()[1] == ("rvrun: nothing in run work-ID failed, so there is nothing to retry\n")
 
 
-def test_one_split_is_retried_as_a_plain_job(site: Site, said: Read) -> None:
-    """Told by its list of one; what was aligned waits for it as a whole."""
-    site.play.fails = {"work/chip/2"}
+def test_one_split_is_retried_as_a_plain_job(site: Site, printed: Read) -> None:
+    """Its list has one split; an aligned job waits for the plain job."""
+    site.script.fails = {"work/chip/2"}
     site.run("--wait", code=1)
     first = len(site.engine.submitted)
-    site.play.fails = set()
-    site.play.ran.clear()
-    said()
-    site.type("retry", "@latest", "--wait")
+    site.script.fails = set()
+    site.script.ran.clear()
+    printed()
+    site.rvrun("retry", "@latest", "--wait")
     again = site.requests(first)
     assert all("arrayProperties" not in request for request in again.values())
     (need,) = again["r2-work-near"]["dependsOn"]
     assert need.keys() == {"jobId"}
-    assert site.play.ran == ["work/chip/2", "work/near/2", "work/last"]
-    said()
-    site.type("logs", "@latest", "work/chip", code=2)
-    assert said()[1] == (
-        "rvrun: work/chip is split; name one target, such as work/chip/0 or another of its 3 "
-        "splits\n"
+    assert site.script.ran == ["work/chip/2", "work/near/2", "work/last"]
+    printed()
+    site.rvrun("logs", "@latest", "work/chip", code=2)
+    assert printed()[1] == (
+        "rvrun: work/chip is split; name one of its 3 targets, such as work/chip/0\n"
     )
 
 
-def test_the_first_failure_is_the_earliest(site: Site, said: Read) -> None:
-    """Not that of the pipeline that is named first."""
+def test_the_first_failure_is_the_earliest(site: Site, printed: Read) -> None:
+    """It need not be in the first pipeline."""
     started = threading.Event()
-    play = site.play
+    script = site.script
 
     def execute(attempt: Attempt) -> Outcome | int:
-        target = Play.target(attempt)
+        target = Script.target(attempt)
         if target == "a/first":
             started.wait(30)
             return 1
         if target == "b/first":
             return 1
-        return play(attempt)
+        return script(attempt)
 
     CURRENT[0] = execute
     site.run("-a", "names", "a b")
     site.engine.wait_for(
         lambda: any(j.status == "FAILED" and j.name.endswith("b-first") for j in jobs(site))
     )
-    time.sleep(0.002)  # stopped at another millisecond
+    time.sleep(0.002)  # so that they stop at different milliseconds
     started.set()
     site.engine.wait()
-    said()
-    site.type("status", "@latest", code=1)
-    assert "first failure: b/first (exit 1)" in said()[0]
+    printed()
+    site.rvrun("status", "@latest", code=1)
+    assert "first failure: b/first (exit 1)" in printed()[0]
 
 
 def jobs(site: Site) -> list[Any]:
     return list(site.engine.jobs.values())
 
 
-def test_a_container_that_does_not_start(site: Site, said: Read) -> None:
-    """No exit code and no log; the reason is all there is."""
+def test_a_container_that_does_not_start(site: Site, printed: Read) -> None:
+    """There is no exit code and no log, only a reason."""
     CURRENT[0] = lambda attempt: Outcome(
         None, "CannotPullContainerError: no", "Task failed to start"
     )
     site.run("--wait", code=1)
-    lines = said()[1].splitlines()
+    lines = printed()[1].splitlines()
     assert "first failure: work/first: Task failed to start; CannotPullContainerError: no" in lines
-    site.type("logs", "@latest", "work/first", code=2)
-    assert said()[1] == (
-        "rvrun: work/first has no log: it failed without having printed anything "
-        "(Task failed to start)\n"
+    site.rvrun("logs", "@latest", "work/first", code=2)
+    assert printed()[1] == (
+        "rvrun: work/first has no log: it failed without printing anything (Task failed to start)\n"
     )
 
 
-def test_a_target_that_never_ran_has_no_log(site: Site, said: Read) -> None:
-    """What it depended on failed."""
-    site.play.fails = {"work/first"}
+def test_a_target_that_never_ran_has_no_log(site: Site, printed: Read) -> None:
+    """A dependency of it failed."""
+    site.script.fails = {"work/first"}
     site.run("--wait", code=1)
-    said()
+    printed()
     for target in ("work/last", "work/chip/1"):
-        site.type("logs", "@latest", target, "-f", code=2)
-        assert said()[1] == (
-            f"rvrun: {target} has no log: it failed without having printed anything "
+        site.rvrun("logs", "@latest", target, "-f", code=2)
+        assert printed()[1] == (
+            f"rvrun: {target} has no log: it failed without printing anything "
             "(Dependent Job failed)\n"
         )
-    site.type("logs", "@latest", "work/chip/9", code=2)
-    assert said()[1] == "rvrun: work/chip has no target work/chip/9\n"
-    site.type("logs", "@latest", "work/chop/1", code=2)
-    assert "unknown stage `work/chop`, did you mean `work/chip`?" in said()[1]
+    site.rvrun("logs", "@latest", "work/chip/9", code=2)
+    assert printed()[1] == "rvrun: work/chip has no target work/chip/9\n"
+    site.rvrun("logs", "@latest", "work/chop/1", code=2)
+    assert "unknown stage `work/chop`, did you mean `work/chip`?" in printed()[1]
 
 
-# It is looked at, followed and ended.
+# Looking, following, cancelling.
 
 
-def test_logs_are_followed(site: Site, said: Read) -> None:
-    """From before its array has children until it has ended, through a second try."""
+def test_logs_are_followed(site: Site, printed: Read) -> None:
+    """From before its array has children to its end, through a second attempt."""
     site.settings("attempts = 2\n")
-    gate, tries = threading.Event(), []
-    play = site.play
+    gate, attempts = threading.Event(), []
+    script = site.script
 
     def execute(attempt: Attempt) -> Outcome | int:
-        target = Play.target(attempt)
+        target = Script.target(attempt)
         if target == "work/first":
             gate.wait(30)
         if target != "work/chip/1":
-            return play(attempt)
-        tries.append(attempt.number)
+            return script(attempt)
+        attempts.append(attempt.number)
         for line in range(3):
-            attempt.write(f"try {attempt.number}, line {line}")
+            attempt.write(f"attempt {attempt.number}, line {line}")
         return 0 if attempt.number == 2 else 1
 
     CURRENT[0] = execute
     site.run()
-    said()
-    site.type("logs", "@latest", "work/chip/1", code=2)
-    assert said()[1] == "rvrun: work/chip/1 has no log: it is pending; -f waits for it\n"
+    printed()
+    site.rvrun("logs", "@latest", "work/chip/1", code=2)
+    assert (
+        printed()[1] == "rvrun: work/chip/1 has no log yet: it is pending; use -f to wait for it\n"
+    )
     site.at_look(2, gate.set)
-    site.type("logs", "@latest", "work/chip/1", "-f")
-    lines = said()[0].splitlines()
-    assert lines[-3:] == [f"try 2, line {line}" for line in range(3)]
+    site.rvrun("logs", "@latest", "work/chip/1", "-f")
+    lines = printed()[0].splitlines()
+    assert lines[-3:] == [f"attempt 2, line {line}" for line in range(3)]
     assert lines in (
-        [f"try {number}, line {line}" for number in (1, 2) for line in range(3)], lines[-3:]
+        [f"attempt {number}, line {line}" for number in (1, 2) for line in range(3)], lines[-3:]
     )  # fmt: skip
 
 
-def test_a_stuck_queue_says_why(site: Site, said: Read) -> None:
-    """In status, in `--json`, and in the lines of `--watch`; of a plain job, and of a child."""
+def test_a_stuck_queue_says_why(site: Site, printed: Read) -> None:
+    """The reason is in status, `--json` and `--watch`, for plain jobs and for children."""
     reason = "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT - no instance type has 99 vCPUs"
     site.engine.freeze("cpu", reason)
     site.run()
-    said()
-    site.type("status", "@latest")
-    assert f"work/first is stuck: {reason}\n" in said()[0]
+    printed()
+    site.rvrun("status", "@latest")
+    assert f"work/first is stuck: {reason}\n" in printed()[0]
     site.engine.thaw("cpu")
     site.engine.wait()
     site.engine.freeze("cpu", "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - none")
     site.run("chip")
-    said()
-    site.type("status", "@latest", "--json")
-    (stage,) = json.loads(said()[0])["stages"]
+    printed()
+    site.rvrun("status", "@latest", "--json")
+    (stage,) = json.loads(printed()[0])["stages"]
     assert stage["stuck"] == "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - none"
     assert stage["runnable"] == 3
     site.at_look(2, lambda: site.engine.thaw("cpu"))
-    site.type("status", "@latest", "--watch")
-    lines = said()[1].splitlines()
+    site.rvrun("status", "@latest", "--watch")
+    lines = printed()[1].splitlines()
     assert lines[0] == "work/chip: 3 runnable (CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - none)"
     assert lines[-1] == "work-ID: succeeded after N s, 3 of 3 targets done"
 
 
-def test_watching_takes_one_form(site: Site, said: Read) -> None:
-    """Drawn for people, or once for programs."""
+def test_watching_takes_one_form(site: Site, printed: Read) -> None:
+    """`--watch` cannot be combined with `--json`."""
     site.run("first", "--wait")
-    said()
-    site.type("status", "@latest", "--watch", "--json", code=2)
-    assert said()[1] == ("rvrun: --watch and --json cannot be combined; keep one\n")
-    site.type("status", "@latest", "-w")
-    assert said()[1].splitlines() == [
+    printed()
+    site.rvrun("status", "@latest", "--watch", "--json", code=2)
+    assert printed()[1] == ("rvrun: --watch and --json cannot be combined; keep one\n")
+    site.rvrun("status", "@latest", "-w")
+    assert printed()[1].splitlines() == [
         "work/first: 1 succeeded",
         "work-ID: succeeded after N s, 1 of 1 target done",
     ]
 
 
-def test_a_run_is_cancelled(site: Site, said: Read) -> None:
-    """All of it: what runs, what waits for a machine, what waits for others; then it is over."""
-    site.play.holds = {"work/chip/1"}
+def test_a_run_is_cancelled(site: Site, printed: Read) -> None:
+    """Its jobs end, whether they run or wait for an instance or other jobs; then it is over."""
+    site.script.holds = {"work/chip/1"}
     site.run(splits=20)
     site.engine.wait_for(lambda: [job.counts["SUCCEEDED"] for job in jobs(site)] == [0, 19, 19, 0])
-    site.engine.wait_for(lambda: "work/chip/1" in site.play.ran)
-    said()
-    site.type("cancel", "@latest")
-    assert said()[1] == "cancelled work-ID: 3 jobs ended\n"
+    site.engine.wait_for(lambda: "work/chip/1" in site.script.ran)
+    printed()
+    site.rvrun("cancel", "@latest")
+    assert printed()[1] == "cancelled work-ID: 3 jobs ended\n"
     site.engine.wait()
     assert {job.status for job in jobs(site) if not job.name.endswith("first")} == {"FAILED"}
-    assert "work/near/1" not in site.play.ran
-    site.type("status", "@latest", code=1)
-    out, _ = said()
+    assert "work/near/1" not in site.script.ran
+    site.rvrun("status", "@latest", code=1)
+    out, _ = printed()
     assert "first failure" not in out
     assert out.splitlines()[-1] == "work-ID: cancelled after N s, 39 of 42 targets done"
-    site.type("cancel", "@latest")
-    assert said()[1] == "nothing in work-ID was waiting or running\n"
-    site.play.holds = set()
-    site.play.ran.clear()
-    site.type("retry", "@latest", "--wait")
-    assert sorted(site.play.ran) == ["work/chip/1", "work/last", "work/near/1"]
-    assert said()[1].splitlines()[-1] == "work-ID: succeeded after N s, 42 of 42 targets done"
+    site.rvrun("cancel", "@latest")
+    assert printed()[1] == "nothing in work-ID was waiting or running\n"
+    site.script.holds = set()
+    site.script.ran.clear()
+    site.rvrun("retry", "@latest", "--wait")
+    assert sorted(site.script.ran) == ["work/chip/1", "work/last", "work/near/1"]
+    assert printed()[1].splitlines()[-1] == "work-ID: succeeded after N s, 42 of 42 targets done"
 
 
-def test_waiting_ends_when_the_run_is_cancelled(site: Site, said: Read) -> None:
-    """By somebody else meanwhile."""
-    site.play.holds = {"work/first"}
+def test_waiting_ends_when_the_run_is_cancelled(site: Site, printed: Read) -> None:
+    """Another process may cancel it."""
+    site.script.holds = {"work/first"}
     site.run()
-    site.engine.wait_for(lambda: "work/first" in site.play.ran)
-    site.type("cancel", "@latest")
-    said()
-    site.type("status", "@latest", "--watch", code=1)
-    assert said()[1].splitlines()[-1].startswith("work-ID: cancelled after ")
+    site.engine.wait_for(lambda: "work/first" in site.script.ran)
+    site.rvrun("cancel", "@latest")
+    printed()
+    site.rvrun("status", "@latest", "--watch", code=1)
+    assert printed()[1].splitlines()[-1].startswith("work-ID: cancelled after ")
 
 
-def test_nothing_is_cancelled_while_it_is_submitted(site: Site, said: Read) -> None:
-    """What would be submitted after would go on."""
+def test_nothing_is_cancelled_while_it_is_submitted(site: Site, printed: Read) -> None:
+    """Otherwise jobs that are submitted later would run."""
     site.run("--wait")
-    said()
+    printed()
     from rvrun.rundir import files as rundir
 
     with rundir.locked(site.latest.run_dir):
-        site.type("cancel", "@latest", code=2)
-    assert f"another rvrun (process {os.getpid()}) is running in it" in said()[1]
+        site.rvrun("cancel", "@latest", code=2)
+    assert f"another rvrun (process {os.getpid()}) is running in it" in printed()[1]
 
 
-# Again.
+# Repeating.
 
 
-def test_a_run_is_not_begun_twice(site: Site, said: Read) -> None:
-    """While it is going; after it failed, a new one begins."""
-    site.play.holds = {"work/first"}
+def test_a_run_is_not_started_twice(site: Site, printed: Read) -> None:
+    """While it is running it is refused; afterwards a new run is started."""
+    site.script.holds = {"work/first"}
     site.run()
-    site.engine.wait_for(lambda: "work/first" in site.play.ran)
-    said()
+    site.engine.wait_for(lambda: "work/first" in site.script.ran)
+    printed()
     site.run(code=2)
-    assert said()[1] == (
-        "rvrun: run work-ID is still going; see `rvrun status work-ID`, wait for it, or "
-        "`rvrun cancel work-ID`\n"
+    assert printed()[1] == (
+        "rvrun: run work-ID is still running; look with `rvrun status work-ID`, wait until it "
+        "ends, or end it with `rvrun cancel work-ID`\n"
     )
-    site.type("retry", "@latest", code=2)
-    assert "run work-ID is still going" in said()[1]
+    site.rvrun("retry", "@latest", code=2)
+    assert "run work-ID is still running" in printed()[1]
     before = site.latest.run_id
-    site.type("cancel", "@latest")
+    site.rvrun("cancel", "@latest")
     site.engine.wait()
-    site.play.holds = set()
+    site.script.holds = set()
     site.run("--wait")
     assert site.latest.run_id != before
     site.run("--wait")
 
 
-def test_a_retry_that_is_going_is_in_the_way_too(site: Site, said: Read) -> None:
-    """Also of a run that had been cancelled before."""
-    site.play.holds = {"work/first"}
+def test_no_run_is_started_during_a_retry(site: Site, printed: Read) -> None:
+    """Also if the run had been cancelled before the retry."""
+    site.script.holds = {"work/first"}
     site.run()
-    site.engine.wait_for(lambda: "work/first" in site.play.ran)
-    site.type("cancel", "@latest")
+    site.engine.wait_for(lambda: "work/first" in site.script.ran)
+    site.rvrun("cancel", "@latest")
     site.engine.wait()
-    site.type("retry", "@latest")
-    said()
+    site.rvrun("retry", "@latest")
+    printed()
     site.run(code=2)
-    assert "run work-ID is still going" in said()[1]
+    assert "run work-ID is still running" in printed()[1]
 
 
 BROKEN = '[batch.commands."near"]\njob_def = "no"\n'
 
 
-def test_a_run_that_was_cut_off(site: Site, said: Read) -> None:
-    """What was submitted is listed; others are refused until it is gone on with, or cancelled."""
-    site.play.holds = {"work/first"}
+def test_an_interrupted_submission(site: Site, printed: Read) -> None:
+    """Submitted jobs are listed; other runs are refused until it is continued or cancelled."""
+    site.script.holds = {"work/first"}
     site.settings(BROKEN)
     site.run(code=2)
-    err = said()[1]
+    err = printed()[1]
     assert "JobDefinition no not found (ClientException)\n2 of 4 jobs of run work-ID were" in err
     assert err.endswith(
-        "type the same command again to go on, or `rvrun cancel work-ID` to end them\n"
+        "repeat the same command to continue, or end the submitted jobs with "
+        "`rvrun cancel work-ID`\n"
     )
-    site.type("status", "@latest", code=1)
-    assert said()[0].endswith("work-ID: cut off while it was submitted, 0 of 8 targets done\n")
-    site.type("retry", "@latest", code=2)
-    assert said()[1] == (
-        "rvrun: run work-ID was cut off while it was submitted; type the command again that "
-        "submitted it to go on, or `rvrun cancel work-ID` to end what is there of it\n"
+    site.rvrun("status", "@latest", code=1)
+    assert printed()[0].endswith(
+        "work-ID: interrupted while it was submitted, 0 of 8 targets done\n"
+    )
+    site.rvrun("retry", "@latest", code=2)
+    assert printed()[1] == (
+        "rvrun: run work-ID was interrupted while it was submitted; repeat the command that "
+        "submitted it to continue, or end what was submitted of it with `rvrun cancel work-ID`\n"
     )
     site.settings()
     site.run(code=2)
-    assert said()[1] == (
-        "rvrun: run work-ID was cut off while it was submitted, and what would be submitted now is "
-        "not the same; `rvrun cancel work-ID` ends what is there of it\n"
+    assert printed()[1] == (
+        "rvrun: run work-ID was interrupted while it was submitted, and the files to submit have "
+        "changed since; end what was submitted of it with `rvrun cancel work-ID`\n"
     )
-    site.type("cancel", "@latest")
-    assert said()[1] == "cancelled work-ID: 2 jobs ended\n"
+    site.rvrun("cancel", "@latest")
+    assert printed()[1] == "cancelled work-ID: 2 jobs ended\n"
     site.engine.wait()
-    site.type("status", "@latest", code=1)
-    assert said()[0].splitlines()[-1] == "work-ID: cancelled after N s, 0 of 8 targets done"
-    site.play.holds = set()
+    site.rvrun("status", "@latest", code=1)
+    assert printed()[0].splitlines()[-1] == "work-ID: cancelled after N s, 0 of 8 targets done"
+    site.script.holds = set()
     site.run("--wait")
 
 
-def test_going_on_with_a_run_that_was_cut_off(site: Site, said: Read) -> None:
-    """The same command again submits the rest of it, under the same id."""
+def test_continuing_an_interrupted_submission(site: Site, printed: Read) -> None:
+    """The same command submits the remaining jobs, under the same run id."""
     site.settings(BROKEN)
     site.run(code=2)
     before = site.latest.run_id
@@ -702,102 +708,102 @@ def test_going_on_with_a_run_that_was_cut_off(site: Site, said: Read) -> None:
     assert len(site.engine.submitted) == 4
 
 
-def test_a_cancelled_rest_is_retried(site: Site, said: Read) -> None:
-    """What was never submitted goes with what failed; then all of the run is done."""
-    site.play.holds = {"work/first"}
+def test_a_cancelled_rest_is_retried(site: Site, printed: Read) -> None:
+    """Jobs that were never submitted are retried with those that failed."""
+    site.script.holds = {"work/first"}
     site.settings(BROKEN)
     site.run(code=2)
-    site.type("cancel", "@latest")
+    site.rvrun("cancel", "@latest")
     site.engine.wait()
-    site.play.holds = set()
+    site.script.holds = set()
     site.engine.add_definition("no")
-    said()
-    site.type("retry", "@latest", "--wait")
+    printed()
+    site.rvrun("retry", "@latest", "--wait")
     site.engine.definitions.pop("no")
-    lines = said()[1].splitlines()
+    lines = printed()[1].splitlines()
     assert lines[0] == "submitted 8 targets of work-ID again"
     assert lines[-1] == "work-ID: succeeded after N s, 8 of 8 targets done"
 
 
-def test_nothing_was_submitted_yet(site: Site, said: Read) -> None:
-    """Then there is nothing to go on with, so a changed run just begins."""
+def test_nothing_was_submitted_yet(site: Site, printed: Read) -> None:
+    """Then there is nothing to continue, and a changed run simply starts."""
     site.settings('[batch.commands."first"]\njob_def = "no"\n')
     site.moto.client("s3").delete_bucket(Bucket="bucket")
     site.run(code=2)
-    assert "PutObject: The specified bucket does not exist" in said()[1]
+    assert "PutObject: The specified bucket does not exist" in printed()[1]
     site.moto.bucket()
     site.settings()
     site.run("--wait")
 
 
-# Names and places.
+# Names and folders.
 
 
-def test_runs_have_names(site: Site, said: Read) -> None:
-    """At the beginning of those of their jobs; a run is found by the beginning of its id."""
+def test_runs_have_names(site: Site, printed: Read) -> None:
+    """Job names begin with them; a run is found by the beginning of its id."""
     site.run("first", "--run-name", "Night_1", "--wait")
     assert site.latest.run_id.startswith("Night_1-20")
     assert site.engine.submitted[0]["jobName"] == f"{site.latest.run_id}-work-first"
-    said()
-    site.type("status", "Nig")
-    assert said()[0].splitlines()[-1].endswith(": succeeded after N s, 1 of 1 target done")
+    printed()
+    site.rvrun("status", "Nig")
+    assert printed()[0].splitlines()[-1].endswith(": succeeded after N s, 1 of 1 target done")
     site.run("first", "--run-name", "no name", code=2)
-    assert "run name 'no name' cannot be used" in said()[1]
+    assert "run name 'no name' is not valid: " in printed()[1]
 
 
-def test_a_run_directory_elsewhere(site: Site, said: Read) -> None:
-    """What is told to type finds it there."""
-    site.play.fails = {"work/first"}
+def test_a_run_directory_elsewhere(site: Site, printed: Read) -> None:
+    """The commands that are suggested find it there."""
+    site.script.fails = {"work/first"}
     site.run("first", "--out", "out/deep", "--wait", code=1)
     (path,) = (site.folder / "out/deep/submitted").iterdir()
-    _, err = said()
+    _, err = printed()
     assert f"rvrun retry out/deep/submitted/{without_ids(path.name)}\n" in err
-    site.type("status", "out/deep", code=1)
-    site.type("status", f"out/deep/submitted/{path.name}", code=1)
-    site.type("status", path.name, "--runs", "out", code=1)
-    said()
-    site.type("status", "@latest", code=2)
-    assert said()[1] == "rvrun: nothing was submitted from the run directories in runs\n"
+    site.rvrun("status", "out/deep", code=1)
+    site.rvrun("status", f"out/deep/submitted/{path.name}", code=1)
+    site.rvrun("status", path.name, "--runs", "out", code=1)
+    printed()
+    site.rvrun("status", "@latest", code=2)
+    assert printed()[1] == "rvrun: nothing was submitted from the run directories in runs\n"
 
 
-# Many.
+# Many jobs.
 
 
-def test_many_jobs_take_few_calls(site: Site, said: Read) -> None:
-    """A look describes a hundred jobs a call; of arrays it asks for no child."""
+def test_many_jobs_take_few_calls(site: Site, printed: Read) -> None:
+    """A look describes a hundred jobs a call, and no children of arrays."""
     names = " ".join(f"p{number}" for number in range(55))
     site.run("-a", "names", names, splits=3)
     site.engine.wait()
     site.engine.calls.clear()
-    said()
-    site.type("status", "@latest")
-    assert said()[0].splitlines()[-1].endswith("440 of 440 targets done")
+    printed()
+    site.rvrun("status", "@latest")
+    assert printed()[0].splitlines()[-1].endswith("440 of 440 targets done")
     calls = [(call.operation, len(call.request["jobs"])) for call in site.engine.calls]
     assert calls == [("DescribeJobs", 100), ("DescribeJobs", 100), ("DescribeJobs", 20)]
 
 
 def test_parts_of_a_stage_over_the_size_of_an_array(
-    site: Site, said: Read, monkeypatch: pytest.MonkeyPatch
+    site: Site, printed: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each child finds its split; a retry takes those that failed, of the part they are in."""
+    """Each child finds its split; a retry contains the failed splits of each part."""
     from rvrun.runners.batch import jobs as jobs_module
 
     monkeypatch.setattr(jobs_module, "MAX_ARRAY", 4)
-    site.play.fails = {"work/chip/5", "work/chip/6"}
+    site.script.fails = {"work/chip/5", "work/chip/6"}
     site.run("--wait", code=1, splits=10)
-    assert len([ran for ran in site.play.ran if "chip" in ran]) == 10
-    assert "first failure: work/chip/5 (exit 7)" in said()[1]
+    assert len([target for target in site.script.ran if "chip" in target]) == 10
+    assert "first failure: work/chip/5 (exit 7)" in printed()[1]
     first = len(site.engine.submitted)
-    site.play.fails = set()
-    site.play.ran.clear()
-    site.type("retry", "@latest", "--wait")
+    site.script.fails = set()
+    site.script.ran.clear()
+    site.rvrun("retry", "@latest", "--wait")
     assert set(site.requests(first)) == {"r2-work-chip-1", "r2-work-near-1", "r2-work-last"}
-    assert sorted(site.play.ran) == [
+    assert sorted(site.script.ran) == [
         "work/chip/5", "work/chip/6", "work/last", "work/near/5", "work/near/6"
     ]  # fmt: skip
-    said()
-    site.type("status", "@latest")
-    assert said()[0].splitlines()[-1].endswith("22 of 22 targets done")
+    printed()
+    site.rvrun("status", "@latest")
+    assert printed()[0].splitlines()[-1].endswith("22 of 22 targets done")
 
 
 # Real processes.
@@ -805,7 +811,7 @@ def test_parts_of_a_stage_over_the_size_of_an_array(
 
 @pytest.fixture
 def real(site: Site) -> Site:
-    """A site whose jobs are processes, which reach S3 and have no folder but an empty one."""
+    """A site whose jobs are processes, in an empty folder, with access to S3."""
 
     def execute(attempt: Attempt) -> Outcome:
         attempt.environment = {
@@ -818,8 +824,8 @@ def real(site: Site) -> Site:
     return site
 
 
-def test_workers_find_their_code_and_their_split(real: Site, said: Read) -> None:
-    """The loose file goes along by S3; a failure is told with the user's own traceback."""
+def test_workers_find_their_code_and_their_split(real: Site, printed: Read) -> None:
+    """The user's file is uploaded; the log of a failure ends with the user's traceback."""
     real.settings('attempts = 2\nenvironment = {FAIL = "1"}\n')
     real.run("first", "chip", "--wait", code=1, splits=2)
     objects = sorted(real.moto.objects())
@@ -827,66 +833,66 @@ def test_workers_find_their_code_and_their_split(real: Site, said: Read) -> None
         "work/rvrun/code/D/work.py",
         "work/rvrun/config/work-D.json",
     ]
-    said()
-    real.type("logs", "@latest", "work/chip/0")
-    lines = said()[0].splitlines()
-    assert lines[:2] == ["rvrun: work/chip/0 of 2, try 1", "chip 0 of 2, try 1"]
+    printed()
+    real.rvrun("logs", "@latest", "work/chip/0")
+    lines = printed()[0].splitlines()
+    assert lines[:2] == ["rvrun: work/chip/0 of 2, attempt 1", "chip 0 of 2, attempt 1"]
     assert lines[2].startswith("rvrun: work/chip/0 done after ")
-    real.type("logs", "@latest", "work/chip/1")
-    lines = said()[0].splitlines()
-    assert lines[:2] == ["rvrun: work/chip/1 of 2, try 2", "chip 1 of 2, try 2"]
-    assert lines[-2] == "ValueError: told to fail"
+    real.rvrun("logs", "@latest", "work/chip/1")
+    lines = printed()[0].splitlines()
+    assert lines[:2] == ["rvrun: work/chip/1 of 2, attempt 2", "chip 1 of 2, attempt 2"]
+    assert lines[-2] == "ValueError: FAIL is set"
     assert lines[-1].startswith("rvrun: work/chip/1 failed (exit 1) after ")
 
 
-def test_an_instance_that_is_taken_away(site: Site, said: Read) -> None:
-    """With `retry = "spot"` that is tried again; a failure of the command is not."""
+def test_an_instance_that_is_taken_away(site: Site, printed: Read) -> None:
+    """With `retry = "spot"` that is retried, but a failure of the command is not."""
     site.settings('attempts = 3\nretry = "spot"\n')
-    play, tries = site.play, []
+    script, attempts = site.script, []
 
     def execute(attempt: Attempt) -> Outcome | int:
-        target = Play.target(attempt)
-        tries.append((target, attempt.number))
+        target = Script.target(attempt)
+        attempts.append((target, attempt.number))
         if target == "work/chip/0" and attempt.number == 1:
             return attempt.wait_until_stopped()
-        return 1 if target == "work/chip/1" else play(attempt)
+        return 1 if target == "work/chip/1" else script(attempt)
 
     CURRENT[0] = execute
     site.run("chip", splits=2)
-    site.engine.wait_for(lambda: ("work/chip/0", 1) in tries)
+    site.engine.wait_for(lambda: ("work/chip/0", 1) in attempts)
     (job,) = jobs(site)
     site.engine.wait_until_running(f"{job.id}:0")
     site.engine.reclaim(f"{job.id}:0")
     site.engine.wait()
-    assert sorted(tries) == [("work/chip/0", 1), ("work/chip/0", 2), ("work/chip/1", 1)]
-    said()
-    site.type("status", "@latest", code=1)
-    assert "first failure: work/chip/1 (exit 1)" in said()[0]
+    assert sorted(attempts) == [("work/chip/0", 1), ("work/chip/0", 2), ("work/chip/1", 1)]
+    printed()
+    site.rvrun("status", "@latest", code=1)
+    assert "first failure: work/chip/1 (exit 1)" in printed()[0]
 
 
-def test_a_try_that_takes_too_long(site: Site, said: Read) -> None:
-    """It is ended, and not tried again."""
+def test_an_attempt_that_takes_too_long(site: Site, printed: Read) -> None:
+    """It is ended, and not retried."""
     site.settings("attempts = 3\ntimeout_seconds = 60\n")
-    site.play.holds = {"work/first"}
+    site.script.holds = {"work/first"}
     site.run("first")
-    site.engine.wait_for(lambda: "work/first" in site.play.ran)
+    site.engine.wait_for(lambda: "work/first" in site.script.ran)
     (job,) = jobs(site)
     assert job.spec.timeout == 60
     site.engine.wait_until_running(job.id)
     site.engine.time_out(job.id)
     site.engine.wait()
-    said()
-    site.type("status", "@latest", code=1)
-    assert "first failure: work/first (exit 143): Job attempt duration exceeded" in said()[0]
-    assert site.play.ran == ["work/first"]
+    printed()
+    site.rvrun("status", "@latest", code=1)
+    assert "first failure: work/first (exit 143): Job attempt duration exceeded" in printed()[0]
+    assert site.script.ran == ["work/first"]
 
 
-# Interrupted, or without a network.
+# Interruptions and a missing network.
 
 
-def test_ctrl_c_ends_the_waiting_and_not_the_run(site: Site) -> None:
-    """Exit code 130; the run goes on."""
-    site.play.holds = {"work/first"}
+def test_ctrl_c_ends_the_waiting_but_not_the_run(site: Site) -> None:
+    """Exit code 130; the run continues."""
+    site.script.holds = {"work/first"}
     process = subprocess.Popen(
         ["rvrun", "run", "batch", "work.py", "first", "--wait"],
         cwd=site.folder,
@@ -908,11 +914,11 @@ def test_ctrl_c_ends_the_waiting_and_not_the_run(site: Site) -> None:
     assert job.status == "RUNNING"
 
 
-def test_waiting_outlives_a_network_that_is_away(
-    site: Site, said: Read, monkeypatch: pytest.MonkeyPatch
+def test_waiting_survives_a_missing_network(
+    site: Site, printed: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AWS does not answer for a while: it is said, and looked again."""
-    monkeypatch.setattr(aws, "READ_ATTEMPTS", 1)  # of another client than before
+    """If AWS does not answer, that is reported, and rvrun looks again later."""
+    monkeypatch.setattr(aws, "READ_ATTEMPTS", 1)  # so that another client is created
     lost = iter(range(2))
 
     def fault(operation: str, request: dict[str, Any], number: int) -> Fault | None:
@@ -922,31 +928,31 @@ def test_waiting_outlives_a_network_that_is_away(
 
     site.engine.fault = fault
     site.run("first", "--wait")
-    err = said()[1]
+    err = printed()[1]
     assert err.count("AWS batch DescribeJobs: ") == 2
     assert "; the run continues; asking again in" in err
     assert err.splitlines()[-1] == "work-ID: succeeded after N s, 1 of 1 target done"
 
 
-def raised(error: Exception) -> None:
+def raise_error(error: Exception) -> None:
     raise error
 
 
 def test_expired_credentials_end_the_waiting(
-    site: Site, said: Read, monkeypatch: pytest.MonkeyPatch
+    site: Site, printed: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What asking again will not mend is told at once."""
-    site.play.holds = {"work/first"}
+    """An error that will not go away by itself is reported at once."""
+    site.script.holds = {"work/first"}
     site.run("first")
     expired = aws.Refused("batch", "DescribeJobs", "ExpiredToken", "no")
-    monkeypatch.setattr(aws.Client, "call", lambda *args, **params: raised(expired))
-    said()
-    site.type("status", "@latest", "--watch", code=2)
-    assert said()[1] == "rvrun: AWS batch DescribeJobs: no (ExpiredToken); log in again\n"
+    monkeypatch.setattr(aws.Client, "call", lambda *args, **params: raise_error(expired))
+    printed()
+    site.rvrun("status", "@latest", "--watch", code=2)
+    assert printed()[1] == "rvrun: AWS batch DescribeJobs: no (ExpiredToken); log in again\n"
 
 
-def test_specs_of_a_round_are_those_in_the_ledger(site: Site) -> None:
-    """What was submitted is what is in the files, ids filled in."""
+def test_submitted_requests_are_those_in_the_ledger(site: Site) -> None:
+    """The ledger contains the specs of the round, in the order of submission."""
     site.run("--wait")
     folder = site.latest.round_folder(1) / FOLDER
     names = [

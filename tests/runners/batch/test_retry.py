@@ -1,4 +1,4 @@
-"""What failed of a round as the specs of the next one."""
+"""The specs of a retry, from what failed in the round before."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvrun import split_ranges as indices
+from rvrun import split_ranges
 from rvrun.model import Plan
 from rvrun.runners.batch.jobs import Job
-from rvrun.runners.batch.retry import Failed, retry_files
-from rvrun.runners.batch.submit import Ticket
+from rvrun.runners.batch.retry import FailedJob, retry_files
+from rvrun.runners.batch.spec_files import Spec
 from rvrun.runners.problems import Unfit
 from tests.runners.batch.test_jobs import Target, children, limits, runs, small_jobs, target_edges
 from tests.strategies import plans
@@ -22,116 +22,117 @@ from tests.strategies import plans
 
 def request(job: Job, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The request of a job, as far as retries read it."""
-    splits = {} if job.whole else {"RVRUN_SPLITS": indices.write(job.splits or ())}
-    said = {**(environment or {}), **splits}
+    splits = {} if job.whole else {"RVRUN_SPLITS": split_ranges.write(job.splits or ())}
+    variables = {**(environment or {}), **splits}
     command = ["true"] if job.stage is None else ["rvrun", "run_command", "uri", job.stage.command]
     words = ["--num-splits", "99"] if job.stage and job.splits is not None else []
     needs = [
-        {"jobId": f"${{{each.key}}}", **({"type": "N_TO_N"} if each.aligned else {})}
-        for each in job.depends
+        {"jobId": f"${{{need.key}}}", **({"type": "N_TO_N"} if need.aligned else {})}
+        for need in job.depends
     ]
     return {
         "jobName": f"${{run}}-{job.key.replace('/', '-')}",
         "tags": {"rvrun:run": "${run}", "rvrun:job": job.key},
         "containerOverrides": {
             "command": [*command, *words],
-            "environment": [{"name": name, "value": value} for name, value in said.items()],
+            "environment": [{"name": name, "value": value} for name, value in variables.items()],
         },
         **({"arrayProperties": {"size": job.size}} if job.size else {}),
         **({"dependsOn": needs} if needs else {}),
     }
 
 
-def ticket(job: Job, **more: Any) -> Ticket:
-    return Ticket(key=job.key, round=1, request=request(job, **more))
+def spec(job: Job, **more: Any) -> Spec:
+    return Spec(key=job.key, round=1, request=request(job, **more))
 
 
-def retried(failed: Sequence[Failed], number: int = 2) -> list[dict[str, Any]]:
+def retried(failed: Sequence[FailedJob], number: int = 2) -> list[dict[str, Any]]:
     return [json.loads(text) for text in retry_files(failed, number).values()]
 
 
 JOB = Job(key="r1/chip", pipeline="r1", stage=None, splits=range(4))
 
 
-def test_names_are_fresh() -> None:
-    """Also in a pipeline that is called as a round is."""
-    (first,) = retried([Failed(ticket(JOB), None)])
-    again = Ticket(key=JOB.key, round=2, request=first)
-    (second,) = retried([Failed(again, None)], 3)
+def test_names_contain_the_round() -> None:
+    """Also in a pipeline whose name looks like a round."""
+    (first,) = retried([FailedJob(spec(JOB), None)])
+    again = Spec(key=JOB.key, round=2, request=first)
+    (second,) = retried([FailedJob(again, None)], 3)
     assert [first["jobName"], second["jobName"]] == ["${run}-r2-r1-chip", "${run}-r3-r1-chip"]
 
 
-def test_what_must_be_told_may_be_too_much() -> None:
-    """A job that just fitted does not with a list of splits; nothing is submitted then."""
-    stuffed = ticket(JOB, environment={"LONG": "x" * 8050})
-    assert len(retried([Failed(stuffed, None)])) == 1
-    with pytest.raises(Unfit, match=r"r1/chip: its command and environment have 8,332 characters"):
-        retry_files([Failed(stuffed, tuple(range(0, 120, 2)))], 2)
+def test_a_list_of_splits_may_be_too_long() -> None:
+    """A job that was just short enough is too long with a list of splits, and is refused."""
+    large = spec(JOB, environment={"LONG": "x" * 8050})
+    assert len(retried([FailedJob(large, None)])) == 1
+    with pytest.raises(Unfit, match=r"r1/chip: command and environment must .* got 8,332; "):
+        retry_files([FailedJob(large, tuple(range(0, 120, 2)))], 2)
 
 
-# Whatever the plan, and whatever fails.
+# For any plan and any failures.
 
 
 def failed_targets(plan: Plan, broken: set[Target]) -> set[Target]:
-    """Those that fail themselves, and what hangs on them."""
+    """The targets that fail themselves, and those that depend on them."""
     edges = target_edges(plan)
     failed = set(broken)
-    for each in plan.targets():
-        target = (each.pipeline, each.command, each.split_ind)
-        if any(mine == target and needed in failed for mine, needed in edges):
+    for planned in plan.targets():
+        target = (planned.pipeline, planned.command, planned.split_ind)
+        if any(dependent == target and needed in failed for dependent, needed in edges):
             failed.add(target)
     return failed
 
 
-def failed_jobs(jobs: Sequence[Job], failed: set[Target]) -> list[Failed]:
-    """The jobs of which something failed, as Batch would tell."""
-    ended: set[tuple[str, int]] = set()  # failed children, by their jobs' keys
-    found = []
+def failed_jobs(jobs: Sequence[Job], failed: set[Target]) -> list[FailedJob]:
+    """The jobs with a failure, as Batch would report them."""
+    failed_children: set[tuple[str, int]] = set()  # each with its job's key
+    result = []
     for job in jobs:
         for key, child in children(job):
             if job.stage is None:
                 is_failed = any(
-                    (need.key, child if need.aligned else other) in ended
+                    (need.key, child if need.aligned else other) in failed_children
                     for need in job.depends
                     for other in range(99)
                 )
             else:
                 is_failed = runs(job, child) in failed
             if is_failed:
-                ended.add((key, child))
-        mine = tuple(child for key, child in children(job) if (key, child) in ended)
-        if mine:
+                failed_children.add((key, child))
+        own = tuple(child for key, child in children(job) if (key, child) in failed_children)
+        if own:
             is_split = job.stage is not None and job.splits is not None
-            splits = tuple(job.splits[child] for child in mine) if is_split else None
-            found.append(Failed(ticket(job), splits))
-    return found
+            splits = tuple(job.splits[child] for child in own) if is_split else None
+            result.append(FailedJob(spec(job), splits))
+    return result
 
 
 def targets(request: Mapping[str, Any], job: Job) -> list[Target]:
-    """What its children run; nothing for a join."""
+    """The targets that the job's children run; none for a join."""
     if job.stage is None:
         return []
-    said = {each["name"]: each["value"] for each in request["containerOverrides"]["environment"]}
-    splits = indices.read(said["RVRUN_SPLITS"]) if "RVRUN_SPLITS" in said else [None]
+    environment = request["containerOverrides"]["environment"]
+    variables = {variable["name"]: variable["value"] for variable in environment}
+    text = variables.get("RVRUN_SPLITS")
+    splits = [None] if text is None else split_ranges.read(text)
     return [(job.pipeline, job.stage.command, split) for split in splits]
 
 
 @given(plan=plans(max_pipelines=1, max_stages=7), most=limits, data=st.data())
 @settings(max_examples=60)
-def test_exactly_what_failed_goes_again(
+def test_a_retry_contains_exactly_what_failed(
     plan: Plan, most: tuple[int, int], data: st.DataObject
 ) -> None:
-    """Each failed target once and no other, after all failed ones that it needs."""
-    every = [(each.pipeline, each.command, each.split_ind) for each in plan.targets()]
-    broken = data.draw(st.sets(st.sampled_from(every), min_size=1, max_size=4))
+    """It runs each failed target once and no other, after all failed ones that it needs."""
+    all_targets = [(t.pipeline, t.command, t.split_ind) for t in plan.targets()]
+    broken = data.draw(st.sets(st.sampled_from(all_targets), min_size=1, max_size=4))
     failed = failed_targets(plan, broken)
     jobs = {job.key: job for job in small_jobs(plan, most)}
-    again = {
-        each["tags"]["rvrun:job"]: each for each in retried(failed_jobs([*jobs.values()], failed))
-    }
+    requests = retried(failed_jobs([*jobs.values()], failed))
+    again = {request["tags"]["rvrun:job"]: request for request in requests}
 
-    found = [target for key, each in again.items() for target in targets(each, jobs[key])]
-    assert sorted(found, key=repr) == sorted(failed, key=repr)
+    run_again = [t for key, request in again.items() for t in targets(request, jobs[key])]
+    assert sorted(run_again, key=repr) == sorted(failed, key=repr)
 
     def size(key: str) -> int:
         return int(again[key].get("arrayProperties", {}).get("size", 1))
@@ -141,16 +142,16 @@ def test_exactly_what_failed_goes_again(
             other = need["jobId"][2:-1]
             assert list(again).index(other) < list(again).index(key)
             assert "type" not in need or size(other) == size(key) > 1
-            for their in [child] if "type" in need else range(size(other)):
+            for other_child in [child] if "type" in need else range(size(other)):
                 if jobs[other].stage is None:
-                    yield from waits_for(other, their)
+                    yield from waits_for(other, other_child)
                 else:
-                    yield targets(again[other], jobs[other])[their]
+                    yield targets(again[other], jobs[other])[other_child]
 
     waits = {
         (target, other)
-        for key, each in again.items()
-        for child, target in enumerate(targets(each, jobs[key]))
+        for key, request in again.items()
+        for child, target in enumerate(targets(request, jobs[key]))
         for other in waits_for(key, child)
     }
     assert {(a, b) for a, b in target_edges(plan) if a in failed and b in failed} <= waits

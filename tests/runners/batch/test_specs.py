@@ -1,4 +1,4 @@
-"""Specs of AWS Batch jobs: their exact text, what settings say where, and all that is refused."""
+"""Specs of AWS Batch jobs: their exact bytes, which setting wins, and what is refused."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from typing import Any
 import attrs
 import pytest
 
-from rvrun.aws import request_check as shapes
+from rvrun.aws import request_check
 from rvrun.model import Command, DeclaredPipeline, Resources
 from rvrun.plan.compile import compile_plan
 from rvrun.plan.splits import parse_splits
-from rvrun.remote.upload import Shipment
+from rvrun.remote.upload import Upload
 from rvrun.render.jinja import BadTemplate
-from rvrun.runners.batch.limits import RUN
-from rvrun.runners.batch.specs import BadSpec, Source, render_specs
-from rvrun.runners.batch.submit import Ticket
+from rvrun.runners.batch.render import render_specs
+from rvrun.runners.batch.settings import BatchCommandSettings, BatchSettings
+from rvrun.runners.batch.spec_files import RUN, Spec
+from rvrun.runners.batch.specs import Source
+from rvrun.runners.batch.validate import BadSpec
 from rvrun.runners.problems import Unfit
 from rvrun.settings.overrides import NoMatch
-from rvrun.settings.schema import BatchCommandSettings, BatchSettings
 from tests.build import DIGEST, need, pipeline
 from tests.conftest import ROOT, Project
 from tests.engines.batch import BatchEngine
@@ -32,30 +33,30 @@ BATCH = BatchSettings(
 )
 
 
-def said(**changed: Any) -> BatchSettings:
-    return attrs.evolve(BATCH, **changed)
+def changed(**settings: Any) -> BatchSettings:
+    return attrs.evolve(BATCH, **settings)
 
 
 def declared(name: str = "p", **commands: Mapping[str, Any]) -> DeclaredPipeline:
-    """A pipeline of commands given as what `Command` takes; needs as in `tests.build.need`."""
+    """A pipeline of commands, given by the arguments of `Command`; needs as in `build.need`."""
     made = []
-    for command, facts in commands.items():
-        needs = {"needs": tuple(map(need, facts["needs"]))} if "needs" in facts else {}
-        made.append(Command(name=command, **{**facts, **needs}))
+    for command, arguments in commands.items():
+        needs = {"needs": tuple(map(need, arguments["needs"]))} if "needs" in arguments else {}
+        made.append(Command(name=command, **{**arguments, **needs}))
     return DeclaredPipeline(name=name, config_digest=DIGEST, commands=tuple(made))
 
 
-def shipment(name: str) -> Shipment:
+def upload(name: str) -> Upload:
     uri = f"s3://bucket/{name}/rvrun/config/{name}-0123456789abcdef.json"
-    return Shipment(config_uri=uri, files={})
+    return Upload(config_uri=uri, files={})
 
 
 def source(*pipelines: DeclaredPipeline, settings: BatchSettings = BATCH, **more: Any) -> Source:
     return Source(
         **{
             "settings": settings,
-            "shipments": {each.name: shipment(each.name) for each in pipelines},
-            "names": [f"{each.name}/{c.name}" for each in pipelines for c in each.commands],
+            "uploads": {declared.name: upload(declared.name) for declared in pipelines},
+            "command_names": [f"{p.name}/{c.name}" for p in pipelines for c in p.commands],
             "settings_file": "rvrun.toml",
             "run_name": "night",
             **more,
@@ -72,17 +73,17 @@ def rendered(
 
 def requests(*pipelines: DeclaredPipeline, **more: Any) -> dict[str, dict[str, Any]]:
     """The requests by their jobs' keys."""
-    found = map(json.loads, rendered(*pipelines, **more).values())
-    return {each["tags"]["rvrun:job"]: each for each in found}
+    read = map(json.loads, rendered(*pipelines, **more).values())
+    return {request["tags"]["rvrun:job"]: request for request in read}
 
 
-def findings(*pipelines: DeclaredPipeline, **more: Any) -> list[str]:
+def problems(*pipelines: DeclaredPipeline, **more: Any) -> list[str]:
     with pytest.raises(Unfit) as caught:
         rendered(*pipelines, **more)
-    return list(caught.value.findings)
+    return list(caught.value.problems)
 
 
-#: CPU and GPU, split and not, aligned, with all that a pipeline itself may ask for.
+#: CPU and GPU, split and not, aligned, with everything that a pipeline can set itself.
 RASTER = declared(
     "rv",
     analyze={},
@@ -93,7 +94,7 @@ RASTER = declared(
     eval={"needs": ["vote"], "resources": Resources(job_queue="own", job_def="own:3")},
     bundle={"needs": ["train"]},
 )
-ALL = said(
+ALL = changed(
     vcpus=1,
     memory_mib=2048,
     gpus=1,
@@ -120,7 +121,7 @@ def golden_text(files: Mapping[str, str]) -> str:
 
 
 def test_golden_of_a_plain_pipeline(golden: Callable[[str, str], None]) -> None:
-    """Nothing said but queues and definitions; two parts, and a join of three needs."""
+    """Only queues and definitions are set; one stage has two parts."""
     first = pipeline("tiny.v2", "chip*", "sum", "look", needs={"look": ["chip", "sum"]})
     golden("plain.batch.txt", golden_text(rendered(first, splits=["10001"])))
 
@@ -133,7 +134,7 @@ def test_golden_of_all_settings(golden: Callable[[str, str], None]) -> None:
 
 
 def test_the_bytes_are_the_same(tmp_path: pathlib.Path) -> None:
-    """Whatever the order in which tables are written."""
+    """The order of entries in tables of the settings does not matter."""
     turned = attrs.evolve(
         ALL,
         tags=dict(reversed(ALL.tags.items())),
@@ -144,7 +145,7 @@ def test_the_bytes_are_the_same(tmp_path: pathlib.Path) -> None:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[BatchEngine]:
-    """It takes jobs and runs none."""
+    """An engine that accepts jobs and runs none."""
     with BatchEngine(slots=0) as engine:
         for name in ("cpu", "gpu", "own", "other"):
             engine.add_queue(name, fair_share=True)
@@ -156,7 +157,7 @@ def engine() -> Iterator[BatchEngine]:
 
 
 def plain(settings: BatchSettings) -> BatchSettings:
-    """The same on queues without shares."""
+    """The same settings for queues without a scheduling policy."""
     return attrs.evolve(
         settings,
         share_identifier=None,
@@ -186,40 +187,42 @@ HALVES = declared("halves", a={"is_split": True}, b={"is_split": True, "needs": 
         ([pipeline(f"p{number}", "a*", "b") for number in range(25)], ["5"], plain(BATCH)),
     ],
 )
-def test_batch_takes_every_spec(
+def test_batch_accepts_every_spec(
     engine: BatchEngine,
     pipelines: Sequence[DeclaredPipeline],
     splits: Sequence[str],
     settings: BatchSettings,
 ) -> None:
-    """In the order of the files, ids filled in: by botocore's model, and by the engine's rules."""
+    """In the order of the files, with ids: botocore's model and the engine's rules are met."""
     batch = engine.client("batch")
     ids: dict[str, str] = {}
     for key, request in requests(*pipelines, splits=splits, settings=settings).items():
-        ticket = Ticket(key=key, round=1, request=request)
-        filled = ticket.filled("night-20260102-030405-abcd", ids)
+        spec = Spec(key=key, round=1, request=request)
+        filled = spec.filled("night-20260102-030405-abcd", ids)
         assert "${" not in json.dumps(filled)
-        assert shapes.problems("batch", "SubmitJob", filled) == []
+        assert request_check.problems("batch", "SubmitJob", filled) == []
         ids[key] = batch.submit_job(**filled)["jobId"]
 
 
 def test_files_are_in_the_order_of_submission() -> None:
-    """Also where there are more than nine, or a hundred."""
+    """Also if there are more than nine specs, or more than a hundred."""
     for pipelines in ([CHAIN], [STAR], [CHAIN, STAR, RASTER]):
         files = rendered(*pipelines)
         assert sorted(files) == list(files)
         seen = set()
         for request in map(json.loads, files.values()):
-            assert {each["jobId"] for each in request.get("dependsOn", ())} <= seen
+            assert {need["jobId"] for need in request.get("dependsOn", ())} <= seen
             seen.add(f"${{{request['tags']['rvrun:job']}}}")
     assert next(iter(rendered(CHAIN))) == "batch/01-chain-c0.json"
 
 
-def test_the_parts_of_many_splits_are_told_which() -> None:
-    """A whole array needs not be told."""
-    found = requests(HALVES, splits=["20000"])
-    told = {key: each["containerOverrides"].get("environment") for key, each in found.items()}
-    assert told == {
+def test_parts_of_many_splits_get_their_splits() -> None:
+    """The array of a whole stage needs no list."""
+    specs = requests(HALVES, splits=["20000"])
+    environments = {
+        key: spec["containerOverrides"].get("environment") for key, spec in specs.items()
+    }
+    assert environments == {
         f"halves/{name}.{part}": [{"name": "RVRUN_SPLITS", "value": splits}]
         for name in "ab"
         for part, splits in enumerate(["0-9999", "10000-19999"])
@@ -229,8 +232,9 @@ def test_the_parts_of_many_splits_are_told_which() -> None:
 
 
 def test_joins_do_next_to_nothing() -> None:
-    """On the CPU queue, with what both EC2 and Fargate have, whatever stages ask for."""
-    join = requests(STAR, settings=said(vcpus=64, memory_mib=99_999, gpus=8))["star/last.needs.2"]
+    """They go to the CPU queue, with resources that EC2 and Fargate offer, whatever stages need."""
+    settings = changed(vcpus=64, memory_mib=99_999, gpus=8)
+    join = requests(STAR, settings=settings)["star/last.needs.2"]
     assert join == {
         "jobName": f"{RUN}-star-last-needs-2",
         "jobQueue": "cpu",
@@ -249,11 +253,11 @@ def test_joins_do_next_to_nothing() -> None:
 
 
 def test_retries_after_reclaimed_instances_only() -> None:
-    """What no condition matches would be tried again, so the last one ends all else."""
+    """Batch retries what no condition matches, so the last condition matches everything."""
     one = pipeline("p", "a")
     assert "retryStrategy" not in requests(one)["p/a"]
-    assert requests(one, settings=said(attempts=2))["p/a"]["retryStrategy"] == {"attempts": 2}
-    assert requests(one, settings=said(attempts=2, retry="spot"))["p/a"]["retryStrategy"] == {
+    assert requests(one, settings=changed(attempts=2))["p/a"]["retryStrategy"] == {"attempts": 2}
+    assert requests(one, settings=changed(attempts=2, retry="spot"))["p/a"]["retryStrategy"] == {
         "attempts": 2,
         "evaluateOnExit": [
             {"onStatusReason": "Host EC2*", "action": "RETRY"},
@@ -262,7 +266,7 @@ def test_retries_after_reclaimed_instances_only() -> None:
     }
 
 
-# Who says what.
+# Which setting wins.
 
 
 @pytest.mark.parametrize(
@@ -275,49 +279,49 @@ def test_retries_after_reclaimed_instances_only() -> None:
          ("glob", "own", "3")),
     ],
 )  # fmt: skip
-def test_settings_go_over_each_other(
+def test_precedence_of_settings(
     glob: dict[str, Any], own: dict[str, Any], wanted: tuple[str, str, str]
 ) -> None:
-    """A glob over what the pipeline says, that over `[batch]`."""
+    """A glob overrides the pipeline's resources, which override `[batch]`."""
     one = declared(train={"gpu": True, "resources": Resources(**own)})
-    settings = said(vcpus=1, commands={"train": BatchCommandSettings(**glob)})
+    settings = changed(vcpus=1, commands={"train": BatchCommandSettings(**glob)})
     request = requests(one, settings=settings)["p/train"]
     (vcpus,) = request["containerOverrides"]["resourceRequirements"]
     assert (request["jobQueue"], request["jobDefinition"], vcpus["value"]) == wanted
 
 
 def test_gpus_of_the_settings_are_for_gpu_commands() -> None:
-    """A CPU command on a queue without any would wait for ever."""
+    """A CPU command that requires GPUs on a queue without any would wait forever."""
     two = declared(chip={}, train={"gpu": True})
-    found = requests(two, settings=said(gpus=2))
-    assert "resourceRequirements" not in found["p/chip"]["containerOverrides"]
-    assert found["p/train"]["containerOverrides"]["resourceRequirements"] == [
+    specs = requests(two, settings=changed(gpus=2))
+    assert "resourceRequirements" not in specs["p/chip"]["containerOverrides"]
+    assert specs["p/train"]["containerOverrides"]["resourceRequirements"] == [
         {"type": "GPU", "value": "2"}
     ]
 
 
 def test_a_glob_that_matches_nothing() -> None:
-    """It is an error, also where the command is there but was not selected this time."""
-    settings = said(commands={"c*": BatchCommandSettings(), "pedict": BatchCommandSettings()})
+    """It is an error, but not if the command exists and was only not selected."""
+    settings = changed(commands={"c*": BatchCommandSettings(), "pedict": BatchCommandSettings()})
     with pytest.raises(NoMatch, match=r'^\[batch.commands."pedict"\] matches no command; '):
         rendered(pipeline("p", "chip", "predict"), settings=settings)
     both = pipeline("p", "chip", "predict")
     plan = compile_plan([both], select=["chip"])
-    known = said(commands={"predict": BatchCommandSettings(vcpus=2)})
-    assert len(render_specs(plan, source(both, settings=known))) == 1
+    settings = changed(commands={"predict": BatchCommandSettings(vcpus=2)})
+    assert len(render_specs(plan, source(both, settings=settings))) == 1
 
 
 # What is refused, before the first call.
 
 
 def test_missing_queues_and_definitions() -> None:
-    """Each with its key, the file looked in and the environment variable; all stages at once."""
+    """Each with its key, the file and the environment variable; all stages at once."""
     two = declared(chip={"is_split": True}, train={"gpu": True})
     settings = BatchSettings(cpu_job_queue="cpu", gpu_job_def="work")
     with pytest.raises(Unfit) as caught:
         rendered(two, settings=settings)
     assert str(caught.value) == (
-        "not fit for AWS Batch, 2 findings:\n"
+        "AWS Batch would not accept this plan, 2 problems:\n"
         "  p/chip: no job definition; set `batch.cpu_job_def` in rvrun.toml, or "
         "RVRUN_BATCH_CPU_JOB_DEF in the environment\n"
         "  p/train: no job queue; set `batch.gpu_job_queue` in rvrun.toml, or "
@@ -326,76 +330,74 @@ def test_missing_queues_and_definitions() -> None:
 
 
 def test_what_a_glob_or_the_pipeline_names_is_not_missing() -> None:
-    """No general queue is needed where each command has its own."""
+    """No general queue is required if all commands have their own."""
     two = declared(a={"resources": Resources(job_queue="own", job_def="own")}, b={})
     settings = BatchSettings(commands={"b": BatchCommandSettings(job_queue="q", job_def="d")})
-    assert [each["jobQueue"] for each in requests(two, settings=settings).values()] == ["own", "q"]
+    queues = [request["jobQueue"] for request in requests(two, settings=settings).values()]
+    assert queues == ["own", "q"]
 
 
-def test_what_settings_say_and_cannot_be() -> None:
-    """All stages, all at once."""
+def test_settings_that_contradict_each_other() -> None:
+    """All problems of all stages are reported at once."""
     three = declared(a={}, b={"resources": Resources(gpus=2)}, c={"gpu": True})
-    settings = said(
+    settings = changed(
         retry="spot",
         environment={"RVRUN_SPLITS": "1-2"},
         commands={"c": BatchCommandSettings(attempts=2), "b": BatchCommandSettings(retry="any")},
     )
-    taken = "RVRUN_SPLITS in `environment` is what rvrun itself tells jobs; take it out"
-    assert findings(three, settings=settings) == [
-        "p/a: `retry` is spot, but nothing says how often; set `batch.attempts` in rvrun.toml, or "
+    reserved = "`environment` must not set RVRUN_SPLITS, which rvrun sets itself; remove it"
+    assert problems(three, settings=settings) == [
+        'p/a: `retry = "spot"` requires `attempts`; set `batch.attempts` in rvrun.toml, or '
         "RVRUN_BATCH_ATTEMPTS in the environment",
-        f"p/a: {taken}",
-        "p/b: asks for 2 GPUs on the queue of CPU jobs, `cpu`; name it in `gpu_commands`, or give "
-        "it another `job_queue`",
-        f"p/b: {taken}",
-        f"p/c: {taken}",
+        f"p/a: {reserved}",
+        "p/b: requires 2 GPUs, but goes to the queue of CPU jobs, `cpu`; add it to "
+        "`gpu_commands`, or set another `job_queue` for it",
+        f"p/b: {reserved}",
+        f"p/c: {reserved}",
     ]
 
 
 def overrides_of(length: int) -> BatchSettings:
-    """Settings whose overrides of the command `a` of the pipeline `p` are so long."""
-    short = requests(pipeline("p", "a"), settings=said(environment={"LONG": "x"}))["p/a"]
+    """Settings with which the overrides of the job `p/a` have that many characters."""
+    short = requests(pipeline("p", "a"), settings=changed(environment={"LONG": "x"}))["p/a"]
     size = len(json.dumps(short["containerOverrides"], separators=(",", ":")))
-    return said(environment={"LONG": "x" * (length - size + 1)})
+    return changed(environment={"LONG": "x" * (length - size + 1)})
 
 
 def test_overrides_of_8193_characters() -> None:
-    """One too many; 8,192 are taken, and not too many for the engine either."""
+    """One too many: 8,192 are accepted, by the engine too."""
     one = pipeline("p", "a")
-    assert findings(one, settings=overrides_of(8193)) == [
-        "p/a: its command and environment have 8,193 characters as JSON, and at most 8,192 are "
-        "allowed; shorten `batch.environment`, or put what is long into the job definition"
+    assert problems(one, settings=overrides_of(8193)) == [
+        "p/a: command and environment must have at most 8,192 characters as JSON, got 8,193; "
+        "shorten `batch.environment`, or move long values to the job definition"
     ]
     assert len(rendered(one, settings=overrides_of(8192))) == 1
 
 
 def test_a_request_of_more_than_30_kib() -> None:
-    """Tags and what is written with escapes add up."""
+    """Tags, and characters that JSON escapes, add up."""
     tags = {f"{number:02}" + "k" * 126: "v" * 256 for number in range(48)}
-    (finding,) = findings(
-        pipeline("p", "a"), settings=said(tags=tags, environment={"A": "ü" * 2000})
+    (problem,) = problems(
+        pipeline("p", "a"), settings=changed(tags=tags, environment={"A": "ü" * 2000})
     )
-    assert re.fullmatch(
-        r"p/a: the request has 3\d,\d{3} bytes, and at most 30,720 are allowed", finding
-    )
+    assert re.fullmatch(r"p/a: the request must have at most 30,720 bytes, got 3\d,\d{3}", problem)
 
 
 def test_names_with_room_for_retries() -> None:
-    """A job's name must not become too long when it is tried again."""
+    """A job's name must not become too long in a retry."""
     extra = len("-20260102-030405-abcd") + len("-p-") + len("-r99")
     one = declared(a={}, **{"a" * 50: {}})
     most = "n" * (128 - extra - 50)
     assert len(rendered(one, run_name=most)) == 2
-    assert findings(one, run_name=f"{most}n") == [
-        f"p/{'a' * 50}: the job's name has up to 129 characters in a run named `{most}n` and its "
-        "retries, and at most 128 are allowed; give a shorter --run-name, or a shorter pipeline "
-        "name"
+    assert problems(one, run_name=f"{most}n") == [
+        f"p/{'a' * 50}: job names must have at most 128 characters, got 129 in a run named "
+        f"`{most}n` and its retries; use a shorter --run-name, or a shorter pipeline name"
     ]
 
 
 def test_every_other_limit() -> None:
-    """Of one job, all at once."""
-    settings = said(
+    """All problems of a job are reported at once."""
+    settings = changed(
         attempts=11,
         timeout_seconds=59,
         share_identifier="my-team",
@@ -414,42 +416,87 @@ def test_every_other_limit() -> None:
         },
     )
     secret = (
-        "looks like a secret, and everybody who may describe a job can read it; put it into "
-        "`secrets` of the job definition"
+        "looks like a secret, which everybody who can describe the job can read; move it to "
+        "`secrets` in the job definition"
     )
-    assert findings(pipeline("p", "a"), settings=settings) == [
+    assert problems(pipeline("p", "a"), settings=settings) == [
         f"p/a: environment variable `API_TOKEN` {secret}",
-        "p/a: Batch drops the environment variable `AWS_BATCH_JOB_ID`, for it begins with "
-        "AWS_BATCH",
+        "p/a: environment variable names must not begin with AWS_BATCH, got `AWS_BATCH_JOB_ID`, "
+        "which Batch would drop; rename it",
         f"p/a: environment variable `AWS_SECRET_ACCESS_KEY` {secret}",
-        "p/a: environment variable `EMPTY` is empty, which Batch does not take",
-        "p/a: 11 attempts are not one of 1 to 10",
-        "p/a: a timeout of 59 s is less than 60 s, the least that Batch takes",
-        "p/a: share identifier 'my-team' is not up to 255 letters and digits, which `*` may follow",
-        "p/a: scheduling priority 10000 is not one of 0 to 9999",
-        "p/a: 51 tags, with rvrun's own, are more than 50",
-        "p/a: tag `aws:x` begins with `aws:`, which AWS keeps for itself",
-        f"p/a: tag `{'k' * 129}` has 129 characters, and 1 to 128 are allowed",
-        f"p/a: the value of tag `{'k' * 129}` has 257 characters, and at most 256 are allowed",
-        "p/a: tag `odd` is 'a & b', and no more than letters, digits, spaces and _.:/=+-@ are "
-        "allowed",
+        "p/a: environment variable `EMPTY` must not be empty; set a value, or remove it",
+        "p/a: attempts must be between 1 and 10, got 11",
+        "p/a: timeout must be at least 60 s, got 59 s",
+        "p/a: share identifier must have 1 to 255 letters and digits, and may end with `*`, got "
+        "'my-team'",
+        "p/a: scheduling priority must be between 0 and 9999, got 10000",
+        "p/a: a job must have at most 50 tags, with rvrun's own, got 51",
+        "p/a: tag names must not begin with `aws:`, got `aws:x`",
+        f"p/a: tag names must have 1 to 128 characters, got 129: `{'k' * 129}`",
+        f"p/a: tag values must have at most 256 characters, got 257 for `{'k' * 129}`",
+        "p/a: tags must contain only letters, digits, spaces and _.:/=+-@, got 'a & b' for `odd`",
     ]
 
 
-def test_findings_are_those_of_all_stages() -> None:
-    """A pipeline's own timeout is checked as one of the settings is."""
+def test_problems_of_all_stages() -> None:
+    """A timeout that the pipeline sets is checked like one of the settings."""
     two = declared(
         a={"resources": Resources(timeout_seconds=1)}, b={"resources": Resources(timeout_seconds=2)}
     )
-    assert [each.partition(" s is")[0] for each in findings(two)] == [
-        "p/a: a timeout of 1",
-        "p/b: a timeout of 2",
+    assert problems(two) == [
+        "p/a: timeout must be at least 60 s, got 1 s",
+        "p/b: timeout must be at least 60 s, got 2 s",
     ]
 
 
-# Templates of the user's.
+# Users' templates.
 
-OWN = (ROOT / "templates" / "batch" / "batch-job.json.j2").read_text(encoding="utf-8")
+SHIPPED = (ROOT / "templates" / "batch" / "batch-job.json.j2").read_text(encoding="utf-8")
+#: A template without the filter `request`, as users have written them: plain JSON with commas.
+PLAIN_JSON = """
+{
+  "jobName": {{ job.name | json }},
+  "jobQueue": {{ job.queue | json }},
+  "jobDefinition": {{ job.definition | json }},
+{% if job.size is not none %}
+  "arrayProperties": {"size": {{ job.size }}},
+{% endif %}
+{% if job.depends %}
+  "dependsOn": [
+{% for depends in job.depends %}
+    {{ depends | json }}{{ "" if loop.last else "," }}
+{% endfor %}
+  ],
+{% endif %}
+  "containerOverrides": {
+{% if job.resources %}
+    "resourceRequirements": {{ job.resources | json }},
+{% endif %}
+{% if job.environment %}
+    "environment": {{ job.environment | json }},
+{% endif %}
+    "command": {{ job.command | json }}
+  },
+{% if job.retry_strategy %}
+  "retryStrategy": {{ job.retry_strategy | json }},
+{% endif %}
+{% if job.timeout_seconds is not none %}
+  "timeout": {"attemptDurationSeconds": {{ job.timeout_seconds }}},
+{% endif %}
+{% if job.share_identifier is not none %}
+  "shareIdentifier": {{ job.share_identifier | json }},
+{% endif %}
+{% if job.scheduling_priority is not none %}
+  "schedulingPriorityOverride": {{ job.scheduling_priority }},
+{% endif %}
+  "propagateTags": true,
+  "tags": {
+{% for key, value in job.tags.items() %}
+    {{ key | json }}: {{ value | json }}{{ "" if loop.last else "," }}
+{% endfor %}
+  }
+}
+"""
 
 
 def with_template(folder: pathlib.Path, text: str, **more: Any) -> dict[str, dict[str, Any]]:
@@ -458,84 +505,140 @@ def with_template(folder: pathlib.Path, text: str, **more: Any) -> dict[str, dic
     return requests(two, templates=str(folder), **more)
 
 
-def test_a_template_of_the_users(tmp_path: pathlib.Path) -> None:
-    """It may add what rvrun knows nothing of, and wrap the command."""
-    text = OWN.replace(
-        '"propagateTags": true,',
-        '"propagateTags": false, "parameters": {"stage": {{ job.name | json }}},',
-    ).replace('"command": {{', '"command": {{ ["nice"] | json }}, "command": {{')
-    found = with_template(tmp_path, text)
-    assert found["p/b"]["parameters"] == {"stage": "${run}-p-b"}
-    assert found["p/b"]["dependsOn"] == [{"jobId": "${p/a}"}]
+def replaced(template: str, before: str, after: str) -> str:
+    assert before in template
+    return template.replace(before, after)
+
+
+def test_a_template_of_plain_json(tmp_path: pathlib.Path) -> None:
+    """Templates that write the JSON themselves give the same requests as the filter `request`."""
+    (tmp_path / "batch-job.json.j2").write_text(PLAIN_JSON, encoding="utf-8")
+    for settings in (BATCH, ALL):
+        own = requests(RASTER, settings=settings, templates=str(tmp_path))
+        assert own == requests(RASTER, settings=settings)
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "error", "message"),
+    "template",
     [
-        ('"jobName"', '"jobName', BadSpec, "template batch-job.json.j2 gives no JSON for p/a: "),
-        (OWN, "[]", BadSpec, "gives no request with a `jobName` for p/a"),
-        ('"jobName"', '"name"', BadSpec, "gives no request with a `jobName` for p/a"),
-        ("{{ job.name | json }}", '"mine"', BadSpec, "must give a `jobName` with ${run} and the "
-         "tags of `job.tags` for p/a: by these it is found"),
-        ('"tags": {', '"tags": null, "other": {', BadSpec, "the tags of `job.tags` for p/a"),
-        ('"tags": {', '"tags": {"n": 1, ', BadSpec, "the tags of `job.tags` for p/a"),
-        ("{% for key, value in job.tags.items() %}",
-         "{% for key, value in (job.tags.items() | list)[1:] %}", BadSpec,
-         "the tags of `job.tags` for p/a"),
-        ("{{ job.name | json }}", "{{ job.nam | json }}", BadTemplate, "has no attribute 'nam'"),
-        ("{% if", "{% iff", BadTemplate, "batch-job.json.j2:7: "),
+        replaced(
+            replaced(SHIPPED, "true,", 'false, "parameters": {"stage": job.name},'),
+            '"command": job.command',
+            '"command": ["nice"] + job.command',
+        ),
+        replaced(
+            replaced(PLAIN_JSON, "true,", 'false, "parameters": {"stage": {{ job.name | json }}},'),
+            '"command": {{ job.command',
+            '"command": {{ (["nice"] + job.command)',
+        ),
+    ],
+)
+def test_a_users_template(tmp_path: pathlib.Path, template: str) -> None:
+    """It may add members that rvrun does not set, change others, and wrap the command."""
+    request = with_template(tmp_path, template)["p/b"]
+    assert request["parameters"] == {"stage": "${run}-p-b"}
+    assert request["propagateTags"] is False
+    assert request["containerOverrides"]["command"][:2] == ["nice", "rvrun"]
+    assert request["dependsOn"] == [{"jobId": "${p/a}"}]
+
+
+def test_a_dependency_of_a_template(tmp_path: pathlib.Path) -> None:
+    """It may add dependencies on jobs by id, which stay as they are, and one without an id."""
+    more = '[{"jobId": "1234"}, {"type": "SEQUENTIAL"}]'
+    template = SHIPPED.replace("job.depends or none", f"job.depends + {more}")
+    request = with_template(tmp_path, template)["p/b"]
+    spec = Spec(key="p/b", round=1, request=request)
+    assert spec.depends == ("p/a",)
+    assert spec.filled("night-1", {"p/a": "5678"})["dependsOn"] == [
+        {"jobId": "5678"},
+        {"jobId": "1234"},
+        {"type": "SEQUENTIAL"},
+    ]
+
+
+RENDERS = "template batch-job.json.j2 must render"
+NO_NAME = f"{RENDERS} an object with a `jobName`, for job p/a"
+NO_TAGS = f"{RENDERS} a `jobName` with ${{run}} and the tags of `job.tags`, for job p/a"
+
+
+@pytest.mark.parametrize(
+    ("template", "error", "message"),
+    [
+        ("[]", BadSpec, NO_NAME),
+        (replaced(SHIPPED, '"jobName"', '"name"'), BadSpec, NO_NAME),
+        (replaced(SHIPPED, '"jobName": job.name', '"jobName": "mine"'), BadSpec, NO_TAGS),
+        (replaced(SHIPPED, '"tags": job.tags', '"tags": none'), BadSpec, NO_TAGS),
+        (replaced(SHIPPED, '"tags": job.tags', '"tags": {"n": 1}'), BadSpec, NO_TAGS),
+        (replaced(SHIPPED, "job.name", "job.nam"), BadTemplate,
+         "template batch-job.json.j2: 'rvrun.runners.batch.specs.TemplateJob object' has no "
+         "attribute 'nam'"),
+        (replaced(PLAIN_JSON, '"jobName"', '"jobName'), BadSpec,
+         f"{RENDERS} JSON (Expecting ':' delimiter: line 3 column 14 (char 16)), for job p/a"),
+        (replaced(PLAIN_JSON, '"tags": {', '"tags": null, "other": {'), BadSpec, NO_TAGS),
+        (replaced(PLAIN_JSON, '"tags": {', '"tags": {"n": 1, '), BadSpec, NO_TAGS),
+        (replaced(PLAIN_JSON, "{% for key, value in job.tags.items() %}",
+         "{% for key, value in (job.tags.items() | list)[1:] %}"), BadSpec, NO_TAGS),
+        (replaced(PLAIN_JSON, "{{ job.name | json }}", "{{ job.nam | json }}"), BadTemplate,
+         "template batch-job.json.j2: 'rvrun.runners.batch.specs.TemplateJob object' has no "
+         "attribute 'nam'"),
+        (replaced(PLAIN_JSON, "{% if", "{% iff"), BadTemplate,
+         "template FOLDER/batch-job.json.j2:6: Encountered unknown tag 'iff'."),
     ],
 )  # fmt: skip
-def test_templates_that_give_no_spec(
-    tmp_path: pathlib.Path, before: str, after: str, error: type[Exception], message: str
+def test_templates_that_render_no_spec(
+    tmp_path: pathlib.Path, template: str, error: type[Exception], message: str
 ) -> None:
     """The error names the template and the job."""
-    assert before in OWN
     with pytest.raises(error) as caught:
-        with_template(tmp_path, OWN.replace(before, after))
-    assert message in str(caught.value)
+        with_template(tmp_path, template)
+    assert str(caught.value).replace(str(tmp_path), "FOLDER").startswith(message)
+
+
+MUST = "template batch-job.json.j2 must"
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "wanted"),
+    ("template", "messages"),
     [
-        ('"jobQueue"', '"queue"',
-         ["p/a: jobQueue is missing", "p/a: queue is unknown", "p/b: jobQueue is missing",
-          "p/b: queue is unknown"]),
-        ('"propagateTags": true', '"propagateTags": "true"',
-         ["p/a: propagateTags is 'true', not true or false", "p/b: propagateTags is 'true'"]),
-        ('{"size": {{ job.size }}}', '{"size": "2"}',
-         ["p/a: arrayProperties.size is '2', not a whole number"]),
-        ('"containerOverrides": {', '"retryStrategy": null, "containerOverrides": {',
-         ["p/a: retryStrategy is None, not an object", "p/b: retryStrategy is None"]),
-        ('{"size": {{ job.size }}}', '{"size": 3}',
-         ["p/a: template batch-job.json.j2 must give `job.size`, 2, as the size of its array"]),
-        ("{{ depends | json }}", '{"jobId": "${p/c}"}',
-         ["p/b: template batch-job.json.j2 must give all of `job.depends` as `dependsOn`",
-          "p/b: template batch-job.json.j2 gives a dependency on ${p/c}, which is not known"]),
-        ("{{ job.command | json }}", '["true", ""]',
-         ["p/a: template batch-job.json.j2 must give all words of `job.command` in `command`",
-          "p/a: its command holds an empty text, which Batch does not take",
-          "p/b: template batch-job.json.j2 must give all words of", "p/b: its command holds"]),
-        ("{% if job.environment %}", "{% if false %}",
-         ["p/a: template batch-job.json.j2 must give all of `job.environment` as `environment`",
-          "p/b: template batch-job.json.j2 must give all of `job.environment`"]),
+        (replaced(SHIPPED, '"jobQueue"', '"queue"'),
+         ["p/a: jobQueue is required", "p/a: queue is unknown, did you mean 'jobQueue'?",
+          "p/b: jobQueue is required", "p/b: queue is unknown, did you mean 'jobQueue'?"]),
+        (replaced(SHIPPED, '"propagateTags": true', '"propagateTags": "true"'),
+         ["p/a: propagateTags must be true or false, got 'true'",
+          "p/b: propagateTags must be true or false, got 'true'"]),
+        (replaced(SHIPPED, '{"size": job.size}', '{"size": job.size and "2"}'),
+         ["p/a: arrayProperties.size must be an integer, got '2'"]),
+        (replaced(PLAIN_JSON, '"tags"', '"retryStrategy": null, "tags"'),
+         ["p/a: retryStrategy must be an object, got None",
+          "p/b: retryStrategy must be an object, got None"]),
+        (replaced(SHIPPED, '{"size": job.size}', '{"size": job.size and 3}'),
+         [f"p/a: {MUST} use `job.size`, 2, as the array size"]),
+        (replaced(PLAIN_JSON, '{"size": {{ job.size }}}', "{}"),
+         [f"p/a: {MUST} use `job.size`, 2, as the array size"]),
+        (replaced(SHIPPED, '"dependsOn": job.depends or none',
+         '"dependsOn": [{"jobId": "${p/c}"}] if job.depends else none'),
+         [f"p/b: {MUST} use all of `job.depends` in `dependsOn`",
+          f"p/b: {MUST} not depend on ${{p/c}}, which is not in `job.depends`"]),
+        (replaced(SHIPPED, '"command": job.command', '"command": ["true", ""]'),
+         [f"p/a: {MUST} use all words of `job.command` in `command`",
+          "p/a: command must not contain empty strings",
+          f"p/b: {MUST} use all words of `job.command` in `command`",
+          "p/b: command must not contain empty strings"]),
+        (replaced(SHIPPED, '"environment": job.environment or none,', ""),
+         [f"p/a: {MUST} use all of `job.environment` in `environment`",
+          f"p/b: {MUST} use all of `job.environment` in `environment`"]),
     ],
 )  # fmt: skip
-def test_templates_that_give_bad_specs(
-    tmp_path: pathlib.Path, before: str, after: str, wanted: list[str]
+def test_templates_that_render_bad_specs(
+    tmp_path: pathlib.Path, template: str, messages: list[str]
 ) -> None:
-    """Keys and types as the model of SubmitJob has them, and nothing left out that matters."""
-    assert before in OWN
+    """Members and types must be those of SubmitJob's model, and nothing important left out."""
     with pytest.raises(Unfit) as caught:
-        with_template(tmp_path, OWN.replace(before, after), settings=said(environment={"A": "1"}))
-    found = caught.value.findings
-    assert len(found) == len(wanted)
-    for finding, beginning in zip(found, wanted, strict=True):
-        assert finding.startswith(beginning)
+        with_template(tmp_path, template, settings=changed(environment={"A": "1"}))
+    assert list(caught.value.problems) == messages
 
 
-# As typed.
+# The command line.
 
 SETTINGS = """
 [batch]
@@ -555,7 +658,7 @@ WORDS = ("tiny.py", "--splits", "2", "-a", "root_uri", "s3://bucket/tiny")
 
 
 def test_rendering_writes_specs_and_what_jobs_read(written: Project) -> None:
-    """Nothing is called; a second time nothing changes, and what is no more is removed."""
+    """Nothing is called. A second time nothing changes; files that are not rendered any more go."""
     done = written.rvrun("render", "batch", *WORDS)
     files = sorted(path.name for path in (written.folder / "runs/tiny/batch").iterdir())
     assert files == [
@@ -576,12 +679,12 @@ def test_rendering_writes_specs_and_what_jobs_read(written: Project) -> None:
     again = written.rvrun("render", "batch", *WORDS)
     assert "written" not in again.stderr
     written.rvrun("render", "batch", *WORDS, "count")
-    left = sorted(path.name for path in (written.folder / "runs/tiny/batch").glob("*tiny*"))
-    assert left == ["1-tiny-count.json"]
+    remaining = sorted(path.name for path in (written.folder / "runs/tiny/batch").glob("*tiny*"))
+    assert remaining == ["1-tiny-count.json"]
 
 
 def test_saved_specs_are_checked(written: Project) -> None:
-    """A spec that would be another now, or is no more, is told; the saved plan is as it was."""
+    """`plan --check` names each spec that would be rendered differently now, or not at all."""
     words = ("plan", *WORDS, "--runner", "batch")
     written.rvrun(*words, "--out", "plans/tiny")
     written.rvrun(*words, "--check", "plans/tiny")
@@ -595,27 +698,27 @@ def test_saved_specs_are_checked(written: Project) -> None:
 
 
 def test_a_local_root_is_refused(written: Project) -> None:
-    """Before anything is written."""
+    """It is refused before anything is written."""
     done = written.rvrun("run", "batch", "tiny.py", "-a", "root_uri", "out", code=2)
     assert done.stderr == (
-        "rvrun: jobs of AWS Batch run on other machines, which reach s3:// URIs but no folder of "
-        "this one: `tiny` has out for `root_uri`; give such as s3://BUCKET/FOLDER\n"
+        "rvrun: jobs of AWS Batch run on other machines, which reach s3:// URIs but not the "
+        "folders of this one: `tiny` has out as `root_uri`; use one such as s3://BUCKET/FOLDER\n"
     )
     assert not (written.folder / "runs").exists()
 
 
 def test_a_missing_queue_as_typed(tiny: Project) -> None:
-    """The settings' names are Raster Vision's; each has a variable."""
+    """The message names the setting, the file that would have it, and the environment variable."""
     done = tiny.rvrun("render", "batch", *WORDS, "sum", code=2, RVRUN_BATCH_CPU_JOB_DEF="work")
     assert done.stderr == (
-        "rvrun: not fit for AWS Batch, 1 finding:\n"
-        "  tiny/sum: no job queue; set `batch.cpu_job_queue` in rvrun.toml (there is none yet), or "
+        "rvrun: AWS Batch would not accept this plan, 1 problem:\n"
+        "  tiny/sum: no job queue; set `batch.cpu_job_queue` in rvrun.toml (not there yet), or "
         "RVRUN_BATCH_CPU_JOB_QUEUE in the environment\n"
     )
 
 
 def test_no_secret_of_this_machine_is_in_a_spec(written: Project) -> None:
-    """Nothing of the environment in which it is rendered enters what is rendered."""
+    """Rendered files contain nothing of the environment in which they are rendered."""
     written.rvrun(
         "render", "batch", *WORDS, AWS_SECRET_ACCESS_KEY="hidden-1", MY_PASSWORD="hidden-2"
     )

@@ -1,4 +1,4 @@
-"""Submitting to AWS Batch when calls are throttled, replies lost, and whoever submits dies."""
+"""Submit to AWS Batch when calls are throttled, replies are lost, or the process dies."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from rvrun.plan.compile import compile_plan
 from rvrun.plan.splits import SplitRequest
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.ledger import Ledger
-from rvrun.remote.upload import Shipment
-from rvrun.runners.batch.specs import Source, render_specs
-from rvrun.runners.batch.submit import ACCEPTED, NotAllSubmitted, Submitter, read_tickets
-from rvrun.settings.schema import BatchSettings
+from rvrun.remote.upload import Upload
+from rvrun.runners.aws_common import account_facts
+from rvrun.runners.batch.render import render_specs
+from rvrun.runners.batch.settings import BatchSettings
+from rvrun.runners.batch.spec_files import read_specs
+from rvrun.runners.batch.specs import Source
+from rvrun.runners.batch.submit import ACCEPTED, NotAllSubmitted, Submitter
 from tests.build import pipeline
 from tests.conftest import Project, clean_environment
 from tests.engines import faults
@@ -40,16 +43,16 @@ PLAN = compile_plan(
 )
 SETTINGS = BatchSettings(cpu_job_queue="cpu", cpu_job_def="work")
 READS = ("ListJobs", "DescribeJobs", "TerminateJob")
-#: Tried again at once.
+#: Repeats calls at once.
 HASTY = Patience(wait_initial=0.001, wait_max=0.002, wait_jitter=0.0, attempts=30)
 
 
 class Died(BaseException):
-    """The process is no more."""
+    """The process has died."""
 
 
 class Life:
-    """Ends at the step of that number, or never; after that every step of every thread ends it."""
+    """A process that dies at step `last`, or never; no thread takes a step after that."""
 
     def __init__(self, last: int | None) -> None:
         self.last = last
@@ -64,7 +67,7 @@ class Life:
 
 
 class MortalClient(Client):
-    """A client whose caller may die before a call and after it."""
+    """A client whose process may die before and after each call."""
 
     def __init__(self, engine: BatchEngine, life: Life) -> None:
         super().__init__("batch", engine.client("batch"))
@@ -78,7 +81,7 @@ class MortalClient(Client):
 
 
 class MortalLedger(Ledger):
-    """A ledger whose writer may die before a line and after it."""
+    """A ledger whose process may die before and after each line is written."""
 
     def __init__(self, ledger: Ledger, life: Life) -> None:
         super().__init__(ledger.folder)
@@ -92,7 +95,7 @@ class MortalLedger(Ledger):
 
 @pytest.fixture
 def new_engine() -> Iterator[Any]:
-    """Starts engines whose jobs stay where they are."""
+    """Starts engines whose jobs never run."""
     engines: list[BatchEngine] = []
 
     def begin(**options: Any) -> BatchEngine:
@@ -108,14 +111,13 @@ def new_engine() -> Iterator[Any]:
 
 
 def specs(plan: Any = PLAN) -> dict[str, str]:
-    names = [f"{p.name}/{stage.command}" for p in plan.pipelines for stage in p.stages]
     source = Source(
         settings=SETTINGS,
-        shipments={
-            p.name: Shipment(config_uri=f"s3://bucket/{p.name}.json", files={})
+        uploads={
+            p.name: Upload(config_uri=f"s3://bucket/{p.name}.json", files={})
             for p in plan.pipelines
         },
-        names=names,
+        command_names=[f"{p.name}/{stage.command}" for p in plan.pipelines for stage in p.stages],
         settings_file="rvrun.toml",
         run_name="run",
     )
@@ -123,7 +125,8 @@ def specs(plan: Any = PLAN) -> dict[str, str]:
 
 
 def new_ledger(folder: pathlib.Path, files: Mapping[str, str] | None = None) -> Ledger:
-    return ledgers.create(folder, "run", "batch", Account(region="us-east-1"), files or specs())
+    facts = account_facts(Account(region="us-east-1"))
+    return ledgers.create(folder, "run", "batch", files or specs(), facts)
 
 
 def submitter(engine: BatchEngine, ledger: Ledger, life: Life | None = None) -> Submitter:
@@ -139,12 +142,12 @@ def submitter(engine: BatchEngine, ledger: Ledger, life: Life | None = None) -> 
     )
 
 
-def submit(by: Submitter) -> dict[str, str]:
-    return by.submit(read_tickets(by.ledger, 1), lambda key: None)
+def submit(submitter: Submitter) -> dict[str, str]:
+    return submitter.submit(read_specs(submitter.ledger, 1), lambda done, total: None)
 
 
 def jobs(engine: BatchEngine, run: Ledger) -> collections.Counter[str]:
-    """How many jobs of each key are there, those ended as duplicates left out."""
+    """How many jobs there are of each key, without those that were ended as duplicates."""
     living = [job for job in engine.jobs.values() if job.status != "FAILED"]
     return collections.Counter(
         job.tags["rvrun:job"] for job in living if job.tags["rvrun:run"] == run.run_id
@@ -155,11 +158,11 @@ KEYS = ["a/chip", "a/train", "a/predict", "a/eval", "b/chip", "b/train", "c.1/tr
 
 
 def test_each_spec_becomes_a_job(tmp_path: pathlib.Path, new_engine: Any) -> None:
-    """Under its own name and tags, with the ids of what it depends on."""
+    """With its own name and tags, and the ids of the jobs it depends on."""
     engine, run = new_engine(), new_ledger(tmp_path)
     ids = submit(submitter(engine, run))
     assert sorted(ids) == sorted(KEYS)
-    requests = {each["tags"]["rvrun:job"]: each for each in engine.submitted}
+    requests = {request["tags"]["rvrun:job"]: request for request in engine.submitted}
     assert requests["c.1/train"]["jobName"] == f"{run.run_id}-c-1-train"
     assert requests["a/predict"]["tags"]["rvrun:run"] == run.run_id
     assert requests["a/predict"]["dependsOn"] == [
@@ -168,16 +171,16 @@ def test_each_spec_becomes_a_job(tmp_path: pathlib.Path, new_engine: Any) -> Non
     ]
     assert "dependsOn" not in requests["a/chip"]
     assert engine.count("ListJobs") == 0
-    # All that again asks nothing.
+    # Repeating all that submits nothing.
     assert submit(submitter(engine, run)) == ids
     assert engine.count("SubmitJob") == len(KEYS)
 
 
 @pytest.mark.parametrize("chunk", range(4))
-def test_whatever_happens_each_spec_is_one_job(
+def test_each_spec_becomes_one_job_whatever_happens(
     chunk: int, tmp_path: pathlib.Path, new_engine: Any
 ) -> None:
-    """Throttled, replies lost, the service failing, and dying between any two steps."""
+    """Calls are throttled or fail, replies are lost, the process dies between any two steps."""
     engine = new_engine(list_lag=0.01)
     files = specs()
     deaths = 0
@@ -217,25 +220,24 @@ def test_a_lost_reply_is_looked_up(tmp_path: pathlib.Path, new_engine: Any) -> N
     assert jobs(engine, run) == dict.fromkeys(KEYS, 1)
 
 
-def test_a_strangers_job_of_that_name_is_not_taken(tmp_path: pathlib.Path, new_engine: Any) -> None:
-    """The tags must be those of the job, too."""
+def test_another_job_of_that_name_is_not_adopted(tmp_path: pathlib.Path, new_engine: Any) -> None:
+    """The tags must be those of the job too."""
     engine = new_engine()
     run = new_ledger(tmp_path)
-    by = submitter(engine, run)
-    (ticket, *_) = read_tickets(run, 1)
-    request = ticket.filled(run.run_id, {})
+    (spec, *_) = read_specs(run, 1)
+    request = spec.filled(run.run_id, {})
     engine.client("batch").submit_job(**{**request, "tags": {"rvrun:run": "another"}})
-    assert by.find(request) is None
-    mine = engine.client("batch").submit_job(**request)["jobId"]
-    assert by.find(request) == mine
+    assert submitter(engine, run).find(request) is None
+    own = engine.client("batch").submit_job(**request)["jobId"]
+    assert submitter(engine, run).find(request) == own
 
 
-def test_a_job_submitted_twice_after_all_is_ended(tmp_path: pathlib.Path, new_engine: Any) -> None:
-    """Of several with the same name and tags the oldest stays."""
+def test_a_duplicate_job_is_ended(tmp_path: pathlib.Path, new_engine: Any) -> None:
+    """Of several jobs with the same name and tags, the oldest stays."""
     engine = new_engine()
     run = new_ledger(tmp_path)
-    (ticket, *_) = read_tickets(run, 1)
-    request = ticket.filled(run.run_id, {})
+    (spec, *_) = read_specs(run, 1)
+    request = spec.filled(run.run_id, {})
     first, second = (engine.client("batch").submit_job(**request)["jobId"] for _ in range(2))
     engine.jobs[second].head.created = engine.jobs[first].head.created + 1
     assert submitter(engine, run).find(request) == first
@@ -244,7 +246,7 @@ def test_a_job_submitted_twice_after_all_is_ended(tmp_path: pathlib.Path, new_en
 
 
 def test_throttling_is_waited_out(tmp_path: pathlib.Path, new_engine: Any) -> None:
-    """Each job is asked for until the service takes it, and then once."""
+    """Each job is submitted until the service accepts it, and then no more."""
     engine = new_engine(
         fault=lambda op, _, number: Throttle() if op == "SubmitJob" and number % 3 else None
     )
@@ -254,8 +256,8 @@ def test_throttling_is_waited_out(tmp_path: pathlib.Path, new_engine: Any) -> No
     assert engine.count("ListJobs") == 0
 
 
-def test_what_cannot_be_submitted_is_told(tmp_path: pathlib.Path, new_engine: Any) -> None:
-    """With what went, its ids, and what to do; nothing that hangs on it is begun."""
+def test_a_job_that_cannot_be_submitted(tmp_path: pathlib.Path, new_engine: Any) -> None:
+    """The error lists the submitted jobs and says what to do; no dependent is submitted."""
     engine = new_engine()
     files = specs(compile_plan([pipeline("a", "chip", "train", "eval")]))
     files = {
@@ -271,13 +273,14 @@ def test_what_cannot_be_submitted_is_told(tmp_path: pathlib.Path, new_engine: An
         "(ClientException)\n"
         f"1 of 3 jobs of run {run.run_id} were submitted:\n"
         f"  a/chip  {accepted['id']}\n"
-        f"type the same command again to go on, or `rvrun cancel {run.handle}` to end them"
+        "repeat the same command to continue, or end the submitted jobs with "
+        f"`rvrun cancel {run.handle}`"
     )
-    assert [each["tags"]["rvrun:job"] for each in engine.submitted] == ["a/chip"]
+    assert [request["tags"]["rvrun:job"] for request in engine.submitted] == ["a/chip"]
 
 
-def test_an_endless_silence_is_an_error(tmp_path: pathlib.Path, new_engine: Any) -> None:
-    """A service that never answers is asked so often and no more."""
+def test_a_service_that_never_answers(tmp_path: pathlib.Path, new_engine: Any) -> None:
+    """The number of attempts is limited."""
     engine = new_engine(fault=lambda op, _, number: ServerError() if op == "SubmitJob" else None)
     run = new_ledger(tmp_path, specs(compile_plan([pipeline("a", "chip")])))
     with pytest.raises(NotAllSubmitted, match="AWS batch SubmitJob"):
@@ -285,11 +288,13 @@ def test_an_endless_silence_is_an_error(tmp_path: pathlib.Path, new_engine: Any)
     assert engine.count("SubmitJob") == 6
 
 
-def test_independent_jobs_go_at_the_same_time(tmp_path: pathlib.Path, new_engine: Any) -> None:
+def test_independent_jobs_are_submitted_concurrently(
+    tmp_path: pathlib.Path, new_engine: Any
+) -> None:
     """Calls of different pipelines overlap."""
     inside = most = 0
     lock = threading.Lock()
-    met = threading.Barrier(3)
+    barrier = threading.Barrier(3)
 
     def fault(operation: str, request: dict[str, Any], number: int) -> None:
         nonlocal inside, most
@@ -297,7 +302,7 @@ def test_independent_jobs_go_at_the_same_time(tmp_path: pathlib.Path, new_engine
             inside += 1
             most = max(most, inside)
         if request["jobName"].endswith(("a-chip", "b-chip", "c-1-train")):
-            met.wait(20)
+            barrier.wait(20)
         with lock:
             inside -= 1
 
@@ -307,8 +312,10 @@ def test_independent_jobs_go_at_the_same_time(tmp_path: pathlib.Path, new_engine
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_killed_process_goes_on(seed: int, project: Project, moto: Moto, new_engine: Any) -> None:
-    """`rvrun run batch`, killed when its call of a random number came, ends with one job a spec."""
+def test_a_killed_process_is_continued(
+    seed: int, project: Project, moto: Moto, new_engine: Any
+) -> None:
+    """`rvrun run batch`, killed at a random call and repeated, submits one job for each spec."""
     moto.bucket()
     project.write("words.py", WORDS)
     project.write("rvrun.toml", '[batch]\ncpu_job_queue = "cpu"\ncpu_job_def = "work"\n')
@@ -326,8 +333,8 @@ def test_a_killed_process_goes_on(seed: int, project: Project, moto: Moto, new_e
             stderr=subprocess.PIPE,
         )
         engine.fault = killing(process, last, after=dice.random() < 0.5)
-        _, said = process.communicate()
-        codes.append((process.returncode, said))
+        _, stderr = process.communicate()
+        codes.append((process.returncode, stderr))
         if process.returncode == 0:
             break
     assert codes[0][0] == -signal.SIGKILL
@@ -337,7 +344,7 @@ def test_a_killed_process_goes_on(seed: int, project: Project, moto: Moto, new_e
 
 
 def killing(process: subprocess.Popen[bytes], last: int | None, *, after: bool) -> faults.Hook:
-    """Kills the process when so many SubmitJobs came, before or after they are served."""
+    """Kills the process at its SubmitJob call number `last`, before or after it is served."""
     seen = 0
 
     def hook(operation: str, request: dict[str, Any], number: int) -> faults.Fault | None:

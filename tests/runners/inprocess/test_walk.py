@@ -1,4 +1,4 @@
-"""`rvrun run inprocess`: for debugging."""
+"""`rvrun run inprocess`: all targets in one process, for debugging."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import subprocess
 import pytest
 
 from tests.conftest import Project, clean_environment
-from tests.runners.local.test_make import WORK, _read_all, without_times
+from tests.runners.local.test_make import WORK, read_terminal, without_times
 
 
 @pytest.fixture
 def work(project: Project) -> Project:
-    """A project whose targets can be told to fail."""
+    """Create a project whose targets fail on request."""
     project.write("work.py", WORK)
     return project
 
 
 def test_all_in_one_process_in_order(work: Project) -> None:
-    """Each target runs in this process, in the plan's order, its output where the user sees it."""
+    """Targets run in one process, in the plan's order, and print to the terminal."""
     done = work.rvrun("run", "inprocess", "work.py", "--splits", "2")
     assert done.stdout == "first says hello\npart0 says hello\npart1 says hello\nlast says hello\n"
     assert without_times(done.stderr) == (
@@ -33,7 +33,7 @@ def test_all_in_one_process_in_order(work: Project) -> None:
 
 
 def test_same_results_and_state_as_local(tiny: Project) -> None:
-    """What inprocess did, make need not do again; the results are the same."""
+    """What inprocess did is up to date for make, and the results are the same."""
     tiny.rvrun("run", "inprocess", "tiny.py", "--splits", "3")
     results = tiny.read("out/tiny/total.json")
     tiny.rvrun("render", "local", "tiny.py", "--splits", "3")
@@ -44,8 +44,8 @@ def test_same_results_and_state_as_local(tiny: Project) -> None:
     assert "8 targets ran" in again.stderr
 
 
-def test_the_traceback_is_the_users_own(work: Project) -> None:
-    """The traceback begins in the user's file; the run stops there, exit 1, and can go on."""
+def test_the_traceback_starts_in_the_users_code(work: Project) -> None:
+    """A failure stops the run with exit code 1; the next run continues."""
     work.write("fail-part1", "")
     done = work.rvrun("run", "inprocess", "work.py", "--splits", "3", code=1)
     file = work.folder / "work.py"
@@ -55,8 +55,8 @@ def test_the_traceback_is_the_users_own(work: Project) -> None:
         f'  File "{file}", line 23, in part\n'
         '    self.do(f"part{split_ind}")\n'
         f'  File "{file}", line 31, in do\n'
-        '    raise ValueError(f"{name} was told to fail")\n'
-        "ValueError: part1 was told to fail\n"
+        '    raise ValueError(f"{name} has to fail")\n'
+        "ValueError: part1 has to fail\n"
         "work/part/1 failed (exit 1) after N s\n"
         "to rerun this target:  rvrun run_command runs/work/config/work.json part --split-ind 1 "
         "--num-splits 3\n"
@@ -69,7 +69,7 @@ def test_the_traceback_is_the_users_own(work: Project) -> None:
 
 
 def test_no_log_of_an_earlier_run_is_shown(work: Project) -> None:
-    """It prints to the terminal; what a run by make logged before is not shown as its own."""
+    """Targets print to the terminal; the summary does not show the log of an earlier make run."""
     work.write("fail-part1", "")
     for runner, logs in (("local", 1), ("inprocess", 0)):
         done = work.rvrun("run", runner, "work.py", "--splits", "2", code=1)
@@ -77,7 +77,7 @@ def test_no_log_of_an_earlier_run_is_shown(work: Project) -> None:
 
 
 def test_keep_going(work: Project) -> None:
-    """With -k the other splits still run, and nothing that needs the failed stage."""
+    """With -k, other splits still run, but no stage that needs the failed one."""
     work.write("fail-part0", "")
     work.write("exit-part1", "")
     done = work.rvrun("run", "inprocess", "work.py", "--splits", "3", "-k", code=1)
@@ -88,7 +88,7 @@ def test_keep_going(work: Project) -> None:
 
 
 def test_pdb_stops_where_the_command_raised(work: Project) -> None:
-    """--pdb opens Python's debugger in the user's frame."""
+    """--pdb opens Python's debugger in the frame of the user's code."""
     work.write("fail-first", "")
     controller, terminal = pty.openpty()
     running = subprocess.Popen(
@@ -101,14 +101,14 @@ def test_pdb_stops_where_the_command_raised(work: Project) -> None:
     )
     os.close(terminal)
     os.write(controller, b"p 'name is ' + name\nq\n")
-    shown = _read_all(controller)
+    shown = read_terminal(controller)
     assert running.wait(timeout=60) == 1
     assert "work.py(31)do()" in shown
     assert "'name is first'" in shown
 
 
 def test_pdb_needs_one_process(work: Project) -> None:
-    """--pdb with local is refused, with the runners that have a debugger."""
+    """--pdb with the local runner is refused."""
     done = work.rvrun("run", "local", "work.py", "--pdb", code=2)
     assert done.stderr == (
         "rvrun: `--pdb` requires a runner with a debugger (inprocess); `local` has none\n"
@@ -116,7 +116,7 @@ def test_pdb_needs_one_process(work: Project) -> None:
 
 
 def test_ctrl_c(work: Project) -> None:
-    """An interrupt ends the run with 130 and a summary, and no traceback."""
+    """An interrupt ends the run with exit code 130 and a summary, without a traceback."""
     work.write("interrupt-part0", "")
     done = work.rvrun("run", "inprocess", "work.py", "--splits", "2", code=130)
     assert without_times(done.stderr).splitlines()[-2:] == [

@@ -33,7 +33,7 @@ class WorkConfig(rvrun.PipelineConfig):
 
 
 class Work(rvrun.Pipeline):
-    """Does what files in the current folder say: `fail-NAME`, `sleep-NAME`, and so on."""
+    """Obeys files in the current folder: `fail-NAME`, `sleep-NAME` and so on."""
 
     commands = ("first", "part", "last")
     split_commands = ("part",)
@@ -50,7 +50,7 @@ class Work(rvrun.Pipeline):
     def do(self, name):
         print(f"{name} says hello")
         if os.path.exists(f"fail-{name}"):
-            raise ValueError(f"{name} was told to fail")
+            raise ValueError(f"{name} has to fail")
         if os.path.exists(f"exit-{name}"):
             sys.exit(7)
         if os.path.exists(f"kill-{name}"):
@@ -58,7 +58,7 @@ class Work(rvrun.Pipeline):
         if os.path.exists(f"sleep-{name}"):
             subprocess.Popen(["sleep", "1001"])
             subprocess.Popen(["sleep", "1002"], start_new_session=True)
-            if os.path.exists(f"deaf-{name}"):
+            if os.path.exists(f"ignore-{name}"):
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
             pathlib.Path(f"asleep-{name}").touch()
             time.sleep(1003)
@@ -73,13 +73,13 @@ def get_config(runner):
 
 @pytest.fixture
 def work(project: Project) -> Project:
-    """A project whose targets can be told to fail, sleep or die."""
+    """Create a project whose targets fail, sleep or die on request."""
     project.write("work.py", WORK)
     return project
 
 
 def start(project: Project, *words: str) -> subprocess.Popen[str]:
-    """`rvrun` in the background, as if typed at a terminal of its own."""
+    """Start `rvrun` in the background, in a session of its own, as at a terminal."""
     return subprocess.Popen(
         ["rvrun", *words],
         cwd=project.folder,
@@ -94,20 +94,20 @@ def start(project: Project, *words: str) -> subprocess.Popen[str]:
 def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"still false after {seconds} s"
         time.sleep(0.02)
 
 
 def processes_of(project: Project) -> list[str]:
-    """The command lines of all processes whose current folder is the project's, or below."""
-    found = []
+    """Return the command lines of all processes that run in the project's folder or below."""
+    lines = []
     for process in psutil.process_iter():
         try:
             if process.cwd().startswith(str(project.folder)):
-                found.append(" ".join(process.cmdline()))
+                lines.append(" ".join(process.cmdline()))
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
-    return found
+    return lines
 
 
 def without_times(text: str) -> str:
@@ -115,7 +115,7 @@ def without_times(text: str) -> str:
 
 
 def test_a_run_and_a_second_one(work: Project) -> None:
-    """All targets run once; the second time there is nothing to do."""
+    """All targets run once; in the second run all are up to date."""
     done = work.rvrun("run", "local", "work.py", "--splits", "2", "-j1")
     assert done.stdout == ""
     assert without_times(done.stderr) == (
@@ -127,7 +127,7 @@ def test_a_run_and_a_second_one(work: Project) -> None:
 
 
 def test_each_target_has_a_log_and_a_record(work: Project) -> None:
-    """The log holds what the target printed, the record when and where it ran, and how it ended."""
+    """The log has the target's output; the record, when and where it ran and how it ended."""
     work.rvrun("run", "local", "work.py", "--splits", "2")
     assert work.read("runs/work/logs/work/part.2/1.log") == "part1 says hello\n"
     start, end = map(json.loads, work.read("runs/work/records/work/part.2/1.jsonl").splitlines())
@@ -140,7 +140,7 @@ def test_each_target_has_a_log_and_a_record(work: Project) -> None:
 
 
 def test_the_first_failure_is_shown_and_can_be_repeated(work: Project) -> None:
-    """The summary has the user's own traceback, and a command line that fails in the same way."""
+    """The summary has the user's traceback, and a command line that fails in the same way."""
     work.write("fail-part1", "")
     done = work.rvrun("run", "local", "work.py", "--splits", "2", "-j1", code=1)
     file = work.folder / "work.py"
@@ -155,8 +155,8 @@ def test_the_first_failure_is_shown_and_can_be_repeated(work: Project) -> None:
         f'  |   File "{file}", line 23, in part\n'
         '  |     self.do(f"part{split_ind}")\n'
         f'  |   File "{file}", line 31, in do\n'
-        '  |     raise ValueError(f"{name} was told to fail")\n'
-        "  | ValueError: part1 was told to fail\n"
+        '  |     raise ValueError(f"{name} has to fail")\n'
+        "  | ValueError: part1 has to fail\n"
         "to rerun this target:  rvrun run_command runs/work/config/work.json part --split-ind 1 "
         "--num-splits 2\n"
         "failed in N s: 2 targets ran, 1 failed, 1 not started; logs in runs/work/logs\n"
@@ -165,11 +165,11 @@ def test_the_first_failure_is_shown_and_can_be_repeated(work: Project) -> None:
     line = done.stderr.split("to rerun this target:")[1].splitlines()[0].split()
     alone = work.run(*line, code=1)
     assert alone.stdout == "part1 says hello\n"
-    assert alone.stderr.endswith("ValueError: part1 was told to fail\n")
+    assert alone.stderr.endswith("ValueError: part1 has to fail\n")
 
 
-def test_going_on_after_a_failure(work: Project) -> None:
-    """The next run does what is missing, and counts tries."""
+def test_continuing_after_a_failure(work: Project) -> None:
+    """The next run runs what is missing, and counts attempts."""
     work.write("fail-part1", "")
     work.rvrun("run", "local", "work.py", "--splits", "3", "-j1", code=1)
     (work.folder / "fail-part1").unlink()
@@ -183,7 +183,7 @@ def test_going_on_after_a_failure(work: Project) -> None:
 
 
 def test_keep_going(work: Project) -> None:
-    """With -k, targets that do not need the failed ones still run; all failures are named."""
+    """With -k, targets that do not need a failed one still run; all failures are listed."""
     for name in ("fail-part0", "exit-part2", "kill-part3"):
         work.write(name, "")
     done = work.rvrun("run", "local", "work.py", "--splits", "5", "-j1", "-k", code=1)
@@ -195,8 +195,8 @@ def test_keep_going(work: Project) -> None:
     ]
 
 
-def test_the_log_shown_is_that_of_the_last_try(work: Project) -> None:
-    """A log keeps what earlier tries printed, the summary shows the last one alone."""
+def test_the_log_shown_is_that_of_the_last_attempt(work: Project) -> None:
+    """A log keeps the output of earlier attempts; the summary shows that of the last one."""
     work.write("fail-first", "")
     shown = [work.rvrun("run", "local", "work.py", code=1).stderr for _ in range(2)]
     assert [without_times(text).count("  | first says hello\n") for text in shown] == [1, 1]
@@ -204,7 +204,7 @@ def test_the_log_shown_is_that_of_the_last_try(work: Project) -> None:
 
 
 def test_command_lines_name_rvrun_as_it_was_called(work: Project, tmp_path: pathlib.Path) -> None:
-    """Where no rvrun is on PATH, or another, the lines to copy have its path."""
+    """If `rvrun` is not on PATH, or is another one, command lines to copy have a path."""
     work.write("fail-first", "")
     scripts = pathlib.Path(sys.executable).parent
     (work.folder / "env").symlink_to(scripts)
@@ -220,11 +220,11 @@ def test_command_lines_name_rvrun_as_it_was_called(work: Project, tmp_path: path
     assert f"target:  {shlex.join([sys.executable])} -m rvrun run_command runs/" in module
     for line in (called, module):
         alone = shlex.split(line.split("this target:")[1].splitlines()[0])
-        assert "first was told to fail" in work.run(*alone, code=1).stderr
+        assert "first has to fail" in work.run(*alone, code=1).stderr
 
 
 def test_command_lines_are_not_broken_at_a_terminal(work: Project) -> None:
-    """What is to be copied stands in one line, however narrow the terminal is."""
+    """A command line to copy is one line, however narrow the terminal is."""
     work.write("fail-first", "")
     shown, code = at_terminal(work, "run", "local", "work.py", COLUMNS="40")
     assert code == 1
@@ -232,29 +232,29 @@ def test_command_lines_are_not_broken_at_a_terminal(work: Project) -> None:
 
 
 def test_no_color_at_a_terminal(work: Project) -> None:
-    """With NO_COLOR nothing is coloured, neither bars nor the summary."""
+    """With NO_COLOR, neither the bars nor the summary have colors."""
     work.write("fail-first", "")
-    colour = re.compile(r"\x1b\[(?:\d+;)*(?:3|4|9|10)[0-9](?:;\d+)*m")
-    assert colour.search(at_terminal(work, "run", "local", "work.py")[0])
-    assert not colour.search(at_terminal(work, "run", "local", "work.py", NO_COLOR="1")[0])
+    color = re.compile(r"\x1b\[(?:\d+;)*(?:3|4|9|10)[0-9](?:;\d+)*m")
+    assert color.search(at_terminal(work, "run", "local", "work.py")[0])
+    assert not color.search(at_terminal(work, "run", "local", "work.py", NO_COLOR="1")[0])
 
 
 def test_always_make(work: Project) -> None:
-    """-B runs what is up to date as well."""
+    """-B also runs targets that are up to date."""
     work.rvrun("run", "local", "work.py", "--splits", "2")
     done = work.rvrun("run", "local", "work.py", "--splits", "2", "-B")
     assert "4 targets ran; logs" in done.stderr
 
 
 def test_dry_run_writes_nothing(work: Project) -> None:
-    """--dry-run shows the plan and leaves no trace."""
+    """--dry-run shows the plan and writes no file."""
     done = work.rvrun("run", "local", "work.py", "--splits", "2", "--dry-run")
     assert "work: 4 targets in 3 stages; 4 would run" in done.stdout
     assert sorted(path.name for path in work.folder.iterdir()) == ["work.py"]
 
 
 def test_quiet(work: Project) -> None:
-    """--quiet says nothing of a run that went well, and all of one that did not."""
+    """--quiet prints nothing about a successful run, and everything about a failed one."""
     assert work.rvrun("--quiet", "run", "local", "work.py").stderr == ""
     work.write("fail-last", "")
     (work.folder / "runs/work/done/work/last").unlink()
@@ -262,7 +262,7 @@ def test_quiet(work: Project) -> None:
 
 
 def test_jobs_are_limited(project: Project) -> None:
-    """No more than -j targets run at once; by default one a CPU."""
+    """At most as many targets as -j allows run at once."""
     project.write(
         "many.py",
         "import os, time, rvrun\n"
@@ -284,7 +284,7 @@ def test_jobs_are_limited(project: Project) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_every_process(work: Project, signum: int) -> None:
-    """Ctrl-C or SIGTERM leaves no process, not even one in a session of its own."""
+    """After Ctrl-C, SIGTERM or SIGHUP no process is left, not even in a session of its own."""
     for name in ("sleep-part0", "sleep-part1"):
         work.write(name, "")
     running = start(work, "run", "local", "work.py", "--splits", "4", "-j2")
@@ -300,8 +300,8 @@ def test_a_signal_ends_every_process(work: Project, signum: int) -> None:
     ]
 
 
-def test_a_run_goes_on_after_a_signal(work: Project) -> None:
-    """What was stopped runs again, what was done does not."""
+def test_a_run_continues_after_a_signal(work: Project) -> None:
+    """Stopped targets run again, finished ones do not."""
     work.write("sleep-part0", "")
     running = start(work, "run", "local", "work.py", "--splits", "2", "-j1")
     wait_for((work.folder / "asleep-part0").exists)
@@ -312,10 +312,10 @@ def test_a_run_goes_on_after_a_signal(work: Project) -> None:
     assert "3 targets ran, 1 up to date" in again.stderr
 
 
-def test_targets_deaf_to_sigterm_are_killed(work: Project) -> None:
-    """A second Ctrl-C does not wait for those that take no notice of the first."""
+def test_targets_that_ignore_sigterm_are_killed(work: Project) -> None:
+    """A second Ctrl-C kills at once the targets that ignore the first one."""
     work.write("sleep-first", "")
-    work.write("deaf-first", "")
+    work.write("ignore-first", "")
     running = start(work, "run", "local", "work.py")
     wait_for((work.folder / "asleep-first").exists)
     running.send_signal(signal.SIGINT)
@@ -327,7 +327,7 @@ def test_targets_deaf_to_sigterm_are_killed(work: Project) -> None:
 
 
 def test_ctrl_c_at_a_terminal(work: Project) -> None:
-    """At a terminal there are bars, and Ctrl-C ends all in good order."""
+    """At a terminal there are progress bars, and Ctrl-C ends the run without a traceback."""
     work.write("sleep-part1", "")
     controller, terminal = pty.openpty()
     running = subprocess.Popen(
@@ -342,7 +342,7 @@ def test_ctrl_c_at_a_terminal(work: Project) -> None:
     os.close(terminal)
     wait_for((work.folder / "asleep-part1").exists)
     os.write(controller, b"\x03")
-    shown = _read_all(controller)
+    shown = read_terminal(controller)
     assert running.wait(timeout=60) == 130, shown
     assert "work/part" in shown
     assert "1/2" in shown
@@ -352,7 +352,7 @@ def test_ctrl_c_at_a_terminal(work: Project) -> None:
 
 
 def at_terminal(project: Project, *words: str, **env: str) -> tuple[str, int]:
-    """What `rvrun` shows at a terminal, and its exit code."""
+    """Run `rvrun` at a terminal, and return what it shows and its exit code."""
     controller, terminal = pty.openpty()
     running = subprocess.Popen(
         ["rvrun", *words],
@@ -363,7 +363,7 @@ def at_terminal(project: Project, *words: str, **env: str) -> tuple[str, int]:
         stderr=terminal,
     )
     os.close(terminal)
-    shown = _read_all(controller)
+    shown = read_terminal(controller)
     return shown, running.wait(timeout=60)
 
 
@@ -375,7 +375,7 @@ def _own_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def _read_all(descriptor: int) -> str:
+def read_terminal(descriptor: int) -> str:
     parts = []
     while True:
         try:
@@ -389,7 +389,7 @@ def _read_all(descriptor: int) -> str:
 
 
 def test_sigterm_to_plain_make_ends_every_target(work: Project) -> None:
-    """Under plain make, too: the target is make's own child, no shell stands between."""
+    """Under plain make, targets are children of make itself, without a shell between them."""
     work.write("sleep-part0", "")
     work.rvrun("render", "local", "work.py", "--splits", "2")
     make = subprocess.Popen(
@@ -409,7 +409,7 @@ def test_sigterm_to_plain_make_ends_every_target(work: Project) -> None:
 
 
 def test_one_run_at_a_time(work: Project) -> None:
-    """A second run in the same run directory is refused, naming the process of the first."""
+    """A second run in the same run directory is refused; the error names the first process."""
     work.write("sleep-first", "")
     running = start(work, "run", "local", "work.py")
     wait_for((work.folder / "asleep-first").exists)
@@ -421,24 +421,24 @@ def test_one_run_at_a_time(work: Project) -> None:
 
 
 def test_make_missing(work: Project, tmp_path: pathlib.Path) -> None:
-    """Without make there is one clear sentence, exit 2."""
+    """Without make there is one error message, with exit code 2."""
     scripts = clean_environment()["PATH"].split(os.pathsep)[0]
     done = work.rvrun("run", "local", "work.py", code=2, PATH=scripts)
     assert done.stderr == (
-        "rvrun: make is not installed (not found on PATH); install it, for example with "
+        "rvrun: make is not on PATH; install it, for example with "
         "`apt-get install make` or `xcode-select --install`, or use `rvrun run inprocess`\n"
     )
 
 
-def test_makes_own_complaint_is_shown(work: Project) -> None:
-    """What make says when no target failed, as of a broken template, is not kept back."""
+def test_an_error_of_make_itself_is_shown(work: Project) -> None:
+    """If make fails without a failed target, as with a broken template, its output is shown."""
     work.write("mine/Makefile.j2", "all: nowhere\n")
     done = work.rvrun("run", "local", "work.py", "--templates", "mine", code=1)
     assert "No rule to make target 'nowhere', needed by 'all'" in done.stderr
 
 
 def test_a_foreign_makefile_is_not_replaced(work: Project) -> None:
-    """A Makefile that rvrun did not write is left alone."""
+    """A Makefile that rvrun did not write stays as it is."""
     work.write("Makefile", "mine:\n")
     done = work.rvrun("run", "local", "work.py", "--out", ".", code=2)
     assert "its Makefile was not written by rvrun; name another with --out" in done.stderr
@@ -446,7 +446,7 @@ def test_a_foreign_makefile_is_not_replaced(work: Project) -> None:
 
 
 def test_inside_another_make(work: Project) -> None:
-    """Started by a make -j, the run has its own job limit and no trouble with its job server."""
+    """Started by `make -j`, the run has its own job limit and ignores the outer job server."""
     work.write("Makefile", "all:\n\t+rvrun run local work.py --splits 4 -j2\n")
     done = work.make("-j3", "-k")
     assert "6 targets ran" in done.stderr
@@ -496,7 +496,7 @@ def get_config(runner):
 def test_gpu_targets_share_slots(
     project: Project, by_hand: bool, visible: str, slots: str, expected: dict[str, int]
 ) -> None:
-    """`make -j8` never puts more targets on a GPU than its slots, with or without `rvrun run`."""
+    """`make -j8` never runs more targets on a GPU than it has slots, also without `rvrun run`."""
     project.write("gpu.py", GPU)
     env = {"RVRUN_LOCAL_GPU_LOCKS": str(project.folder / "locks"), "CUDA_VISIBLE_DEVICES": visible}
     if slots:
@@ -507,19 +507,19 @@ def test_gpu_targets_share_slots(
         project.make("-j8", "-C", "runs/gpu", **env)
     else:
         project.rvrun("run", "local", "gpu.py", "--splits", "8", "-j8", **env)
-    seen: dict[str, int] = {}
+    together: dict[str, int] = {}
     for index in range(8):
         log = project.read(f"runs/gpu/logs/gpu/train.8/{index}.log").splitlines()
-        device, together = log[-1].split()
-        seen[device] = max(seen.get(device, 0), int(together))
-    assert seen.keys() == expected.keys()
-    assert all(seen[device] <= most for device, most in expected.items())
+        device, number = log[-1].split()
+        together[device] = max(together.get(device, 0), int(number))
+    assert together.keys() == expected.keys()
+    assert all(together[device] <= most for device, most in expected.items())
     assert project.read("runs/gpu/logs/gpu/report.log") == f"{visible}\n"
 
 
 @pytest.mark.parametrize("way", ["flag", "profile"])
 def test_gpu_slots_from_a_flag_or_a_profile_reach_the_targets(project: Project, way: str) -> None:
-    """What only the command line knows is told to the targets' own processes."""
+    """Settings that only the command line has are passed on to the targets' processes."""
     project.write("gpu.py", GPU)
     project.write("home/rvrun/mine.toml", "[local]\ngpu_slots = 1\n")
     env = {
@@ -537,7 +537,7 @@ def test_gpu_slots_from_a_flag_or_a_profile_reach_the_targets(project: Project, 
 
 
 def test_several_pipelines_run_in_parallel(project: Project) -> None:
-    """Pipelines of one plan do not wait for each other."""
+    """The pipelines of a plan do not wait for each other."""
     project.write(
         "two.py",
         "import os, time, rvrun\n"

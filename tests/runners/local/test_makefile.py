@@ -1,11 +1,18 @@
-"""The rendered Makefile: its exact text, and what real make does with it."""
+"""The rendered Makefile: its exact text, and what make does with it."""
 
 from __future__ import annotations
 
+import json
+import pathlib
 import re
+import shlex
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 
 import pytest
+from hypothesis import example, given, settings
 
 from rvrun.plan.compile import compile_plan
 from rvrun.plan.splits import parse_splits
@@ -13,20 +20,22 @@ from rvrun.render.jinja import BadTemplate
 from rvrun.render.quote import Unquotable
 from rvrun.runners.local.makefile import render_makefile
 from tests.build import pipeline
-from tests.conftest import ROOT, Project
+from tests.conftest import ROOT, Project, clean_environment
+from tests.render.test_quote import strings
 
 ODD = "a  b$c#d'e\"f%g;hüi=j&k(l)[m]*?!~"
 
 
 def test_golden_of_a_raster_pipeline(golden: Callable[[str, str], None]) -> None:
-    """Split, joined and GPU stages as a person would write them."""
-    declared = pipeline("rv", "analyze", "chip*", "train", "predict*", "eval", "bundle")
+    """Split, joined and GPU stages."""
+    commands = ("analyze", "chip*", "train", "predict*", "eval", "bundle")
+    declared = pipeline("rv", *commands, gpu=("train", "predict"))
     plan = compile_plan([declared], splits=parse_splits(["4", "predict=16"]))
     golden("raster.mk", render_makefile(plan, out="runs/rv", workdir="../.."))
 
 
 def test_golden_of_a_dag_of_two_pipelines(golden: Callable[[str, str], None]) -> None:
-    """Aligned needs, a true DAG, and a second pipeline beside it."""
+    """Aligned needs, stages with several needs, and a second pipeline."""
     first = pipeline(
         "first",
         "fetch*",
@@ -40,19 +49,51 @@ def test_golden_of_a_dag_of_two_pipelines(golden: Callable[[str, str], None]) ->
 
 
 def test_golden_of_odd_paths(golden: Callable[[str, str], None]) -> None:
-    """Paths are quoted for the shell, then for make, and only where they must be."""
+    """Paths are quoted for the shell, then for make, and only if they have to be."""
     plan = compile_plan([pipeline("p", "a")])
     golden("odd.mk", render_makefile(plan, out=ODD, workdir="../$(x) y"))
 
 
 def test_a_line_break_in_a_path_is_refused() -> None:
-    """No recipe can hold a line break, so the path is named and refused."""
-    with pytest.raises(Unquotable, match="line break"):
+    """A recipe cannot contain a line break, so such a path is refused."""
+    with pytest.raises(Unquotable, match=r"a line break, got 'a\\nb/config/p.json'"):
         render_makefile(compile_plan([pipeline("p", "a")]), out="a\nb")
 
 
+SHOW = "import json, os, sys; print(json.dumps([os.getcwd(), *sys.argv[1:]]))"
+
+
+@given(strings, strings.filter(lambda name: name.strip("./") and "/" not in name))
+@example("#", "a # b")
+@example("\\#", "-x")
+@example("$(shell echo no)", " ")
+@settings(max_examples=30)
+def test_hostile_paths_arrive_as_they_are(out: str, workdir: str) -> None:
+    """Whatever the run directory and the working directory are called, commands get their names."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name).resolve()
+        (folder / workdir).mkdir()
+        plan = compile_plan([pipeline("p", "a*", "b")], splits=parse_splits(["1"]))
+        text = render_makefile(plan, out=out, workdir=workdir)
+        (folder / "Makefile").write_bytes(text.encode())
+        (folder / "config").mkdir()
+        (folder / "config/p.json").touch()
+        done = subprocess.run(
+            ["make", "-s", f"RVRUN={shlex.join([sys.executable, '-I', '-S', '-c', SHOW])}"],
+            cwd=folder,
+            env=clean_environment(),
+            capture_output=True,
+            check=True,
+        )
+    start = [str(folder / workdir), "run_command", f"{out}/config/p.json"]
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        [*start, "a", "--split-ind", "0", "--num-splits", "1"],
+        [*start, "b"],
+    ]
+
+
 def test_length_does_not_grow_with_splits() -> None:
-    """Ten or a thousand splits: the same lines, but for the list of indices."""
+    """For 10 and for 1,000 splits the lines are the same, except for the list of indices."""
     few, many = (
         render_makefile(compile_plan([pipeline("p", "a*", "b*")], splits=parse_splits([n])))
         for n in ("10", "1000")
@@ -69,16 +110,16 @@ def test_length_does_not_grow_with_splits() -> None:
 
 
 def test_makefile_example_is_what_is_rendered(tiny: Project) -> None:
-    """Makefile.example is the tiny example's, to the byte."""
+    """Makefile.example is the Makefile of the tiny example, byte for byte."""
     tiny.write("examples/tiny.py", tiny.read("tiny.py"))
     tiny.rvrun("render", "local", "examples/tiny.py", "--splits", "4")
     assert tiny.read("runs/tiny/Makefile") == (ROOT / "Makefile.example").read_text()
 
 
 def _targets(printed: str) -> list[str]:
-    """The command and index of each target that make printed, sorted."""
-    found = re.findall(r"run_command \S+ (\w+)(?: --split-ind (\d+))?", printed)
-    return sorted("/".join(filter(None, pair)) for pair in found)
+    """Return the command and the split index of each target that make printed, sorted."""
+    pairs = re.findall(r"run_command \S+ (\w+)(?: --split-ind (\d+))?", printed)
+    return sorted("/".join(filter(None, pair)) for pair in pairs)
 
 
 ALL = ["count/0", "count/1", "count/2", "cut/0", "cut/1", "cut/2", "show", "sum"]
@@ -86,39 +127,69 @@ ALL = ["count/0", "count/1", "count/2", "cut/0", "cut/1", "cut/2", "show", "sum"
 
 @pytest.fixture
 def rendered(tiny: Project) -> Project:
-    """The tiny example in three splits, rendered and not run."""
+    """Render the tiny example with three splits."""
     tiny.rvrun("render", "local", "tiny.py", "--splits", "3")
     return tiny
 
 
 def test_make_in_the_run_directory(rendered: Project) -> None:
-    """`cd DIR && make -j8` runs all, and then has nothing to do."""
+    """`cd DIR && make -j8` runs all targets; after that, all are up to date."""
     assert _targets(rendered.make("-j8", cwd="runs/tiny").stdout) == ALL
     assert "Nothing to be done" in rendered.make("-j8", cwd="runs/tiny").stdout
     assert rendered.read("out/tiny/total.json")
 
 
 def test_make_with_c(rendered: Project) -> None:
-    """`make -C DIR` runs all."""
+    """`make -C DIR` runs all targets."""
     assert _targets(rendered.make("-j8", "-C", "runs/tiny").stdout) == ALL
 
 
 @pytest.mark.parametrize("cwd", [".", "runs", "/"])
 def test_make_with_f(rendered: Project, cwd: str) -> None:
-    """`make -f DIR/Makefile` runs all, from wherever it is typed."""
+    """`make -f DIR/Makefile` runs all targets, whatever the current directory is."""
     makefile = str(rendered.folder / "runs/tiny/Makefile") if cwd == "/" else "tiny/Makefile"
     makefile = "runs/tiny/Makefile" if cwd == "." else makefile
     assert _targets(rendered.make("-j8", "-f", makefile, cwd=cwd).stdout) == ALL
 
 
 def test_make_with_f_and_several_goals(rendered: Project) -> None:
-    """Goals that share what they need run that once."""
+    """What several goals need runs once."""
     done = rendered.make("-j8", "-f", "runs/tiny/Makefile", "tiny/count", "tiny/cut")
     assert _targets(done.stdout) == ALL[:6]
 
 
+#: Names of directories, with the characters that are special to make, to the shell or in a path.
+NAMES = (
+    *("a b", "  ", "a ", "%", "a#b", "a:b", ";", "$", "$(x)", "${x}", "it's", '"', "`x`", "a\\b"),
+    *("\n", "a\nb\n", "-x", "=", "(,)", "&|<>", "*", "~", "a Makefile", "Makefile", "ü"),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_make_with_f_in_an_odd_directory(rendered: Project, name: str) -> None:
+    """`make -f DIR/Makefile` passes goals, flags and variables on, whatever DIR is called."""
+    (rendered.folder / "runs").rename(rendered.folder / name)
+    (rendered.folder / "runs").mkdir()
+    makefile = f"{rendered.folder}/{name}/tiny/Makefile"
+    words = ("-j2", "-f", makefile, "RVRUN=echo", "tiny/count", "tiny/cut/0", "tiny/cut/0")
+    assert _targets(rendered.make("-n", *words).stdout) == ALL[:6]
+    assert _targets(rendered.make("-s", *words, cwd="runs").stdout) == ALL[:6]
+    stamps = (rendered.folder / name / "tiny/done/tiny").rglob("*")
+    assert len([path for path in stamps if path.is_file()]) == 7
+    assert list((rendered.folder / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [("-C", "runs/tiny"), ("-e", "-f", "runs/tiny/Makefile")])
+def test_make_does_not_restart_forever(rendered: Project, words: tuple[str, ...]) -> None:
+    """Neither MAKEFILES nor variables from the environment make it restart in the directory."""
+    other = rendered.write("other.mk", "")
+    variables = {"MAKEFILES": str(other)} if "-C" in words else {}
+    done = rendered.make("--no-print-directory", *words, "help", **variables)
+    assert done.stdout.startswith("make -j8 ")
+
+
 def test_make_n_is_truthful(rendered: Project) -> None:
-    """`make -n` shows each target that would run, and runs none."""
+    """`make -n` shows every target that would run, and runs none."""
     assert _targets(rendered.make("-n", "-C", "runs/tiny").stdout) == ALL
     assert _targets(rendered.make("-n", "-f", "runs/tiny/Makefile").stdout) == ALL
     assert not (rendered.folder / "out").exists()
@@ -126,7 +197,7 @@ def test_make_n_is_truthful(rendered: Project) -> None:
 
 
 def test_make_a_pipeline_a_stage_a_split(rendered: Project) -> None:
-    """Goals: a split and what it needs, a stage and what it needs, a pipeline."""
+    """A goal is a split, a stage or a pipeline, and runs what it needs first."""
     assert _targets(rendered.make("-C", "runs/tiny", "tiny/count/1").stdout) == ["count/1", "cut/1"]
     assert _targets(rendered.make("-C", "runs/tiny", "tiny/cut").stdout) == ["cut/0", "cut/2"]
     assert _targets(rendered.make("-C", "runs/tiny", "tiny").stdout) == [
@@ -140,12 +211,12 @@ def test_make_a_pipeline_a_stage_a_split(rendered: Project) -> None:
 
 
 def test_make_help(rendered: Project, golden: Callable[[str, str], None]) -> None:
-    """`make help` tells all that can be typed."""
+    """`make help` lists and describes every goal."""
     golden("help.txt", rendered.make("help", cwd="runs/tiny").stdout)
 
 
 def test_make_clean(rendered: Project) -> None:
-    """`make clean` forgets what was done, so that all runs again."""
+    """`make clean` removes stamps, records and logs, so that all targets are stale."""
     rendered.make("-j8", "-C", "runs/tiny")
     rendered.make("-C", "runs/tiny", "clean")
     assert sorted(path.name for path in (rendered.folder / "runs/tiny").iterdir()) == [
@@ -159,7 +230,7 @@ def test_make_clean(rendered: Project) -> None:
 
 
 def test_a_new_number_of_splits_runs_the_split_stage_again(tiny: Project) -> None:
-    """3 → 2 → 3 splits: each change runs the split stages anew, and what hangs on them."""
+    """3 → 2 → 3 splits: each change runs the split stages again, and what depends on them."""
     for splits in ("3", "2", "3"):
         tiny.rvrun("render", "local", "tiny.py", "--splits", splits)
         indices = [str(index) for index in range(int(splits))]
@@ -172,7 +243,7 @@ def test_a_new_number_of_splits_runs_the_split_stage_again(tiny: Project) -> Non
 
 
 def test_rendering_another_number_loses_nothing(tiny: Project) -> None:
-    """Only running with another number of splits forgets those done, not rendering with it."""
+    """Rendering with another number of splits keeps the stamps; only running removes them."""
     tiny.rvrun("run", "local", "tiny.py", "--splits", "3")
     tiny.rvrun("render", "local", "tiny.py", "--splits", "2")
     tiny.rvrun("render", "local", "tiny.py", "--splits", "3")
@@ -180,7 +251,7 @@ def test_rendering_another_number_loses_nothing(tiny: Project) -> None:
 
 
 def test_a_changed_config_runs_what_depends_on_it(tiny: Project) -> None:
-    """Only commands whose `config_keys` changed, and what needs them, run again."""
+    """Only commands whose `config_keys` changed run again, and what depends on them."""
     tiny.rvrun("run", "local", "tiny.py", "--splits", "3")
     tiny.rvrun("render", "local", "tiny.py", "--splits", "3")
     assert _targets(tiny.make("-C", "runs/tiny").stdout) == []
@@ -192,7 +263,7 @@ def test_a_changed_config_runs_what_depends_on_it(tiny: Project) -> None:
 
 @pytest.mark.parametrize("way", ["-C", "-f", "cd", "run local"])
 def test_odd_characters_in_every_path(project: Project, way: str) -> None:
-    """Spaces, `$`, `#`, quotes, `%`, `;` and letters of all kinds: project, run directory, root."""
+    """The paths of project, run directory and root may contain any character but a line break."""
     odd = Project(project.folder / ODD)
     odd.write("tiny.py", (ROOT / "examples/tiny.py").read_text())
     root, out = f"o {ODD}", f"r {ODD}"
@@ -209,7 +280,7 @@ def test_odd_characters_in_every_path(project: Project, way: str) -> None:
 
 
 def test_own_templates_come_first(tiny: Project) -> None:
-    """A Makefile.j2 in --templates DIR replaces the package's."""
+    """A Makefile.j2 in --templates DIR replaces the built-in one."""
     tiny.write("mine/Makefile.j2", "# mine: {{ pipelines[0].name }}\nall: ; @echo {{ title }}\n")
     tiny.rvrun("render", "local", "tiny.py", "--templates", "mine")
     assert tiny.read("runs/tiny/Makefile").startswith("# mine: tiny\n")
@@ -223,13 +294,13 @@ def test_own_templates_come_first(tiny: Project) -> None:
     ],
 )
 def test_broken_templates_are_named(tiny: Project, template: str, message: str) -> None:
-    """A template that uses what there is not, or is none, is an error that names it."""
+    """An undefined name or a syntax error in a template is an error that names the template."""
     tiny.write("mine/Makefile.j2", template)
     done = tiny.rvrun("render", "local", "tiny.py", "--templates", "mine", code=2)
     assert f"rvrun: {message}" in done.stderr
 
 
 def test_a_missing_template_folder_is_named() -> None:
-    """A folder of templates that is not there is an error, not ignored."""
-    with pytest.raises(BadTemplate, match="template nowhere: there is no such folder"):
+    """A folder of templates that does not exist is an error."""
+    with pytest.raises(BadTemplate, match="template nowhere: the folder does not exist"):
         render_makefile(compile_plan([pipeline("p", "a")]), templates="nowhere")

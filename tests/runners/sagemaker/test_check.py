@@ -1,4 +1,4 @@
-"""`rvrun check --runner sagemaker`: settings, limits, and what AWS says of role and images."""
+"""`rvrun check --runner sagemaker`: settings, limits, and what AWS answers."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ Check = Callable[..., dict[str, list[str]]]
 
 @pytest.fixture
 def check(project: Project, moto: Moto) -> Check:
-    """Runs the check; the texts of findings that are not ok, by their subject."""
+    """Runs the check; returns the texts of findings that are not ok, by subject."""
     project.write("words.py", WORDS)
     project.write("rvrun.toml", SETTINGS)
 
     def run(*words: str, code: int = 2, **env: str) -> dict[str, list[str]]:
         command = ("check", "words.py", "--runner", "sagemaker", "--json", *words)
         done = project.rvrun(*command, code=code, **{**moto.variables, **env})
-        found: dict[str, list[str]] = {}
-        for each in json.loads(done.stdout):
-            if each["level"] != "ok":
-                found.setdefault(each["subject"], []).append(each["text"])
-        return found
+        texts: dict[str, list[str]] = {}
+        for finding in json.loads(done.stdout):
+            if finding["level"] != "ok":
+                texts.setdefault(finding["subject"], []).append(finding["text"])
+        return texts
 
     return run
 
@@ -68,7 +68,7 @@ def make_role(moto: Moto, service: str = "sagemaker.amazonaws.com") -> None:
 
 
 def push(moto: Moto, tag: str) -> None:
-    """As `docker push` would, but for the layers."""
+    """Push an image as `docker push` does, but without layers."""
     manifest: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
@@ -80,8 +80,8 @@ def push(moto: Moto, tag: str) -> None:
     )
 
 
-def test_all_is_well(check: Check, moto: Moto) -> None:
-    """A role that SageMaker may take on, images by tag and without one, the bucket."""
+def test_everything_exists(check: Check, moto: Moto) -> None:
+    """A role that SageMaker can assume, images with and without a tag, the bucket."""
     moto.bucket()
     make_role(moto)
     moto.client("ecr").create_repository(repositoryName="rvrun")
@@ -90,33 +90,37 @@ def test_all_is_well(check: Check, moto: Moto) -> None:
     assert check(code=0) == {}
 
 
-def test_nothing_is_there(check: Check) -> None:
-    """Role, images and bucket are all told of."""
-    found = check()
-    assert set(found) == {"role", "image", "bucket"}
-    assert "NoSuchEntity" in found["role"][0]
-    assert [text.split(":")[0] for text in found["image"]] == [f"{REGISTRY}/rvrun"] * 2
-    assert "RepositoryNotFoundException" in found["image"][0]
+def test_nothing_exists(check: Check) -> None:
+    """Role, images and bucket are all reported."""
+    texts = check()
+    assert set(texts) == {"role", "image", "bucket"}
+    assert "NoSuchEntity" in texts["role"][0]
+    assert [text.split(":")[0] for text in texts["image"]] == [f"{REGISTRY}/rvrun"] * 2
+    assert "RepositoryNotFoundException" in texts["image"][0]
 
 
-def test_a_role_of_something_else(check: Check, moto: Moto) -> None:
-    """It is there, but SageMaker may not take it on; or it is that of another account."""
+def test_a_role_for_something_else(check: Check, moto: Moto) -> None:
+    """The role exists, but SageMaker cannot assume it; or it belongs to another account."""
     make_role(moto, "batch.amazonaws.com")
-    assert check()["role"] == ["`rvrun` cannot be taken on by sagemaker.amazonaws.com"]
+    assert check()["role"] == ["sagemaker.amazonaws.com cannot assume `rvrun`"]
     other = "arn:aws:iam::999999999999:role/rvrun"
     (text,) = check(RVRUN_SAGEMAKER_ROLE=other)["role"]
-    assert text.startswith(f"`sagemaker.role` is {other}, but this account's `rvrun` is arn:aws:")
+    account = "123456789012"
+    assert text == (
+        f"`sagemaker.role` is {other}, but `rvrun` of this account is "
+        f"arn:aws:iam::{account}:role/rvrun"
+    )
 
 
-def test_an_image_that_sagemaker_cannot_take(check: Check, moto: Moto) -> None:
-    """It takes images from ECR."""
-    found = check(RVRUN_SAGEMAKER_CPU_IMAGE="python:3.12")
-    assert found["image"][0] == "python:3.12 is not in ECR, where SageMaker takes images from"
+def test_an_image_outside_of_ecr(check: Check, moto: Moto) -> None:
+    """SageMaker pulls images only from ECR."""
+    texts = check(RVRUN_SAGEMAKER_CPU_IMAGE="python:3.12")
+    assert texts["image"][0] == "python:3.12 is not in ECR, from which SageMaker pulls images"
 
 
-def test_what_sagemaker_refuses_is_found_without_it(check: Check) -> None:
-    """Each finding of the definition is one of the check's; AWS is not asked then."""
-    found = check(RVRUN_SAGEMAKER_CPU_INSTANCE_TYPE="ml.m5.huge", RVRUN_SAGEMAKER_VOLUME_SIZE="1")
-    assert list(found) == ["SageMaker Pipelines"]
-    (text,) = found["SageMaker Pipelines"]
+def test_problems_of_the_definition_are_found_offline(check: Check) -> None:
+    """Each is a finding of the check, which then does not ask AWS."""
+    texts = check(RVRUN_SAGEMAKER_CPU_INSTANCE_TYPE="ml.m5.huge", RVRUN_SAGEMAKER_VOLUME_SIZE="1")
+    assert list(texts) == ["sagemaker"]
+    (text,) = texts["sagemaker"]
     assert "is 'ml.m5.huge', did you mean 'ml.m5.large'?" in text

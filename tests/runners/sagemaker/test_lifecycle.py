@@ -1,4 +1,4 @@
-"""Runs on SageMaker Pipelines, from rendering to retrying, on an engine that executes them."""
+"""Runs on SageMaker Pipelines from rendering to retrying, on an engine that executes them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from rvrun.remote import ledger as ledgers
 from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import State
 from rvrun.runners.sagemaker import limits, runner
+from rvrun.runners.sagemaker.calls import Calls
+from rvrun.runners.sagemaker.events import started_executions
 from rvrun.runners.sagemaker.files import Job, Submission
-from rvrun.runners.sagemaker.state import executions
-from rvrun.runners.sagemaker.submit import Submitter, display_name, started
+from rvrun.runners.sagemaker.state import read_executions
+from rvrun.runners.sagemaker.submit import display_name, start_once
 from tests.conftest import ROOT, Project
 from tests.engines import faults
 from tests.engines.moto import Moto
 from tests.engines.sagemaker import SagemakerEngine
 
-#: Its commands write to a folder of this machine; their roots are on S3 as they must be.
+#: The commands write to a folder of this machine; the roots are on S3, as the runner requires.
 SHOP = """
 import json, os, pathlib
 import rvrun
@@ -47,8 +49,8 @@ class Shop(rvrun.Pipeline):
         return pathlib.Path(self.config.folder, self.config.name)
 
     def save(self, name, *needed):
-        for each in needed:
-            self.folder.joinpath(each).read_text()
+        for file in needed:
+            self.folder.joinpath(file).read_text()
         if self.folder.joinpath(f"fail-{name}").exists():
             raise ValueError(f"{name} is to fail")
         print("made", name)
@@ -84,7 +86,7 @@ ALL = (*CHIPS, "train", "predict-0", "predict-1", "predict-2", "eval")
 
 @attrs.frozen
 class Site:
-    """A project whose AWS is on loopback."""
+    """A project with an AWS on loopback."""
 
     project: Project
     engine: SagemakerEngine
@@ -95,7 +97,7 @@ class Site:
         return {**self.moto.variables, **self.engine.variables}
 
     def rvrun(self, *words: str, code: int = 0, **env: str) -> str:
-        """What a verb printed, to stdout and then to stderr."""
+        """Run a command; return what it printed to stdout, then to stderr."""
         done = self.project.rvrun(*words, code=code, **self.variables, **env)
         return done.stdout + done.stderr
 
@@ -114,17 +116,16 @@ class Site:
         return {p.name for p in self.folder(name).iterdir() if not p.name.startswith("fail")}
 
     def fail(self, name: str) -> pathlib.Path:
-        """Have a target fail until the file is gone."""
+        """Make a target fail while the returned file exists."""
         self.folder().mkdir(parents=True, exist_ok=True)
         path = self.folder() / f"fail-{name}"
         path.touch()
         return path
 
     def status(self, code: int = 0) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(
-            self.rvrun("status", "@latest", "--json", code=code).partition("\nrvrun")[0]
-        )
-        return told
+        printed = self.rvrun("status", "@latest", "--json", code=code)
+        state: dict[str, Any] = json.loads(printed.partition("\nrvrun")[0])
+        return state
 
     @property
     def ledger(self) -> Ledger:
@@ -133,7 +134,7 @@ class Site:
 
 @pytest.fixture
 def make(project: Project, moto: Moto) -> Iterator[Callable[..., Site]]:
-    """Makes sites."""
+    """Return a function that makes sites; its options are the engine's."""
     engines: list[SagemakerEngine] = []
     moto.bucket()
     project.write("shop.py", SHOP)
@@ -160,14 +161,14 @@ def site(make: Callable[..., Site]) -> Site:
 
 
 @pytest.mark.parametrize("split_by", ["steps", "instances"])
-def test_a_run_does_all_there_is_to_do(site: Site, split_by: str) -> None:
-    """Each target once and after what it needs, however splits are cut; the code travels."""
+def test_a_run_runs_all_targets(site: Site, split_by: str) -> None:
+    """Each target runs once, after what it needs, however splits run; the code is uploaded."""
     text = site.run("--wait", RVRUN_SAGEMAKER_SPLIT_BY=split_by)
     assert "succeeded after" in text
     assert site.made() == set(ALL)
-    told = site.status()
-    assert told["state"] == "succeeded"
-    assert [(each["name"], each["succeeded"]) for each in told["stages"]] == [
+    state = site.status()
+    assert state["state"] == "succeeded"
+    assert [(stage["name"], stage["succeeded"]) for stage in state["stages"]] == [
         ("shop/chip", 3),
         ("shop/train", 1),
         ("shop/predict", 3),
@@ -178,49 +179,52 @@ def test_a_run_does_all_there_is_to_do(site: Site, split_by: str) -> None:
     assert len(site.engine.statuses()) == (8 if split_by == "steps" else 4)
 
 
-def test_splits_beyond_a_step_s_instances(site: Site) -> None:
-    """Each instance of each step finds its own split."""
+def test_more_splits_than_instances_per_step(site: Site) -> None:
+    """Each instance of each step determines its own split."""
     env = {"RVRUN_SAGEMAKER_SPLIT_BY": "instances", "RVRUN_SAGEMAKER_MAX_INSTANCES": "2"}
     site.run("chip", "--wait", **env)
     assert site.made() == set(CHIPS)
-    told = [site.folder().joinpath(f"chip-{split}").read_text() for split in range(3)]
-    assert told == ["", "", ""]
+    contents = [site.folder().joinpath(f"chip-{split}").read_text() for split in range(3)]
+    assert contents == ["", "", ""]
     assert set(site.engine.statuses()) >= {"shop-chip-0", "shop-chip-2"}
 
 
 def test_a_second_run_waits_for_the_first(make: Callable[..., Site]) -> None:
-    """And then updates the pipeline and starts it anew."""
+    """Afterwards it updates the pipeline and starts it again."""
     site = make(slots=0)
     first = site.run().splitlines()[0]
-    assert f"run {first} is still going" in site.run(code=2)
+    assert f"run {first} is still running" in site.run(code=2)
     site.rvrun("cancel", "@latest")
     second = site.run().splitlines()[0]
     assert second != first
-    assert [site.engine.count(each) for each in ("CreatePipeline", "UpdatePipeline")] == [2, 1]
+    assert site.engine.count("CreatePipeline") == 2
+    assert site.engine.count("UpdatePipeline") == 1
     listed = site.rvrun("list")
     assert [line.split()[0] for line in listed.splitlines()[2:4]] == [first, second]
 
 
-def test_a_failure_is_told_and_retried(site: Site) -> None:
-    """Its log, what hung on it, and that only these go again."""
-    wrong = site.fail("predict-1")
+def test_a_failure_is_reported_and_retried(site: Site) -> None:
+    """With its log and what depends on it; only these run again."""
+    failure = site.fail("predict-1")
     text = site.run("--wait", code=1)
     assert "first failure: shop/predict/1 (exit 1): ClientError: AlgorithmError" in text
     assert "ValueError: predict-1 is to fail" in text
-    told = site.status(code=1)
-    assert told["state"] == "failed"
-    assert told["stages"][3] == {**told["stages"][3], "name": "shop/eval", "failed": 1}
-    wrong.unlink()
-    again = site.rvrun("retry", "@latest", "--wait")
-    assert "submitted" in again
+    state = site.status(code=1)
+    assert state["state"] == "failed"
+    assert state["stages"][3] == {**state["stages"][3], "name": "shop/eval", "failed": 1}
+    failure.unlink()
+    assert "submitted" in site.rvrun("retry", "@latest", "--wait")
     assert site.made() == set(ALL)
-    assert site.engine.tries("shop-train") == 1
-    assert site.engine.tries("shop-predict-1") == 2
-    assert "nothing of run" in site.rvrun("retry", "@latest", code=2)
+    assert site.engine.attempts("shop-train") == 1
+    assert site.engine.attempts("shop-predict-1") == 2
+    assert (
+        f"nothing in run {site.ledger.run_id} failed, so there is nothing to retry"
+        in site.rvrun("retry", "@latest", code=2)
+    )
 
 
 def test_the_log_of_an_instance(site: Site) -> None:
-    """Each has its own; a stage of one step has them all, each line with its host."""
+    """Each has its own; for a stage with one step all are printed, with the host in each line."""
     site.run("chip", "train", "--wait", RVRUN_SAGEMAKER_SPLIT_BY="instances")
     assert "made chip-2\n" in site.rvrun("logs", "@latest", "shop/chip/2")
     lines = site.rvrun("logs", "@latest", "shop/chip").splitlines()
@@ -234,7 +238,7 @@ def test_the_log_of_an_instance(site: Site) -> None:
 
 
 def test_the_log_of_a_step(make: Callable[..., Site]) -> None:
-    """A split stage of several steps asks which; pages may come up empty."""
+    """A stage with several steps has no single log; pages of logs may be empty."""
     site = make(log_gaps=True)
     site.run("chip", "train", "--wait")
     assert "made chip-1\n" in site.rvrun("logs", "@latest", "shop/chip/1", "-f")
@@ -245,46 +249,49 @@ def test_the_log_of_a_step(make: Callable[..., Site]) -> None:
 
 
 def test_a_cancelled_run_stops(make: Callable[..., Site]) -> None:
-    """What runs is ended, what waits is never started; what was not started has no log."""
+    """What runs is stopped, what waits is never started and has no log."""
     site = make(execute=lambda attempt: attempt.wait_until_stopped())
     site.run()
     site.engine.wait_for(lambda: "Executing" in site.engine.statuses().values())
     assert "cancelled shop-" in site.rvrun("cancel", "@latest")
     assert site.engine.wait() == ["Stopped"]
-    told = site.status(code=1)
-    assert (told["state"], told["stages"][3]["failed"]) == ("cancelled", 1)
-    assert "it was not started" in site.rvrun("logs", "@latest", "shop/eval", code=2)
+    state = site.status(code=1)
+    assert (state["state"], state["stages"][3]["failed"]) == ("cancelled", 1)
+    assert (
+        "shop/eval has no log: it was not started, because something that it needs failed or was "
+        "stopped\n"
+    ) in site.rvrun("logs", "@latest", "shop/eval", code=2)
     assert "was waiting or running" in site.rvrun("cancel", "@latest")
     assert "submitted 8 targets" in site.rvrun("retry", "@latest")
 
 
 @pytest.mark.parametrize(("definitions", "names"), [("one", ["run-2"]), ("each", ["a", "b"])])
 def test_several_pipelines(site: Site, definitions: str, names: list[str]) -> None:
-    """In one execution or in one each, side by side; their targets are told apart."""
+    """They run side by side, in one execution or each in its own."""
     words = ("chip", "train", "--wait", "--run-name", "run-2")
     site.run(*words, names="a,b", RVRUN_SAGEMAKER_DEFINITIONS=definitions)
     assert sorted(site.engine.pipelines) == names
     assert site.made("a") == site.made("b") == {*CHIPS, "train"}
-    assert [each["name"] for each in site.status()["stages"]][::2] == ["a/chip", "b/chip"]
+    assert [stage["name"] for stage in site.status()["stages"]][::2] == ["a/chip", "b/chip"]
 
 
 def test_a_long_definition_goes_through_s3(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its place is in the request, and it is there before that is asked."""
+    """The request has its location, and it is uploaded before the request is made."""
     site.project.write(
         "sitecustomize.py",
         "from rvrun.runners.sagemaker import limits\nlimits.INLINE_CHARACTERS = 100\n",
     )
     site.run("chip", "--wait", PYTHONPATH=str(site.project.folder))
-    (call,) = [each for each in site.engine.calls if each.operation == "CreatePipeline"]
-    place = call.request["PipelineDefinitionS3Location"]
+    (call,) = [call for call in site.engine.calls if call.operation == "CreatePipeline"]
+    location = call.request["PipelineDefinitionS3Location"]
     assert "PipelineDefinition" not in call.request
-    definition = json.loads(site.moto.objects()[place["ObjectKey"]])
+    definition = json.loads(site.moto.objects()[location["ObjectKey"]])
     assert len(definition["Steps"]) == 3
     assert site.made() == set(CHIPS)
 
 
 def test_training_on_several_instances(site: Site) -> None:
-    """Each host starts its processes under torchrun, which know their ranks among all."""
+    """Each host starts its processes under torchrun; each process gets its rank among all."""
     source = SHOP.replace(
         'self.save("train", *(f"chip-{i}" for i in range(3)))',
         'self.save("train" if os.environ["RANK"] == "0" else "train-" + os.environ["RANK"])',
@@ -305,20 +312,20 @@ def test_training_on_several_instances(site: Site) -> None:
     assert {line.split(": ")[0] for line in lines if "made" in line} == {"algo-1", "algo-2"}
 
 
-def test_faults_of_the_service_are_tried_again(make: Callable[..., Site]) -> None:
-    """As the settings say; the run knows nothing of them."""
+def test_faults_of_the_service_are_retried(make: Callable[..., Site]) -> None:
+    """As often as configured, without the run noticing."""
     fault = "SageMaker.CAPACITY_ERROR"
-    site = make(job_fault=lambda name, tries: fault if tries < 4 else None)
+    site = make(job_fault=lambda name, attempt: fault if attempt < 4 else None)
     site.run("chip", "train", "--wait")
-    assert site.engine.tries("shop-train") == 4
+    assert site.engine.attempts("shop-train") == 4
     site.run("chip", "train", "--wait", code=1, RVRUN_SAGEMAKER_ATTEMPTS="3")
-    told = site.status(code=1)
-    assert told["failure"]["reason"] == f"ClientError: {fault}"
+    state = site.status(code=1)
+    assert state["failure"]["reason"] == f"ClientError: {fault}"
     assert "has no log" in site.rvrun("logs", "@latest", "shop/train", code=2)
 
 
-def test_what_is_written_is_what_is_asked(site: Site) -> None:
-    """`render` writes all of it and starts nothing; what is no longer part of it goes."""
+def test_render_writes_everything_that_is_submitted(site: Site) -> None:
+    """It starts nothing, and removes files of an earlier plan."""
     args = ("-a", "folder", "x", "--splits", "2")
     site.rvrun("render", "sagemaker", "shop.py", *args, "-a", "names", "old")
     site.rvrun("render", "sagemaker", "shop.py", *args)
@@ -336,8 +343,8 @@ def test_what_is_written_is_what_is_asked(site: Site) -> None:
     assert site.engine.calls == []
 
 
-def test_all_that_does_not_fit_is_told_at_once(site: Site) -> None:
-    """Before the first call: settings, names, limits, secrets, quotas."""
+def test_all_problems_are_reported_at_once(site: Site) -> None:
+    """Settings, names, limits, secrets and quotas, before the first call."""
     site.project.write(
         "rvrun.toml",
         "[sagemaker]\nmax_steps = 5\ncpu_instance_type = 'ml.m5.huge'\nattempts = 21\n"
@@ -346,18 +353,29 @@ def test_all_that_does_not_fit_is_told_at_once(site: Site) -> None:
         "[sagemaker.environment]\nAPI_KEY = 'x'\nLONG = '" + "x" * 300 + "'\n",
     )
     text = site.run(code=2, names="a.b")
-    assert text.startswith("rvrun: not fit for SageMaker Pipelines, 13 findings:\n  ")
+    assert text.startswith(
+        "rvrun: SageMaker Pipelines would not accept this plan, 13 problems:\n  "
+    )
+    chips = "a-b-chip-0, a-b-chip-1, a-b-chip-2"
+    predicts = "a-b-predict-0, a-b-predict-1, a-b-predict-2, a-b-eval"
     for part in (
-        "`sagemaker.role` is not set, which the jobs cannot do without: set it in rvrun.toml",
-        "`sagemaker.cpu_image` is not set, which `a.b/chip`, `a.b/predict`, `a.b/eval` cannot",
-        "`sagemaker.train_image` is not set, which `a.b/train` cannot do without",
-        'pipeline `a-b` has 8 steps, more than `sagemaker.max_steps`, 5: `sagemaker.split_by = "in',
-        "step `a-b-chip-0` and 6 more steps: Environment.LONG has 300 characters",
-        "and 7 more steps: environment variable `API_KEY` looks like a secret",
+        "\n  `sagemaker.role` is required for all jobs, but not set: set it in rvrun.toml or as "
+        "RVRUN_SAGEMAKER_ROLE\n",
+        "\n  `sagemaker.cpu_image` is required for `a.b/chip`, `a.b/predict`, `a.b/eval`, but not",
+        "\n  `sagemaker.train_image` is required for `a.b/train`, but not set",
+        "\n  pipeline `a-b` must have at most 5 steps (`sagemaker.max_steps`), got 8; set "
+        '`sagemaker.split_by = "instances"` to get 4 steps\n',
+        f"\n  {chips}, {predicts}: Environment.LONG has 300 characters",
+        f"\n  {chips}, a-b-train, {predicts}: environment variable `API_KEY` looks like a secret, "
+        "and everyone who may describe the pipeline can read it; fetch it in the command, for "
+        "example from Secrets Manager\n",
         "InstanceType is 'ml.m5.huge', did you mean 'ml.m5.large'?",
         "VolumeKmsKeyId is 'a key', which does not match",
-        "MaxWaitTimeInSeconds is 80000, less than MaxRuntimeInSeconds, 90000",
-        "CacheConfig.ExpireAfter is '30 days', no duration such as",
+        "\n  a-b-train: StoppingCondition.MaxWaitTimeInSeconds must be at least "
+        "MaxRuntimeInSeconds (90000), got 80000; raise `sagemaker.spot_instance_max_wait_time` or "
+        "lower `sagemaker.max_run_time`\n",
+        f"\n  {chips}, a-b-train, {predicts}: CacheConfig.ExpireAfter must be a duration such as "
+        "`P30D` or `PT12H`, got '30 days'; change `sagemaker.cache_expire_after`\n",
     ):
         assert part in text
     assert site.engine.calls == []
@@ -369,35 +387,37 @@ def test_all_that_does_not_fit_is_told_at_once(site: Site) -> None:
         ("[sagemaker.commands.'tra*n2']\nimage = 'x'", "matches no command"),
         (
             "[sagemaker]\ndefinitions = 'each'\npipeline_name = 'x'",
-            "`sagemaker.pipeline_name` is 'x', and with",
+            "`sagemaker.pipeline_name` ('x') conflicts with `sagemaker.definitions = \"each\"`, "
+            "which names each definition after its pipeline; remove one of them\n",
         ),
         (
             "[sagemaker]\ntrain_commands = ['trian']",
-            "`sagemaker.train_commands` has 'trian', which matches no command: `shop/chip`",
+            "`sagemaker.train_commands`: 'trian' matches no command; commands: `shop/chip`, "
+            "`shop/train`, `shop/predict`, `shop/eval`\n",
         ),
     ],
 )
-def test_settings_that_say_nothing_are_refused(site: Site, settings: str, problem: str) -> None:
-    """A glob without a command, a name for what has several."""
+def test_settings_without_effect_are_refused(site: Site, settings: str, problem: str) -> None:
+    """A glob that matches no command, a shared name if nothing is shared."""
     site.project.write("rvrun.toml", settings)
     assert problem in site.run(code=2)
 
 
 def test_a_local_root_is_refused(site: Site) -> None:
-    """No machine of SageMaker's reaches it."""
+    """SageMaker's machines cannot reach it."""
     source = SHOP.replace("s3://bucket/{name}", "here/{name}")
     site.project.write("shop.py", source)
     text = site.run(code=2)
-    assert "reach s3:// URIs but no folder of this one: `shop` has here/shop" in text
+    assert "reach s3:// URIs but not the folders of this one: `shop` has here/shop" in text
 
 
 class Died(BaseException):
-    """The process is gone."""
+    """The process ends here."""
 
 
 @attrs.frozen
 class World:
-    """A ledger with submissions, and an engine that they go to, in this process."""
+    """A ledger, and an engine to submit to, in this process."""
 
     ledger: Ledger
     engine: SagemakerEngine
@@ -405,13 +425,13 @@ class World:
     def submit(self, submissions: list[Submission]) -> None:
         client = Client("sagemaker", self.engine.client("sagemaker"))
         patience = Patience(attempts=20, wait_initial=0, wait_max=0, wait_jitter=0)
-        by = Submitter(ledger=self.ledger, sagemaker=client, patience=patience)
-        for each in submissions:
-            by.submit(each)
+        calls = Calls(ledger=self.ledger, sagemaker=client, patience=patience)
+        for submission in submissions:
+            start_once(submission, calls)
 
 
 def one_step(name: str) -> Submission:
-    """A pipeline of one step that is never run."""
+    """A pipeline with one step that never runs."""
     definition = {
         "Version": "2020-12-01",
         "Steps": [
@@ -438,10 +458,10 @@ def one_step(name: str) -> Submission:
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_one_execution_whatever_happens(
+def test_each_pipeline_starts_once_whatever_happens(
     seed: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Throttled, unanswered, and killed between any two steps: each pipeline is started once."""
+    """Calls are throttled or not answered, and the process ends before or after any event."""
     dice = random.Random(seed)
     submissions = [one_step(name) for name in ("a", "b", "c")]
     note = Ledger.note
@@ -464,14 +484,14 @@ def test_one_execution_whatever_happens(
             except Died:
                 continue
         else:
-            raise AssertionError("it never got through")
-        names = [each.pipeline for each in engine.executions.values()]
+            raise AssertionError("the submission never succeeded")
+        names = [execution.pipeline for execution in engine.executions.values()]
         assert (sorted(names), engine.errors) == (["a", "b", "c"], [])
-        assert sorted(started(world.ledger)) == ["a", "b", "c"]
+        assert sorted(started_executions(world.ledger)) == ["a", "b", "c"]
 
 
-def test_a_pipeline_that_is_there_is_updated(tmp_path: pathlib.Path) -> None:
-    """With its tags; what was just defined is what is started, whoever updates it meanwhile."""
+def test_an_existing_pipeline_is_updated(tmp_path: pathlib.Path) -> None:
+    """With its tags; the version just defined is started, even if someone updates it meanwhile."""
     with SagemakerEngine(slots=0) as engine:
         sagemaker = engine.client("sagemaker")
         request = dict(one_step("a").request)
@@ -489,11 +509,11 @@ def test_a_pipeline_that_is_there_is_updated(tmp_path: pathlib.Path) -> None:
         world.submit([one_step("a")])
         (execution,) = engine.executions.values()
         assert list(execution.steps) == ["a"]
-        assert [each["Key"] for each in engine.pipelines["a"].request["Tags"]] == ["other", "team"]
+        assert [tag["Key"] for tag in engine.pipelines["a"].request["Tags"]] == ["other", "team"]
 
 
-def test_a_lost_start_is_found_when_cancelled(make: Callable[..., Site]) -> None:
-    """Killed when it was started and that not yet noted: cancel stops it all the same."""
+def test_cancel_finds_an_execution_that_is_not_in_the_ledger(make: Callable[..., Site]) -> None:
+    """The process ended after the start and before noting it."""
     site = make(slots=0)
     site.run()
     ledger = site.ledger
@@ -504,19 +524,25 @@ def test_a_lost_start_is_found_when_cancelled(make: Callable[..., Site]) -> None
             f"{line}\n" for line in lines if '"started"' not in line and '"submitted"' not in line
         )
     )
-    assert site.status(code=1)["state"] == "cut off"
+    assert site.status(code=1)["state"] == "interrupted"
     site.rvrun("cancel", "@latest")
     assert site.engine.wait() == ["Stopped"]
 
 
-def test_a_cut_off_run_that_was_never_started_can_be_cancelled(make: Callable[..., Site]) -> None:
+def test_an_interrupted_run_that_never_started_can_be_cancelled(make: Callable[..., Site]) -> None:
     """Then it is over, and another can begin."""
     site = make(slots=0, fault=refuse_starts)
     text = site.run(code=2)
-    assert "0 of 1 pipelines of run shop-" in text
-    assert "your AWS user needs a policy that allows it" in text
-    assert "type the same command again to go on" in text
-    assert "is not the same" in site.run("-a", "note", "x", code=2)
+    run = site.ledger.run_id
+    assert "AWS sagemaker StartPipelineExecution: " in text
+    assert "AccessDeniedException" in text
+    assert (
+        f"\n0 of 1 pipelines of run {run} were started\nrepeat the same command to continue, or "
+        f"end what was started with `rvrun cancel {run}`\n"
+    ) in text
+    assert (
+        f"run {run} was interrupted while it was submitted, and the files to submit have changed"
+    ) in site.run("-a", "note", "x", code=2)
     site.rvrun("cancel", "@latest")
     assert site.status(code=1)["state"] == "cancelled"
 
@@ -525,8 +551,8 @@ def refuse_starts(operation: str, request: dict[str, Any], number: int) -> fault
     return faults.Refuse("AccessDeniedException") if operation == "StartPipelineExecution" else None
 
 
-def test_moto_takes_the_calls(moto: Moto, project: Project) -> None:
-    """Created, updated and started, as another implementation of the service understands it."""
+def test_moto_accepts_the_calls(moto: Moto, project: Project) -> None:
+    """Create, update and start, on another implementation of the service."""
     moto.bucket()
     project.write("shop.py", SHOP)
     project.write("rvrun.toml", SETTINGS + "[sagemaker.tags]\nteam = 'maps'\n")
@@ -540,8 +566,8 @@ def test_moto_takes_the_calls(moto: Moto, project: Project) -> None:
     assert len(listed) == 2
 
 
-def test_replies_as_aws_gives_them(tmp_path: pathlib.Path) -> None:
-    """Steps of all states in two pages, held to the shapes of botocore's model."""
+def test_replies_of_aws_become_states(tmp_path: pathlib.Path) -> None:
+    """Steps in all states on two pages, which botocore validates against its model."""
     ledger = Ledger(tmp_path / "run")
     ledger.folder.mkdir()
     names = ["wait", "run", "done", "bad", "stop", "later"]
@@ -555,27 +581,27 @@ def test_replies_as_aws_gives_them(tmp_path: pathlib.Path) -> None:
     ledger.note("started", pipeline="p", execution=arn)
     with SagemakerEngine(slots=0) as engine:
         boto = engine.client("sagemaker")
-    told = ["Starting", "Executing", "Succeeded", "Failed", "Stopped"]
+    statuses = ["Starting", "Executing", "Succeeded", "Failed", "Stopped"]
     steps = [
         {"StepName": name, "StepStatus": status, "AttemptCount": 1}
-        for name, status in zip(names, told, strict=False)
+        for name, status in zip(names, statuses, strict=False)
     ]
     with Stubber(boto) as stubber:
-        asked = {"PipelineExecutionArn": arn}
-        execution = {**asked, "PipelineExecutionStatus": "Executing"}
-        stubber.add_response("describe_pipeline_execution", execution, asked)
-        asked = {**asked, "MaxResults": 100}
-        for page, more, token in (
+        request = {"PipelineExecutionArn": arn}
+        reply = {**request, "PipelineExecutionStatus": "Executing"}
+        stubber.add_response("describe_pipeline_execution", reply, request)
+        request = {**request, "MaxResults": 100}
+        for page, position, token in (
             (steps[:3], {}, {"NextToken": "t"}),
             (steps[3:], {"NextToken": "t"}, {}),
         ):
             stubber.add_response(
                 "list_pipeline_execution_steps",
                 {"PipelineExecutionSteps": page, **token},
-                {**asked, **more},
+                {**request, **position},
             )
-        (found,) = executions(ledger, Client("sagemaker", boto))
-    states = [found.state(job) for job in found.submission.jobs]
+        (execution,) = read_executions(ledger, Client("sagemaker", boto))
+    states = [execution.state(job) for job in execution.submission.jobs]
     assert states == [
         State.RUNNABLE,
         State.RUNNING,
@@ -586,15 +612,15 @@ def test_replies_as_aws_gives_them(tmp_path: pathlib.Path) -> None:
     ]
 
 
-def test_a_display_name_is_one_that_is_taken() -> None:
-    """Without underscores, and its end, which tells runs apart, kept."""
+def test_display_names_are_valid() -> None:
+    """They have no underscores, and keep the end, which distinguishes runs."""
     assert display_name("my_run-20260102-030405-abcd") == "my-run-20260102-030405-abcd"
     long = display_name("x" * 90 + "_-20260102-030405-abcd")
     assert (len(long), long.endswith("-20260102-030405-abcd")) == (82, True)
 
 
 def test_the_engine_and_the_limit_agree() -> None:
-    """What is too long to be sent, for both."""
+    """Both have the same longest definition in a request."""
     from tests.engines.sagemaker_rules import MAX_INLINE
 
     assert MAX_INLINE == limits.INLINE_CHARACTERS

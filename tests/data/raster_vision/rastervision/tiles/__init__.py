@@ -1,4 +1,4 @@
-"""A plugin of Raster Vision's for the tests: pipelines made as its own are, without imagery."""
+"""A Raster Vision plugin for the tests, whose pipeline is like its own, but without imagery."""
 
 import rastervision.pipeline
 from rastervision.tiles.pipeline import DatasetConfig, TilesConfig

@@ -1,4 +1,4 @@
-"""`analyze`, `chip`, `train`, `predict`, `eval`: each notes what it was called with in a file."""
+"""`analyze`, `chip`, `train`, `predict`, `eval`: each writes to a file what it was called with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rastervision.pipeline.utils import split_into_groups
 
 
 def upgrade(values, version):
-    """Version 0 had `images` for `scenes`."""
+    """Version 0 had `images` instead of `scenes`."""
     if version == 0:
         values["scenes"] = values.pop("images")
     return values
@@ -35,7 +35,7 @@ class DatasetConfig(Config):
 
 @register_config("tiles.tiles")
 class TilesConfig(PipelineConfig):
-    """`fail`: the command that fails as long as there is a file `fail` below the root."""
+    """`fail`: the command that fails as long as a file `fail` exists below the root."""
 
     dataset: DatasetConfig = DatasetConfig()
     analyzers: list[str] = []
@@ -106,7 +106,7 @@ class Tiles(Pipeline):
             str_to_file(f"{scene}: {model}", self._uri("predict", f"{scene}.txt"))
 
     def eval(self):
-        """What the command's surroundings are, so that tests can look at them."""
+        """Write the command's surroundings, so that tests can check them."""
         self._begin("eval")
         scenes = self.config.dataset.scenes
         found = [file_to_str(self._uri("predict", f"{scene}.txt")) for scene in scenes]

@@ -1,1 +1,1 @@
-"""Stands before the plugin of that name, which imports boto3 into each process that needs no S3."""
+"""Replaces the plugin of this name, which would import boto3 into processes that do not use S3."""

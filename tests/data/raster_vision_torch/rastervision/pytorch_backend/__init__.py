@@ -1,4 +1,4 @@
-"""Stands for Raster Vision's package of that name, which needs PyTorch: its writer of chips."""
+"""Replaces Raster Vision's package of this name, which requires PyTorch, by a writer of chips."""
 
 import rastervision.pipeline
 import rastervision.pytorch_backend.pipeline

@@ -1,4 +1,4 @@
-"""Two commands: `chip` writes a file of its own at each try, `train` reads all there are."""
+"""Two commands: each attempt of `chip` writes a file of its own, `train` reads all files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""As Raster Vision 0.31.1 writes chips, with texts for images."""
+"""Write chips as Raster Vision 0.31.1 does, with text files instead of images."""
 
 import tempfile
 from contextlib import AbstractContextManager

@@ -1,0 +1,126 @@
+"""Print the differences between two plans: for people, programs, pull requests, GitHub Actions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rvrun.pipelines.config_keys import MISSING
+from rvrun.plan.diff import Change, ChangeKind, PlanDiff, Rerun
+from rvrun.text import count
+
+SIGNS = {ChangeKind.ADDED: "+", ChangeKind.REMOVED: "-", ChangeKind.CHANGED: "~"}
+
+
+def to_text(diff: PlanDiff) -> str:
+    """Format for people: a line per change, then the stages that would run again.
+
+    Empty if the plans are equal.
+    """
+    if diff.same:
+        return ""
+    width = max(len(change.name) for change in diff.changes)
+    lines = [
+        f"{SIGNS[change.kind]} {change.name:{width}}  {_change_text(change)}".rstrip()
+        for change in diff.changes
+    ]
+    if diff.reruns:
+        width = max(len(rerun.name) for rerun in diff.reruns)
+        lines.append("would run again:")
+        lines += [f"  {rerun.name:{width}}  {_rerun_text(rerun)}" for rerun in diff.reruns]
+    return "\n".join(lines) + "\n"
+
+
+def to_json(diff: PlanDiff) -> str:
+    """Format for programs, as an object with `same`, `changes` and `runs_again`."""
+    document = {
+        "same": diff.same,
+        "changes": [_change_to_dict(change) for change in diff.changes],
+        "runs_again": [
+            {"name": rerun.name, "targets": rerun.num_targets, "reason": rerun.reason}
+            for rerun in diff.reruns
+        ],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _change_to_dict(change: Change) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "kind": change.kind.value,
+        "name": change.name,
+        "what": change.detail,
+    }
+    if change.kind is ChangeKind.CHANGED:
+        sides = {"old": change.old, "new": change.new}
+        # Not null for a missing key: null may be its value.
+        values |= {side: value for side, value in sides.items() if value is not MISSING}
+    return values
+
+
+def to_markdown(diff: PlanDiff) -> str:
+    """Format as Markdown tables, for a comment on a pull request."""
+    if diff.same:
+        return "**rvrun plan**: no changes\n"
+    head = f"**rvrun plan**: {count(len(diff.changes), 'change')}"
+    if diff.reruns:
+        targets = count(sum(rerun.num_targets for rerun in diff.reruns), "target")
+        head += f", {count(len(diff.reruns), 'stage')} ({targets}) would run again"
+    lines = [head, "", "| | where | what |", "| --- | --- | --- |"]
+    lines += [
+        f"| {SIGNS[change.kind]} | `{change.name}` | {_markdown_cell(_change_text(change))} |"
+        for change in diff.changes
+    ]
+    if diff.reruns:
+        lines += ["", "| would run again | why |", "| --- | --- |"]
+        lines += [
+            f"| `{rerun.name}` | {_markdown_cell(_rerun_text(rerun))} |" for rerun in diff.reruns
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_cell(text: str) -> str:
+    """Escape what would end the cell or be read as markup."""
+    for special in "\\`*_|<>[]":
+        text = text.replace(special, f"\\{special}")
+    return text.replace("\n", " ")
+
+
+def to_github(diff: PlanDiff) -> str:
+    """Format as annotations of GitHub Actions: a notice per change, a warning per rerun."""
+    notices = [
+        f"{SIGNS[change.kind]} {change.name}  {_change_text(change)}".rstrip()
+        for change in diff.changes
+    ]
+    warnings = [f"{rerun.name}: {_rerun_text(rerun)}" for rerun in diff.reruns]
+    lines = [f"::notice title=plan changed::{_command_data(text)}\n" for text in notices]
+    lines += [f"::warning title=would run again::{_command_data(text)}\n" for text in warnings]
+    return "".join(lines)
+
+
+def _command_data(text: str) -> str:
+    """Escape a message of a workflow command (GitHub's actions/toolkit, `escapeData`)."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _change_text(change: Change) -> str:
+    if change.kind is not ChangeKind.CHANGED:
+        return change.detail
+    if change.old is MISSING:
+        return f"{change.detail} added: {format_value(change.new)}"
+    if change.new is MISSING:
+        return f"{change.detail} removed: {format_value(change.old)}"
+    return f"{change.detail} {format_value(change.old)} → {format_value(change.new)}"
+
+
+def _rerun_text(rerun: Rerun) -> str:
+    targets = f"{count(rerun.num_targets, 'target')}, " if rerun.num_targets > 1 else ""
+    return f"{targets}{rerun.reason}"
+
+
+def format_value(value: Any) -> str:
+    """Format a JSON value: strings without quotes, lists of strings with commas, others as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        return ", ".join(value) or "none"
+    return json.dumps(value, ensure_ascii=False)

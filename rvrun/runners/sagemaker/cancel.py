@@ -1,0 +1,79 @@
+"""Cancel a run: stop its executions, including those that a crash kept out of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from rvrun.aws.client import AwsError, Client, Refused
+from rvrun.remote.ledger import CANCELLED, INTENDED, Ledger
+from rvrun.remote.state import OVER, Progress
+from rvrun.runners.aws_common import account_of_run
+from rvrun.runners.sagemaker.calls import Calls, calls_of
+from rvrun.runners.sagemaker.events import STARTED, STOP, next_number, started_executions
+from rvrun.runners.sagemaker.files import Submission, read_submissions
+from rvrun.runners.sagemaker.state import NOT_FOUND, PAGE, Execution, read_executions
+from rvrun.runners.sagemaker.submit import display_name
+
+
+def cancel(ledger: Ledger, progress: Progress) -> int:
+    """Stop all executions that are not over; return how many jobs waited or ran.
+
+    Raises `AwsError`.
+    """
+    calls, sagemaker = calls_of(ledger), account_of_run(ledger).reader("sagemaker")
+    _note_lost_starts(ledger, sagemaker)
+    unfinished = [
+        execution
+        for execution in read_executions(ledger, sagemaker)
+        if execution.arn is not None and not execution.is_over
+    ]
+    for done, execution in enumerate(unfinished, start=1):
+        _stop(execution, calls)
+        progress(done, len(unfinished))
+    # Noted last: if this is interrupted, the run is not taken for cancelled while some of it runs.
+    ledger.note(CANCELLED)
+    return sum(
+        execution.state(job) not in OVER
+        for execution in unfinished
+        for job in execution.submission.jobs
+    )
+
+
+def _stop(execution: Execution, calls: Calls) -> None:
+    name, request = execution.submission.name, {"PipelineExecutionArn": execution.arn}
+    number = next_number(calls.ledger, STOP, name)
+    try:
+        calls.call_once("StopPipelineExecution", STOP, name, request, number)
+    except Refused:
+        # It may have ended, or someone may have stopped it, since its state was read. Then
+        # SageMaker refuses to stop it, and nothing is left to do.
+        now = calls.sagemaker.call("DescribePipelineExecution", **request)
+        if now["PipelineExecutionStatus"] == "Executing":
+            raise
+
+
+def _note_lost_starts(ledger: Ledger, sagemaker: Client) -> None:
+    """Note executions that were started just before a crash, so that they are stopped too.
+
+    Their name is the run's id, so no other run's executions are mistaken for them.
+    """
+    noted, name = started_executions(ledger), display_name(ledger.run_id)
+    intended = {event["pipeline"] for event in ledger.events(INTENDED)}
+    for submission in read_submissions(ledger.round_folder(1)):
+        if submission.name in intended and submission.name not in noted:
+            for execution in _list_executions(submission, sagemaker):
+                if execution.get("PipelineExecutionDisplayName") == name:
+                    arn = execution["PipelineExecutionArn"]
+                    ledger.note(STARTED, pipeline=submission.name, execution=arn)
+
+
+def _list_executions(submission: Submission, sagemaker: Client) -> Iterator[Mapping[str, str]]:
+    try:
+        for page in sagemaker.pages(
+            "ListPipelineExecutions", "NextToken", PipelineName=submission.name, MaxResults=PAGE
+        ):
+            yield from page["PipelineExecutionSummaries"]
+    except AwsError as error:
+        # The pipeline itself may not have been created.
+        if error.code != NOT_FOUND:
+            raise
