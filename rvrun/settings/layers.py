@@ -52,7 +52,11 @@ def load_settings(flags: Mapping[str, Any] | None = None, profile: str | None = 
 
     Raises `UnknownName` or `BadSetting`, which name the file or variable.
     """
-    return _settings(layers(flags or {}, profile))
+    stack = layers(flags or {}, profile)
+    if not any(layer.values for layer in stack):
+        # All sections have their defaults, which `Settings.of` makes without loading the runners.
+        return Settings()
+    return _settings(stack)
 
 
 def options(flags: Mapping[str, Any] | None = None, profile: str | None = None) -> list[Option]:
@@ -109,9 +113,6 @@ def _settings(stack: Sequence[Layer]) -> Settings:
     values: dict[str, Any] = {}
     for layer in stack:
         values.update(layer.values)
-    if not values:
-        # Each section's defaults, without loading the runners; see `Settings.of`.
-        return Settings()
     runners = {name: _section(cls, f"{name}.", values) for name, cls in runner_sections().items()}
     aws = _section(AwsSettings, "aws.", values)
     return Settings(templates=values.get("templates"), aws=aws, runners=runners)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -80,6 +81,19 @@ def test_config_shows_each_value_with_its_origin(
     """`rvrun config` shows the origin of each value."""
     tiny.write("rvrun.toml", "[local]\njobs = 3\n")
     golden("config.txt", tiny.rvrun("config", RVRUN_LOCAL_GPUS="0,1").stdout)
+
+
+def test_config_where_nothing_is_set(project: Project) -> None:
+    """All settings are shown, with their defaults."""
+    lines = project.rvrun("config").stdout.splitlines()[2:]
+    assert len(lines) > 40
+    assert all("   default   " in line for line in lines)
+
+
+def test_check_where_nothing_is_set(tiny: Project) -> None:
+    """A check of a config needs no settings."""
+    last = tiny.rvrun("check", "tiny.py").stdout.splitlines()[-1]
+    assert re.fullmatch(r"\d+ ok(, \d+ warnings?)?", last)
 
 
 def test_render_lists_what_it_wrote(tiny: Project) -> None:
