@@ -477,7 +477,7 @@ def test_names_are_converted_for_sagemaker(site: Site) -> None:
     ]
     assert list(site.steps("odd", "tiles-v1-0")) == ["tiles-v1-0-chip"]
     site.write("odd.py", CONFIGS.replace('"one", "two"', '"a.b", "a_b"'))
-    assert "`tiles-a.b`, `tiles-a_b` would all be named 'tiles-a-b'" in (
+    assert "but `tiles-a.b`, `tiles-a_b` all become `tiles-a-b`; rename one" in (
         site.rvrun("render", "sagemaker", *words, code=2, **env).stderr
     )
 
@@ -518,8 +518,8 @@ def test_check_lists_images_that_require_rvrun(site: Site) -> None:
     words = ("check", *ROOT, "--splits", "2", "--runner", "sagemaker")
     report = site.rvrun(*words, **env).stdout
     assert (
-        "tiles/chip, tiles/train, tiles/predict: several instances at once, so rvrun must be in "
-        "the image"
+        "tiles/chip, tiles/train, tiles/predict: jobs with several instances require rvrun in "
+        "their image"
     ) in report
     report = site.rvrun(*words, **env, RVRUN_SAGEMAKER_WORKER="rvrun").stdout
     assert "several instances" not in report
