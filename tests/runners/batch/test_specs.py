@@ -187,6 +187,7 @@ HALVES = declared("halves", a={"is_split": True}, b={"is_split": True, "needs": 
         ([pipeline(f"p{number}", "a*", "b") for number in range(25)], ["5"], plain(BATCH)),
     ],
 )
+@pytest.mark.usefixtures("processes")
 def test_batch_accepts_every_spec(
     engine: BatchEngine,
     pipelines: Sequence[DeclaredPipeline],
