@@ -229,7 +229,7 @@ def test_another_job_of_that_name_is_not_adopted(tmp_path: pathlib.Path, new_eng
     engine = new_engine()
     run = new_ledger(tmp_path)
     (spec, *_) = read_specs(run, 1)
-    request = spec.filled(run.run_id, {})
+    request = spec.fill_in(run.run_id, {})
     engine.client("batch").submit_job(**{**request, "tags": {"rvrun:run": "another"}})
     assert submitter(engine, run).find(request) is None
     own = engine.client("batch").submit_job(**request)["jobId"]
@@ -242,7 +242,7 @@ def test_a_duplicate_job_is_ended(tmp_path: pathlib.Path, new_engine: Any) -> No
     engine = new_engine()
     run = new_ledger(tmp_path)
     (spec, *_) = read_specs(run, 1)
-    request = spec.filled(run.run_id, {})
+    request = spec.fill_in(run.run_id, {})
     first, second = (engine.client("batch").submit_job(**request)["jobId"] for _ in range(2))
     engine.jobs[second].head.created = engine.jobs[first].head.created + 1
     assert submitter(engine, run).find(request) == first
