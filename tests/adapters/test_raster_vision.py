@@ -133,6 +133,7 @@ def wait_for(condition: Callable[[], object]) -> None:
     ],
     ids=" ".join,
 )
+@pytest.mark.usefixtures("processes")
 def test_the_same_arguments_write_the_same_files(
     project: PluginProject, words: tuple[str, ...]
 ) -> None:
@@ -146,6 +147,7 @@ def test_the_same_arguments_write_the_same_files(
     assert files[0] == files[1] == project.files("rvrun-local") == project.files("rvrun-inprocess")
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_shipped_example_runs(project: PluginProject) -> None:
     """Raster Vision's own example, named as a module, prints the same lines."""
     module = "rastervision.pipeline_example_plugin2.config3"
@@ -159,6 +161,7 @@ def test_the_shipped_example_runs(project: PluginProject) -> None:
     ]
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_saved_config_is_a_config(project: PluginProject) -> None:
     """A config that Raster Vision saved is accepted, and upgraded if its plugin is newer."""
     project.raster_vision("run", "inprocess", "tiles.py", "chip", "-a", "root_uri", "theirs")
@@ -172,6 +175,7 @@ def test_a_saved_config_is_a_config(project: PluginProject) -> None:
     assert "tiles: 6 targets in 4 stages; all up to date" in again.stdout
 
 
+@pytest.mark.usefixtures("processes")
 def test_one_target_of_a_saved_config(project: PluginProject) -> None:
     """`rvrun run_command` accepts Raster Vision's own saved config, and does not change it."""
     project.raster_vision("run", "inprocess", "tiles.py", "chip", "-a", "root_uri", "out")
@@ -195,6 +199,7 @@ def test_one_target_of_a_saved_config(project: PluginProject) -> None:
     assert project.read("out/pipeline-config.json") == saved
 
 
+@pytest.mark.usefixtures("processes")
 def test_planning_writes_nothing(project: PluginProject) -> None:
     """`plan`, `check`, `graph` and `diff` write no file, not even the config."""
     (project.folder / "tmp").mkdir()
@@ -207,6 +212,7 @@ def test_planning_writes_nothing(project: PluginProject) -> None:
     assert before == [path for path in sorted(project.folder.rglob("*")) if tmp not in path.parents]
 
 
+@pytest.mark.usefixtures("processes")
 def test_plans_are_the_same_on_each_machine(project: PluginProject) -> None:
     """Rendered files contain neither settings nor plugins that the config does not use."""
     words = ("render", "local", "tiles.py", "-a", "root_uri", "out", "--out")
@@ -221,6 +227,7 @@ def test_plans_are_the_same_on_each_machine(project: PluginProject) -> None:
     }
 
 
+@pytest.mark.usefixtures("processes")
 def test_sets_are_always_in_the_same_order(project: PluginProject) -> None:
     """Python's order differs between processes, but finished targets remain up to date."""
     words = ("tiles.py", "--splits", "2", "-a", "root_uri", "out")
@@ -236,6 +243,7 @@ def test_sets_are_always_in_the_same_order(project: PluginProject) -> None:
     assert uri.stat() == before
 
 
+@pytest.mark.usefixtures("processes")
 def test_settings_of_the_machine_are_saved_with_the_config(project: PluginProject) -> None:
     """As by Raster Vision, for its workers: its settings, and the versions of all plugins."""
     project.rvrun("run", "local", "tiles.py", "chip", "-a", "root_uri", "out", TILES_GREETING="hi")
@@ -244,6 +252,7 @@ def test_settings_of_the_machine_are_saved_with_the_config(project: PluginProjec
     assert "rastervision.pipeline_example_plugin1" in saved["plugin_versions"]
 
 
+@pytest.mark.usefixtures("processes")
 def test_plain_make_saves_the_config_too(project: PluginProject) -> None:
     """Targets save it themselves, so `make` alone is enough."""
     project.rvrun("render", "local", "tiles.py", "-a", "root_uri", "out", "--splits", "2")
@@ -254,6 +263,7 @@ def test_plain_make_saves_the_config_too(project: PluginProject) -> None:
 
 
 @pytest.mark.parametrize("runner", ["local", "inprocess"])
+@pytest.mark.usefixtures("processes")
 def test_verbosity_tmpdir_and_profile_reach_targets(project: PluginProject, runner: str) -> None:
     """Raster Vision's own local runner does not pass them on."""
     project.write(".rastervision/mine", "[tiles]\ngreeting=from my profile\n")
@@ -269,6 +279,7 @@ def test_verbosity_tmpdir_and_profile_reach_targets(project: PluginProject, runn
     }
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_plugin_in_the_current_folder_is_found(
     project: PluginProject, tmp_path: pathlib.Path
 ) -> None:
@@ -280,6 +291,7 @@ def test_a_plugin_in_the_current_folder_is_found(
     assert len(project.files("out")) == 5
 
 
+@pytest.mark.usefixtures("processes")
 def test_job_queues_and_definitions_are_resources(project: PluginProject) -> None:
     """A stage has those of its command's method, else of its pipeline."""
     project.rvrun("render", "local", "tiles.py", "-a", "root_uri", "out")
@@ -294,6 +306,7 @@ def test_job_queues_and_definitions_are_resources(project: PluginProject) -> Non
     assert [stage["gpu"] for stage in pipeline["stages"]] == [False, True, False, False]
 
 
+@pytest.mark.usefixtures("processes")
 def test_diff_names_the_keys_that_changed(project: PluginProject) -> None:
     """Nested ones too, between a config that Raster Vision saved and one that rvrun saved."""
     words = ("-a", "root_uri", "out")
@@ -308,6 +321,7 @@ def test_diff_names_the_keys_that_changed(project: PluginProject) -> None:
     ]
 
 
+@pytest.mark.usefixtures("processes")
 def test_explain_and_resume(project: PluginProject) -> None:
     """After a change of the config, targets are stale and `explain` names the changed key."""
     words = ("run", "local", "tiles.py", "-a", "root_uri", "out", "--splits", "2")
@@ -323,6 +337,7 @@ def test_explain_and_resume(project: PluginProject) -> None:
 
 
 @pytest.mark.parametrize("root", ["a b", "$(x) ${y} #z", "it's; a:b", "ä&|*?[x]"])
+@pytest.mark.usefixtures("processes")
 def test_odd_characters_in_the_root(project: PluginProject, root: str) -> None:
     """Its Makefile does not quote them, so that commands and split arguments vanish."""
     project.rvrun("run", "local", "tiles.py", "-a", "root_uri", f"out/{root}", "--splits", "2")
@@ -336,6 +351,7 @@ def test_odd_characters_in_the_root(project: PluginProject, root: str) -> None:
 
 
 @pytest.mark.parametrize("runner", ["local", "inprocess"])
+@pytest.mark.usefixtures("processes")
 def test_a_root_without_a_plugin_is_refused(project: PluginProject, runner: str) -> None:
     """Raster Vision would create a folder called `s3:` here."""
     words = ("tiles.py", "chip", "-a", "root_uri", "s3://bucket/out")
@@ -347,6 +363,7 @@ def test_a_root_without_a_plugin_is_refused(project: PluginProject, runner: str)
     assert not (project.folder / "s3:").exists()
 
 
+@pytest.mark.usefixtures("processes")
 def test_two_configs_run_in_parallel(project: PluginProject) -> None:
     """It runs them one after the other; here, targets of both run at the same time."""
     words = ("run", "local", "both.py", "-j2", "-a", "root_uri", "out", "-a", "seconds", "0.3")
@@ -362,6 +379,7 @@ def test_two_configs_run_in_parallel(project: PluginProject) -> None:
     assert project.files("out/one").keys() == project.files("out/two").keys()
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_second_config_runs_if_the_first_fails(project: PluginProject) -> None:
     """It stops; with `-k`, the other pipeline here runs to its end."""
     project.write("out/one/fail", "")
@@ -371,6 +389,7 @@ def test_the_second_config_runs_if_the_first_fails(project: PluginProject) -> No
     assert "eval.json" not in project.files("out/one")
 
 
+@pytest.mark.usefixtures("processes")
 def test_equal_roots_are_refused(project: PluginProject) -> None:
     """It lets the second config overwrite the first, which is running."""
     project.write("same.py", CONFIGS.replace("/{name}", ""))
@@ -381,6 +400,7 @@ def test_equal_roots_are_refused(project: PluginProject) -> None:
     )
 
 
+@pytest.mark.usefixtures("processes")
 def test_commands_run_in_the_pipelines_order(project: PluginProject) -> None:
     """It runs them in the order typed, so that `train chip` fails."""
     words = ("run", "local", "tiles.py", "train", "chip", "-a", "root_uri", "out")
@@ -389,6 +409,7 @@ def test_commands_run_in_the_pipelines_order(project: PluginProject) -> None:
     assert "model.json" in project.files("out")
 
 
+@pytest.mark.usefixtures("processes")
 def test_an_unknown_command_is_refused(project: PluginProject) -> None:
     """It accepts any name, saves the config, and fails in the target."""
     done = project.rvrun("run", "local", "tiles.py", "trian", "-a", "root_uri", "out", code=2)
@@ -399,6 +420,7 @@ def test_an_unknown_command_is_refused(project: PluginProject) -> None:
     assert not (project.folder / "out").exists()
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_number_of_parallel_targets_is_limited(project: PluginProject) -> None:
     """It starts all splits at the same time (`make -j`)."""
     words = ("tiles.py", "chip", "--splits", "5", "-a", "root_uri", "out", "-a", "seconds", "0.2")
@@ -411,6 +433,7 @@ def test_the_number_of_parallel_targets_is_limited(project: PluginProject) -> No
     assert max(running) == 2
 
 
+@pytest.mark.usefixtures("processes")
 def test_only_the_failed_split_runs_again(project: PluginProject) -> None:
     """It starts from the beginning; here, finished splits are not repeated."""
     words = ("run", "local", "tiles.py", "-k", "--splits", "4", "-a", "root_uri", "out")
@@ -436,6 +459,7 @@ def processes_of(project: Project) -> list[psutil.Process]:
     return processes
 
 
+@pytest.mark.usefixtures("processes")
 def test_sigterm_leaves_no_process(project: PluginProject) -> None:
     """Its targets continue to run."""
     words = ("tiles.py", "chip", "--splits", "2", "-a", "root_uri", "out", "-a", "seconds", "1000")
@@ -454,6 +478,7 @@ def test_sigterm_leaves_no_process(project: PluginProject) -> None:
     wait_for(lambda: not processes_of(project))
 
 
+@pytest.mark.usefixtures("processes")
 def test_splits_without_an_index_are_refused(project: PluginProject) -> None:
     """With `--num-splits` alone, its worker raises a TypeError."""
     project.rvrun("render", "local", "tiles.py", "-a", "root_uri", "out")
@@ -479,6 +504,7 @@ CHIP = ("chips.py", "-a", "root_uri", "out", "--splits")
 ALL = ["a.txt", "b.txt", "c.txt", "d.txt"]
 
 
+@pytest.mark.usefixtures("processes")
 def test_raster_vision_adds_chips_with_each_attempt(project: PluginProject) -> None:
     """The defect that the next tests are about: its second run trains on each chip twice."""
     for _ in range(2):
@@ -486,6 +512,7 @@ def test_raster_vision_adds_chips_with_each_attempt(project: PluginProject) -> N
     assert chips(project) == sorted(2 * ALL)
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_failed_split_leaves_no_chips(project: PluginProject) -> None:
     """A failed attempt writes no chips, and the next attempt writes each of them once."""
     project.write("out/fail-d", "")
@@ -497,6 +524,7 @@ def test_a_failed_split_leaves_no_chips(project: PluginProject) -> None:
 
 
 @pytest.mark.parametrize("runner", ["local", "inprocess"])
+@pytest.mark.usefixtures("processes")
 def test_chips_of_earlier_attempts_are_replaced(project: PluginProject, runner: str) -> None:
     """Also with a different number of splits, or fewer scenes than splits."""
     for splits, scenes in (("2", "a b c d"), ("2", "a b c d"), ("3", "a b c"), ("3", "a")):
@@ -504,6 +532,7 @@ def test_chips_of_earlier_attempts_are_replaced(project: PluginProject, runner: 
         assert json.loads(project.read("out/model.json")) == [f"{s}.txt" for s in scenes.split()]
 
 
+@pytest.mark.usefixtures("processes")
 def test_unknown_chips_are_not_removed(project: PluginProject) -> None:
     """The user may want them; the log has a warning that names them."""
     project.raster_vision("run", "inprocess", *CHIP, "1")
@@ -517,6 +546,7 @@ def test_unknown_chips_are_not_removed(project: PluginProject) -> None:
 # Its own worker, for machines without rvrun.
 
 
+@pytest.mark.usefixtures("processes")
 def test_its_command_line_accepts_argv(project: PluginProject) -> None:
     """Every option exists under that name, and the call runs the target."""
     project.rvrun("run", "local", "tiles.py", "chip", "train", "-a", "root_uri", "out")
@@ -583,6 +613,7 @@ def test_argv_omits_options_with_defaults() -> None:
         ),
     ],
 )
+@pytest.mark.usefixtures("processes")
 def test_invalid_configs_are_refused(project: PluginProject, config: str, expected: str) -> None:
     """The error says what is wrong with the config."""
     project.write(
@@ -595,6 +626,7 @@ def test_invalid_configs_are_refused(project: PluginProject, config: str, expect
     assert done.stderr.splitlines()[-1] == expected
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_saved_config_requires_raster_vision(project: PluginProject) -> None:
     """If it is not installed, the error says how to install it."""
     project.write("saved.json", json.dumps({"type_hint": "tiles.tiles", "root_uri": "out"}))
@@ -608,6 +640,7 @@ def test_a_saved_config_requires_raster_vision(project: PluginProject) -> None:
     )
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_class_in_the_configs_own_file(project: PluginProject) -> None:
     """Raster Vision's other processes cannot import it; here, targets import the file first."""
     project.write(
@@ -626,6 +659,7 @@ def test_a_class_in_the_configs_own_file(project: PluginProject) -> None:
     assert project.files("theirs") == project.files("ours")
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_pipeline_may_declare_more(project: PluginProject) -> None:
     """A pipeline of Raster Vision's may have the attributes of rvrun's, too."""
     project.write(
@@ -660,6 +694,7 @@ def test_a_pipeline_may_declare_more(project: PluginProject) -> None:
     }
 
 
+@pytest.mark.usefixtures("processes")
 def test_several_configs_have_distinct_names(project: PluginProject) -> None:
     """Suffixes are what differs in their roots; numbers, if that cannot be part of a name."""
     plan = project.rvrun("plan", "both.py", "-a", "root_uri", "s3://b/x y").stdout

@@ -238,6 +238,7 @@ def test_rvrun_not_on_path(tiny: Project, bin_folder: pathlib.Path) -> None:
     assert tiny.run(*command, PATH=path, RVRUN="/x/rvrun", **NO_GPUS).stdout == ""
 
 
+@pytest.mark.usefixtures("processes")
 def test_no_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     """make's recipes need /bin/sh."""
     monkeypatch.setattr(check, "SHELL", "/nowhere/sh")

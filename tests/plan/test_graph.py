@@ -141,6 +141,7 @@ def test_each_need_is_one_edge_in_mermaid(plan: Plan) -> None:
 
 
 @pytest.mark.skipif(shutil.which("dot") is None, reason="graphviz is not installed")
+@pytest.mark.usefixtures("processes")
 def test_graphviz_accepts_the_digraph() -> None:
     """`dot` parses it without an error."""
     subprocess.run(["dot", "-Tplain"], input=DOT, text=True, capture_output=True, check=True)

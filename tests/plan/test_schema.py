@@ -176,6 +176,7 @@ def test_any_number_of_splits_validates(count: int) -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.usefixtures("processes")
 def test_a_plan_does_not_depend_on_where_and_when_it_is_made(
     tmp_path: pathlib.Path, path: pathlib.Path
 ) -> None:

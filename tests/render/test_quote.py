@@ -96,6 +96,7 @@ def command_line(words: list[str]) -> str:
 @given(st.lists(strings, min_size=1, max_size=8))
 @example(AWKWARD)
 @settings(max_examples=25)
+@pytest.mark.usefixtures("processes")
 def test_a_string_survives_make_and_the_shell(folder: pathlib.Path, words: list[str]) -> None:
     """Quoted for a recipe, any string arrives in the process byte for byte."""
     assert words == arguments_after_make(folder, f"show:\n\t@{command_line(words)}\n")
@@ -105,6 +106,7 @@ def test_a_string_survives_make_and_the_shell(folder: pathlib.Path, words: list[
 @example(AWKWARD)
 @example(["\\" * n + "#" for n in range(7)])
 @settings(max_examples=25)
+@pytest.mark.usefixtures("processes")
 def test_a_string_survives_a_variable_definition(folder: pathlib.Path, words: list[str]) -> None:
     """So does a recipe that is kept in a variable, and more words can follow it."""
     definition = for_definition(command_line(words))
@@ -114,6 +116,7 @@ def test_a_string_survives_a_variable_definition(folder: pathlib.Path, words: li
 
 @given(st.lists(strings, min_size=1, max_size=8))
 @settings(max_examples=10)
+@pytest.mark.usefixtures("processes")
 def test_a_string_survives_the_shell(folder: pathlib.Path, words: list[str]) -> None:
     """Quoted for the shell alone, any string arrives too."""
     line = " ".join(for_shell(word) for word in [sys.executable, "-I", "-S", "show.py", *words])

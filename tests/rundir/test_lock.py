@@ -19,6 +19,7 @@ with locked(pathlib.Path(sys.argv[1])):
 """
 
 
+@pytest.mark.usefixtures("processes")
 def test_one_run_at_a_time(tmp_path: pathlib.Path) -> None:
     """The error names the process that holds the lock; when that is dead, the lock is free."""
     folder = tmp_path / "runs"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import attrs
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -120,6 +121,7 @@ plans = st.builds(
 
 @settings(max_examples=40)
 @given(plans, st.data())
+@pytest.mark.usefixtures("processes")
 def test_each_target_runs_once_and_after_what_it_needs(plan: Plan, data: st.DataObject) -> None:
     """Under make -j, with failures and resumes: once each, never early, and as predicted."""
     needed = needed_targets(plan)
@@ -151,6 +153,7 @@ def test_each_target_runs_once_and_after_what_it_needs(plan: Plan, data: st.Data
 
 @settings(max_examples=40)
 @given(plans, st.data())
+@pytest.mark.usefixtures("processes")
 def test_changes_run_the_stale_targets(plan: Plan, data: st.DataObject) -> None:
     """After changes of configs and removed stamps, make runs exactly the stale targets."""
     with bench() as here:
@@ -173,6 +176,7 @@ def test_changes_run_the_stale_targets(plan: Plan, data: st.DataObject) -> None:
 
 @settings(max_examples=25)
 @given(declared_pipelines(), st.lists(st.integers(1, 4), min_size=2, max_size=3))
+@pytest.mark.usefixtures("processes")
 def test_a_new_number_of_splits_makes_split_stages_stale(
     declared: list[DeclaredPipeline], counts: list[int]
 ) -> None:

@@ -61,6 +61,7 @@ def test_every_built_in_runner_is_checked() -> None:
 
 
 @pytest.mark.parametrize("name", builtin.LOCAL)
+@pytest.mark.usefixtures("processes")
 def test_runners_on_this_machine(
     name: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +122,7 @@ def job_of_stub(index: int, size: int) -> dict[str, str]:
     return {"STUB_TASK": str(index)}
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_runner_of_another_distribution(stub: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """With its own section of settings, its own split variable, its own template."""
     check_runner("stub", tmp_path, settings=STUB, job_environ=job_of_stub)
@@ -133,6 +135,7 @@ def test_a_runner_of_another_distribution(stub: pathlib.Path, tmp_path: pathlib.
         *("split_index", "attempt", "check", "risks", "submit", "state", "logs", "cancel", "retry"),
     ],
 )
+@pytest.mark.usefixtures("processes")
 def test_a_member_that_is_missing(
     name: str, stub: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +146,7 @@ def test_a_member_that_is_missing(
         check_contract(runner)
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_function_with_other_parameters(
     stub: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +173,7 @@ def test_a_function_with_other_parameters(
     ],
     ids=str,
 )
+@pytest.mark.usefixtures("processes")
 def test_a_capability_that_is_not_so(
     claims: dict[str, object],
     message: str | None,
@@ -187,6 +192,7 @@ def test_a_capability_that_is_not_so(
 
 
 @pytest.mark.parametrize("capability", ["detached", "keeps_stamps", "needs_remote_storage"])
+@pytest.mark.usefixtures("processes")
 def test_a_capability_of_a_detached_runner_that_is_not_so(
     capability: str, stub: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +202,7 @@ def test_a_capability_of_a_detached_runner_that_is_not_so(
         check_runner("stub", tmp_path, settings=STUB, job_environ=job_of_stub)
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_runner_that_cannot_be_imported(
     stub: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

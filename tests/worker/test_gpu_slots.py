@@ -48,6 +48,7 @@ def wait_for_log(folder: pathlib.Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.usefixtures("processes")
 def test_no_more_than_the_slots_are_held_at_once(tmp_path: pathlib.Path) -> None:
     """Of 12 processes, at most 3 hold a slot at any time; both devices are used, and all end."""
     processes = [hold(tmp_path, 3, 0.1, ("0", "1")) for _ in range(12)]
@@ -90,6 +91,7 @@ def test_fewer_slots_than_devices_leave_some_idle(tmp_path: pathlib.Path) -> Non
         assert not (tmp_path / "slot-1").exists()
 
 
+@pytest.mark.usefixtures("processes")
 def test_without_a_device_there_is_one_slot(tmp_path: pathlib.Path) -> None:
     """On a machine without GPUs, GPU targets run one after the other, without a device."""
     with slot([], None, str(tmp_path)) as device:
@@ -102,6 +104,7 @@ def test_without_a_device_there_is_one_slot(tmp_path: pathlib.Path) -> None:
     assert (tmp_path / "log").read_text() == "+None\n-None\n"
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_killed_process_frees_its_slot(tmp_path: pathlib.Path) -> None:
     """The kernel releases the lock, however a process ends."""
     process = hold(tmp_path, 1)
@@ -153,6 +156,7 @@ def test_visible_devices_are_the_list(
         ("echo 'NVIDIA-SMI has failed'; exit 9", []),
     ],
 )
+@pytest.mark.usefixtures("processes")
 def test_gpus_are_those_that_nvidia_smi_lists(
     script: str, gpus: list[str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

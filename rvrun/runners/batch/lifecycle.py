@@ -133,7 +133,7 @@ def find_lost(ledger: Ledger, number: int, submitter: Submitter) -> None:
     intended = submitter.intended(number)
     for spec in read_specs(ledger, number):
         if spec.key in intended and spec.key not in ids:
-            id_ = submitter.find(spec.filled(ledger.run_id, {}))
+            id_ = submitter.find(spec.fill_in(ledger.run_id, {}))
             if id_ is not None:
                 ledger.note(ACCEPTED, job=spec.key, round=number, id=id_)
 

@@ -125,7 +125,7 @@ class Spec:
         splits = self.splits
         return self.stage if splits is None else f"{self.stage}/{splits[child]}"
 
-    def filled(self, run_id: str, ids: Mapping[str, str]) -> SubmitJobRequest:
+    def fill_in(self, run_id: str, ids: Mapping[str, str]) -> SubmitJobRequest:
         """Return the request with the run's id and, by key, the ids of jobs it depends on."""
         tags = {name: value.replace(RUN, run_id) for name, value in self.request["tags"].items()}
         name = self.request["jobName"].replace(RUN, run_id)

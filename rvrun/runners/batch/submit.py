@@ -147,7 +147,7 @@ class Submitter:
 
     def _submit_once(self, spec: Spec, ids: Mapping[str, str], *, may_exist: bool) -> str:
         """Return the id of a job, submitted now unless it exists already."""
-        request = spec.filled(self.ledger.run_id, ids)
+        request = spec.fill_in(self.ledger.run_id, ids)
         id_ = self.find(request) if may_exist else None
         if id_ is None:
             # On disk before the call: if this process dies, the next one knows what to look for.

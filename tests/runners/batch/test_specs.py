@@ -187,6 +187,7 @@ HALVES = declared("halves", a={"is_split": True}, b={"is_split": True, "needs": 
         ([pipeline(f"p{number}", "a*", "b") for number in range(25)], ["5"], plain(BATCH)),
     ],
 )
+@pytest.mark.usefixtures("processes")
 def test_batch_accepts_every_spec(
     engine: BatchEngine,
     pipelines: Sequence[DeclaredPipeline],
@@ -198,7 +199,7 @@ def test_batch_accepts_every_spec(
     ids: dict[str, str] = {}
     for key, request in requests(*pipelines, splits=splits, settings=settings).items():
         spec = Spec(key=key, round=1, request=request)
-        filled = spec.filled("night-20260102-030405-abcd", ids)
+        filled = spec.fill_in("night-20260102-030405-abcd", ids)
         assert "${" not in json.dumps(filled)
         assert request_check.problems("batch", "SubmitJob", filled) == []
         ids[key] = batch.submit_job(**filled)["jobId"]
@@ -549,7 +550,7 @@ def test_a_dependency_of_a_template(tmp_path: pathlib.Path) -> None:
     request = with_template(tmp_path, template)["p/b"]
     spec = Spec(key="p/b", round=1, request=request)
     assert spec.depends == ("p/a",)
-    assert spec.filled("night-1", {"p/a": "5678"})["dependsOn"] == [
+    assert spec.fill_in("night-1", {"p/a": "5678"})["dependsOn"] == [
         {"jobId": "5678"},
         {"jobId": "1234"},
         {"type": "SEQUENTIAL"},

@@ -157,6 +157,7 @@ def jobs(engine: BatchEngine, run: Ledger) -> collections.Counter[str]:
 KEYS = ["a/chip", "a/train", "a/predict", "a/eval", "b/chip", "b/train", "c.1/train"]
 
 
+@pytest.mark.usefixtures("processes")
 def test_each_spec_becomes_a_job(tmp_path: pathlib.Path, new_engine: Any) -> None:
     """With its own name and tags, and the ids of the jobs it depends on."""
     engine, run = new_engine(), new_ledger(tmp_path)
@@ -177,6 +178,7 @@ def test_each_spec_becomes_a_job(tmp_path: pathlib.Path, new_engine: Any) -> Non
 
 
 @pytest.mark.parametrize("chunk", range(4))
+@pytest.mark.usefixtures("processes")
 def test_each_spec_becomes_one_job_whatever_happens(
     chunk: int, tmp_path: pathlib.Path, new_engine: Any
 ) -> None:
@@ -211,6 +213,7 @@ def test_each_spec_becomes_one_job_whatever_happens(
     assert deaths > 20
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_lost_reply_is_looked_up(tmp_path: pathlib.Path, new_engine: Any) -> None:
     """A job whose reply was lost is found by its name and tags, and not submitted again."""
     engine = new_engine(fault=lambda op, _, number: DropReplyAfter() if op == "SubmitJob" else None)
@@ -220,24 +223,26 @@ def test_a_lost_reply_is_looked_up(tmp_path: pathlib.Path, new_engine: Any) -> N
     assert jobs(engine, run) == dict.fromkeys(KEYS, 1)
 
 
+@pytest.mark.usefixtures("processes")
 def test_another_job_of_that_name_is_not_adopted(tmp_path: pathlib.Path, new_engine: Any) -> None:
     """The tags must be those of the job too."""
     engine = new_engine()
     run = new_ledger(tmp_path)
     (spec, *_) = read_specs(run, 1)
-    request = spec.filled(run.run_id, {})
+    request = spec.fill_in(run.run_id, {})
     engine.client("batch").submit_job(**{**request, "tags": {"rvrun:run": "another"}})
     assert submitter(engine, run).find(request) is None
     own = engine.client("batch").submit_job(**request)["jobId"]
     assert submitter(engine, run).find(request) == own
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_duplicate_job_is_ended(tmp_path: pathlib.Path, new_engine: Any) -> None:
     """Of several jobs with the same name and tags, the oldest stays."""
     engine = new_engine()
     run = new_ledger(tmp_path)
     (spec, *_) = read_specs(run, 1)
-    request = spec.filled(run.run_id, {})
+    request = spec.fill_in(run.run_id, {})
     first, second = (engine.client("batch").submit_job(**request)["jobId"] for _ in range(2))
     engine.jobs[second].head.created = engine.jobs[first].head.created + 1
     assert submitter(engine, run).find(request) == first
@@ -245,6 +250,7 @@ def test_a_duplicate_job_is_ended(tmp_path: pathlib.Path, new_engine: Any) -> No
     assert engine.jobs[first].status != "FAILED"
 
 
+@pytest.mark.usefixtures("processes")
 def test_throttling_is_waited_out(tmp_path: pathlib.Path, new_engine: Any) -> None:
     """Each job is submitted until the service accepts it, and then no more."""
     engine = new_engine(
@@ -256,6 +262,7 @@ def test_throttling_is_waited_out(tmp_path: pathlib.Path, new_engine: Any) -> No
     assert engine.count("ListJobs") == 0
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_job_that_cannot_be_submitted(tmp_path: pathlib.Path, new_engine: Any) -> None:
     """The error lists the submitted jobs and says what to do; no dependent is submitted."""
     engine = new_engine()
@@ -279,6 +286,7 @@ def test_a_job_that_cannot_be_submitted(tmp_path: pathlib.Path, new_engine: Any)
     assert [request["tags"]["rvrun:job"] for request in engine.submitted] == ["a/chip"]
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_service_that_never_answers(tmp_path: pathlib.Path, new_engine: Any) -> None:
     """The number of attempts is limited."""
     engine = new_engine(fault=lambda op, _, number: ServerError() if op == "SubmitJob" else None)
@@ -288,6 +296,7 @@ def test_a_service_that_never_answers(tmp_path: pathlib.Path, new_engine: Any) -
     assert engine.count("SubmitJob") == 6
 
 
+@pytest.mark.usefixtures("processes")
 def test_independent_jobs_are_submitted_concurrently(
     tmp_path: pathlib.Path, new_engine: Any
 ) -> None:

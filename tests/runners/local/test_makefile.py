@@ -68,6 +68,7 @@ SHOW = "import json, os, sys; print(json.dumps([os.getcwd(), *sys.argv[1:]]))"
 @example("\\#", "-x")
 @example("$(shell echo no)", " ")
 @settings(max_examples=30)
+@pytest.mark.usefixtures("processes")
 def test_hostile_paths_arrive_as_they_are(out: str, workdir: str) -> None:
     """Whatever the run directory and the working directory are called, commands get their names."""
     with tempfile.TemporaryDirectory() as name:
