@@ -315,7 +315,7 @@ def test_diff_names_the_keys_that_changed(project: PluginProject) -> None:
     done = project.rvrun("diff", "out/pipeline-config.json", "runs/tiles/config/tiles.json", code=1)
     assert done.stdout.splitlines()[:4] == [
         "~ tiles  config: epochs 1 → 5",
-        "~ tiles  config: dataset.scenes.2 gone: c",
+        "~ tiles  config: dataset.scenes.2 removed: c",
         "~ tiles  config: dataset.scenes.3 gone: d",
         "would run again:",
     ]
@@ -330,7 +330,7 @@ def test_explain_and_resume(project: PluginProject) -> None:
     project.rvrun("render", *words[1:], "-a", "epochs", "3")
     explanation = project.rvrun("explain", "tiles/train").stdout
     assert explanation.startswith("tiles/train would run: after chip\n")
-    assert "  changed  epochs: 1 → 3\n" in project.rvrun("explain", "tiles/chip").stdout
+    assert "  changed    epochs: 1 → 3\n" in project.rvrun("explain", "tiles/chip").stdout
 
 
 # Known defects of Raster Vision's own runners.
@@ -682,7 +682,7 @@ def test_a_pipeline_may_declare_more(project: PluginProject) -> None:
         "    return MoreConfig(root_uri='out', epochs=epochs)\n",
     )
     done = project.rvrun("render", "local", "more.py", "--splits", "2")
-    assert "more/chip has 2 splits for 1 items: 1 will have nothing to do" in done.stderr
+    assert "more/chip has 2 splits for 1 item: 1 will have nothing to do" in done.stderr
     (pipeline,) = json.loads(project.read("runs/more/plan.json"))["pipelines"]
     needs = {s["command"]: [n["command"] for n in s["needs"]] for s in pipeline["stages"]}
     assert needs["eval"] == ["train", "predict"]

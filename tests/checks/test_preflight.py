@@ -124,7 +124,7 @@ def test_without_a_config_the_machine_and_the_settings_are_checked(project: Proj
 def test_options_about_a_config_need_one(project: Project) -> None:
     """`rvrun check --splits 4` is an error, as its user forgot something."""
     said = project.rvrun("check", "--splits", "4", code=2).stderr
-    assert said == "rvrun: --splits is about a config; name it: rvrun check CONFIG\n"
+    assert said == "rvrun: --splits requires a config; add it: rvrun check CONFIG\n"
 
 
 def test_quiet_prints_only_problems(tiny: Project) -> None:

@@ -613,9 +613,9 @@ def test_nothing_is_cancelled_while_it_is_submitted(site: Site, printed: Read) -
     """Otherwise jobs that are submitted later would run."""
     site.run("--wait")
     printed()
-    from rvrun.rundir import files as rundir
+    from rvrun.rundir.lock import locked
 
-    with rundir.locked(site.latest.run_dir):
+    with locked(site.latest.run_dir):
         site.rvrun("cancel", "@latest", code=2)
     assert f"another rvrun (process {os.getpid()}) is running in it" in printed()[1]
 
