@@ -316,7 +316,7 @@ def test_diff_names_the_keys_that_changed(project: PluginProject) -> None:
     assert done.stdout.splitlines()[:4] == [
         "~ tiles  config: epochs 1 → 5",
         "~ tiles  config: dataset.scenes.2 removed: c",
-        "~ tiles  config: dataset.scenes.3 gone: d",
+        "~ tiles  config: dataset.scenes.3 removed: d",
         "would run again:",
     ]
 
