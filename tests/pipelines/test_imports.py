@@ -229,7 +229,9 @@ def test_a_class_must_have_the_base() -> None:
 
 
 PLAIN = """
-import json, sys
+import sys
+before = set(sys.modules)
+import json
 import rvrun
 from rvrun.pipelines.imports import plain_config
 
@@ -269,7 +271,7 @@ documents = [
     saved(Versioned, version=2, size=1, rate=1.0, quick=False, depth=4),
 ]
 quick = [plain_config(globals()[d["$type"].split(":")[1]], d) for d in documents]
-print(sorted({"attr", "typing"} & set(sys.modules)))
+print(sorted({"attr", "typing"} & set(sys.modules) - before))
 from rvrun.pipelines.serialize import config_from_json, config_to_json
 slow = [config_from_json(d) for d in documents]
 print(quick == slow, list(map(hash, quick)) == list(map(hash, slow)), repr(quick) == repr(slow))
