@@ -156,7 +156,7 @@ def retry(common: Common, run: str, *, wait: bool, runs: str) -> int:
     ledger = ledgers.find(run, pathlib.Path(runs))
     runner = find_detached(ledger.runner)
     settings = load_settings(profile=common.profile)
-    warn(*retried_twice(ledger, runner.OWNS, runner.state(ledger)))
+    warn(*retried_twice(ledger, runner.OWNS, lambda: runner.state(ledger)))
     with locked(ledger.run_dir), counting("submitting", common) as progress:
         num_targets = runner.retry(ledger, settings, progress)
     say(f"submitted {count(num_targets, 'target')} of {ledger.run_id} again")

@@ -89,7 +89,9 @@ def second_attempt(stage: str, effect: str) -> str:
     return f"a second attempt of {stage} {effect}"
 
 
-def retried_twice(ledger: Ledger, owned: Iterable[str], state: RunState) -> Iterator[str]:
+def retried_twice(
+    ledger: Ledger, owned: Iterable[str], read_state: Callable[[], RunState]
+) -> Iterator[str]:
     """Warn about non-idempotent stages that already failed once.
 
     - `owned`: the folders of the runner's files in a round.
@@ -98,7 +100,10 @@ def retried_twice(ledger: Ledger, owned: Iterable[str], state: RunState) -> Iter
     for folder in owned:
         if (path := ledger.round_folder(1) / folder / ONCE).exists():
             once |= json.loads(path.read_text(encoding="utf-8"))
-    for stage in state.stages:
+    if not once:
+        # Most runs have no such stage, and the state costs calls to the service.
+        return
+    for stage in read_state().stages:
         # A stage that never began has written nothing.
         if stage.name in once and stage.count(State.FAILED) and stage.began is not None:
             yield (
