@@ -33,6 +33,8 @@ THROTTLING = (
 )
 #: Error codes by which AWS says that a permission is missing.
 DENIED = ("AccessDenied", "AccessDeniedException")
+#: The code by which CloudWatch Logs says that a group or stream does not exist.
+NOT_FOUND = "ResourceNotFoundException"
 #: How often botocore attempts a call that only reads.
 READ_ATTEMPTS = 8
 #: What to do about errors, by code.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rvrun.errors import RvrunError
+from rvrun.errors import Problem, RvrunError
 
 
 class StillRunning(RvrunError):
@@ -50,3 +50,7 @@ class Forgotten(RvrunError):
         "the jobs of run {run} are too old: their service no longer reports which failed; start a "
         "new run with `rvrun run`"
     )
+
+
+class NoLog(Problem):
+    """A target that has no log, or not yet, or that does not exist."""

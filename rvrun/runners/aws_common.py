@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rvrun.aws import storage
-from rvrun.aws.client import Account, AwsError
+from rvrun.aws.client import Account, AwsError, Client
 from rvrun.finding import Finding, Level, error, ok
 from rvrun.remote.ledger import Ledger
 from rvrun.remote.upload import foreign_configs
@@ -35,6 +35,25 @@ def upload_all(run: Run, files: Mapping[str, bytes], account: Account) -> None:
     """Write what the jobs of a run read: `files` by URI, and the configs of other systems."""
     configs = {uri: text.encode() for uri, text in foreign_configs(run.planned).items()}
     storage.write_all({**files, **configs}, account)
+
+
+def read_log_page(
+    logs: Client, group: str, stream: str, token: str | None
+) -> tuple[list[str], str | None]:
+    """Return a page of lines of a stream, and the token of the next page.
+
+    At the end of what is there, CloudWatch returns the token that it was given; before that, a page
+    may be empty (CloudWatch Logs API Reference, GetLogEvents).
+    """
+    position = {} if token is None else {"nextToken": token}
+    answer = logs.call(
+        "GetLogEvents",
+        logGroupName=group,
+        logStreamName=stream,
+        startFromHead=True,
+        **position,
+    )
+    return [event["message"] for event in answer["events"]], answer["nextForwardToken"]
 
 
 def check_account(

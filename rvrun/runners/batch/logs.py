@@ -7,11 +7,12 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 
 import attrs
 
-from rvrun.aws.client import Client, Refused
-from rvrun.errors import Problem, check_known
+from rvrun.aws.client import NOT_FOUND, Client, Refused
+from rvrun.errors import check_known
+from rvrun.remote.errors import NoLog
 from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import OVER
-from rvrun.runners.aws_common import account_of_run
+from rvrun.runners.aws_common import account_of_run, read_log_page
 from rvrun.runners.batch.api import JobDetail, describe_jobs
 from rvrun.runners.batch.specs import RUNNER
 from rvrun.runners.batch.state import STATES, TrackedJob, track_jobs
@@ -20,10 +21,6 @@ from rvrun.runners.batch.state import STATES, TrackedJob, track_jobs
 GROUP = "/aws/batch/job"
 #: Seconds between two looks for new lines.
 POLL_SECONDS = 3.0
-
-
-class NoLog(Problem):
-    """A target that has no log, or does not exist."""
 
 
 def logs(ledger: Ledger, target: str, *, follow: bool) -> Iterator[str]:
@@ -118,9 +115,7 @@ class JobLog:
     def _stream_lines(self, stream: str, job: JobDetail) -> Generator[str, None, bool]:
         """Yield the lines of a stream; with `follow` until its attempt is over.
 
-        Returns whether the stream exists: it is created with its first line. At the end of what is
-        there, CloudWatch returns the token that it was given; before that a page may be empty
-        (CloudWatch Logs API Reference, GetLogEvents).
+        Returns whether the stream exists: it is created with its first line.
         """
         options = job.get("container", {}).get("logConfiguration", {}).get("options", {})
         group = options.get("awslogs-group", GROUP)
@@ -143,20 +138,12 @@ class JobLog:
 
     def _page(self, group: str, stream: str, token: str | None) -> tuple[list[str], str | None]:
         """A page of lines and the token of the next; none of a stream that does not exist yet."""
-        page = {} if token is None else {"nextToken": token}
         try:
-            answer = self.logs.call(
-                "GetLogEvents",
-                logGroupName=group,
-                logStreamName=stream,
-                startFromHead=True,
-                **page,
-            )
+            return read_log_page(self.logs, group, stream, token)
         except Refused as error:
-            if error.code == "ResourceNotFoundException":
+            if error.code == NOT_FOUND:
                 return [], token
             raise
-        return [event["message"] for event in answer["events"]], answer["nextForwardToken"]
 
 
 def _is_over(job: JobDetail) -> bool:

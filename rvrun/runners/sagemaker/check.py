@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from rvrun.aws.client import Account, AwsError, Client
+from rvrun.aws.client import DENIED, Account, AwsError, Client
 from rvrun.finding import Finding, error, ok, warning
 from rvrun.remote.ledger import run_name
 from rvrun.remote.upload import is_rvrun
@@ -24,7 +24,6 @@ from rvrun.runners.sagemaker.settings import RUNNER, SagemakerSettings
 from rvrun.runners.sagemaker.steps import plan_steps
 
 SERVICE = "sagemaker.amazonaws.com"
-DENIED = ("AccessDenied", "AccessDeniedException")
 _ECR = re.compile(
     r"(?P<registry>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/"
     r"(?P<name>[^:@]+)(:(?P<tag>[^@]+))?(@(?P<digest>sha256:[0-9a-f]{64}))?"

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
-from rvrun.aws.client import Client, Refused
-from rvrun.errors import Problem, check_known
+from rvrun.aws.client import NOT_FOUND, Client, Refused
+from rvrun.errors import check_known
+from rvrun.remote.errors import NoLog
 from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import OVER, State
-from rvrun.runners.aws_common import account_of_run
+from rvrun.runners.aws_common import account_of_run, read_log_page
 from rvrun.runners.sagemaker.files import Job
 from rvrun.runners.sagemaker.state import Execution, StartedStep, read_executions
 
@@ -23,10 +24,6 @@ GROUPS = {
     "TrainingJob": "/aws/sagemaker/TrainingJobs",
 }
 POLL_SECONDS = 3.0
-
-
-class NoLog(Problem):
-    """A target that has no log, or not yet."""
 
 
 @attrs.frozen
@@ -151,27 +148,17 @@ class _LogReader:
             return [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
         except Refused as error:
             # The group does not exist before the first job of its kind has written a line.
-            if error.code == "ResourceNotFoundException":
+            if error.code == NOT_FOUND:
                 return []
             raise
 
     def _read_stream(self, group: str, stream: str) -> Iterator[str]:
-        """Yield new lines up to the end, where CloudWatch returns the token that it was given.
-
-        Pages may be empty before that (CloudWatch Logs API Reference, GetLogEvents).
-        """
+        """Yield the lines since the last call, up to the end of what is there."""
         token = self.tokens.get(stream)
         while True:
-            position = {} if token is None else {"nextToken": token}
-            answer = self.logs.call(
-                "GetLogEvents",
-                logGroupName=group,
-                logStreamName=stream,
-                startFromHead=True,
-                **position,
-            )
-            yield from (event["message"] for event in answer["events"])
-            previous, token = token, answer["nextForwardToken"]
+            previous = token
+            lines, token = read_log_page(self.logs, group, stream, previous)
+            yield from lines
             self.tokens[stream] = token
             if token == previous:
                 return

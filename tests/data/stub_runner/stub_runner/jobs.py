@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rvrun import paths
-from rvrun.errors import Problem, check_known
+from rvrun.errors import check_known
 from rvrun.remote import ledger as ledgers
-from rvrun.remote.errors import NothingToRetry, StillRunning
+from rvrun.remote.errors import NoLog, NothingToRetry, StillRunning
 from rvrun.remote.ledger import CANCELLED, SUBMITTED, Ledger, run_name
 from rvrun.remote.state import Progress, RemoteFailure, RunState, StageState, State, timestamp
 from rvrun.remote.upload import rvrun_argv
@@ -30,10 +30,6 @@ from stub_runner.settings import StubSettings
 NAME = "stub"
 JOBS = "stub/jobs.json"
 _TEMPLATE = Template("stub_runner", "templates", "stub-jobs.json.j2")
-
-
-class NoLog(Problem):
-    """A target without a log."""
 
 
 def render(run: Run) -> dict[str, str]:
