@@ -24,17 +24,14 @@ RUNNERS = "rvrun.runners"
 class BrokenRunner(RvrunError):
     """A runner that is installed but cannot be imported."""
 
-    def __init__(self, name: str, module: str, distribution: str, problem: str) -> None:
-        self.name = name
-        self.module = module
-        self.distribution = distribution
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return (
-            f"runner `{self.name}` cannot be loaded: importing `{self.module}` of "
-            f"{self.distribution} raised {self.problem}; fix or uninstall that distribution"
-        )
+    name: str
+    module: str
+    distribution: str
+    problem: str
+    template = (
+        "runner `{name}` cannot be loaded: importing `{module}` of {distribution} raised "
+        "{problem}; fix or uninstall that distribution"
+    )
 
 
 def runner_names() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A run on its way to a runner, and what is told of it while it goes."""
+"""A run on its way to a runner, and who receives its events."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Make the specs of a retry from the specs of what failed. Pure.
 
-Of an array only the failed splits run again, as a smaller array that is told which they are. What
+Of an array only the failed splits run again, as a smaller array with a list of them. What
 depends on failed jobs failed with them, so it is in the retry too. Dependencies on jobs that have
 succeeded are dropped.
 """
