@@ -6,6 +6,7 @@ Every operation is a function of the engine and the request; OPERATIONS has them
 from __future__ import annotations
 
 import json
+import time
 import urllib.parse
 import uuid
 from collections.abc import Callable, Iterable
@@ -113,11 +114,11 @@ def list_jobs(engine: BatchEngine, request: Json) -> Json:
 
 
 def _listed(engine: BatchEngine, queue: Queue) -> list[Unit]:
-    last_listed = now() - engine.list_lag * 1000
+    last_listed = time.monotonic() - engine.list_lag
     return [
         job.head
         for job in engine.jobs.values()
-        if job.queue is queue and (not engine.list_lag or job.head.created <= last_listed)
+        if job.queue is queue and job.head.created_monotonic <= last_listed
     ]
 
 

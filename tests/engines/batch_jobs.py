@@ -7,6 +7,7 @@ dependencies.
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any
@@ -40,6 +41,8 @@ class Unit:
     job: Job = attrs.field(repr=False)
     index: int | None = None
     created: int = attrs.field(factory=now)
+    #: Seconds; the clock of `created` may be set back, and then a job would be listed too late.
+    created_monotonic: float = attrs.field(factory=time.monotonic, kw_only=True)
     status: str = SUBMITTED
     reason: str = ""
     open: int = 0  # dependencies that have not ended

@@ -50,8 +50,11 @@ def json_blocks() -> list[dict[str, Any]]:
     return [json.loads(text) for text in blocks(PAGE, "json")]
 
 
-#: The modules of the runner that call a service, except for preflight checks.
-CALLERS = {"sagemaker": ("submit", "state", "cancel", "retry"), "logs": ("logs",)}
+#: The modules of `runners/` that call a service for this runner, except for preflight checks.
+CALLERS = {
+    "sagemaker": tuple(f"sagemaker/{name}" for name in ("submit", "state", "cancel", "retry")),
+    "logs": ("sagemaker/logs", "aws_common"),
+}
 
 
 def called() -> set[str]:
@@ -60,7 +63,7 @@ def called() -> set[str]:
     for service, modules in CALLERS.items():
         operations = botocore.session.Session().get_service_model(service).operation_names
         for module in modules:
-            path = ROOT / f"rvrun/runners/sagemaker/{module}.py"
+            path = ROOT / f"rvrun/runners/{module}.py"
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Constant) and node.value in operations:
                     names.add(f"{service}:{node.value}")
