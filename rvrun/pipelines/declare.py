@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import linecache
 import os
+import re
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -290,7 +292,17 @@ def location(definition: object) -> str:
     """Return `file:line` of a class or function, the file without its folder; empty if unknown."""
     try:
         path = inspect.getsourcefile(definition)  # type: ignore[arg-type]
-        line = inspect.getsourcelines(definition)[1]  # type: ignore[arg-type]
-    except (OSError, TypeError):
+    except TypeError:
         return ""
-    return f"{os.path.basename(path)}:{line}" if path else ""
+    line = _line(definition, path) if path else None
+    return f"{os.path.basename(path)}:{line}" if path and line else ""
+
+
+def _line(definition: Any, path: str) -> int | None:
+    # Not inspect.getsourcelines: it parses the file, for each definition again.
+    if not isinstance(definition, type):
+        code = getattr(inspect.unwrap(definition), "__code__", None)
+        return code.co_firstlineno if code else None
+    statement = re.compile(rf"\s*class\s+{definition.__name__}\b")
+    lines = enumerate(linecache.getlines(path), 1)
+    return next((number for number, text in lines if statement.match(text)), None)
