@@ -52,7 +52,7 @@ def test_jobs_reach_both_servers(moto: Moto, project: Project) -> None:
         engine.add_queue("cpu")
         engine.add_definition("work", command=[sys.executable, f"{project.folder}/put.py", "job"])
         variables = {**moto.variables, **engine.variables}
-        done = project.run(sys.executable, "put.py", "here", **variables)
+        done = project.run(sys.executable, "put.py", "here", code=0, **variables)
         engine.client("batch").submit_job(jobName="a", jobQueue="cpu", jobDefinition="work")
         engine.wait()
         assert engine.statuses() == {"a": "SUCCEEDED"}
