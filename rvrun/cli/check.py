@@ -51,7 +51,7 @@ LEVEL_WIDTH = max(map(len, Level))
 @templates_option
 @json_option
 @takes_request
-def check(common: Common, request: Request, as_json: bool) -> int:
+def check(common: Common, request: Request, *, as_json: bool) -> int:
     """Find what would make a run fail, before it starts.
 
     Checks the machine, the settings, the config, and the places that it reads and writes. Writes

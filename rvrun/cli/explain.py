@@ -34,7 +34,7 @@ class NoRunDirectory(Problem):
     help="The run directory; default: the one in runs/ that has the target.",
 )
 @json_option
-def explain(target: str, run_dir: str | None, as_json: bool) -> None:
+def explain(target: str, run_dir: str | None, *, as_json: bool) -> None:
     """Explain why a target would run or is up to date.
 
     Also shows what it needs and what needs it.

@@ -27,6 +27,7 @@ from rvrun.worker.call import Call
 def run_command(
     config: str,
     command: str,
+    *,
     split_ind: int | None,
     num_splits: int | None,
     runner: str | None,

@@ -287,7 +287,7 @@ def test_both_formats_of_splits_are_covered() -> None:
     ids=" ".join,
 )
 def test_other_commands_get_no_wrapper(words: list[str]) -> None:
-    """rvrun's worker, also behind a user's program; a join; a command that has its split."""
+    """The worker of rvrun, also behind a user's program; a join; a command that has its split."""
     assert prepend_boot(words) == words
 
 

@@ -240,7 +240,7 @@ def test_rvrun_not_on_path(tiny: Project, bin_folder: pathlib.Path) -> None:
 
 @pytest.mark.usefixtures("processes")
 def test_no_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """make's recipes need /bin/sh."""
+    """Recipes of make need /bin/sh."""
     monkeypatch.setattr(check, "SHELL", "/nowhere/sh")
     findings = [f for f in check.check_machine(Settings()) if f.subject == "shell"]
     assert findings == [

@@ -246,7 +246,7 @@ def test_no_color(tiny: Project) -> None:
 
 
 def test_svg(tiny: Project) -> None:
-    """graphviz draws it where it is installed."""
+    """Graphviz draws it where it is installed."""
     if shutil.which("dot"):
         assert "<svg" in tiny.rvrun("graph", "tiny.py", "-f", "svg").stdout
 

@@ -28,7 +28,7 @@ def test_each_test_has_it_empty(moto: Moto, again: bool) -> None:
 
 @pytest.mark.parametrize("service", ["sagemaker", "iam", "logs", "batch"])
 def test_services(moto: Moto, service: str) -> None:
-    """moto's other services answer too."""
+    """Other services of moto answer, too."""
     lists = {
         "sagemaker": ("list_pipelines", "PipelineSummaries"),
         "iam": ("list_roles", "Roles"),

@@ -346,7 +346,7 @@ def test_a_share_out_of_range_is_refused(split_ind: int, num_splits: int, messag
 
 
 def test_a_new_default_requires_an_annotation() -> None:
-    """attrs would ignore a new default of a field without its annotation, so it is refused."""
+    """`attrs` would ignore a new default of a field without its annotation, so it is refused."""
     with pytest.raises(TypeError) as raised:
         type("Named", (rvrun.PipelineConfig,), {"name": "x", "__module__": __name__})
     expected = "`Named.name` overrides a field; annotate it: `name: TYPE = ...`"

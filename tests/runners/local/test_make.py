@@ -337,7 +337,7 @@ def test_ctrl_c_at_a_terminal(work: Project) -> None:
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
-        preexec_fn=_own_terminal,
+        preexec_fn=_own_terminal,  # noqa: PLW1509 - only the child can take the terminal
     )
     os.close(terminal)
     wait_for((work.folder / "asleep-part1").exists)
