@@ -111,7 +111,8 @@ def declare(pipeline: Any, name: str, config: Mapping[str, Any]) -> DeclaredPipe
     for command in declarations.all_commands():
         _check_method(pipeline, command, owner)
     for command in (*declarations.split_commands, *declarations.commands):
-        _check_parameters(pipeline, command, command in declarations.split_commands, owner)
+        is_split = command in declarations.split_commands
+        _check_parameters(pipeline, command, owner, is_split=is_split)
     return DeclaredPipeline(
         name=name,
         config_digest=serialize.digest(config),
@@ -207,7 +208,7 @@ def _check_method(pipeline: Any, command: str, owner: str) -> None:
         raise NoMethod("method", command, methods, owner, class_name=type(pipeline).__name__)
 
 
-def _check_parameters(pipeline: Any, command: str, is_split: bool, owner: str) -> None:
+def _check_parameters(pipeline: Any, command: str, owner: str, *, is_split: bool) -> None:
     signature = inspect.signature(getattr(pipeline, command))
     arguments = {"split_ind": 0, "num_splits": 1} if is_split else {}
     try:
