@@ -230,7 +230,7 @@ class Patience:
     def insist(self, call: Callable[[], T], on: type[AwsError] = Throttled) -> T:
         """Return what `call` returns; repeat it with backoff and jitter while it raises `on`.
 
-        Raises the last `on`, and every other error at once.
+        Raises the last `on`; any other error is raised immediately.
         """
         import stamina
 

@@ -1,4 +1,4 @@
-"""Check a request against botocore's service models, offline: all that AWS would refuse, at once.
+"""Check a request offline against botocore's service models, and collect all problems.
 
 botocore's own validator checks keys, types and minima. This one also checks maxima, patterns and
 enumerations. Limits of a service that its model does not contain are checked by its runner.

@@ -65,7 +65,7 @@ class LocalRunner(Runner, Protocol):
     """A runner that runs the plan itself, while this process waits."""
 
     def run(self, run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> Outcome:
-        """Run what `statuses` say is to be done; the rendered files are written already."""
+        """Run the targets that `statuses` list as missing or stale; the files are rendered."""
 
 
 class DetachedRunner(Runner, Protocol):

@@ -123,8 +123,8 @@ def test_without_a_config_the_machine_and_the_settings_are_checked(project: Proj
 
 def test_options_about_a_config_need_one(project: Project) -> None:
     """`rvrun check --splits 4` is an error, as its user forgot something."""
-    said = project.rvrun("check", "--splits", "4", code=2).stderr
-    assert said == "rvrun: --splits requires a config; add it: rvrun check CONFIG\n"
+    message = project.rvrun("check", "--splits", "4", code=2).stderr
+    assert message == "rvrun: --splits requires a config; add it: rvrun check CONFIG\n"
 
 
 def test_quiet_prints_only_problems(tiny: Project) -> None:
@@ -228,8 +228,8 @@ def test_rvrun_not_on_path(tiny: Project, bin_folder: pathlib.Path) -> None:
     (bin_folder / "make").symlink_to(shutil.which("make") or "")
     command = (sys.executable, "-P", "-m", "rvrun", "-q", "check", "tiny.py")
     path = str(bin_folder)
-    said = tiny.run(*command, PATH=path, **NO_GPUS).stdout
-    assert said == (
+    output = tiny.run(*command, PATH=path, **NO_GPUS).stdout
+    assert output == (
         "warning  rvrun     not on PATH: `rvrun run local` works, but `make` typed by hand does "
         "not\n"
         f"         fix: add {os.path.dirname(sys.executable)} to PATH, or type make "
@@ -317,8 +317,8 @@ def test_a_settings_file_with_an_error(tiny: Project, toml: str, text: str, fix:
 def test_a_profile_that_does_not_exist(project: Project) -> None:
     """The option before the verb counts."""
     env = {**NO_GPUS, "RV_CONFIG_DIR": "/nowhere"}
-    said = project.rvrun("-p", "night", "-q", "check", code=2, **env).stdout
-    assert said == (
+    output = project.rvrun("-p", "night", "-q", "check", code=2, **env).stdout
+    assert output == (
         "error    settings  profile `night`: there is no file /nonexistent/rvrun/night.toml or "
         "/nowhere/night\n"
         "         fix: write that file, or omit --profile and RVRUN_PROFILE\n"
@@ -551,8 +551,8 @@ def test_a_plan_that_does_not_compile(
 
 def test_selected_commands_are_counted(tiny: Project) -> None:
     """As `rvrun plan` counts them."""
-    said = tiny.rvrun("check", "tiny.py", "cut", "sum", "-s", "2").stdout
-    assert "ok       plan      tiny: 3 targets in 2 stages\n" in said
+    output = tiny.rvrun("check", "tiny.py", "cut", "sum", "-s", "2").stdout
+    assert "ok       plan      tiny: 3 targets in 2 stages\n" in output
 
 
 def test_a_name_too_long_for_the_file_system(project: Project) -> None:
@@ -772,12 +772,12 @@ def test_colours_are_for_terminals(tiny: Project, env: dict[str, str], coloured:
         ["rvrun", "check", "tiny.py"], cwd=tiny.folder, env=environment, stdout=theirs
     )
     os.close(theirs)
-    said = b""
+    output = b""
     while data := _read(ours):
-        said += data
+        output += data
     os.close(ours)
     assert process.wait() == 0
-    lines = said.decode().replace("\r\n", "\n")
+    lines = output.decode().replace("\r\n", "\n")
     assert coloured == ("\x1b[32mok     \x1b[0m  python    " in lines)
     plain = re.sub(r"\x1b\[[\d;]*m", "", lines)
     assert ("\x1b" in lines, len(plain.splitlines())) == (coloured, 15)

@@ -99,7 +99,7 @@ def test_code_that_is_not_utf8(in_folder: pathlib.Path) -> None:
 
 
 def test_local_roots_are_refused(in_folder: pathlib.Path) -> None:
-    """All of them at once, with what to use instead; a URI without a bucket is refused, too."""
+    """One error names all of them and the fix; a URI without a bucket is refused, too."""
     check_roots(mine(in_folder, "s3://bucket s3://bucket/x"), "AWS Batch")
     with pytest.raises(LocalRoot) as caught:
         check_roots(mine(in_folder, "out s3://bucket /tmp/x s3:///x"), "AWS Batch")

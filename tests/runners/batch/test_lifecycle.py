@@ -941,7 +941,7 @@ def raise_error(error: Exception) -> None:
 def test_expired_credentials_end_the_waiting(
     site: Site, printed: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error that will not go away by itself is reported at once."""
+    """An error that will not go away by itself is reported immediately."""
     site.script.holds = {"work/first"}
     site.run("first")
     expired = aws.Refused("batch", "DescribeJobs", "ExpiredToken", "no")

@@ -316,7 +316,7 @@ def test_a_glob_that_matches_nothing() -> None:
 
 
 def test_missing_queues_and_definitions() -> None:
-    """Each with its key, the file and the environment variable; all stages at once."""
+    """Each with its key, the file and the environment variable; all stages in one error."""
     two = declared(chip={"is_split": True}, train={"gpu": True})
     settings = BatchSettings(cpu_job_queue="cpu", gpu_job_def="work")
     with pytest.raises(Unfit) as caught:
@@ -339,7 +339,7 @@ def test_what_a_glob_or_the_pipeline_names_is_not_missing() -> None:
 
 
 def test_settings_that_contradict_each_other() -> None:
-    """All problems of all stages are reported at once."""
+    """All problems of all stages are reported in one error."""
     three = declared(a={}, b={"resources": Resources(gpus=2)}, c={"gpu": True})
     settings = changed(
         retry="spot",
@@ -397,7 +397,7 @@ def test_names_with_room_for_retries() -> None:
 
 
 def test_every_other_limit() -> None:
-    """All problems of a job are reported at once."""
+    """All problems of a job are reported in one error."""
     settings = changed(
         attempts=11,
         timeout_seconds=59,

@@ -52,7 +52,7 @@ class Shop(rvrun.Pipeline):
         for file in needed:
             self.folder.joinpath(file).read_text()
         if self.folder.joinpath(f"fail-{name}").exists():
-            raise ValueError(f"{name} is to fail")
+            raise ValueError(f"{name} fails as configured")
         print("made", name)
         self.folder.joinpath(name).write_text(os.environ.get("RVRUN_SPLITS", ""))
 
@@ -208,7 +208,7 @@ def test_a_failure_is_reported_and_retried(site: Site) -> None:
     failure = site.fail("predict-1")
     text = site.run("--wait", code=1)
     assert "first failure: shop/predict/1 (exit 1): ClientError: AlgorithmError" in text
-    assert "ValueError: predict-1 is to fail" in text
+    assert "ValueError: predict-1 fails as configured" in text
     state = site.status(code=1)
     assert state["state"] == "failed"
     assert state["stages"][3] == {**state["stages"][3], "name": "shop/eval", "failed": 1}
