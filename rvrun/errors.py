@@ -105,8 +105,8 @@ class UnknownName(RvrunError):
 
     def __str__(self) -> str:
         place = f" in {self.place}" if self.place else ""
-        names = ", ".join(f"`{name}`" for name in self.nearby or self.names) or "none"
-        return f"unknown {self.kind} `{self.name}`{place}{self.suggestion()}; known: {names}"
+        problem = f"unknown {self.kind} `{self.name}`{place}"
+        return f"{problem}{self.suggestion(f'known {self.kind}s')}"
 
     def how_to_fix(self) -> str:
         if self.kind == "environment variable":
@@ -114,12 +114,18 @@ class UnknownName(RvrunError):
         place = f" from {self.place}" if self.place else ""
         return f"remove `{self.name}`{place}, or give it a known name"
 
-    def suggestion(self) -> str:
-        """Return `, did you mean ...?` if a known name is close, else an empty string."""
+    def suggestion(self, label: str) -> str:
+        """Return the end of a message: a known name that is close, if any, and the known names.
+
+        - `label`: what to call the known names, such as `known commands`.
+        """
         import difflib
 
+        names = ", ".join(f"`{name}`" for name in self.nearby or self.names) or "none"
         near = difflib.get_close_matches(self.name, self.names, n=1)
-        return f", did you mean `{near[0]}`?" if near else ""
+        if near:
+            return f"; did you mean `{near[0]}`? {label[:1].upper()}{label[1:]}: {names}"
+        return f"; {label}: {names}"
 
 
 def describe(error: BaseException) -> str:

@@ -153,7 +153,7 @@ def _listed(names: Collection[str]) -> str:
 
 def _suggestion(name: object, names: Collection[str]) -> str:
     near = difflib.get_close_matches(str(name), names, n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 #: A class of characters that Python's regular expressions lack, such as `\p{L}`.

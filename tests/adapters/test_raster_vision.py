@@ -414,7 +414,7 @@ def test_an_unknown_command_is_refused(project: PluginProject) -> None:
     """It accepts any name, saves the config, and fails in the target."""
     done = project.rvrun("run", "local", "tiles.py", "trian", "-a", "root_uri", "out", code=2)
     assert done.stderr == (
-        "rvrun: unknown command `trian`, did you mean `train`?; known: `chip`, `train`, "
+        "rvrun: unknown command `trian`; did you mean `train`? Known commands: `chip`, `train`, "
         "`predict`, `eval`\n"
     )
     assert not (project.folder / "out").exists()

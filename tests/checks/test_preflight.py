@@ -259,8 +259,8 @@ def test_a_runner_that_does_not_exist(tiny: Project) -> None:
         (
             "error",
             "runner",
-            "unknown runner `lokal`, did you mean `local`?; known: `batch`, `inprocess`, `local`, "
-            "`sagemaker`",
+            "unknown runner `lokal`; did you mean `local`? Known runners: `batch`, `inprocess`, "
+            "`local`, `sagemaker`",
             "type --runner batch or --runner inprocess or --runner local or --runner sagemaker",
         )
     ]
@@ -287,7 +287,7 @@ def test_an_unknown_variable(tiny: Project) -> None:
     (finding,) = problems(tiny, "tiny.py", code=2, RVRUN_LOCAL_JOBBS="3")
     assert finding[0::3] == ("error", "unset RVRUN_LOCAL_JOBBS, or give it a known name")
     assert finding[2].startswith(
-        "unknown environment variable `RVRUN_LOCAL_JOBBS`, did you mean `RVRUN_LOCAL_JOBS`?"
+        "unknown environment variable `RVRUN_LOCAL_JOBBS`; did you mean `RVRUN_LOCAL_JOBS`?"
     )
     checked = subjects(tiny, "tiny.py", code=2, RVRUN_LOCAL_JOBBS="3")
     assert {"config", "plan", "targets", "root_uri"} <= set(checked)

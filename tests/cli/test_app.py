@@ -20,7 +20,7 @@ from tests.conftest import Project
 def test_usage_errors(project: Project) -> None:
     """Unknown verbs and options, and values of the wrong type or number: exit 2."""
     unknown = project.rvrun("rum", code=2).stderr
-    assert unknown.startswith("rvrun: unknown verb `rum`, did you mean `run`?; known: `run`, ")
+    assert unknown.startswith("rvrun: unknown verb `rum`; did you mean `run`? Known verbs: `run`, ")
     assert "No such option" in project.rvrun("plan", "x.py", "--split", "3", code=2).stderr
     assert "'-a' requires 2 arguments" in project.rvrun("plan", "x.py", "-a", "k", code=2).stderr
     number = project.rvrun("run", "local", "x.py", "-j", "many", code=2).stderr

@@ -196,7 +196,7 @@ def test_plan_shows_the_same_reason(tiny: Project) -> None:
     [
         (
             "tiny/shw",
-            "unknown command `shw` in pipeline `tiny`, did you mean `show`?; known: `cut`, "
+            "unknown command `shw` in pipeline `tiny`; did you mean `show`? Known commands: `cut`, "
             "`count`, `sum`, `show`",
         ),
         ("tiny", "unknown target `tiny`: name a command too, such as tiny/cut"),

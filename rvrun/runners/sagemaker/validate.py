@@ -77,7 +77,7 @@ def _top_level_problems(definition: Json) -> Iterator[str]:
         yield f"Version must be {VERSION!r}, got {definition.get('Version')!r}"
     for key in definition:
         if key not in _TOP_KEYS:
-            yield f"unknown key `{key}`; known: {', '.join(_TOP_KEYS)}"
+            yield f"unknown key `{key}`; known keys: {', '.join(_TOP_KEYS)}"
     if definition.get("Steps") == []:
         yield "Steps must not be empty"
 

@@ -497,7 +497,7 @@ def test_a_target_that_never_ran_has_no_log(site: Site, printed: Read) -> None:
     site.rvrun("logs", "@latest", "work/chip/9", code=2)
     assert printed()[1] == "rvrun: work/chip has no target work/chip/9\n"
     site.rvrun("logs", "@latest", "work/chop/1", code=2)
-    assert "unknown stage `work/chop`, did you mean `work/chip`?" in printed()[1]
+    assert "unknown stage `work/chop`; did you mean `work/chip`?" in printed()[1]
 
 
 # Looking, following, cancelling.

@@ -602,8 +602,8 @@ MUST = "template batch-job.json.j2 must"
     ("template", "messages"),
     [
         (replaced(SHIPPED, '"jobQueue"', '"queue"'),
-         ["p/a: jobQueue is required", "p/a: queue is unknown, did you mean 'jobQueue'?",
-          "p/b: jobQueue is required", "p/b: queue is unknown, did you mean 'jobQueue'?"]),
+         ["p/a: jobQueue is required", "p/a: queue is unknown; did you mean 'jobQueue'?",
+          "p/b: jobQueue is required", "p/b: queue is unknown; did you mean 'jobQueue'?"]),
         (replaced(SHIPPED, '"propagateTags": true', '"propagateTags": "true"'),
          ["p/a: propagateTags must be true or false, got 'true'",
           "p/b: propagateTags must be true or false, got 'true'"]),

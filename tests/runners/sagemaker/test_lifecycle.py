@@ -369,7 +369,7 @@ def test_all_problems_are_reported_at_once(site: Site) -> None:
         f"\n  {chips}, a-b-train, {predicts}: environment variable `API_KEY` looks like a secret, "
         "and everyone who may describe the pipeline can read it; fetch it in the command, for "
         "example from Secrets Manager\n",
-        ", got 'ml.m5.huge', did you mean 'ml.m5.large'?\n",
+        ", got 'ml.m5.huge'; did you mean 'ml.m5.large'?\n",
         "ClusterConfig.VolumeKmsKeyId must match [a-zA-Z0-9:/_-]*, got 'a key'\n",
         "\n  a-b-train: StoppingCondition.MaxWaitTimeInSeconds must be at least "
         "MaxRuntimeInSeconds (90000), got 80000; raise `sagemaker.spot_instance_max_wait_time` or "

@@ -108,7 +108,7 @@ JOIN = "p-chip--join"
         (
             lambda d: d.update(Stages=[]),
             [
-                "unknown key `Stages`; known: Metadata, Parameters, PipelineExperimentConfig, "
+                "unknown key `Stages`; known keys: Metadata, Parameters, PipelineExperimentConfig, "
                 "Steps, Version"
             ],
         ),
