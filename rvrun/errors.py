@@ -24,7 +24,7 @@ INTERRUPTED = 130
 
 @dataclass_transform()
 class RvrunError(Exception):
-    """An error in the user's input; `str(error)` is one sentence that names value and place.
+    """An error in the user's input; `str(error)` is a short message that names value and place.
 
     Subclasses declare their facts as annotations, with or without a default; the constructor takes
     them in that order or by name. `template` and `fix` are templates in which `{name}` stands for
@@ -79,7 +79,7 @@ class Problem(RvrunError):
 
 
 class Transient(RvrunError):
-    """An error of a service, or of the way to it, after which asking again may succeed."""
+    """An error of a service or of the network, after which a retry may succeed."""
 
 
 class UserCodeError(Problem):
@@ -92,7 +92,7 @@ class UserCodeError(Problem):
 
 
 class UnknownName(RvrunError):
-    """A name that does not exist in its place.
+    """A name that does not exist where it is used.
 
     - `nearby`: the names to list where listing all would be too many; a suggestion may be any.
     """
@@ -129,7 +129,7 @@ class UnknownName(RvrunError):
 
 
 def describe(error: BaseException) -> str:
-    """Return `ValueError: message`; of errors of attrs only the sentence, without its objects."""
+    """Return `ValueError: message`; for errors of attrs only the sentence, without its objects."""
     text: object = error
     if any(type(argument).__name__ == "Attribute" for argument in error.args):
         text = error.args[0]

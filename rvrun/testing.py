@@ -366,7 +366,7 @@ def _output(site: _Site, done: _Done, out: str = "runs/conformance") -> str:
 
 
 def check_failure(site: _Site) -> None:
-    """Check a run with a failing target, and that it continues as wanted exactly if declared."""
+    """Check a run with a failing target, and that it keeps going if and only if it declares so."""
     words = [*site.config, "-a", "fail", "true"]
     done = site.rvrun("run", site.name, *words, "--out", "runs/failing", code=FAILED)
     assert "last" not in _ran(_output(site, done, "runs/failing")), (

@@ -1,4 +1,4 @@
-"""The only module that imports boto3: clients, AWS's answers as errors of ours, and rate limits.
+"""The only module that imports boto3: clients, AWS's errors as rvrun's errors, and rate limits.
 
 There are two kinds of clients. Those that only read let botocore retry. Those that create something
 never retry by themselves, because the caller has to find out whether a call without an answer was

@@ -53,7 +53,7 @@ class NoConfigClass(RvrunError):
 
 @contextlib.contextmanager
 def user_code(action: str) -> Iterator[None]:
-    """Turn what the user's code raises within into a `UserCodeError` whose cause it is.
+    """Turn any exception of the user's code into a `UserCodeError` with that cause.
 
     - `action`: what the code is doing: "building pipeline `tiny`".
 

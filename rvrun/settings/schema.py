@@ -1,4 +1,4 @@
-"""The settings there are: sections as attrs classes, rvrun's own and those that runners declare.
+"""All settings: sections as attrs classes, rvrun's own and those that runners declare.
 
 A runner's section is named after the runner and described by its `SETTINGS`, so that a third-party
 runner's settings are validated and shown like all others.

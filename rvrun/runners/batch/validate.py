@@ -1,4 +1,4 @@
-"""What Batch would refuse, or what would make jobs wait forever, found before the first call. Pure.
+"""Find what Batch would refuse, or what would make jobs wait forever, before any call. Pure.
 
 Settings are checked before rendering. Rendered specs are read back and checked too, because users
 may have templates of their own.

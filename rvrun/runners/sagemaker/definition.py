@@ -53,7 +53,7 @@ def render_definition(
 
 
 def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; of a key that is given twice, one value would be lost without notice."""
+    """A JSON object without duplicate keys, of which all values but one would be lost silently."""
     keys = [key for key, _ in pairs]
     for key in keys:
         if keys.count(key) > 1:
