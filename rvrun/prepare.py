@@ -35,7 +35,7 @@ class EmptyOut(RvrunError):
     """An empty `--out`."""
 
     template = "--out must name a directory, got an empty string"
-    fix = "name a directory with --out"
+    fix = "specify a directory with --out"
 
 
 class Conflict(Problem):

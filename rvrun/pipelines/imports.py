@@ -40,7 +40,7 @@ class MissingModule(UserCodeError):
 
     module: str
     executable: str = sys.executable
-    fix = "install `{module}` for {executable}, or add its folder to PYTHONPATH"
+    fix = "install `{module}` for {executable}, or add its directory to PYTHONPATH"
 
 
 class NoConfigClass(RvrunError):

@@ -36,8 +36,8 @@ class LocalRoot(RvrunError):
     def __str__(self) -> str:
         roots = ", ".join(f"`{name}` has {root or '.'}" for name, root in self.roots.items())
         return (
-            f"jobs of {self.runner} run on other machines, which reach {storage.S3} URIs but not "
-            f"the folders of this one: {roots} as `root_uri`; use one such as "
+            f"jobs of {self.runner} run on other machines, which can access {storage.S3} URIs but "
+            f"not the directories of this one: {roots} as `root_uri`; use one such as "
             f"{storage.S3}BUCKET/FOLDER"
         )
 

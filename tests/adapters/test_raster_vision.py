@@ -588,8 +588,8 @@ def test_argv_omits_options_with_defaults() -> None:
     [
         (
             "TilesConfig()",
-            "rvrun: Raster Vision config TilesConfig: has no `root_uri`, below which it is "
-            "saved; set one",
+            "rvrun: Raster Vision config TilesConfig: has no `root_uri`, where it is saved; "
+            "set one",
         ),
         (
             "TilesConfig(root_uri='out', epochs=-1)",

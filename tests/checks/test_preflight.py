@@ -91,7 +91,7 @@ ok       gpus      found 0 GPUs; 1 GPU target in parallel
 ok       config    tiny.py: 1 pipeline, tiny
 ok       plan      tiny: 8 targets in 4 stages
 ok       files     8 files rendered
-ok       targets   each builds its pipeline in its own process; starting takes N ms
+ok       targets   each can build its pipeline in its own process; starting takes N ms
 ok       run dir   runs/tiny can be created
 ok       root_uri  tiny: out/tiny can be created
 14 ok
@@ -332,7 +332,7 @@ def test_templates(tiny: Project) -> None:
     assert problems(tiny, *words, code=2)[0] == (
         "error",
         "templates",
-        "there is no folder own",
+        "there is no directory own",
         change,
     )
     tiny.write("own/makefile.j2", "")
@@ -370,8 +370,8 @@ def test_gpu_commands_without_a_gpu(project: Project) -> None:
         (
             "warning",
             "gpus",
-            "found none, but work/work need one",
-            "run where `nvidia-smi -L` lists a GPU, or name one: RVRUN_LOCAL_GPUS=0",
+            "no GPU found, but required by: work/work",
+            "run where `nvidia-smi -L` lists a GPU, or set RVRUN_LOCAL_GPUS=0",
         )
     ]
     assert problems(project, "cfg.py", CUDA_VISIBLE_DEVICES="1") == []
@@ -387,7 +387,7 @@ def test_gpu_slots_that_cannot_be_locked(project: Project) -> None:
             "error",
             "gpus",
             f"the slots' lock files cannot be written: {project.folder}/file is a file",
-            "name another folder with the setting `local.gpu_locks` (RVRUN_LOCAL_GPU_LOCKS)",
+            "choose another directory with the setting `local.gpu_locks` (RVRUN_LOCAL_GPU_LOCKS)",
         )
     ]
     project.write("cfg.py", config("return [WorkConfig(root_uri='out')]"))
@@ -424,7 +424,7 @@ def test_a_config_that_raises(project: Project) -> None:
         (
             "cfg.py",
             "importing `FOLDER/cfg.py` raised ModuleNotFoundError: No module named 'torhc'",
-            "install `torhc` for PYTHON, or add its folder to PYTHONPATH",
+            "install `torhc` for PYTHON, or add its directory to PYTHONPATH",
         ),
         (
             "cfgs",
@@ -564,7 +564,7 @@ def test_a_name_too_long_for_the_file_system(project: Project) -> None:
         (
             "error",
             "files",
-            f"file names are limited to {limit} bytes here, too few for {long}.json",
+            f"file names must have at most {limit} bytes here, got {long}.json",
             "give the pipeline a shorter `name`",
         )
     ]
@@ -582,7 +582,7 @@ def test_a_foreign_makefile(tiny: Project) -> None:
             "error",
             "run dir",
             "runs/tiny has a Makefile that rvrun did not write",
-            "name another with --out",
+            "choose another with --out",
         )
     ]
     assert problems(tiny, "tiny.py", "--out", "runs/other") == []
@@ -597,7 +597,7 @@ def test_a_file_where_the_run_directory_should_be(tiny: Project) -> None:
                 "error",
                 "run dir",
                 f"{out} cannot be used: {blocking} is a file",
-                "name another with --out",
+                "choose another with --out",
             )
         ]
 
@@ -631,7 +631,7 @@ def test_a_run_directory_in_use(tiny: Project, holder: subprocess.Popen[str]) ->
         "error",
         "run dir",
         f"runs/tiny is in use by another rvrun (process {holder.pid})",
-        "wait until that ends, or name another with --out",
+        "wait until it ends, or choose another with --out",
     )
     holder.communicate("\n")
     assert problems(tiny, "tiny.py") == []
@@ -650,7 +650,7 @@ def test_two_checks_do_not_block_each_other(tiny: Project) -> None:
     [
         ("tiny.py", "tiny.py is a file"),
         ("tiny.py/out", "FOLDER/tiny.py is a file"),
-        ("/dev/null", "/dev/null is not a folder"),
+        ("/dev/null", "/dev/null is not a directory"),
         pytest.param(
             "/proc/out",
             "cannot write a file in /proc: No such file or directory",
@@ -665,7 +665,7 @@ def test_a_root_that_cannot_be_written(tiny: Project, root: str, problem: str) -
             "error",
             "root_uri",
             f"tiny: {root} cannot be used: {problem.replace('FOLDER', str(tiny.folder))}",
-            "change `root_uri` in tiny.py, or make the folder writable",
+            "change `root_uri` in tiny.py, or make the directory writable",
         )
     ]
 
@@ -674,7 +674,7 @@ def test_a_link_that_leads_nowhere(tiny: Project) -> None:
     """A folder cannot be created in place of the link."""
     (tiny.folder / "out").symlink_to("gone")
     ((_, subject, text, _),) = problems(tiny, "tiny.py", code=2)
-    assert ("root_uri", f"tiny: out/tiny cannot be used: {tiny.folder}/out is not a folder") == (
+    assert ("root_uri", f"tiny: out/tiny cannot be used: {tiny.folder}/out is not a directory") == (
         subject,
         text,
     )

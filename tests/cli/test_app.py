@@ -120,7 +120,7 @@ def test_a_plan_that_is_only_shown_loads_little(tiny: Project) -> None:
 def test_a_plan_is_rendered_where_that_is_asked_for(tiny: Project) -> None:
     """`--templates` and `--runner` are about what is rendered, so their errors are found."""
     done = tiny.rvrun("plan", "tiny.py", "--templates", "nowhere", code=2)
-    assert done.stderr == "rvrun: template nowhere: the folder does not exist\n"
+    assert done.stderr == "rvrun: template nowhere: the directory does not exist\n"
     done = tiny.rvrun("plan", "tiny.py", "--runner", "batch", code=2)
     assert done.stderr.startswith("rvrun: ")
 

@@ -398,7 +398,7 @@ def test_what_a_config_prints_goes_to_stderr(tiny: Project) -> None:
         ),
         (
             ("run", "batch", "tiny.py", "-k"),
-            "`--keep-going` requires a runner that can (inprocess, local); `batch` cannot",
+            "`--keep-going` requires a runner that supports it (inprocess, local); `batch` cannot",
         ),
         (
             ("run", "local", "tiny.py", "--pdb"),

@@ -374,7 +374,7 @@ def test_a_module_missing_in_get_config_has_a_fix() -> None:
     write(get_config="\ndef get_config(runner):\n    import no_such_package\n")
     with pytest.raises(MissingModule) as caught:
         load_one()
-    fix = f"install `no_such_package` for {sys.executable}, or add its folder to PYTHONPATH"
+    fix = f"install `no_such_package` for {sys.executable}, or add its directory to PYTHONPATH"
     assert fix == caught.value.how_to_fix()
 
 

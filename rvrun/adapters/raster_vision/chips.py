@@ -38,7 +38,7 @@ def repeated(document: Mapping[str, Any]) -> Mapping[str, str]:
     """Return the effect of a second attempt of `chip` by Raster Vision's own worker."""
     if WRITERS in sys.modules and document["config"].get("chip_uri"):
         folder = document["config"]["chip_uri"]
-        return {CHIP: f"adds to what the first one wrote in {folder}, and `train` uses both"}
+        return {CHIP: f"adds files to those of the first one in {folder}, and `train` uses both"}
     return {}
 
 

@@ -66,7 +66,7 @@ def _check(config: Any, subject: str) -> None:
             subject, f"is not registered, so it cannot be saved; decorate it with {decorator}"
         )
     if not config.root_uri:
-        raise BadConfig(subject, "has no `root_uri`, below which it is saved; set one")
+        raise BadConfig(subject, "has no `root_uri`, where it is saved; set one")
 
 
 def wrap(values: dict[str, Any]) -> dict[str, Any]:

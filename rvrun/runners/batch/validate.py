@@ -32,7 +32,7 @@ class BadSpec(RvrunError):
     key: str
     requirement: str
     template = f"template {TEMPLATE} must render {{requirement}}, for job {{key}}"
-    fix = f"change {TEMPLATE} in the folder of `templates`"
+    fix = f"change {TEMPLATE} in the directory of `templates`"
 
 
 def check_settings(jobs: Sequence[Job], source: Source) -> None:

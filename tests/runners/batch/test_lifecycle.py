@@ -434,7 +434,7 @@ def test_one_split_is_retried_as_a_plain_job(site: Site, printed: Read) -> None:
     printed()
     site.rvrun("logs", "@latest", "work/chip", code=2)
     assert printed()[1] == (
-        "rvrun: work/chip is split; name one of its 3 targets, such as work/chip/0\n"
+        "rvrun: work/chip is split; specify one of its 3 targets, such as work/chip/0\n"
     )
 
 
@@ -930,7 +930,7 @@ def test_waiting_survives_a_missing_network(
     site.run("first", "--wait")
     err = printed()[1]
     assert err.count("AWS batch DescribeJobs: ") == 2
-    assert "; the run continues; asking again in" in err
+    assert "; the run continues; retrying in" in err
     assert err.splitlines()[-1] == "work-ID: succeeded after N s, 1 of 1 target done"
 
 

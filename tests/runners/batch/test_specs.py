@@ -702,8 +702,8 @@ def test_a_local_root_is_refused(written: Project) -> None:
     """It is refused before anything is written."""
     done = written.rvrun("run", "batch", "tiny.py", "-a", "root_uri", "out", code=2)
     assert done.stderr == (
-        "rvrun: jobs of AWS Batch run on other machines, which reach s3:// URIs but not the "
-        "folders of this one: `tiny` has out as `root_uri`; use one such as s3://BUCKET/FOLDER\n"
+        "rvrun: jobs of AWS Batch run on other machines, which can access s3:// URIs but not the "
+        "directories of this one: `tiny` has out as `root_uri`; use one such as s3://BUCKET/FOLDER\n"
     )
     assert not (written.folder / "runs").exists()
 

@@ -441,7 +441,7 @@ def test_a_foreign_makefile_is_not_replaced(work: Project) -> None:
     """A Makefile that rvrun did not write stays as it is."""
     work.write("Makefile", "mine:\n")
     done = work.rvrun("run", "local", "work.py", "--out", ".", code=2)
-    assert "its Makefile was not written by rvrun; name another with --out" in done.stderr
+    assert "its Makefile was not written by rvrun; choose another with --out" in done.stderr
     assert work.read("Makefile") == "mine:\n"
 
 

@@ -242,7 +242,7 @@ def test_the_log_of_a_step(make: Callable[..., Site]) -> None:
     site = make(log_gaps=True)
     site.run("chip", "train", "--wait")
     assert "made chip-1\n" in site.rvrun("logs", "@latest", "shop/chip/1", "-f")
-    assert "shop/chip is split; name one target, such as shop/chip/0" in site.rvrun(
+    assert "shop/chip is split; specify one target, such as shop/chip/0" in site.rvrun(
         "logs", "@latest", "shop/chip", code=2
     )
     assert "did you mean `shop/train`" in site.rvrun("logs", "@latest", "shop/trian", code=2)
@@ -258,7 +258,7 @@ def test_a_cancelled_run_stops(make: Callable[..., Site]) -> None:
     state = site.status(code=1)
     assert (state["state"], state["stages"][3]["failed"]) == ("cancelled", 1)
     assert (
-        "shop/eval has no log: it was not started, because something that it needs failed or was "
+        "shop/eval has no log: it was not started, because a step that it needs failed or was "
         "stopped\n"
     ) in site.rvrun("logs", "@latest", "shop/eval", code=2)
     assert "was waiting or running" in site.rvrun("cancel", "@latest")
@@ -359,7 +359,7 @@ def test_all_problems_are_reported_at_once(site: Site) -> None:
     chips = "a-b-chip-0, a-b-chip-1, a-b-chip-2"
     predicts = "a-b-predict-0, a-b-predict-1, a-b-predict-2, a-b-eval"
     for part in (
-        "\n  `sagemaker.role` is required for all jobs, but not set: set it in rvrun.toml or as "
+        "\n  `sagemaker.role` is required for all jobs; set it in rvrun.toml or as "
         "RVRUN_SAGEMAKER_ROLE\n",
         "\n  `sagemaker.cpu_image` is required for `a.b/chip`, `a.b/predict`, `a.b/eval`, but not",
         "\n  `sagemaker.train_image` is required for `a.b/train`, but not set",
@@ -408,7 +408,7 @@ def test_a_local_root_is_refused(site: Site) -> None:
     source = SHOP.replace("s3://bucket/{name}", "here/{name}")
     site.project.write("shop.py", source)
     text = site.run(code=2)
-    assert "reach s3:// URIs but not the folders of this one: `shop` has here/shop" in text
+    assert "reach s3:// URIs but not the directories of this one: `shop` has here/shop" in text
 
 
 class Died(BaseException):
