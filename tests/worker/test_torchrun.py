@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import pytest
@@ -85,7 +86,7 @@ class Cluster:
         errors = [worker.communicate(timeout=120)[1] for worker in workers]
         return [(worker.returncode, text) for worker, text in zip(workers, errors, strict=True)]
 
-    def saved(self) -> dict[str, object]:
+    def saved(self) -> dict[str, Any]:
         folder = self.project.folder / "out"
         return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
 
@@ -194,7 +195,7 @@ def test_one_host_may_have_several_processes(team: Project) -> None:
     """One a GPU; a GPU target takes no slot there, since the machine is its own."""
     cluster = Cluster(team, loopback(team.folder, 1))
     assert cluster.run("train", "--torchrun", "gpu", CUDA_VISIBLE_DEVICES="0,1")[0][0] == 0
-    assert [ranks[:3] for ranks in map(list, cluster.saved().values())] == [
+    assert [ranks[:3] for ranks in cluster.saved().values()] == [
         ["0", "0", "2"],
         ["1", "1", "2"],
     ]
