@@ -44,6 +44,8 @@ PHRASES = (
     (r"\bwhole numbers?\b", "integer", ""),
     (r"\b(?:is|are|was|were) none of\b", "is not one of; must be one of", ""),
     (r"\b(?:is|are|was|were) neither of\b", "is not one of; must be one of", ""),
+    (r"\bare not one of\b", "must be one of; must be between ... and ...", ""),
+    (r"\b(?:a|the|each|one|first|second|last|every|another) tr(?:y|ies)\b", "attempt", ""),
     (
         r"\b(?:is|are|was|were) no (?!longer\b|more than\b|less than\b|\w+er than\b)\w+",
         "is not a ...; has no ...; must be ...",
@@ -164,6 +166,8 @@ def test_variables_are_named_after_the_thing() -> None:
         "tells of an error",
         "the host is told its rank",
         "the first error met",
+        "11 attempts are not one of 1 to 10",
+        "the second try",
         "def test_all_are_reported_at_once():",
     ],
 )
