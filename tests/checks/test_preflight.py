@@ -503,7 +503,7 @@ def test_a_pipeline_that_builds_only_here(project: Project) -> None:
     assert (
         "error    targets   two cannot be built in a process of its own: NameError: " in done.stdout
     )
-    assert "ok       targets   each builds its pipeline in its own process" in done.stdout
+    assert "ok       targets   each can build its pipeline in its own process" in done.stdout
     assert done.stdout.endswith("\n15 ok, 1 error\n")
     file = project.folder / "cfg.py"
     assert done.stderr.startswith(f'Traceback (most recent call last):\n  File "{file}", line 6')
@@ -528,10 +528,10 @@ def test_a_pipeline_that_builds_only_here(project: Project) -> None:
         ),
         (
             ("-s", "kut=2"),
-            "unknown command `kut` in --splits kut=2, did",
+            "unknown command `kut` in --splits kut=2; did",
             "change --splits kut=2 to name an existing command",
         ),
-        (("cuts",), "unknown command `cuts`, did you", "select one of: cut, count, sum, show"),
+        (("cuts",), "unknown command `cuts`; did you", "select one of: cut, count, sum, show"),
         (
             ("-s", "cut=2"),
             "`count` of pipeline `tiny` needs `cut` aligned",
@@ -727,7 +727,7 @@ def test_pipelines_that_share_a_root(project: Project, roots: tuple[str, ...], s
 # Output
 
 
-def test_all_problems_are_reported_at_once(tiny: Project, bin_folder: pathlib.Path) -> None:
+def test_all_problems_are_reported_together(tiny: Project, bin_folder: pathlib.Path) -> None:
     """One problem does not hide another."""
     tiny.write("runs", "")
     env = {"PATH": str(bin_folder), "RVRUN_JOBS": "x"}
