@@ -326,7 +326,7 @@ def test_a_users_template_replaces_ours(tmp_path: Any) -> None:
         "Version": "p",
     }
     for text, problem in (
-        ('{"Steps": [],}', "must render JSON, but Expecting property name"),
+        ('{"Steps": [}', "must render JSON, but Expecting value"),
         ('{"Steps": [], "Steps": []}', "must render JSON, but key `Steps` is given 2 times"),
         ("[]", "must render a JSON object, got '[]'"),
     ):
