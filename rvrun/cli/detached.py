@@ -171,4 +171,5 @@ def state_to_dict(state: RunState) -> dict[str, Any]:
             for stage in state.stages
         ],
         "failure": None if state.failure is None else attrs.asdict(state.failure),
+        "warnings": list(state.warnings),
     }

@@ -79,6 +79,8 @@ def print_state(state: RunState) -> None:
     for stage in state.stages:
         if stage.stuck:
             print(f"{stage.name} is stuck: {stage.stuck}")
+    for text in state.warnings:
+        print(f"warning: {text}")
     if state.failure is not None:
         print(f"first failure: {_failure(state.failure)}")
     print(_headline(state))
@@ -139,6 +141,8 @@ def print_summary(state: RunState, log: Sequence[str], run: str) -> None:
     - `run`: what to type for the run.
     """
     err = make_console(err=True)
+    for text in state.warnings:
+        err.print(f"warning: {text}")
     if state.failure is not None:
         err.print(Text(f"first failure: {_failure(state.failure)}", "bold red"))
         for line in log:

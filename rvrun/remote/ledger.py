@@ -10,7 +10,9 @@ whatever dies at whatever time, every call that was made has at least its intent
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import fcntl
 import json
 import os
 import pathlib
@@ -42,6 +44,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 class NoRun(Problem):
     """A run that does not exist, or a name that fits several."""
+
+
+class UnwritableLedger(RvrunError):
+    """A ledger to which an event could not be added, for example because the disk is full."""
+
+    path: pathlib.Path
+    reason: str
+    template = "cannot write to {path}: {reason}"
+    fix = "free disk space, or make the directory writable"
 
 
 class BadRunName(RvrunError):
@@ -94,16 +105,49 @@ class Ledger:
         return str(self.facts["runner"])
 
     def note(self, event: str, **facts: Any) -> None:
-        """Add an event; it is on disk when this returns."""
+        """Add an event; all of it is on disk when this returns. Raises `UnwritableLedger`."""
         line = {"event": event, "time": _now().isoformat(timespec="milliseconds"), **facts}
-        with self._lock:
-            record.append(str(self.folder / EVENTS), line, sync=True)
+        path = self.folder / EVENTS
+        try:
+            with self._lock:
+                record.append(str(path), line, sync=True)
+        except OSError as error:
+            raise UnwritableLedger(path, error.strerror or str(error)) from None
+
+    def note_if_possible(self, event: str, **facts: Any) -> None:
+        """Add an event that only saves work later; nothing happens if it cannot be written."""
+        with contextlib.suppress(UnwritableLedger):
+            self.note(event, **facts)
 
     def events(self, *kinds: str) -> Iterator[dict[str, Any]]:
         """Yield its events, the oldest first; with `kinds` only these."""
         for line in record.read(str(self.folder / EVENTS)):
             if not kinds or line.get("event") in kinds:
                 yield line
+
+    @property
+    def changed_at(self) -> float:
+        """When an event was added or removed last, in seconds since 1970.
+
+        That is the change time of the inodes, which restoring or editing the file changes too. It
+        can be later than the last event, but not earlier.
+        """
+        paths = (self.folder, self.folder / EVENTS)
+        return max(path.stat().st_ctime for path in paths if path.exists())
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Wait until no other process or thread submits jobs of this run, and keep others waiting.
+
+        The lock is on the directory itself, which can be locked without writing to it. The kernel
+        releases it when the process ends.
+        """
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def has(self, kind: str) -> bool:
         """Whether it has an event of that kind."""

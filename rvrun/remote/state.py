@@ -75,6 +75,7 @@ class RunState:
     - `submitted`: whether all of it was submitted. `cancelled`: whether it was cancelled.
     - `began`: when it was submitted. `ended`: when its last target stopped; None while it runs.
       Both in seconds since 1970.
+    - `warnings`: sentences about jobs that should not be there.
     """
 
     run_id: str
@@ -85,6 +86,7 @@ class RunState:
     submitted: bool = True
     cancelled: bool = False
     failure: RemoteFailure | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_over(self) -> bool:

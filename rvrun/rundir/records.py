@@ -44,15 +44,32 @@ def append(path: str, line: dict[str, Any], *, sync: bool = False) -> None:
     """Append a line of JSON to the file at `path`; `sync` waits until it is on the disk.
 
     One `write` with O_APPEND adds the whole line at the end, also if other processes append.
+    Raises OSError unless all of the line was written.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         # A full disk may have cut off the last line. It is ended first, to keep this line apart.
         size = os.fstat(descriptor).st_size
         lead = "\n" if size and os.pread(descriptor, 1, size - 1) != b"\n" else ""
-        os.write(descriptor, f"{lead}{json.dumps(line)}\n".encode())
+        left = f"{lead}{json.dumps(line)}\n".encode()
+        # On a full disk, or at a size limit, `write` writes a part and reports no error; only the
+        # next call does (write(2)).
+        while left:
+            left = left[os.write(descriptor, left) :]
         if sync:
             os.fsync(descriptor)
+            # A new file's entry is in its directory, which must reach the disk too (fsync(2)).
+            if size == 0:
+                sync_folder(os.path.dirname(path))
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: str) -> None:
+    """Wait until the entries of a directory are on the disk."""
+    descriptor = os.open(folder or ".", os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -118,14 +118,19 @@ class AttemptDetail(TypedDict, total=False):
 
 
 class JobSummary(TypedDict, total=False):
-    """A job as ListJobs describes it. Times are in milliseconds since 1970."""
+    """A job as ListJobs describes it. Times are in milliseconds since 1970.
+
+    Only `jobId` and `jobName` are certain (the service's model, JobSummary).
+    """
 
     jobId: Required[str]
+    jobName: Required[str]
     status: Required[str]
     statusReason: str
-    createdAt: Required[int]
+    createdAt: int
     startedAt: int
     stoppedAt: int
+    isTerminated: bool
     arrayProperties: ArrayDetail
     container: ContainerDetail
 
@@ -135,6 +140,9 @@ class JobDetail(JobSummary, total=False):
 
     attempts: Sequence[AttemptDetail]
     tags: dict[str, str]
+    dependsOn: Sequence[JobDependency]
+    jobQueue: str
+    jobDefinition: str
 
 
 def describe_jobs(batch: Client, ids: Sequence[str]) -> list[JobDetail]:
@@ -146,11 +154,14 @@ def describe_jobs(batch: Client, ids: Sequence[str]) -> list[JobDetail]:
     return jobs
 
 
-def list_jobs_named(batch: Client, queue: str, name: str) -> list[str]:
-    """Return the ids of the jobs of that name in a queue, in whatever state."""
+def list_jobs_named(batch: Client, queue: str, name: str) -> list[JobSummary]:
+    """Return the jobs of that name in a queue, in whatever state; `name*`: that begin with `name`.
+
+    Batch ignores case, and lists a new job some time after it was submitted.
+    """
     filters = [{"name": "JOB_NAME", "values": [name]}]
     pages = batch.pages("ListJobs", "nextToken", jobQueue=queue, filters=filters)
-    return [job["jobId"] for page in pages for job in page["jobSummaryList"]]
+    return [job for page in pages for job in page["jobSummaryList"]]
 
 
 def list_children(batch: Client, array_id: str, status: str) -> Iterator[JobSummary]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import concurrent.futures as cf
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 from rvrun.aws.client import Client, Pace
 from rvrun.remote import ledger as ledgers
@@ -14,6 +15,7 @@ from rvrun.remote.ledger import CANCELLED, SUBMITTED, Ledger, run_name
 from rvrun.remote.state import OVER, Progress, RunState, State
 from rvrun.runners.aws_common import account_facts, account_of, account_of_run, upload_all
 from rvrun.runners.batch.api import list_children, terminate_job
+from rvrun.runners.batch.inventory import THREADS
 from rvrun.runners.batch.render import UPLOADS, render
 from rvrun.runners.batch.retry import FailedJob, retry_files
 from rvrun.runners.batch.settings import BatchSettings
@@ -22,11 +24,12 @@ from rvrun.runners.batch.specs import RUNNER
 from rvrun.runners.batch.state import (
     CANCEL_REASON,
     TrackedJob,
+    is_submitted,
     read_state,
     rounds_with,
     track_jobs,
 )
-from rvrun.runners.batch.submit import ACCEPTED, THREADS, Submitter, read_ids
+from rvrun.runners.batch.submit import LISTING_DELAY, Submitter, report_on_stderr
 from rvrun.runners.run import Run
 from rvrun.runners.submissions import unfinished
 from rvrun.settings.schema import Settings
@@ -45,10 +48,13 @@ def submit(run: Run, progress: Progress) -> Ledger:
     ledger = _unfinished(run.run_dir, files)
     # A job may start as soon as it is submitted, so the files that it reads are uploaded first.
     upload_all(run, uploads_in(files), account)
+    is_new = ledger is None
+    settings = run.settings.of(BatchSettings)
     if ledger is None:
         name = run_name(run.out, run.name)
-        ledger = ledgers.create(run.run_dir, name, RUNNER, files, account_facts(account))
-    _submit_round(ledger, 1, run.settings.of(BatchSettings).submit_rate, progress)
+        facts = {**account_facts(account), "listing_delay": settings.listing_delay}
+        ledger = ledgers.create(run.run_dir, name, RUNNER, files, facts)
+    _submit_round(ledger, 1, settings.submit_rate, progress, is_new=is_new)
     return ledger
 
 
@@ -75,9 +81,11 @@ def uploads_in(files: Mapping[str, str]) -> dict[str, bytes]:
     return {uri: files[path].encode() for uri, path in paths.items()}
 
 
-def _submit_round(ledger: Ledger, number: int, rate: float, progress: Progress) -> list[Spec]:
+def _submit_round(
+    ledger: Ledger, number: int, rate: float, progress: Progress, *, is_new: bool
+) -> list[Spec]:
     specs = read_specs(ledger, number)
-    submitter(ledger, rate).submit(specs, progress)
+    submitter(ledger, rate).submit(specs, progress, is_new=is_new)
     return specs
 
 
@@ -89,7 +97,13 @@ def submitter(ledger: Ledger, rate: float) -> Submitter:
         maker=account.maker(RUNNER),
         reader=account.reader(RUNNER),
         pace=Pace(rate),
+        listing_delay=listing_delay(ledger),
     )
+
+
+def listing_delay(ledger: Ledger) -> float:
+    """Return how many seconds after its submission a job of a run is expected to be listed."""
+    return float(ledger.facts.get("listing_delay", LISTING_DELAY))
 
 
 def state(ledger: Ledger) -> RunState:
@@ -99,43 +113,47 @@ def state(ledger: Ledger) -> RunState:
 
 def cancel(ledger: Ledger, progress: Progress) -> int:
     """End every job that waits or runs; return their number."""
-    number = ledger.num_rounds
     batch = account_of_run(ledger).reader(RUNNER)
-    # A job of an interrupted submission may run although the ledger does not have its id.
-    find_lost(ledger, number, submitter(ledger, CANCEL_RATE))
+    number = ledger.num_rounds
+    ended: set[str] = set()
+    left = submitter(ledger, CANCEL_RATE).seconds_until_listed(number)
+    while True:
+        run = track_jobs(ledger, batch)
+        for text in run.warnings:
+            report_on_stderr(f"warning: {text}")
+        jobs = run.rounds[number]
+        ended |= _end_all([job for job in jobs if job.id not in ended], batch, progress)
+        # A job of an interrupted submission may run although Batch does not list it yet.
+        if left <= 0 or is_submitted(ledger, number, jobs):
+            break
+        pause = min(left, listing_delay(ledger) / 6)
+        report_on_stderr(f"waiting {left:.0f} s for jobs that AWS Batch may not list yet")
+        time.sleep(pause)
+        left -= pause
+    # Noted last: if this process dies before, the run counts as running and can be cancelled again.
+    # Where it cannot be noted, the reason of the jobs tells it.
+    ledger.note_if_possible(CANCELLED, round=number)
+    return len(ended)
+
+
+def _end_all(jobs: Sequence[TrackedJob], batch: Client, progress: Progress) -> set[str]:
+    """End the jobs that wait or run, and return their ids."""
     # From last to first: a job must not become ready because one that it depends on is ended.
-    jobs = [job for job in reversed(track_jobs(ledger, batch)[number]) if _can_be_ended(job)]
+    ids = [job.id for job in reversed(jobs) if _can_be_ended(job) and job.id is not None]
     pace = Pace(CANCEL_RATE)
 
-    def end(job: TrackedJob) -> None:
+    def end(id_: str) -> None:
         pace.wait()
-        assert job.id is not None
-        terminate_job(batch, job.id, CANCEL_REASON)
+        terminate_job(batch, id_, CANCEL_REASON)
 
     with cf.ThreadPoolExecutor(THREADS) as pool:
-        for done, _ in enumerate(pool.map(end, jobs), start=1):
-            progress(done, len(jobs))
-    # Noted last: if this process dies before, the run counts as running and can be cancelled again.
-    ledger.note(CANCELLED, round=number)
-    return len(jobs)
+        for done, _ in enumerate(pool.map(end, ids), start=1):
+            progress(done, len(ids))
+    return set(ids)
 
 
 def _can_be_ended(job: TrackedJob) -> bool:
     return job.detail is not None and job.state not in OVER
-
-
-def find_lost(ledger: Ledger, number: int, submitter: Submitter) -> None:
-    """Look for jobs of a round that have an intention but no id, and note the ids of those found.
-
-    Dependencies need not be filled in: a job is recognized by its name and tags.
-    """
-    ids = read_ids(ledger, number)
-    intended = submitter.intended(number)
-    for spec in read_specs(ledger, number):
-        if spec.key in intended and spec.key not in ids:
-            id_ = submitter.find(spec.fill_in(ledger.run_id, {}))
-            if id_ is not None:
-                ledger.note(ACCEPTED, job=spec.key, round=number, id=id_)
 
 
 def retry(ledger: Ledger, settings: Settings, progress: Progress) -> int:
@@ -145,6 +163,7 @@ def retry(ledger: Ledger, settings: Settings, progress: Progress) -> int:
     `NothingToRetry`, `Forgotten`, `NotAllSubmitted`.
     """
     number, rate = ledger.num_rounds, settings.of(BatchSettings).submit_rate
+    is_new = False
     if number not in rounds_with(ledger, SUBMITTED) | rounds_with(ledger, CANCELLED):
         if number == 1:
             raise NotSubmitted(ledger.handle)
@@ -153,14 +172,15 @@ def retry(ledger: Ledger, settings: Settings, progress: Progress) -> int:
     else:
         # The specs are on disk before anything is submitted, so that a retry can be continued.
         number = ledger.add_round(retry_files(_find_failed(ledger, number), number + 1))
-    specs = _submit_round(ledger, number, rate, progress)
+        is_new = True
+    specs = _submit_round(ledger, number, rate, progress, is_new=is_new)
     return sum(spec.num_targets for spec in specs if not spec.is_join)
 
 
 def _find_failed(ledger: Ledger, number: int) -> list[FailedJob]:
     """The jobs of a round that failed. Raises `Forgotten` or `NothingToRetry` if there are none."""
     batch = account_of_run(ledger).reader(RUNNER)
-    jobs = track_jobs(ledger, batch)[number]
+    jobs = track_jobs(ledger, batch).rounds[number]
     failed = [failed_job for job in jobs for failed_job in _failed_splits(job, batch)]
     if failed:
         return failed

@@ -30,7 +30,7 @@ def logs(ledger: Ledger, target: str, *, follow: bool) -> Iterator[str]:
     """
     account = account_of_run(ledger)
     batch = account.reader(RUNNER)
-    job_id = find_job(track_jobs(ledger, batch), target)
+    job_id = find_job(track_jobs(ledger, batch).rounds, target)
     log = JobLog(
         batch=batch, logs=account.reader("logs"), job_id=job_id, target=target, follow=follow
     )

@@ -55,6 +55,12 @@ class BatchSettings(BatchJobSettings):
     gpu_job_queue: str | None = setting("job queue of GPU commands", raster_vision=True)
     gpu_job_def: str | None = setting("job definition of GPU commands", raster_vision=True)
     submit_rate: int = setting("jobs submitted per second, at most 50", 40, most=50)
+    listing_delay: int = setting(
+        "seconds within which AWS Batch lists a new job; rvrun waits as long before it repeats a "
+        "submission whose reply was lost",
+        90,
+        least=0,
+    )
     worker: Worker = setting(WORKER, "own")
     commands: dict[str, BatchCommandSettings] = table(
         "the same for commands that a glob matches: [batch.commands.GLOB]"

@@ -125,11 +125,14 @@ class Spec:
         splits = self.splits
         return self.stage if splits is None else f"{self.stage}/{splits[child]}"
 
+    def name(self, run_id: str) -> str:
+        """Return the name of its job in a run; jobs of another round have another name."""
+        return self.request["jobName"].replace(RUN, run_id)
+
     def fill_in(self, run_id: str, ids: Mapping[str, str]) -> SubmitJobRequest:
         """Return the request with the run's id and, by key, the ids of jobs it depends on."""
         tags = {name: value.replace(RUN, run_id) for name, value in self.request["tags"].items()}
-        name = self.request["jobName"].replace(RUN, run_id)
-        request: SubmitJobRequest = {**self.request, "jobName": name, "tags": tags}
+        request: SubmitJobRequest = {**self.request, "jobName": self.name(run_id), "tags": tags}
         if self.depends:
             dependencies = self.request["dependsOn"]
             request["dependsOn"] = [_with_id(dependency, ids) for dependency in dependencies]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,9 +11,9 @@ import attrs
 from rvrun.aws.client import Client
 from rvrun.remote.ledger import CANCELLED, SUBMITTED, Ledger
 from rvrun.remote.state import RemoteFailure, RunState, StageState, State, timestamp
-from rvrun.runners.batch.api import JobDetail, JobSummary, describe_jobs, list_some_children
+from rvrun.runners.batch.api import JobDetail, JobSummary, list_some_children
+from rvrun.runners.batch.inventory import UNANSWERED, end_duplicates, take_inventory
 from rvrun.runners.batch.spec_files import Spec, read_specs
-from rvrun.runners.batch.submit import read_ids
 
 #: The event of the ledger that has the state of a round that is over.
 ENDED = "ended"
@@ -75,60 +76,89 @@ class TrackedJob:
         return self.counts.get(state, 0)
 
 
-def track_jobs(ledger: Ledger, batch: Client) -> dict[int, list[TrackedJob]]:
-    """Return the jobs of each round, in the order of submission."""
+@attrs.frozen(kw_only=True)
+class TrackedRun:
+    """The jobs of each round of a run, in the order of submission, and what the user should know.
+
+    - `warnings`: a sentence about each duplicate; all of them have ended, if that was possible.
+    """
+
+    rounds: Mapping[int, Sequence[TrackedJob]]
+    warnings: tuple[str, ...]
+
+
+def track_jobs(ledger: Ledger, batch: Client) -> TrackedRun:
+    """Look at the jobs of all rounds, end duplicates, and note jobs that the ledger lacked."""
     cancelled = rounds_with(ledger, CANCELLED)
-    ids = {number: read_ids(ledger, number) for number in ledger.rounds()}
-    # One list for all rounds, so that small rounds share calls.
-    all_ids = [id_ for ids_of_round in ids.values() for id_ in ids_of_round.values()]
-    details = {detail["jobId"]: detail for detail in describe_jobs(batch, all_ids)}
-    return {
+    specs = {number: read_specs(ledger, number) for number in ledger.rounds()}
+    inventory = take_inventory(ledger, batch, specs)
+    rounds = {
         number: [
             TrackedJob(
                 spec=spec,
-                id=(id_ := ids[number].get(spec.key)),
-                detail=None if id_ is None else details.get(id_),
+                id=(id_ := inventory.ids[number].get(spec.key)),
+                detail=None if id_ is None else inventory.details.get(id_),
                 cancelled=number in cancelled,
             )
-            for spec in read_specs(ledger, number)
+            for spec in specs_of_round
         ]
-        for number in ids
+        for number, specs_of_round in specs.items()
     }
+    return TrackedRun(rounds=rounds, warnings=tuple(end_duplicates(batch, inventory.duplicates)))
 
 
 def rounds_with(ledger: Ledger, event: str) -> set[int]:
     """Return the rounds for which the ledger has an event of that kind."""
-    return {line["round"] for line in ledger.events(event)}
+    return {line["round"] for line in ledger.events(event) if isinstance(line.get("round"), int)}
 
 
 def read_state(ledger: Ledger, batch: Client) -> RunState:
     """Return the state of a run. When it is over, it is stored: Batch forgets jobs after days."""
-    if (stored := _read_stored(ledger)) is not None:
+    stored = _read_stored(ledger)
+    if stored is not None and not ledger.has(UNANSWERED):
         return stored
-    rounds = track_jobs(ledger, batch)
-    last = max(rounds)
+    run = track_jobs(ledger, batch)
+    if stored is not None:
+        # A duplicate of a job whose reply was lost may be listed after the run is over.
+        return attrs.evolve(stored, warnings=run.warnings)
+    rounds, last = run.rounds, max(run.rounds)
     state = RunState(
         run_id=ledger.run_id,
         runner=ledger.runner,
         stages=tuple(_stage_states(rounds, batch)),
         began=timestamp(ledger.facts["began"]),
-        submitted=last in rounds_with(ledger, SUBMITTED),
-        cancelled=last in rounds_with(ledger, CANCELLED),
+        submitted=is_submitted(ledger, last, rounds[last]),
+        cancelled=is_cancelled(ledger, last, rounds[last]),
         failure=_first_failure(rounds[last], batch),
+        warnings=run.warnings,
     )
     if state.is_over:
         ended = max((stage.ended or 0 for stage in state.stages), default=0) or state.began
         state = attrs.evolve(state, ended=ended)
-        ledger.note(ENDED, round=last, state=attrs.asdict(state))
+        # Only saves calls later, so the directory may be read-only or its disk full.
+        ledger.note_if_possible(ENDED, round=last, state=attrs.asdict(state))
     return state
+
+
+def is_submitted(ledger: Ledger, number: int, jobs: Iterable[TrackedJob]) -> bool:
+    """Whether all jobs of a round were submitted: the ledger may have lost the event."""
+    return number in rounds_with(ledger, SUBMITTED) or all(job.id is not None for job in jobs)
+
+
+def is_cancelled(ledger: Ledger, number: int, jobs: Iterable[TrackedJob]) -> bool:
+    """Whether a round was cancelled: the ledger may have lost the event, or be read-only."""
+    reasons = (job.detail.get("statusReason") for job in jobs if job.detail is not None)
+    return number in rounds_with(ledger, CANCELLED) or CANCEL_REASON in reasons
 
 
 def _read_stored(ledger: Ledger) -> RunState | None:
     # A retry adds a round, so the state of an earlier one is no longer the run's.
     number = ledger.num_rounds
     for event in ledger.events(ENDED):
-        if event["round"] == number:
-            return _from_json(event["state"])
+        if event.get("round") == number and isinstance(event.get("state"), dict):
+            # Only a copy: if it is damaged, Batch may still know the run.
+            with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError):
+                return _from_json(event["state"])
     return None
 
 
@@ -138,7 +168,9 @@ def _from_json(values: Mapping[str, Any]) -> RunState:
         for stage in values["stages"]
     ]
     failure = RemoteFailure(**values["failure"]) if values["failure"] else None
-    return RunState(**{**values, "stages": tuple(stages), "failure": failure})
+    warnings = tuple(values.get("warnings", ()))
+    own = {"stages": tuple(stages), "failure": failure, "warnings": warnings}
+    return RunState(**{**values, **own})
 
 
 def _stage_states(

@@ -1,39 +1,54 @@
 """Submit specs to AWS Batch, each exactly once.
 
-SubmitJob takes no client token, so repeating a call may submit a second job. Therefore a job is
-looked up before it is submitted whenever it may exist already: after a reply that was lost, and if
-the ledger has an intention without an id. It is looked up by its name, which contains the run's id,
-and recognized by its tags. No client used here retries SubmitJob by itself.
+SubmitJob takes no client token, so repeating a call may submit a second job. Therefore:
+
+- Each intention is on disk before its call, and each id after it.
+- A call without an answer is repeated only if its job is not listed within `listing_delay`. Batch
+  documents no limit for that time, so a job that is listed even later is submitted twice; the next
+  look at the run ends the duplicate (`inventory`).
+- A submission that is continued first takes an inventory, whatever the ledger says: it may have
+  lost lines.
+
+No client used here retries SubmitJob by itself.
 """
 
 from __future__ import annotations
 
 import concurrent.futures as cf
+import contextlib
+import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from graphlib import TopologicalSorter
 
 import attrs
 
 from rvrun.aws.client import AwsError, Client, Pace, Patience, Unanswered
 from rvrun.errors import RvrunError
-from rvrun.remote.ledger import INTENDED, SUBMITTED, Ledger
+from rvrun.remote.ledger import INTENDED, SUBMITTED, Ledger, UnwritableLedger
 from rvrun.remote.state import Progress
-from rvrun.runners.batch.api import (
-    JobDetail,
-    SubmitJobRequest,
-    describe_jobs,
-    list_jobs_named,
-    terminate_job,
+from rvrun.runners.batch.api import SubmitJobRequest, describe_jobs, list_jobs_named
+from rvrun.runners.batch.inventory import (
+    ACCEPTED,
+    THREADS,
+    UNANSWERED,
+    Report,
+    choose,
+    end_duplicates,
+    find_candidates,
+    read_ids,
+    take_inventory,
 )
-from rvrun.runners.batch.spec_files import JOB_TAG, RUN_TAG, Spec
+from rvrun.runners.batch.spec_files import Spec
 from rvrun.text import count
 
-#: The most jobs that are being submitted at the same time. At 40 jobs per second, the default rate,
-#: that is enough for calls of up to 0.4 s.
-THREADS = 16
-#: The event of the ledger that has the id of a submitted job.
-ACCEPTED = "accepted"
+#: Seconds within which Batch is expected to list a new job.
+LISTING_DELAY = 90.0
+#: The pauses between looks for a job, as parts of that time; they add up to all of it.
+LOOKS = (0.0, 1 / 60, 2 / 60, 4 / 60, 8 / 60, 15 / 60, 15 / 60, 15 / 60)
+#: The event of a submission that stopped while no call was unanswered; `accepted`: the jobs so far.
+STOPPED = "stopped"
 
 
 class NotAllSubmitted(RvrunError):
@@ -57,10 +72,9 @@ class NotAllSubmitted(RvrunError):
         )
 
 
-def read_ids(ledger: Ledger, number: int) -> dict[str, str]:
-    """Return the ids of the submitted jobs of a round, by key."""
-    events = ledger.events(ACCEPTED)
-    return {event["job"]: event["id"] for event in events if event["round"] == number}
+def report_on_stderr(text: str) -> None:
+    """Print a sentence for the user."""
+    print(text, file=sys.stderr)
 
 
 @attrs.frozen(kw_only=True)
@@ -68,8 +82,7 @@ class Submitter:
     """Submits the jobs of a run.
 
     - `maker`: a client that makes each call once; `reader`: one that may repeat calls.
-    - `looks`: seconds to wait before each look for a job that may have been submitted: Batch does
-      not list a new job immediately.
+    - `listing_delay`: seconds within which a new job is expected to be listed.
     - `lost`: how often a job is submitted again if its reply was lost and it was not found.
     """
 
@@ -78,97 +91,180 @@ class Submitter:
     reader: Client
     pace: Pace
     patience: Patience = Patience()
-    looks: tuple[float, ...] = (0.0, 1.0, 3.0)
-    lost: int = 5
+    listing_delay: float = LISTING_DELAY
+    lost: int = 3
     sleep: Callable[[float], None] = time.sleep
+    report: Report = report_on_stderr
+    #: The keys of jobs that may exist although their ids are not known.
+    _open: set[str] = attrs.field(factory=set, init=False)
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False, repr=False)
 
-    def submit(self, specs: Sequence[Spec], progress: Progress) -> dict[str, str]:
+    def submit(
+        self, specs: Sequence[Spec], progress: Progress, *, is_new: bool = False
+    ) -> dict[str, str]:
         """Submit those specs of a round that are not submitted yet; return the ids of all, by key.
 
-        Jobs are submitted concurrently unless one needs another's id. Raises `NotAllSubmitted`.
+        Jobs are submitted concurrently unless one needs another's id.
+
+        - `is_new`: whether this process created the round, so that no job of it can exist.
+
+        Raises `NotAllSubmitted`.
         """
         number = specs[0].round
         ids = read_ids(self.ledger, number)
-        if ids:
-            progress(len(ids), len(specs))
         try:
-            for key, id_ in self._submit_in_order(specs, ids):
-                ids[key] = id_
-                progress(len(ids), len(specs))
-        except AwsError as error:
+            with self.ledger.exclusive():
+                if not is_new:
+                    ids = self.recover(specs)
+                if ids:
+                    progress(len(ids), len(specs))
+                try:
+                    # Closed before the end is noted: no call may be in progress then.
+                    with contextlib.closing(self._submit_in_order(specs, ids)) as submitted:
+                        for key, id_ in submitted:
+                            ids[key] = id_
+                            progress(len(ids), len(specs))
+                finally:
+                    self._note_stop(number, specs, ids)
+        except (AwsError, UnwritableLedger) as error:
             run = self.ledger.handle
-            raise NotAllSubmitted(str(error), self.ledger.run_id, run, ids, len(specs)) from error
-        # Only now, so that a run without this event is known to be interrupted.
-        self.ledger.note(SUBMITTED, round=number)
+            problem = f"{error}; {error.fix}" if isinstance(error, UnwritableLedger) else str(error)
+            raise NotAllSubmitted(problem, self.ledger.run_id, run, ids, len(specs)) from error
         return ids
+
+    def _note_stop(self, number: int, specs: Sequence[Spec], ids: Mapping[str, str]) -> None:
+        """Note how the submission ended; a run without this event is known to be interrupted."""
+        if len(ids) == len(specs):
+            if any(event.get("round") == number for event in self.ledger.events(UNANSWERED)):
+                # A job whose reply was lost may have been listed too late, and submitted twice.
+                self.end_duplicates(specs)
+            self.ledger.note(SUBMITTED, round=number)
+        elif not self._open:
+            accepted = len(read_ids(self.ledger, number))
+            self.ledger.note_if_possible(STOPPED, round=number, accepted=accepted)
+
+    def recover(self, specs: Sequence[Spec]) -> dict[str, str]:
+        """Return the ids of the jobs that earlier processes submitted, by key.
+
+        If the ledger may lack a call, this waits until its job would be listed. What is then not
+        listed was not submitted.
+        """
+        number = specs[0].round
+        total = left = self.seconds_until_listed(number)
+        while True:
+            ids = take_inventory(self.ledger, self.reader, {number: specs}).ids[number]
+            if len(ids) == len(specs) or left <= 0:
+                return dict(ids)
+            if left == total:
+                self.report(
+                    f"waiting up to {left:.0f} s until AWS Batch lists every job that was submitted"
+                )
+            pause = min(self.listing_delay / 6, left)
+            self.sleep(pause)
+            left -= pause
+
+    def seconds_until_listed(self, number: int) -> float:
+        """Return how long it takes until Batch lists all jobs that were submitted before."""
+        events = list(self.ledger.events())
+        last = events[-1] if events else {}
+        accepted = len(read_ids(self.ledger, number))
+        if last.get("event") == STOPPED and last.get("accepted") == accepted:
+            # The last submission noted everything, and the ledger still has all of it.
+            return 0.0
+        # A lost line cannot say when its call was made, but the loss itself has changed the file.
+        age = max(time.time() - self.ledger.changed_at, 0.0)
+        return max(self.listing_delay - age, 0.0)
+
+    def end_duplicates(self, specs: Sequence[Spec]) -> None:
+        """End jobs that repeat the work of another job of the round, and report them."""
+        inventory = take_inventory(self.ledger, self.reader, {specs[0].round: specs})
+        for text in end_duplicates(self.reader, inventory.duplicates):
+            self.report(text)
 
     def _submit_in_order(
         self, specs: Sequence[Spec], ids: Mapping[str, str]
-    ) -> Iterator[tuple[str, str]]:
+    ) -> Generator[tuple[str, str]]:
         """Yield each new job's key and id as soon as it is known; the caller adds it to `ids`.
 
         After an error it starts no further calls, but waits for those in progress: Batch may still
         accept each of these jobs, and the ids must reach the ledger and the user.
         """
         by_key = {spec.key: spec for spec in specs}
-        intended = self.intended(specs[0].round)
         order = TopologicalSorter({spec.key: spec.depends for spec in specs})
         order.prepare()
-        running: dict[cf.Future[str], str] = {}
+        running: dict[cf.Future[tuple[str, UnwritableLedger | None]], str] = {}
         failure: BaseException | None = None
         with cf.ThreadPoolExecutor(THREADS) as pool:
-            while True:
-                for key in order.get_ready() if failure is None else ():
-                    if key in ids:
-                        order.done(key)
-                        continue
-                    needed_ids = {needed: ids[needed] for needed in by_key[key].depends}
-                    future = pool.submit(
-                        self._submit_once, by_key[key], needed_ids, may_exist=key in intended
-                    )
-                    running[future] = key
-                # Without a running job, `order` is still active if all ready jobs had an id: then
-                # marking them done has made others ready.
-                if not running and not (failure is None and order.is_active()):
-                    break
-                for future in cf.wait(running, return_when=cf.FIRST_COMPLETED).done:
-                    key = running.pop(future)
-                    failure = failure or future.exception()
-                    if future.exception() is None:
-                        yield key, future.result()
-                        order.done(key)
+            try:
+                while True:
+                    for key in order.get_ready() if failure is None else ():
+                        if key in ids:
+                            order.done(key)
+                            continue
+                        needed = {needed: ids[needed] for needed in by_key[key].depends}
+                        running[pool.submit(self._submit_once, by_key[key], needed)] = key
+                    # Without a running job, `order` is still active if all ready jobs had an id:
+                    # then marking them done has made others ready.
+                    if not running and not (failure is None and order.is_active()):
+                        break
+                    for future in cf.wait(running, return_when=cf.FIRST_COMPLETED).done:
+                        key = running.pop(future)
+                        if future.cancelled():
+                            continue
+                        if (error := future.exception()) is None:
+                            id_, error = future.result()
+                            yield key, id_
+                            order.done(key)
+                        failure = failure or error
+                    for future in running if failure is not None else ():
+                        future.cancel()
+            finally:
+                # After Ctrl-C, too, nothing is started that has not begun.
+                pool.shutdown(wait=False, cancel_futures=True)
         if failure is not None:
             raise failure
 
-    def intended(self, number: int) -> set[str]:
-        """Return the keys of the jobs of a round that some process has tried to submit."""
-        events = self.ledger.events(INTENDED)
-        return {event["job"] for event in events if event["round"] == number}
+    def _submit_once(
+        self, spec: Spec, ids: Mapping[str, str]
+    ) -> tuple[str, UnwritableLedger | None]:
+        """Submit a job, and return its id.
 
-    def _submit_once(self, spec: Spec, ids: Mapping[str, str], *, may_exist: bool) -> str:
-        """Return the id of a job, submitted now unless it exists already."""
+        An id that could not be written to the ledger is returned with the error: the job exists.
+        """
         request = spec.fill_in(self.ledger.run_id, ids)
-        id_ = self.find(request) if may_exist else None
-        if id_ is None:
-            # On disk before the call: if this process dies, the next one knows what to look for.
-            name = request["jobName"]
-            self.ledger.note(INTENDED, job=spec.key, round=spec.round, name=name)
-            id_ = self._submit(request)
-        self.ledger.note(ACCEPTED, job=spec.key, round=spec.round, id=id_)
-        return id_
+        # All of it is on disk before the call: if this process dies, the next one knows that there
+        # may be a job.
+        self.ledger.note(INTENDED, job=spec.key, round=spec.round, name=request["jobName"])
+        with self._lock:
+            self._open.add(spec.key)
+        id_ = self._submit(spec, request)
+        try:
+            self.ledger.note(ACCEPTED, job=spec.key, round=spec.round, id=id_)
+        except UnwritableLedger as error:
+            return id_, error
+        self._close(spec)
+        return id_, None
 
-    def _submit(self, request: SubmitJobRequest) -> str:
+    def _close(self, spec: Spec) -> None:
+        with self._lock:
+            self._open.discard(spec.key)
+
+    def _submit(self, spec: Spec, request: SubmitJobRequest) -> str:
         for attempts_left in range(self.lost, -1, -1):
             try:
                 # Only a throttled call is simply repeated: it was certainly not carried out.
                 return self.patience.insist(lambda: self._call(request))
             except Unanswered:
                 # The job may exist now. Look before submitting another one.
-                id_ = self.find(request)
+                self.ledger.note(UNANSWERED, job=spec.key, round=spec.round)
+                id_ = self.find(spec)
                 if id_ is not None:
                     return id_
                 if not attempts_left:
                     raise
+            except AwsError:
+                self._close(spec)
+                raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _call(self, request: SubmitJobRequest) -> str:
@@ -176,29 +272,14 @@ class Submitter:
         self.pace.wait()
         return str(self.maker.call("SubmitJob", **request)["jobId"])
 
-    def find(self, request: SubmitJobRequest) -> str | None:
-        """Return the id of the job that `request` created; None if it created none.
-
-        If it created several, all but the oldest are ended: every process that looks must choose
-        the same one.
-        """
-        for pause in self.looks:
-            self.sleep(pause)
-            if ids := self._list_created_by(request):
-                oldest, *duplicates = ids
-                for duplicate in duplicates:
-                    terminate_job(self.reader, duplicate, "rvrun: submitted twice")
-                return oldest
+    def find(self, spec: Spec) -> str | None:
+        """Return the id of the job of `spec`, waiting until it is listed; None if there is none."""
+        name, queue = spec.name(self.ledger.run_id), spec.request["jobQueue"]
+        for part in LOOKS:
+            self.sleep(part * self.listing_delay)
+            listed = [job["jobId"] for job in list_jobs_named(self.reader, queue, name)]
+            jobs = describe_jobs(self.reader, listed)
+            candidates = find_candidates(self.ledger.run_id, [spec], jobs)
+            if candidates:
+                return choose([spec], candidates, {})[0][spec.key]
         return None
-
-    def _list_created_by(self, request: SubmitJobRequest) -> list[str]:
-        """The ids of the jobs with the name and the tags of `request`, the oldest first."""
-        ids = list_jobs_named(self.reader, request["jobQueue"], request["jobName"])
-        # The name alone proves nothing: others may use it too, and Batch's filter ignores case.
-        jobs = [job for job in describe_jobs(self.reader, ids) if _has_tags_of(request, job)]
-        return [job["jobId"] for job in sorted(jobs, key=lambda job: job["createdAt"])]
-
-
-def _has_tags_of(request: SubmitJobRequest, job: JobDetail) -> bool:
-    tags = job.get("tags", {})
-    return all(tags.get(name) == request["tags"][name] for name in (RUN_TAG, JOB_TAG))
