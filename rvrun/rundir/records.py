@@ -75,20 +75,23 @@ def sync_folder(folder: str) -> None:
 
 
 def read(path: str) -> Iterator[dict[str, Any]]:
-    """Yield the lines of the record at `path`; none if the file does not exist.
+    """Yield the events in the record at `path`; none if the file does not exist.
 
-    Lines that are not JSON are skipped: a full disk may have cut them off.
+    Other lines are skipped: a full disk may have cut them off, and what is readable must not be
+    lost with them.
     """
     try:
-        with open(path, encoding="utf-8") as lines:
-            text = lines.read()
+        with open(path, "rb") as lines:
+            content = lines.read()
     except FileNotFoundError:
         return
-    for line in text.splitlines():
+    for line in content.splitlines():
         try:
-            yield json.loads(line)
+            event = json.loads(line)
         except ValueError:
             continue
+        if isinstance(event, dict) and isinstance(event.get("event"), str):
+            yield event
 
 
 def peak_memory_kib() -> int:
