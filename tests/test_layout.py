@@ -21,7 +21,10 @@ from tests.conftest import ROOT, Project
 PACKAGE = ROOT / "rvrun"
 #: A module or package may import those before it, at its top, in functions and for types alone.
 FOUNDATION = (
+    "streams",
+    "text",
     "errors",
+    "inputs",
     "paths",
     "environment",
     "plugins",
@@ -29,7 +32,6 @@ FOUNDATION = (
     "tracebacks",
     "model",
     "finding",
-    "text",
 )
 ORDER = (
     *FOUNDATION,
@@ -73,12 +75,15 @@ LIGHT = (
     "aws/storage.py",
     "environment.py",
     "errors.py",
+    "inputs.py",
     "paths.py",
     "pipelines/base.py",
     "pipelines/imports.py",
     "plugins.py",
     "rundir/records.py",
     "split_ranges.py",
+    "streams.py",
+    "text.py",
     "tracebacks.py",
     "worker/call.py",
     "worker/pipeline.py",

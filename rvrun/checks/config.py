@@ -13,7 +13,7 @@ from rvrun.errors import RvrunError, UserCodeError
 from rvrun.finding import Finding, error, ok, warning
 from rvrun.plan.compile import idle_splits
 from rvrun.runners.problems import Unfit, grouped
-from rvrun.text import count, title
+from rvrun.text import count
 from rvrun.tracebacks import user_frames
 
 #: A rendered file is first written under a longer name: `.NAME.` and a process id.
@@ -47,7 +47,7 @@ def check_plan(case: Case) -> Iterator[Finding]:
         fix = "change names, `commands` or `needs` in the pipeline's class or config"
         yield error("plan", plan, fix)
     elif plan is not None:
-        yield ok("plan", title(plan))
+        yield ok("plan", plan.title)
         declared = [pipeline.declared for pipeline in case.loaded]
         for text in idle_splits(declared, plan):
             yield warning("splits", text, "use a lower number with --splits")

@@ -38,7 +38,7 @@ def _holder(lock: pathlib.Path) -> str:
     The lock is shared, so that two checks do not take each other for a run.
     """
     try:
-        with lock.open(encoding="utf-8") as file:
+        with lock.open(encoding="ascii", errors="replace") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

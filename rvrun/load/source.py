@@ -10,7 +10,6 @@ Configs of other systems go through their adapters instead; see `adapters.regist
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,6 +19,7 @@ import attrs
 from rvrun.adapters import registry as adapters
 from rvrun.aws import storage
 from rvrun.errors import RvrunError
+from rvrun.inputs import parse_json
 from rvrun.load.arguments import bind
 from rvrun.model import check_pipeline_name
 from rvrun.pipelines import serialize
@@ -61,11 +61,7 @@ def load(
 
 def read_documents(path: str) -> list[dict[str, Any]]:
     """Read the saved configs in the JSON file at `path`: one, or a list of them."""
-    content = storage.read(path)
-    try:
-        documents = json.loads(content)
-    except ValueError as error:
-        raise CannotLoad(path, f"is not JSON ({error})") from None
+    documents = parse_json(storage.read(path), path)
     documents = documents if isinstance(documents, list) else [documents]
     if not documents:
         raise CannotLoad(path, "contains no config")

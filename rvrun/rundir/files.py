@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from rvrun import paths
 from rvrun.errors import RvrunError
 
+#: Digits of a time in the name of a copy of a config, so that names sort by time.
+TIME_DIGITS = 20
+
 
 class UnusableRunDir(RvrunError):
     """A directory that cannot be used as the run directory."""
@@ -86,11 +89,17 @@ def _keep_version(folder: pathlib.Path, path: str, text: str) -> None:
     """
     pipeline = path.removeprefix(f"{paths.CONFIGS}/").removesuffix(".json")
     since = (folder / path).stat().st_mtime_ns
-    _write_if_changed(folder, f"{paths.config_versions(pipeline)}/{since:020}.json", text)
+    _write_if_changed(
+        folder, f"{paths.config_versions(pipeline)}/{since:0{TIME_DIGITS}}.json", text
+    )
 
 
-def config_version(folder: pathlib.Path, pipeline: str, time_ns: int) -> str | None:
-    """Return the config of `pipeline` that was current at `time_ns`; None if no copy was kept."""
-    versions = (folder / paths.config_versions(pipeline)).glob("*.json")
-    earlier = [path for path in versions if int(path.stem) <= time_ns]
-    return max(earlier).read_text(encoding="utf-8") if earlier else None
+def config_version(folder: pathlib.Path, pipeline: str, time_ns: int) -> pathlib.Path | None:
+    """Return the copy of the config of `pipeline` as of `time_ns`; None if no copy was kept."""
+    versions = {}
+    for path in (folder / paths.config_versions(pipeline)).glob("*.json"):
+        # Other files in it are not ours.
+        if path.stem.isascii() and path.stem.isdigit() and len(path.stem) == TIME_DIGITS:
+            versions[int(path.stem)] = path
+    earlier = [since for since in versions if since <= time_ns]
+    return versions[max(earlier)] if earlier else None

@@ -118,7 +118,7 @@ def _attempts(
     """Yield the last attempt of each stale target that was started."""
     for status in statuses:
         for target in status.targets():
-            lines = records.read(str(run_dir / paths.record(target.path)))
+            lines = records.read_attempts(str(run_dir / paths.record(target.path)))
             start, end = _last_attempt(lines)
             # Records have milliseconds: a start right after `since` may seem to be before it.
             if start is not None and start["time"] >= since - 0.001:
@@ -139,6 +139,8 @@ def _last_attempt(
 
 def _failure(attempt: _Attempt, out: str) -> Failure:
     offset = attempt.start.get("log_offset")
+    if type(offset) is not int or offset < 0:
+        offset = None
     return Failure(
         target=attempt.target.name,
         exit_code=attempt.exit_code,

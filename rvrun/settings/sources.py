@@ -16,6 +16,7 @@ import attrs
 from rvrun.adapters.raster_vision import settings as raster_vision
 from rvrun.environment import INTERNAL
 from rvrun.errors import UnknownName
+from rvrun.inputs import check_utf8, read_toml
 from rvrun.settings.schema import ENV_PREFIX, Field, all_fields, variable
 from rvrun.settings.values import BadSetting, parse, validate
 
@@ -61,7 +62,7 @@ def profile_layer(profile: str | None) -> Iterator[Layer]:
     base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
     path = pathlib.Path(base, "rvrun", f"{profile or 'default'}.toml")
     if path.exists():
-        yield _file_layer(path, _read_toml(path))
+        yield _file_layer(path, read_toml(str(path)))
     elif profile is not None and not raster_vision.has_profile(profile):
         paths = " or ".join([str(path), *raster_vision.profile_file(profile)])
         fix = f"write that file, or omit --profile and {PROFILE}"
@@ -76,10 +77,10 @@ def project_layer() -> Iterator[Layer]:
     for folder in (pathlib.Path.cwd(), *pathlib.Path.cwd().parents):
         own, project = folder / PROJECT_FILE, folder / "pyproject.toml"
         if own.exists():
-            yield _file_layer(own, _read_toml(own))
+            yield _file_layer(own, read_toml(str(own)))
             return
         if project.exists():
-            tool = _read_toml(project).get("tool")
+            tool = read_toml(str(project)).get("tool")
             section = tool.get("rvrun") if isinstance(tool, dict) else None
             if section is not None and not isinstance(section, dict):
                 raise BadSetting(str(project), f"`tool.rvrun` must be a table, got {section!r}")
@@ -104,17 +105,9 @@ def environment_layers() -> Iterator[Layer]:
         if name not in fields:
             nearby = _nearby(name.removeprefix(ENV_PREFIX), tuple(fields), "_")
             raise UnknownName("environment variable", name, tuple(fields), nearby=nearby)
+        check_utf8(f"the value of {name}", os.environ[name])
         field = fields[name]
         yield validated(name, {field.key: parse(os.environ[name], field)})
-
-
-def _read_toml(path: pathlib.Path) -> dict[str, Any]:
-    import tomllib
-
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadSetting(str(path), f"cannot be read: {error}") from None
 
 
 def _file_layer(path: pathlib.Path, content: Mapping[str, Any], section: str = "") -> Layer:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import attrs
 
 from rvrun.errors import RvrunError, UnknownName
+from rvrun.inputs import parse_integer
 from rvrun.settings.schema import Field, fields_of
 
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
@@ -116,7 +117,7 @@ def parse(text: str, field: Field) -> Any:
         return [item.strip() for item in text.split(",") if item.strip()]
     if bool in kinds:
         return _BOOLEANS.get(text.lower(), text)
-    number = int(text) if int in kinds and text.isascii() and text.isdigit() else None
+    number = parse_integer(text) if int in kinds else None
     return number if _is_in_range(number, field) else text
 
 

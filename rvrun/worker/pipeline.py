@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 
+from rvrun import paths
 from rvrun.adapters import registry as adapters
 from rvrun.aws import storage
 from rvrun.errors import check_known
+from rvrun.inputs import parse_json
 from rvrun.pipelines import imports
 from rvrun.pipelines.base import PipelineConfig
+from rvrun.text import quoted
 from rvrun.worker.call import BadCall
 
 TYPE_CHECKING = False
@@ -22,12 +24,11 @@ if TYPE_CHECKING:
 
 
 def read_document(uri: str) -> dict[str, Any]:
-    """Read the saved config at a path or S3 URI. Raises `BadCall` or `CannotReach`."""
-    content = storage.read(uri)
-    try:
-        document = json.loads(content)
-    except ValueError as error:
-        raise BadCall(f"config {uri} is not JSON ({error})") from None
+    """Read the saved config at a path or S3 URI.
+
+    Raises `BadCall`, `CannotRead` or `CannotReach`.
+    """
+    document = parse_json(storage.read(uri), uri)
     if adapters.is_own(document):
         return adapters.wrapped(document)
     if not isinstance(document, dict) or not isinstance(document.get("config"), dict):
@@ -35,9 +36,18 @@ def read_document(uri: str) -> dict[str, Any]:
     return document
 
 
-def pipeline_name(document: dict[str, Any]) -> str:
-    """Return the name of the pipeline of a saved config."""
-    return str(document.get("name") or document["config"].get("name", ""))
+def pipeline_name(document: dict[str, Any], uri: str) -> str:
+    """Return the name of the pipeline of a saved config that was read from `uri`.
+
+    Raises `BadCall` if it cannot be part of the paths of records and logs.
+    """
+    name = document.get("name") or document["config"].get("name", "")
+    if name and not paths.is_pipeline_name(name):
+        raise BadCall(
+            f"{uri}: `name` must contain only ASCII letters, digits, `.`, `_` and `-`, got "
+            f"{quoted(name)}; correct that file"
+        )
+    return str(name)
 
 
 def opened(document: dict[str, Any], call: Call) -> AbstractContextManager[Any]:

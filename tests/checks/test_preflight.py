@@ -302,7 +302,7 @@ def test_an_unknown_variable(tiny: Project) -> None:
             "rvrun.toml: `local.jobs` must be an integer of at least 1, got 0",
             "change it in rvrun.toml",
         ),
-        ("local = [", "FILE: cannot be read: ", "change it in FILE"),
+        ("local = [", "FILE: is not TOML (", "correct that file"),
     ],
 )
 def test_a_settings_file_with_an_error(tiny: Project, toml: str, text: str, fix: str) -> None:
@@ -431,7 +431,7 @@ def test_a_config_that_raises(project: Project) -> None:
             "cannot import `cfgs`: there is no such module",
             "name a file, or a module that PYTHON can import from here",
         ),
-        ("saved.json", "saved.json: is not JSON (", "change saved.json"),
+        ("saved.json", "saved.json: is not JSON (", "correct that file"),
     ],
     ids=["missing import", "no module", "no JSON"],
 )

@@ -203,7 +203,11 @@ def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]
         ),
         (("plan", "nowhere.py"), "cannot import `FOLDER/nowhere.py`: there is no such file"),
         (("plan", "nowhere"), "cannot import `nowhere`: there is no such module"),
-        (("plan", "nowhere.json"), "nowhere.json: cannot be read: No such file or directory"),
+        (
+            ("plan", "nowhere.json"),
+            "nowhere.json: cannot be read: No such file or directory; name another file, or make "
+            "it readable",
+        ),
         (
             ("plan", "args.py", "-a", "title", "x", "-s", "0"),
             "--splits 0: the number must be between 1 and 10,000,000",
@@ -223,7 +227,8 @@ def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]
         ),
         (
             ("run_command", "nowhere.json", "work"),
-            "nowhere.json: cannot be read: No such file or directory",
+            "nowhere.json: cannot be read: No such file or directory; name another file, or make "
+            "it readable",
         ),
         (("run_command", "c.json", "wrok"), "unknown command `wrok` in pipeline `Args`"),
         (

@@ -7,6 +7,7 @@ import pathlib
 import pytest
 
 from rvrun.errors import UnknownName
+from rvrun.inputs import CannotRead
 from rvrun.runners.batch.settings import BatchCommandSettings, BatchSettings
 from rvrun.runners.sagemaker.settings import SagemakerCommandSettings, SagemakerSettings
 from rvrun.settings.layers import load_settings, options
@@ -52,7 +53,7 @@ def write(path: pathlib.Path, text: str) -> None:
 
 
 def refusal(**flags: object) -> str:
-    with pytest.raises(BadSetting) as caught:
+    with pytest.raises((BadSetting, CannotRead)) as caught:
         load_settings({key.replace("__", "."): value for key, value in flags.items()})
     return str(caught.value)
 
@@ -308,8 +309,8 @@ def test_broken_toml_is_named(name: str, folder: pathlib.Path) -> None:
     """With the file and the place in it."""
     write(folder / name, "[local\n")
     expected = (
-        f"{folder / name}: cannot be read: "
-        "Expected ']' at the end of a table declaration (at line 1, column 7)"
+        f"{folder / name}: is not TOML "
+        "(Expected ']' at the end of a table declaration (at line 1, column 7)); correct that file"
     )
     assert expected == refusal()
 
@@ -317,7 +318,9 @@ def test_broken_toml_is_named(name: str, folder: pathlib.Path) -> None:
 def test_a_file_that_is_not_text_is_named(folder: pathlib.Path) -> None:
     """Files must be UTF-8."""
     (folder / "rvrun.toml").write_bytes(b"\xff")
-    assert refusal().startswith(f"{folder / 'rvrun.toml'}: cannot be read: 'utf-8' codec")
+    assert refusal() == (
+        f"{folder / 'rvrun.toml'}: is not UTF-8 (byte 0xff at offset 0); correct that file"
+    )
 
 
 @pytest.mark.parametrize("text", ["tool = 3\n", "[tool]\nrvrun = 3\n"])

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 
 from rvrun.errors import RvrunError
+from rvrun.inputs import read_text
 
 #: The variable that names the profile; Raster Vision's workers read it, too.
 PROFILE = "RV_PROFILE"
@@ -103,9 +104,9 @@ def _read(path: pathlib.Path) -> dict[str, str]:
     )
     try:
         # Without indents: this parser, unlike Raster Vision's, takes them for continued values.
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in read_text(str(path)).splitlines()]
         parser.read_string("\n".join([f"[{_TOP}]", *lines]), str(path))
-    except (OSError, ValueError, configparser.Error) as error:
+    except configparser.Error as error:
         raise BadFile(path, " ".join(str(error).split())) from None
     return {
         (name if section == _TOP else f"{section}_{name}").upper(): text.strip().strip("\"'")

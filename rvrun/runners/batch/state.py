@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import attrs
 
 from rvrun.aws.client import Client
 from rvrun.remote.ledger import CANCELLED, SUBMITTED, Ledger
-from rvrun.remote.state import RemoteFailure, RunState, StageState, State, timestamp
+from rvrun.remote.state import (
+    RemoteFailure,
+    RunState,
+    StageState,
+    State,
+    state_from_json,
+    timestamp,
+)
 from rvrun.runners.batch.api import JobDetail, JobSummary, describe_jobs, list_some_children
 from rvrun.runners.batch.spec_files import Spec, read_specs
 from rvrun.runners.batch.submit import read_ids
@@ -128,17 +135,10 @@ def _read_stored(ledger: Ledger) -> RunState | None:
     number = ledger.num_rounds
     for event in ledger.events(ENDED):
         if event["round"] == number:
-            return _from_json(event["state"])
+            # Only a copy: Batch may still know the run.
+            with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError):
+                return state_from_json(event["state"])
     return None
-
-
-def _from_json(values: Mapping[str, Any]) -> RunState:
-    stages = [
-        StageState(**{**stage, "counts": {State(k): n for k, n in stage["counts"].items()}})
-        for stage in values["stages"]
-    ]
-    failure = RemoteFailure(**values["failure"]) if values["failure"] else None
-    return RunState(**{**values, "stages": tuple(stages), "failure": failure})
 
 
 def _stage_states(

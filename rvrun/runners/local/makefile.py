@@ -12,7 +12,7 @@ from rvrun.render.jinja import Template
 from rvrun.render.jinja import render as render_template
 from rvrun.render.quote import for_recipe
 from rvrun.runners.run import Run
-from rvrun.text import count, title
+from rvrun.text import count
 
 TEMPLATE = Template("rvrun.templates", "local", "Makefile.j2")
 
@@ -76,7 +76,7 @@ def render_makefile(
         TEMPLATE,
         templates,
         version=__version__,
-        title=title(plan),
+        title=plan.title,
         pipelines=tuple(section(pipeline, out, workdir) for pipeline in plan.pipelines),
         indices={count: " ".join(map(str, range(count))) for count in sorted(counts)},
         help=help_lines(plan),
@@ -94,7 +94,7 @@ def section(pipeline: PlannedPipeline, out: str, workdir: str) -> Section:
     run = f"cd {for_recipe(folder)} && exec {_command_line(start, words)}"
     return Section(
         name=pipeline.name,
-        title=title(Plan((pipeline,))),
+        title=Plan((pipeline,)).title,
         run=run,
         rules=tuple(rule(pipeline.name, stage, stages) for stage in pipeline.stages),
     )
@@ -149,7 +149,7 @@ def help_lines(plan: Plan) -> list[str]:
         ("", ""),
     ]
     for pipeline in plan.pipelines:
-        rows.append((f"make {pipeline.name}", title(Plan((pipeline,))).partition(": ")[2]))
+        rows.append((f"make {pipeline.name}", Plan((pipeline,)).title.partition(": ")[2]))
         goals = {f"make {pipeline.name}/{stage.command}": stage for stage in pipeline.stages}
         rows += [(goal, describe(stage)) for goal, stage in goals.items()]
     split = [(p.name, stage) for p in plan.pipelines for stage in p.stages if stage.num_splits]

@@ -574,7 +574,8 @@ NO_TAGS = f"{RENDERS} a `jobName` with ${{run}} and the tags of `job.tags`, for 
          "template batch-job.json.j2: 'rvrun.runners.batch.specs.TemplateJob object' has no "
          "attribute 'nam'"),
         (replaced(PLAIN_JSON, '"jobName"', '"jobName'), BadSpec,
-         f"{RENDERS} JSON (Expecting ':' delimiter: line 3 column 14 (char 16)), for job p/a"),
+         f"{RENDERS} JSON, but it is not JSON (Expecting ':' delimiter: line 3 column 14 "
+         "(char 16)), for job p/a"),
         (replaced(PLAIN_JSON, '"tags": {', '"tags": null, "other": {'), BadSpec, NO_TAGS),
         (replaced(PLAIN_JSON, '"tags": {', '"tags": {"n": 1, '), BadSpec, NO_TAGS),
         (replaced(PLAIN_JSON, "{% for key, value in job.tags.items() %}",
