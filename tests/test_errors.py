@@ -48,7 +48,7 @@ def test_a_subclass_has_the_facts_of_its_base() -> None:
 def test_facts_that_do_not_fit(
     facts: tuple[tuple[int, ...], dict[str, object]],
 ) -> None:
-    """mypy reports them; so does the constructor, for code that is not checked."""
+    """`mypy` reports them; so does the constructor, for code that is not checked."""
     values, named = facts
     with pytest.raises(TypeError, match="TooMany"):
         TooMany(*values, **named)  # type: ignore[arg-type]

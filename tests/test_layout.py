@@ -57,7 +57,7 @@ FACE = ""
 #: Where each library may be imported; an entry that ends in `/` is a folder.
 DOORS = {
     "jinja2": ("render/jinja.py",),
-    "click": ("cli/",),
+    "typer": ("cli/",),
     "rich": ("cli/",),
     "psutil": ("worker/processes.py",),
     "cattrs": ("pipelines/serialize.py",),
@@ -133,7 +133,7 @@ def test_the_package_was_read() -> None:
     """The walk sees what is imported, so that an empty list means something."""
     assert importers("jinja2") == ["render/jinja.py"]
     assert importers("boto3") == ["aws/client.py"]
-    assert "cli/app.py" in importers("click")
+    assert "cli/app.py" in importers("typer")
 
 
 def test_imports_within_the_package_are_absolute() -> None:

@@ -52,7 +52,7 @@ def table(text: str) -> Any:
 
 @attrs.frozen(kw_only=True)
 class MachineSettings:
-    """This machine: how many targets run in parallel here, and on which GPUs."""
+    """How many targets run in parallel on this machine, and on which GPUs."""
 
     jobs: int | None = setting("targets that run in parallel; default: one per CPU")
     gpus: tuple[str, ...] = setting(

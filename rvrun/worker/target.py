@@ -226,7 +226,7 @@ class _EventPipe:
             # The number may be another file by now, if something between closed the pipe.
             if stat.S_ISFIFO(os.fstat(number).st_mode):
                 # The user's processes would keep the pipe open after this target has ended.
-                os.set_inheritable(number, False)
+                os.set_inheritable(number, False)  # noqa: FBT003 - accepts no keywords
                 self._descriptor = number
 
     def __call__(self, line: str) -> None:

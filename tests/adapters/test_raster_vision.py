@@ -436,8 +436,8 @@ def test_the_number_of_parallel_targets_is_limited(project: PluginProject) -> No
 @pytest.mark.usefixtures("processes")
 def test_only_the_failed_split_runs_again(project: PluginProject) -> None:
     """It starts from the beginning; here, finished splits are not repeated."""
-    words = ("run", "local", "tiles.py", "-k", "--splits", "4", "-a", "root_uri", "out")
-    words = (*words, "-a", "fail", "predict c")
+    arguments = ("-a", "root_uri", "out", "-a", "fail", "predict c")
+    words = ("run", "local", "tiles.py", "-k", "--splits", "4", *arguments)
     project.write("out/fail", "")
     failed = project.rvrun(*words, code=1)
     assert "predicting c is to fail" in failed.stderr

@@ -151,7 +151,7 @@ def test_an_invalid_request(serve: Callable[[Respond], Account]) -> None:
 def test_reads_are_retried(
     serve: Callable[[Respond], Account], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """botocore does that itself."""
+    """`botocore` does that itself."""
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *a: 0)
     replies = iter([error_reply(500, "ServerException"), None, Reply(200, b'{"jobs": []}')])
     answer = serve(lambda request: next(replies)).reader("batch").call("DescribeJobs", jobs=["a"])

@@ -52,7 +52,7 @@ def test_a_good_request_has_no_problems() -> None:
 
 def test_required_members() -> None:
     """A missing member is a problem unless it is added later."""
-    params = {"AppSpecification": {}, "ProcessingResources": {}}
+    params: dict[str, Any] = {"AppSpecification": {}, "ProcessingResources": {}}
     assert problems("sagemaker", "CreateProcessingJob", params) == [
         "ProcessingJobName is required",
         "RoleArn is required",

@@ -100,7 +100,7 @@ ok       root_uri  tiny: out/tiny can be created
 
 def test_no_findings_and_nothing_is_written(tiny: Project) -> None:
     """The tiny example has no problem, and checking leaves no file."""
-    done = tiny.rvrun("check", "tiny.py", "-s", "3", **NO_GPUS)
+    done = tiny.rvrun("check", "tiny.py", "-s", "3", code=0, **NO_GPUS)
     assert (same_everywhere(done.stdout), done.stderr) == (HEALTHY, "")
     assert os.listdir(tiny.folder) == ["tiny.py"]
 
@@ -109,7 +109,7 @@ def test_no_findings_after_a_run(tiny: Project) -> None:
     """What a run leaves is not a problem, whether named by source or saved config."""
     tiny.rvrun("run", "local", "tiny.py")
     for source in ("tiny.py", "runs/tiny/config/tiny.json"):
-        output = tiny.rvrun("check", source, **NO_GPUS).stdout
+        output = tiny.rvrun("check", source, code=0, **NO_GPUS).stdout
         assert "run dir   runs/tiny is writable\n" in output
         assert "root_uri  tiny: out/tiny is writable\n14 ok\n" in output
 
@@ -129,8 +129,8 @@ def test_options_about_a_config_need_one(project: Project) -> None:
 
 def test_quiet_prints_only_problems(tiny: Project) -> None:
     """`-q` omits what is ok, and the count."""
-    assert tiny.rvrun("-q", "check", "tiny.py", **NO_GPUS).stdout == ""
-    assert tiny.rvrun("-q", "check", "tiny.py", "-s", "7", **NO_GPUS).stdout == (
+    assert tiny.rvrun("-q", "check", "tiny.py", code=0, **NO_GPUS).stdout == ""
+    assert tiny.rvrun("-q", "check", "tiny.py", "-s", "7", code=0, **NO_GPUS).stdout == (
         "warning  splits    tiny/cut has 7 splits for 6 items: 1 will have nothing to do\n"
         "         fix: use a lower number with --splits\n"
         "warning  splits    tiny/count has 7 splits for 6 items: 1 will have nothing to do\n"
@@ -228,19 +228,19 @@ def test_rvrun_not_on_path(tiny: Project, bin_folder: pathlib.Path) -> None:
     (bin_folder / "make").symlink_to(shutil.which("make") or "")
     command = (sys.executable, "-P", "-m", "rvrun", "-q", "check", "tiny.py")
     path = str(bin_folder)
-    said = tiny.run(*command, PATH=path, **NO_GPUS).stdout
+    said = tiny.run(*command, PATH=path, code=0, **NO_GPUS).stdout
     assert said == (
         "warning  rvrun     not on PATH: `rvrun run local` works, but `make` typed by hand does "
         "not\n"
         f"         fix: add {os.path.dirname(sys.executable)} to PATH, or type make "
         f"RVRUN='{sys.executable} -P -m rvrun'\n"
     )
-    assert tiny.run(*command, PATH=path, RVRUN="/x/rvrun", **NO_GPUS).stdout == ""
+    assert tiny.run(*command, PATH=path, RVRUN="/x/rvrun", code=0, **NO_GPUS).stdout == ""
 
 
 @pytest.mark.usefixtures("processes")
 def test_no_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """make's recipes need /bin/sh."""
+    """Recipes of make need /bin/sh."""
     monkeypatch.setattr(check, "SHELL", "/nowhere/sh")
     findings = [f for f in check.check_machine(Settings()) if f.subject == "shell"]
     assert findings == [
@@ -391,7 +391,7 @@ def test_gpu_slots_that_cannot_be_locked(project: Project) -> None:
         )
     ]
     project.write("cfg.py", config("return [WorkConfig(root_uri='out')]"))
-    assert problems(project, "cfg.py", **env) == []
+    assert problems(project, "cfg.py", code=0, **env) == []
 
 
 # The config

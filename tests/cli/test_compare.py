@@ -244,11 +244,11 @@ def test_the_workflow_runs_the_same_command() -> None:
 def test_no_color(tiny: Project) -> None:
     """NO_COLOR and pipes have no escape sequences."""
     for env in ({}, {"NO_COLOR": "1"}):
-        assert "\x1b" not in tiny.rvrun("plan", "tiny.py", **env).stdout
+        assert "\x1b" not in tiny.rvrun("plan", "tiny.py", code=0, **env).stdout
 
 
 def test_svg(tiny: Project) -> None:
-    """graphviz draws it where it is installed."""
+    """Graphviz draws it where it is installed."""
     if shutil.which("dot"):
         assert "<svg" in tiny.rvrun("graph", "tiny.py", "-f", "svg").stdout
 

@@ -46,7 +46,7 @@ class Region:
                 {"jobId": need.lstrip("="), **({"type": "N_TO_N"} if need[0] == "=" else {})}
                 for need in needs
             ]
-        return self.batch.submit_job(**request)["jobId"]
+        return str(self.batch.submit_job(**request)["jobId"])
 
     def run(self, name: str, script: str, *needs: str, **more: Any) -> str:
         """Submit a shell script."""
@@ -55,10 +55,11 @@ class Region:
         )
 
     def describe(self, *ids: str) -> list[Json]:
-        return self.batch.describe_jobs(jobs=list(ids))["jobs"]
+        jobs: list[Json] = self.batch.describe_jobs(jobs=list(ids))["jobs"]
+        return jobs
 
     def status(self, job_id: str) -> str:
-        return self.describe(job_id)[0]["status"]
+        return str(self.describe(job_id)[0]["status"])
 
     def children(self, job_id: str) -> list[str]:
         """The children's states, by index."""
@@ -75,7 +76,9 @@ class Region:
         return [event["message"] for event in events]
 
     def events(self, stream: str, **more: Any) -> Json:
-        return self.logs.get_log_events(logGroupName="/aws/batch/job", logStreamName=stream, **more)
+        request = {"logGroupName": "/aws/batch/job", "logStreamName": stream, **more}
+        page: Json = self.logs.get_log_events(**request)
+        return page
 
 
 Start = Callable[..., Region]

@@ -438,7 +438,7 @@ def test_on_s3_the_bytes_are_the_same(
     args = {"root_uri": "s3://lake/inprocess", "window": str(LARGE), **IMAGERY}
     words = [word for name, value in args.items() for word in ("-a", name, value)]
 
-    project.rvrun("run", "inprocess", "landcover.py", "--splits", "3", *words, **bucket.env)
+    project.rvrun("run", "inprocess", "landcover.py", "--splits", "3", *words, code=0, **bucket.env)
 
     files = bucket.read("inprocess/")
     assert without_imagery(local_files) == without_imagery(files)
@@ -459,7 +459,7 @@ def test_on_aws_batch_the_bytes_are_the_same(
         engine.add_queue("cpu")
         engine.add_definition("work")
         command = ("run", "batch", "landcover.py", "--splits", "predict=3", *words)
-        project.rvrun(*command, **engine.environment)
+        project.rvrun(*command, code=0, **engine.environment)
         engine.wait(timeout=600)
         statuses = engine.statuses()
 

@@ -38,7 +38,7 @@ def annotated(
 ) -> None: ...
 
 
-def defaults(
+def defaults(  # type: ignore[no-untyped-def]
     runner,
     text="",
     integer=3,
@@ -51,7 +51,7 @@ def defaults(
 def required(runner: str, root_uri: str, *, size: int) -> None: ...
 
 
-def bare(runner, root_uri): ...
+def bare(runner, root_uri): ...  # type: ignore[no-untyped-def]
 
 
 def nothing_more(runner: str) -> None: ...

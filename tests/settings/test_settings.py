@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def machine(**values: object) -> MachineSettings:
 
 def expected_settings(templates: str | None = None, **values: object) -> Settings:
     """All settings, with these values of `[local]`."""
-    sections = {"local": machine(**values), "batch": BatchSettings()}
+    sections: dict[str, Any] = {"local": machine(**values), "batch": BatchSettings()}
     if templates is None and not values:
         # Where nothing is set, no runner is loaded for its section.
         return Settings()

@@ -125,7 +125,7 @@ def test_a_failing_target_frees_its_slot(tmp_path: pathlib.Path) -> None:
 def test_locks_are_in_a_temporary_folder_of_the_user(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This is the default folder."""
+    """The default folder is there."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with slot(["a"], None, None):
         assert not is_free(tmp_path / f"rvrun-gpu-{os.getuid()}", 0)
@@ -160,7 +160,7 @@ def test_visible_devices_are_the_list(
 def test_gpus_are_those_that_nvidia_smi_lists(
     script: str, gpus: list[str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This holds without device files; without nvidia-smi, too, there are no GPUs."""
+    """Without device files, too; without nvidia-smi, there are no GPUs."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_gpus() == []

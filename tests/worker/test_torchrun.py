@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import pytest
@@ -86,7 +87,7 @@ class Cluster:
         told = [worker.communicate(timeout=120)[1] for worker in workers]
         return [(worker.returncode, text) for worker, text in zip(workers, told, strict=True)]
 
-    def saved(self) -> dict[str, object]:
+    def saved(self) -> dict[str, Any]:
         folder = self.project.folder / "out"
         return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
 
@@ -195,7 +196,7 @@ def test_one_host_may_have_several_processes(team: Project) -> None:
     """One a GPU; a GPU target takes no slot there, since the machine is its own."""
     cluster = Cluster(team, loopback(team.folder, 1))
     assert cluster.run("train", "--torchrun", "gpu", CUDA_VISIBLE_DEVICES="0,1")[0][0] == 0
-    assert [each[:3] for each in map(list, cluster.saved().values())] == [
+    assert [values[:3] for values in cluster.saved().values()] == [
         ["0", "0", "2"],
         ["1", "1", "2"],
     ]

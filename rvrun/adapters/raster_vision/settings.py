@@ -9,7 +9,6 @@ They are found by Raster Vision's rules, without importing it.
 
 from __future__ import annotations
 
-import configparser
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -99,6 +98,9 @@ def _select(values: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, str
 
 def _read(path: pathlib.Path) -> dict[str, str]:
     """All values of an INI file, by the names of Raster Vision's variables."""
+    # Every call reads settings, few of them have such a file.
+    import configparser
+
     parser = configparser.ConfigParser(
         interpolation=None, strict=False, delimiters=("=",), default_section=""
     )

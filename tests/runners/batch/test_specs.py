@@ -71,7 +71,7 @@ def rendered(
     return render_specs(plan, source(*pipelines, **more))
 
 
-def requests(*pipelines: DeclaredPipeline, **more: Any) -> dict[str, dict[str, Any]]:
+def requests(*pipelines: DeclaredPipeline, **more: Any) -> dict[str, Any]:
     """The requests by their jobs' keys."""
     read = map(json.loads, rendered(*pipelines, **more).values())
     return {request["tags"]["rvrun:job"]: request for request in read}
@@ -210,7 +210,7 @@ def test_files_are_in_the_order_of_submission() -> None:
     for pipelines in ([CHAIN], [STAR], [CHAIN, STAR, RASTER]):
         files = rendered(*pipelines)
         assert sorted(files) == list(files)
-        seen = set()
+        seen: set[str] = set()
         for request in map(json.loads, files.values()):
             assert {need["jobId"] for need in request.get("dependsOn", ())} <= seen
             seen.add(f"${{{request['tags']['rvrun:job']}}}")
@@ -387,7 +387,7 @@ def test_a_request_of_more_than_30_kib() -> None:
 def test_names_with_room_for_retries() -> None:
     """A job's name must not become too long in a retry."""
     extra = len("-20260102-030405-abcd") + len("-p-") + len("-r99")
-    one = declared(a={}, **{"a" * 50: {}})
+    one = declared("p", a={}, **{"a" * 50: {}})
     most = "n" * (128 - extra - 50)
     assert len(rendered(one, run_name=most)) == 2
     assert problems(one, run_name=f"{most}n") == [
@@ -500,7 +500,7 @@ PLAIN_JSON = """
 """
 
 
-def with_template(folder: pathlib.Path, text: str, **more: Any) -> dict[str, dict[str, Any]]:
+def with_template(folder: pathlib.Path, text: str, **more: Any) -> dict[str, Any]:
     (folder / "batch-job.json.j2").write_text(text, encoding="utf-8")
     two = declared(a={"is_split": True}, b={"needs": ["a"]})
     return requests(two, templates=str(folder), **more)

@@ -69,6 +69,8 @@ class Life:
 class MortalClient(Client):
     """A client whose process may die before and after each call."""
 
+    life: Life
+
     def __init__(self, engine: BatchEngine, life: Life) -> None:
         super().__init__("batch", engine.client("batch"))
         object.__setattr__(self, "life", life)
@@ -82,6 +84,8 @@ class MortalClient(Client):
 
 class MortalLedger(Ledger):
     """A ledger whose process may die before and after each line is written."""
+
+    life: Life
 
     def __init__(self, ledger: Ledger, life: Life) -> None:
         super().__init__(ledger.folder)

@@ -337,7 +337,7 @@ def test_ctrl_c_at_a_terminal(work: Project) -> None:
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
-        preexec_fn=_own_terminal,
+        preexec_fn=_own_terminal,  # noqa: PLW1509 - only the child can take the terminal
     )
     os.close(terminal)
     wait_for((work.folder / "asleep-part1").exists)
@@ -504,9 +504,9 @@ def test_gpu_targets_share_slots(
     if by_hand:
         project.rvrun("render", "local", "gpu.py", "--splits", "8")
         env["RVRUN_LOGS"] = "1"
-        project.make("-j8", "-C", "runs/gpu", **env)
+        project.make("-j8", "-C", "runs/gpu", code=0, **env)
     else:
-        project.rvrun("run", "local", "gpu.py", "--splits", "8", "-j8", **env)
+        project.rvrun("run", "local", "gpu.py", "--splits", "8", "-j8", code=0, **env)
     together: dict[str, int] = {}
     for index in range(8):
         log = project.read(f"runs/gpu/logs/gpu/train.8/{index}.log").splitlines()
@@ -529,9 +529,9 @@ def test_gpu_slots_from_a_flag_or_a_profile_reach_the_targets(project: Project, 
     }
     words = ("run", "local", "gpu.py", "--splits", "3", "-j3")
     if way == "flag":
-        project.rvrun(*words, "--gpu-slots", "1", **env)
+        project.rvrun(*words, "--gpu-slots", "1", code=0, **env)
     else:
-        project.rvrun("-p", "mine", *words, **env)
+        project.rvrun("-p", "mine", *words, code=0, **env)
     logs = [project.read(f"runs/gpu/logs/gpu/train.3/{index}.log") for index in range(3)]
     assert [log.splitlines()[-1] for log in logs] == ["0 1"] * 3
 

@@ -79,7 +79,7 @@ def raster(*splits: str, **more: Any) -> Plan:
 
 def edges(definition: Mapping[str, Any]) -> dict[str, list[str]]:
     """The dependencies of each step; steps in a join also have those of the join."""
-    dependencies = {}
+    dependencies: dict[str, list[str]] = {}
     for step in definition["Steps"]:
         joined = step.get("DependsOn", []) if step["Type"] == "Condition" else []
         jobs = step["Arguments"]["IfSteps"] if step["Type"] == "Condition" else [step]

@@ -182,7 +182,7 @@ def test_a_run_runs_all_targets(site: Site, split_by: str) -> None:
 def test_more_splits_than_instances_per_step(site: Site) -> None:
     """Each instance of each step determines its own split."""
     env = {"RVRUN_SAGEMAKER_SPLIT_BY": "instances", "RVRUN_SAGEMAKER_MAX_INSTANCES": "2"}
-    site.run("chip", "--wait", **env)
+    site.run("chip", "--wait", code=0, **env)
     assert site.made() == set(CHIPS)
     contents = [site.folder().joinpath(f"chip-{split}").read_text() for split in range(3)]
     assert contents == ["", "", ""]
@@ -306,7 +306,7 @@ def test_training_on_several_instances(site: Site) -> None:
         "RVRUN_SAGEMAKER_TRAIN_INSTANCE_COUNT": "2",
         "RVRUN_SAGEMAKER_PROCESSES_PER_INSTANCE": "2",
     }
-    site.run("chip", "train", "--wait", **env)
+    site.run("chip", "train", "--wait", code=0, **env)
     assert site.made() == {*CHIPS, "train", "train-1", "train-2", "train-3"}
     lines = site.rvrun("logs", "@latest", "shop/train").splitlines()
     assert {line.split(": ")[0] for line in lines if "made" in line} == {"algo-1", "algo-2"}
@@ -560,7 +560,7 @@ def test_moto_accepts_the_calls(moto: Moto, project: Project) -> None:
     project.write("rvrun.toml", SETTINGS + "[sagemaker.tags]\nteam = 'maps'\n")
     args = ("run", "sagemaker", "shop.py", "-a", "folder", "x")
     for name in ("one", "two"):
-        project.rvrun(*args, "--out", f"runs/{name}", **moto.variables)
+        project.rvrun(*args, "--out", f"runs/{name}", code=0, **moto.variables)
     sagemaker = moto.client("sagemaker")
     described = sagemaker.describe_pipeline(PipelineName="shop")
     assert len(json.loads(described["PipelineDefinition"])["Steps"]) == 4
@@ -593,7 +593,6 @@ def test_replies_of_aws_become_states(tmp_path: pathlib.Path) -> None:
         request = {"PipelineExecutionArn": arn}
         reply = {**request, "PipelineExecutionStatus": "Executing"}
         stubber.add_response("describe_pipeline_execution", reply, request)
-        request = {**request, "MaxResults": 100}
         for page, position, token in (
             (steps[:3], {}, {"NextToken": "t"}),
             (steps[3:], {"NextToken": "t"}, {}),
@@ -601,7 +600,7 @@ def test_replies_of_aws_become_states(tmp_path: pathlib.Path) -> None:
             stubber.add_response(
                 "list_pipeline_execution_steps",
                 {"PipelineExecutionSteps": page, **token},
-                {**request, **position},
+                {**request, "MaxResults": 100, **position},
             )
         (execution,) = read_executions(ledger, Client("sagemaker", boto))
     states = [execution.state(job) for job in execution.submission.jobs]
