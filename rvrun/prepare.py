@@ -140,6 +140,7 @@ def make_run(
         debug=request.debug,
         name=request.name,
         verbosity=request.verbosity,
+        out_typed=request.out,
     )
 
 

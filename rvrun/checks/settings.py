@@ -21,12 +21,8 @@ def check_settings(case: Case) -> Iterator[Finding]:
         return
     listed = options(case.request.flags, case.request.profile)
     given = [option for option in listed if option.origin != "default"]
-    shown = ", ".join(f"{o.key} = {_shown(o.value)} ({o.origin})" for o in given)
+    shown = ", ".join(f"{o.key} = {o.shown} ({o.origin})" for o in given)
     yield ok("settings", shown or "all defaults")
-
-
-def _shown(value: object) -> str:
-    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _fix(problem: RvrunError) -> str:

@@ -11,6 +11,8 @@ from rvrun.cli.explanation import explanation_to_dict, print_explanation
 from rvrun.cli.options import AsJson, argument, option
 from rvrun.cli.sides import read_plan
 from rvrun.errors import Problem
+from rvrun.inputs import read_text
+from rvrun.plan.serialize import RENDER
 from rvrun.rundir.explain import explain as explain_target
 from rvrun.rundir.freshness import plan_status
 
@@ -46,7 +48,7 @@ def explain(target: Target, run_dir: RunDir = None, as_json: AsJson = False) -> 
     folder = pathlib.Path(run_dir) if run_dir is not None else find_run_dir(target)
     plan = read_plan(folder / paths.PLAN).plan
     configs = {
-        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        path.relative_to(folder).as_posix(): read_text(str(path), RENDER)
         for path in (folder / paths.CONFIGS).rglob("*.json")
     }
     explanation = explain_target(plan, folder, plan_status(plan, folder, configs), target)

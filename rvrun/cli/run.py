@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rvrun import paths, plugins
-from rvrun.cli.messages import say, warn
+from rvrun.cli.messages import say, shown_as, warn
 from rvrun.cli.options import (
     AlwaysMake,
     Args,
@@ -25,6 +25,7 @@ from rvrun.cli.options import (
     option,
     read_common,
 )
+from rvrun.cli.usage import check_runner
 from rvrun.errors import DONE, FAILED, INTERRUPTED
 from rvrun.prepare import Prepared, Request, prepare
 from rvrun.rundir import files as rundir
@@ -103,6 +104,7 @@ def run(
     - `rvrun run local my_config.py predict eval --splits predict=16 -a root_uri out/run1`
     """
     common = read_common(context)
+    check_runner(runner, context.command_path)
     check_options(
         runner,
         find_runner(runner).CAPABILITIES,
@@ -186,7 +188,7 @@ def print_changed_settings(request: Request) -> None:
     """Print each setting that is not at its default, with its origin."""
     for setting in layers.options(request.flags, request.profile):
         if setting.origin != "default":
-            say(f"{setting.key} = {setting.value} ({setting.origin})")
+            say(f"{setting.key} = {setting.shown} ({setting.origin})")
 
 
 def run_here(prepared: Prepared, runner: LocalRunner, common: Common) -> int:
@@ -197,7 +199,7 @@ def run_here(prepared: Prepared, runner: LocalRunner, common: Common) -> int:
     is_isolated = runner.CAPABILITIES.isolated
     reporter = make_reporter(common, is_isolated=is_isolated)
     run_dir = prepared.run.run_dir
-    with locked(run_dir):
+    with shown_as(prepared.run.out_typed), locked(run_dir):
         # Read before writing: a config that is written now makes what depends on it stale.
         statuses = prepared.statuses()
         rundir.write(run_dir, prepared.files, prepared.owned)

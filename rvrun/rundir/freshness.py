@@ -70,7 +70,9 @@ def plan_status(
         # A stage comes after those that it needs, so their statuses are complete.
         for stage in pipeline.stages:
             path = stage.config_file(pipeline.name)
-            is_same = not force and is_current(run_dir, path, files[path])
+            # Without its config, which someone removed, it would be written, too.
+            text = files.get(path)
+            is_same = text is not None and not force and is_current(run_dir, path, text)
             config = _mtime(run_dir / path) if is_same else NOW
             earlier[stage.command] = _stage_status(pipeline.name, stage, run_dir, config, earlier)
         statuses += earlier.values()

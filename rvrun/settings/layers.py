@@ -25,6 +25,7 @@ from rvrun.settings.schema import (
     variable,
 )
 from rvrun.settings.sources import PROFILE, Layer
+from rvrun.settings.values import spell
 
 T = TypeVar("T", bound=attrs.AttrsInstance)
 
@@ -43,6 +44,12 @@ class Option:
     help: str
     value: Any
     origin: str
+    secret: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The value as its environment variable spells it, without values that may be secrets."""
+        return spell(self.value, secret=self.secret)
 
 
 def load_settings(flags: Mapping[str, Any] | None = None, profile: str | None = None) -> Settings:
@@ -70,6 +77,7 @@ def options(flags: Mapping[str, Any] | None = None, profile: str | None = None) 
             help=field.help,
             value=_value(settings, field.key),
             origin=_origin(stack, field) or "default",
+            secret=field.secret,
         )
         for field in all_fields()
     ]

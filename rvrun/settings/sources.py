@@ -19,6 +19,7 @@ from rvrun.errors import UnknownName
 from rvrun.inputs import check_utf8, read_toml
 from rvrun.settings.schema import ENV_PREFIX, Field, all_fields, variable
 from rvrun.settings.values import BadSetting, parse, validate
+from rvrun.text import quoted
 
 PROFILE = "RVRUN_PROFILE"
 PROJECT_FILE = "rvrun.toml"
@@ -83,7 +84,9 @@ def project_layer() -> Iterator[Layer]:
             tool = read_toml(str(project)).get("tool")
             section = tool.get("rvrun") if isinstance(tool, dict) else None
             if section is not None and not isinstance(section, dict):
-                raise BadSetting(str(project), f"`tool.rvrun` must be a table, got {section!r}")
+                raise BadSetting(
+                    str(project), f"`tool.rvrun` must be a table, got {quoted(section)}"
+                )
             if section is not None:
                 yield _file_layer(project, section, "tool.rvrun")
                 return

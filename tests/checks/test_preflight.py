@@ -299,7 +299,7 @@ def test_an_unknown_variable(tiny: Project) -> None:
         ("job = 3", "unknown setting `job`", "remove `job` from FILE, or give it a known name"),
         (
             "local.jobs = 0",
-            "rvrun.toml: `local.jobs` must be an integer of at least 1, got 0",
+            "rvrun.toml: `local.jobs` must be an integer between 1 and 100000, got 0",
             "change it in rvrun.toml",
         ),
         ("local = [", "FILE: is not TOML (", "correct that file"),

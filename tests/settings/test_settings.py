@@ -197,7 +197,7 @@ def test_an_unknown_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert expected == unknown()
 
 
-NUMBER = "an integer of at least 1"
+NUMBER = "an integer between 1 and 100000"
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "x", "1.5", ""])

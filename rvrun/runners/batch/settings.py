@@ -30,7 +30,9 @@ class BatchJobSettings:
         "priority within the share, 0 to 9999", least=0, most=9999
     )
     tags: dict[str, str] = table("tags of the jobs")
-    environment: dict[str, str] = table("environment variables of the jobs; no secrets")
+    environment: dict[str, str] = table(
+        "environment variables of the jobs; no secrets", secret=True
+    )
 
 
 @attrs.frozen(kw_only=True)
