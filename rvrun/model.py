@@ -269,7 +269,7 @@ def check_command_name(name: str, location: str = "") -> None:
 
 
 class BadPlan(Problem):
-    """A plan whose stages do not fit together, so that no compiler made it."""
+    """A plan whose stages do not fit together: no compiler can have made it."""
 
 
 def check_plan(plan: Plan) -> None:

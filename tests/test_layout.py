@@ -223,7 +223,7 @@ def test_the_default_runner_is_named_once() -> None:
 
 
 def test_what_detached_runners_share_does_not_mention_aws() -> None:
-    """Another service or scheduler is to use it too."""
+    """Other services and schedulers should be able to use it too."""
     shared = [p for p in sources() if p.startswith("remote/") or p == "cli/detached.py"]
     shared += ["runners/submissions.py", "runners/protocol.py", "runners/problems.py"]
     text = {path: (PACKAGE / path).read_text(encoding="utf-8") for path in shared}

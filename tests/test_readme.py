@@ -98,7 +98,7 @@ def test_on_aws(checkout: Project, moto: Moto) -> None:
     moto.bucket()
     (settings,) = blocks(README, "toml")
     (spec,) = blocks(README, "json")
-    (block,) = [each for each in blocks(README, "sh") if "batch" in each]
+    (block,) = [block for block in blocks(README, "sh") if "batch" in block]
     checkout.write("rvrun.toml", settings)
     with BatchEngine(slots=0) as engine:
         engine.add_queue("rvrun-cpu")

@@ -1,4 +1,4 @@
-"""The only module that imports boto3: clients, AWS's answers as errors of ours, and rate limits.
+"""The only module that imports boto3: clients, AWS's errors as rvrun's errors, and rate limits.
 
 There are two kinds of clients. Those that only read let botocore retry. Those that create something
 never retry by themselves, because the caller has to find out whether a call without an answer was
@@ -230,7 +230,7 @@ class Patience:
     def insist(self, call: Callable[[], T], on: type[AwsError] = Throttled) -> T:
         """Return what `call` returns; repeat it with backoff and jitter while it raises `on`.
 
-        Raises the last `on`, and every other error at once.
+        Raises the last `on`; any other error is raised immediately.
         """
         import stamina
 

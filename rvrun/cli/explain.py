@@ -75,11 +75,11 @@ def find_run_dir(target: str) -> pathlib.Path:
     if matching:
         folders = ", ".join(map(str, matching))
         raise NoRunDirectory(
-            f"several run directories have a pipeline `{pipeline}`: {folders}; name one with "
-            "--run DIR"
+            f"several run directories have a pipeline `{pipeline}`: {folders}; specify one "
+            "with --run DIR"
         )
     folders = ", ".join(map(str, candidates)) or "none"
     raise NoRunDirectory(
-        f"no run directory in runs/ has a pipeline `{pipeline}` (searched: {folders}); name one "
-        "with --run DIR"
+        f"no run directory in runs/ has a pipeline `{pipeline}` (searched: {folders}); specify "
+        "one with --run DIR"
     )

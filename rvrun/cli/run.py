@@ -172,7 +172,9 @@ def check_options(
             raise BadOption(f"`{name}` only works with {kind}; `{runner}` {fact}")
     if keep_going and not capabilities.keeps_going:
         names = runners_with("keeps_going")
-        raise BadOption(f"`--keep-going` requires a runner that can ({names}); `{runner}` cannot")
+        raise BadOption(
+            f"`--keep-going` requires a runner that supports it ({names}); `{runner}` cannot"
+        )
     if debug and not capabilities.has_debugger:
         names = runners_with("has_debugger")
         raise BadOption(f"`--pdb` requires a runner with a debugger ({names}); `{runner}` has none")

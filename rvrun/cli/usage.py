@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from rvrun import plugins
-from rvrun.errors import Problem, RvrunError, UnknownName, check_known
+from rvrun.errors import Problem, RvrunError, UnknownName, check_known, closest
 from rvrun.inputs import MAX_DIGITS, parse_integer
 from rvrun.text import quoted, shorten
 
@@ -58,11 +58,11 @@ def check_values(parameter: Any) -> None:
 
 def _check_choice(parameter: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        suggestion = UnknownName("", value, tuple(choices)).suggestion().removesuffix("?")
         names = ", ".join(f"`{choice}`" for choice in choices)
         rule = names if len(choices) == 1 else f"one of {names}"
-        hint = f"{suggestion}?" if suggestion else ""
-        raise BadUsage(f"{parameter} must be {rule}, got {quoted(value)}{hint}")
+        near = closest(value, choices)
+        suggestion = f"; did you mean `{near}`?" if near else ""
+        raise BadUsage(f"{parameter} must be {rule}, got {quoted(value)}{suggestion}")
 
 
 def _to_integer(parameter: str, value: str) -> int:

@@ -46,9 +46,8 @@ class NoMethod(UnknownName):
     class_name: str = ""
 
     def __str__(self) -> str:
-        methods = ", ".join(f"`{name}`" for name in self.names) or "none"
         problem = f"`{self.class_name}` has no method `{self.name}` for the command of that name"
-        return f"{self.place}: {problem}{self.suggestion()}; its methods: {methods}"
+        return f"{self.place}: {problem}{self.suggestion('its methods')}"
 
     def how_to_fix(self) -> str:
         return f"add a method `{self.name}` to `{self.class_name}`, or correct the command's name"

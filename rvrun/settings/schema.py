@@ -1,4 +1,4 @@
-"""The settings there are: sections as attrs classes, rvrun's own and those that runners declare.
+"""All settings: sections as attrs classes, rvrun's own and those that runners declare.
 
 A runner's section is named after the runner and described by its `SETTINGS`, so that a third-party
 runner's settings are validated and shown like all others.
@@ -70,7 +70,7 @@ class MachineSettings:
         most=MAX_PARALLEL,
     )
     gpu_locks: str | None = setting(
-        "folder of the GPU slots' lock files; default: a temporary folder of this user"
+        "directory of the GPU slots' lock files; default: a temporary directory of this user"
     )
 
 
@@ -86,7 +86,9 @@ class AwsSettings:
 class Settings:
     """All settings in force; `runners` has the section of each runner that declares one."""
 
-    templates: str | None = setting("folder of templates that replace rvrun's own of the same name")
+    templates: str | None = setting(
+        "directory of templates that replace rvrun's own of the same name"
+    )
     aws: AwsSettings = AwsSettings()
     runners: Mapping[str, attrs.AttrsInstance] = attrs.field(factory=dict)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rvrun.settings.schema import MachineSettings
     from rvrun.worker.call import Call
 
-#: Signals that ask a target to end.
+#: Signals that end a target.
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -102,7 +102,7 @@ def _start_log(
 
 @contextlib.contextmanager
 def _announced(call: Call, pipeline: str) -> Iterator[dict[str, int]]:
-    """Say in a job's log what begins and how it ended; the exit code goes into the given dict."""
+    """Print to a job's log what starts and how it ended; the caller sets `code` in the dict."""
     outcome: dict[str, int] = {}
     if call.job is None:
         yield outcome

@@ -557,8 +557,8 @@ CHIP_PLUGINS = f"{PLUGINS}{os.pathsep}{TORCH}"
 CHIP = ("chips.py", "--splits", "2", "-a", "root_uri", "s3://bucket/ours")
 ALL = ["a.txt", "b.txt", "c.txt", "d.txt"]
 SECOND_ATTEMPT = (
-    "a second attempt of chips/chip adds to what the first one wrote in s3://bucket/ours/chip, and "
-    "`train` uses both"
+    "a second attempt of chips/chip adds files to those of the first one in s3://bucket/ours/chip, "
+    "and `train` uses both"
 )
 
 
@@ -622,8 +622,8 @@ def test_retry_warns_about_duplicate_chips(chips: Site, runner: str) -> None:
     chips.remove("ours/fail-d")
     stderr = chips.rvrun("retry", "@latest", "--wait", code=0, **env).stderr
     assert (
-        f"warning: {SECOND_ATTEMPT}; if the failed attempt wrote some, cancel this retry, empty "
-        "that folder, and run the whole run again\n"
+        f"warning: {SECOND_ATTEMPT}; if the failed attempt wrote files, cancel this retry, empty "
+        "that directory, and start a new run\n"
     ) in stderr
     assert written(chips) == sorted([*ALL, "c.txt", "d.txt"])
 

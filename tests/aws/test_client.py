@@ -232,7 +232,7 @@ def test_the_region_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_pace_is_even() -> None:
-    """Calls are evenly spaced however many come at once, and idle time is not saved up."""
+    """Calls are evenly spaced however many come together, and idle time is not saved up."""
     now = [100.0]
     slept: list[float] = []
 

@@ -21,7 +21,7 @@ from tests.conftest import Project
 def test_usage_errors(project: Project) -> None:
     """Unknown verbs and options, and values of the wrong type or number: exit 2."""
     unknown = project.rvrun("rum", code=2).stderr
-    assert unknown.startswith("rvrun: unknown verb `rum`, did you mean `run`?; known: `run`, ")
+    assert unknown.startswith("rvrun: unknown verb `rum`; did you mean `run`? Known verbs: `run`, ")
     assert "No such option" in project.rvrun("plan", "x.py", "--split", "3", code=2).stderr
     assert "'-a' requires 2 arguments" in project.rvrun("plan", "x.py", "-a", "k", code=2).stderr
     number = project.rvrun("run", "local", "x.py", "-j", "many", code=2).stderr
@@ -125,7 +125,7 @@ def test_a_plan_that_is_only_shown_loads_little(tiny: Project) -> None:
 def test_a_plan_is_rendered_where_that_is_asked_for(tiny: Project) -> None:
     """`--templates` and `--runner` are about what is rendered, so their errors are found."""
     done = tiny.rvrun("plan", "tiny.py", "--templates", "nowhere", code=2)
-    assert done.stderr == "rvrun: template nowhere: the folder does not exist\n"
+    assert done.stderr == "rvrun: template nowhere: the directory does not exist\n"
     done = tiny.rvrun("plan", "tiny.py", "--runner", "batch", code=2)
     assert done.stderr.startswith("rvrun: ")
 

@@ -182,8 +182,8 @@ def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]
         (("plan", "args.py"), f"argument `title` is missing: add -a title VALUE; {TAKES}"),
         (
             ("plan", "args.py", "-a", "title", "x", "-a", "cuont", "2"),
-            "unknown argument `cuont` in -a cuont 2 for `get_config` of args.py, did you mean "
-            "`count`?; known: `count`, `fast`, `title`",
+            "unknown argument `cuont` in -a cuont 2 for `get_config` of args.py; did you mean "
+            "`count`? Known arguments: `count`, `fast`, `title`",
         ),
         (
             ("plan", "args.py", "-a", "title", "x", "-a", "count", "two"),
@@ -214,12 +214,12 @@ def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]
         ),
         (
             ("plan", "args.py", "-a", "title", "x", "wrok"),
-            "unknown command `wrok`, did you mean `work`?; known: `work`",
+            "unknown command `wrok`; did you mean `work`? Known commands: `work`",
         ),
         (
             ("run", "lokal", "args.py", "-a", "title", "x"),
-            "unknown runner `lokal`, did you mean `local`?; known: `batch`, `inprocess`, `local`, "
-            "`sagemaker`",
+            "unknown runner `lokal`; did you mean `local`? Known runners: `batch`, `inprocess`, "
+            "`local`, `sagemaker`",
         ),
         (
             ("plan", "args.py", "-a", "title", "x", "--out", ""),
@@ -250,7 +250,7 @@ def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]
         ),
         (
             ("run_command", "c.json", "work", "--runner", "nobody"),
-            "unknown runner `nobody`; known: `batch`, `inprocess`, `local`, `sagemaker`",
+            "unknown runner `nobody`; known runners: `batch`, `inprocess`, `local`, `sagemaker`",
         ),
     ],
 )
@@ -403,7 +403,7 @@ def test_what_a_config_prints_goes_to_stderr(tiny: Project) -> None:
         ),
         (
             ("run", "batch", "tiny.py", "-k"),
-            "`--keep-going` requires a runner that can (inprocess, local); `batch` cannot",
+            "`--keep-going` requires a runner that supports it (inprocess, local); `batch` cannot",
         ),
         (
             ("run", "local", "tiny.py", "--pdb"),

@@ -198,7 +198,7 @@ def test_plan_shows_the_same_reason(tiny: Project) -> None:
     [
         (
             "tiny/shw",
-            "unknown command `shw` in pipeline `tiny`, did you mean `show`?; known: `cut`, "
+            "unknown command `shw` in pipeline `tiny`; did you mean `show`? Known commands: `cut`, "
             "`count`, `sum`, `show`",
         ),
         ("tiny", "unknown target `tiny`: name a command too, such as tiny/cut"),
@@ -206,8 +206,8 @@ def test_plan_shows_the_same_reason(tiny: Project) -> None:
         ("tiny/sum/0", "unknown target `tiny/sum/0`: `sum` is not split"),
         (
             "tinny/cut",
-            "no run directory in runs/ has a pipeline `tinny` (searched: runs/tiny); name one with "
-            "--run DIR",
+            "no run directory in runs/ has a pipeline `tinny` (searched: runs/tiny); specify one "
+            "with --run DIR",
         ),
     ],
 )

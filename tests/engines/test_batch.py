@@ -196,7 +196,7 @@ def wait_until_dead(pid: int) -> None:
     ],
 )
 def test_refusals(frozen: Region, change: Json, message: str) -> None:
-    """What the service refuses at once raises a ClientException and creates no job."""
+    """What the service refuses immediately raises a ClientException and creates no job."""
     request = {"jobName": "a", "jobQueue": "cpu", "jobDefinition": "work", **change}
     status, code, text = error(frozen.batch.submit_job, **request)
     assert (status, code) == (400, "ClientException")
@@ -654,7 +654,7 @@ def test_terminate_one_child(start: Start) -> None:
 
 
 def test_a_cancelled_pending_job_waits_for_its_needs(frozen: Region) -> None:
-    """A cancelled RUNNABLE job fails at once, a PENDING one when its dependencies have ended."""
+    """A cancelled RUNNABLE job fails immediately, a PENDING one once its dependencies ended."""
     first = frozen.submit("first")
     second = frozen.submit("second", first)
     frozen.batch.cancel_job(jobId=second, reason=REASON)

@@ -367,8 +367,8 @@ class Bucket:
 
     def read(self, prefix: str) -> dict[str, bytes]:
         """What each object holds, by the rest of its key."""
-        found = self.objects.filter(Prefix=prefix)
-        return {o.key.removeprefix(prefix): o.get()["Body"].read() for o in found}
+        objects = self.objects.filter(Prefix=prefix)
+        return {o.key.removeprefix(prefix): o.get()["Body"].read() for o in objects}
 
 
 @pytest.fixture(scope="module")
@@ -420,7 +420,7 @@ LARGE = 90
 
 
 def without_imagery(files: dict[str, bytes]) -> dict[str, Any]:
-    """`files` with the config and the bundle opened, and not where the imagery came from."""
+    """`files` with the config and the bundle opened, without the source of the imagery."""
     config = json.loads(files["config.json"])
     for name in IMAGERY:
         del config["scene"][name]
@@ -527,7 +527,7 @@ def test_a_missing_object_is_named(reached: Bucket) -> None:
     ],
 )
 def test_a_remote_root_wants_reachable_imagery(args: dict[str, str], wanted: str) -> None:
-    """The shipped imagery is not where others run; what to give instead is told at once."""
+    """Other machines do not have the shipped imagery; the error says what to pass instead."""
     with pytest.raises(UserCodeError) as caught:
         load(str(EXAMPLES / "landcover.py"), "local", {"root_uri": "s3://lake/out", **args})
 

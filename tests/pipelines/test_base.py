@@ -237,7 +237,7 @@ def test_a_subclass_of_an_explicit_attrs_class_compares_all_its_fields() -> None
     assert MoreExplicit(decay=1.0) != MoreExplicit(decay=2.0)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated at once")
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are not lazy")
 def test_a_config_may_refer_to_itself() -> None:
     """Annotations that Python evaluates lazily may name a class that does not exist yet."""
     names: dict[str, Any] = {"rvrun": rvrun, "__name__": __name__}

@@ -71,8 +71,8 @@ def test_many_threads_note_at_once(tmp_path: pathlib.Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    found = {event["job"] for event in ledger.events("accepted")}
-    assert found == {f"{number}/{index}" for number in range(4) for index in range(20)}
+    jobs = {event["job"] for event in ledger.events("accepted")}
+    assert jobs == {f"{number}/{index}" for number in range(4) for index in range(20)}
 
 
 def test_rounds_are_added_whole(tmp_path: pathlib.Path) -> None:

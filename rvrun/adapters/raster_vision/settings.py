@@ -36,7 +36,7 @@ class BadFile(RvrunError):
 
 
 def is_installed() -> bool:
-    """Whether Raster Vision is installed; without it, variables named like its are not its."""
+    """Whether Raster Vision is installed; if not, variables with its names belong to others."""
     try:
         return find_spec("rastervision.pipeline") is not None
     except (ImportError, ValueError):

@@ -62,7 +62,7 @@ def _check_queue(name: str, queue: Mapping[str, Any] | None, have_share: set[boo
 
 
 def check_definitions(batch: Client, requests: Sequence[SubmitJobRequest]) -> Iterator[Finding]:
-    """Check that the job definitions are active, and that none on Fargate is to have GPUs."""
+    """Check that the job definitions are active, and that no GPU job uses one on Fargate."""
     for name in dict.fromkeys(request["jobDefinition"] for request in requests):
         needs_gpus = any(_needs_gpus(r) for r in requests if r["jobDefinition"] == name)
         try:

@@ -69,7 +69,7 @@ class Submitter:
 
     - `maker`: a client that makes each call once; `reader`: one that may repeat calls.
     - `looks`: seconds to wait before each look for a job that may have been submitted: Batch does
-      not list a new job at once.
+      not list a new job immediately.
     - `lost`: how often a job is submitted again if its reply was lost and it was not found.
     """
 

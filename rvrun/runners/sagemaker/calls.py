@@ -65,5 +65,5 @@ class Calls:
 
 
 def calls_of(ledger: Ledger) -> Calls:
-    """Return what makes the calls of a run, in the account where it was submitted."""
+    """Return the `Calls` of a run, in the account where it was submitted."""
     return Calls(ledger=ledger, sagemaker=account_of_run(ledger).maker("sagemaker"))

@@ -316,7 +316,7 @@ def test_a_glob_that_matches_nothing() -> None:
 
 
 def test_missing_queues_and_definitions() -> None:
-    """Each with its key, the file and the environment variable; all stages at once."""
+    """Each with its key, the file and the environment variable; all stages in one error."""
     two = declared(chip={"is_split": True}, train={"gpu": True})
     settings = BatchSettings(cpu_job_queue="cpu", gpu_job_def="work")
     with pytest.raises(Unfit) as caught:
@@ -339,7 +339,7 @@ def test_what_a_glob_or_the_pipeline_names_is_not_missing() -> None:
 
 
 def test_settings_that_contradict_each_other() -> None:
-    """All problems of all stages are reported at once."""
+    """All problems of all stages are reported in one error."""
     three = declared(a={}, b={"resources": Resources(gpus=2)}, c={"gpu": True})
     settings = changed(
         retry="spot",
@@ -397,7 +397,7 @@ def test_names_with_room_for_retries() -> None:
 
 
 def test_every_other_limit() -> None:
-    """All problems of a job are reported at once."""
+    """All problems of a job are reported in one error."""
     settings = changed(
         attempts=11,
         timeout_seconds=59,
@@ -603,8 +603,8 @@ MUST = "template batch-job.json.j2 must"
     ("template", "messages"),
     [
         (replaced(SHIPPED, '"jobQueue"', '"queue"'),
-         ["p/a: jobQueue is required", "p/a: queue is unknown, did you mean 'jobQueue'?",
-          "p/b: jobQueue is required", "p/b: queue is unknown, did you mean 'jobQueue'?"]),
+         ["p/a: jobQueue is required", "p/a: queue is unknown; did you mean 'jobQueue'?",
+          "p/b: jobQueue is required", "p/b: queue is unknown; did you mean 'jobQueue'?"]),
         (replaced(SHIPPED, '"propagateTags": true', '"propagateTags": "true"'),
          ["p/a: propagateTags must be true or false, got 'true'",
           "p/b: propagateTags must be true or false, got 'true'"]),
@@ -703,8 +703,8 @@ def test_a_local_root_is_refused(written: Project) -> None:
     """It is refused before anything is written."""
     done = written.rvrun("run", "batch", "tiny.py", "-a", "root_uri", "out", code=2)
     assert done.stderr == (
-        "rvrun: jobs of AWS Batch run on other machines, which reach s3:// URIs but not the "
-        "folders of this one: `tiny` has out as `root_uri`; use one such as s3://BUCKET/FOLDER\n"
+        "rvrun: jobs of AWS Batch run on other machines, which can access s3:// URIs but not the "
+        "directories of this one: `tiny` has out as `root_uri`; use one such as s3://BUCKET/FOLDER\n"
     )
     assert not (written.folder / "runs").exists()
 

@@ -43,7 +43,7 @@ PLAN = compile_plan(
 )
 SETTINGS = BatchSettings(cpu_job_queue="cpu", cpu_job_def="work")
 READS = ("ListJobs", "DescribeJobs", "TerminateJob")
-#: Repeats calls at once.
+#: Repeats calls almost immediately.
 HASTY = Patience(wait_initial=0.001, wait_max=0.002, wait_jitter=0.0, attempts=30)
 
 

@@ -204,7 +204,7 @@ def test_the_log_shown_is_that_of_the_last_attempt(work: Project) -> None:
 
 
 def test_command_lines_name_rvrun_as_it_was_called(work: Project, tmp_path: pathlib.Path) -> None:
-    """If `rvrun` is not on PATH, or is another one, command lines to copy have a path."""
+    """If PATH has no `rvrun`, or a different one, command lines to copy have a path."""
     work.write("fail-first", "")
     scripts = pathlib.Path(sys.executable).parent
     (work.folder / "env").symlink_to(scripts)
@@ -313,7 +313,7 @@ def test_a_run_continues_after_a_signal(work: Project) -> None:
 
 
 def test_targets_that_ignore_sigterm_are_killed(work: Project) -> None:
-    """A second Ctrl-C kills at once the targets that ignore the first one."""
+    """A second Ctrl-C immediately kills the targets that ignore the first one."""
     work.write("sleep-first", "")
     work.write("ignore-first", "")
     running = start(work, "run", "local", "work.py")
@@ -441,7 +441,7 @@ def test_a_foreign_makefile_is_not_replaced(work: Project) -> None:
     """A Makefile that rvrun did not write stays as it is."""
     work.write("Makefile", "mine:\n")
     done = work.rvrun("run", "local", "work.py", "--out", ".", code=2)
-    assert "its Makefile was not written by rvrun; name another with --out" in done.stderr
+    assert "its Makefile was not written by rvrun; choose another with --out" in done.stderr
     assert work.read("Makefile") == "mine:\n"
 
 

@@ -303,5 +303,5 @@ def test_broken_templates_are_named(tiny: Project, template: str, message: str) 
 
 def test_a_missing_template_folder_is_named() -> None:
     """A folder of templates that does not exist is an error."""
-    with pytest.raises(BadTemplate, match="template nowhere: the folder does not exist"):
+    with pytest.raises(BadTemplate, match="template nowhere: the directory does not exist"):
         render_makefile(compile_plan([pipeline("p", "a")]), templates="nowhere")

@@ -279,7 +279,7 @@ def test_missing_settings_name_the_commands_that_need_them() -> None:
     used = SagemakerSettings(cpu_image="image", train_image="image")
     cpu = "`rv/analyze`, `rv/chip`, `rv/eval`, `rv/bundle`"
     assert find_missing(raster("2"), used, "rvrun.toml") == [
-        f"`sagemaker.{key}` is required for {commands}, but not set: set it in rvrun.toml or as "
+        f"`sagemaker.{key}` is required for {commands}; set it in rvrun.toml or as "
         f"RVRUN_SAGEMAKER_{key.upper()}"
         for key, commands in (
             ("role", "all jobs"),
