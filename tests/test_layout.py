@@ -81,6 +81,7 @@ LIGHT = (
     "pipelines/imports.py",
     "plugins.py",
     "rundir/records.py",
+    "settings/files.py",
     "split_ranges.py",
     "streams.py",
     "text.py",

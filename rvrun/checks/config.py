@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import traceback
 from collections.abc import Iterator, Mapping
 
 from rvrun.checks.case import Case
@@ -14,7 +13,7 @@ from rvrun.finding import Finding, error, ok, warning
 from rvrun.plan.compile import idle_splits
 from rvrun.runners.problems import Unfit, grouped
 from rvrun.text import count
-from rvrun.tracebacks import user_frames
+from rvrun.tracebacks import format_traceback
 
 #: A rendered file is first written under a longer name: `.NAME.` and a process id.
 EXTRA_BYTES = 10
@@ -36,8 +35,7 @@ def _details(problem: RvrunError) -> str:
     cause = problem.__cause__
     if not isinstance(problem, UserCodeError) or cause is None:
         return ""
-    frames = user_frames(cause.__traceback__)
-    return "".join(traceback.format_exception(type(cause), cause, frames))
+    return format_traceback(cause)
 
 
 def check_plan(case: Case) -> Iterator[Finding]:

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from rvrun import paths
 from rvrun.aws.storage import scheme
 from rvrun.checks.case import Case
+from rvrun.errors import RvrunError
 from rvrun.finding import Finding, error, ok, warning
 from rvrun.pipelines.declare import LoadedPipeline
+from rvrun.prepare import RemoteRoot, check_roots
 
 
 def check_run_dir(case: Case) -> Iterator[Finding]:
@@ -55,7 +57,12 @@ def check_root_uris(case: Case) -> Iterator[Finding]:
         name = f"{pipeline.name}: {root or '.'}"
         if storage := scheme(root):
             # A detached runner's service was asked already.
-            if case.detached is not None:
+            if case.detached is not None or isinstance(case.runner, RvrunError):
+                continue
+            try:
+                check_roots([pipeline], case.runner)
+            except RemoteRoot as refusal:
+                yield error("root_uri", refusal)
                 continue
             text = f"{name} is not checked: the pipeline's own code reads and writes {storage}"
             fix = f"make sure that its commands can access {storage} from here, or use a path"

@@ -27,7 +27,7 @@ from rvrun.cli.options import (
 )
 from rvrun.cli.usage import check_runner
 from rvrun.errors import DONE, FAILED, INTERRUPTED
-from rvrun.prepare import Prepared, Request, prepare
+from rvrun.prepare import Prepared, Request, check_roots, prepare
 from rvrun.rundir import files as rundir
 from rvrun.rundir.lock import locked
 from rvrun.runners.registry import as_detached, as_local, find_runner
@@ -132,6 +132,7 @@ def run(
         name=run_name,
     )
     prepared = prepare(request)
+    check_roots(prepared.run.planned, prepared.runner)
     warn(*prepared.warnings)
     if common.verbose:
         print_changed_settings(request)

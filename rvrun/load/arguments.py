@@ -11,6 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rvrun.errors import RvrunError, UnknownName
+from rvrun.text import shorten
+
+#: The most characters of a number.
+MAX_CHARACTERS = 300
 
 
 class BadArgument(RvrunError):
@@ -51,13 +55,12 @@ def bind(
     for key, string in strings.items():
         parameter = named.get(key, others)
         if parameter is None:
-            raise UnknownArgument(
-                "argument", key, tuple(named), f"-a {key} {string} for {function_label}"
-            )
+            place = f"-a {shorten(key)} {shorten(string)} for {function_label}"
+            raise UnknownArgument("argument", key, tuple(named), place)
         try:
             values[key] = _convert(string, _type(function, parameter))
         except ValueError as error:
-            raise BadArgument(signature, f"-a {key} {string}: {error}") from None
+            raise BadArgument(signature, f"-a {key} {shorten(string)}: {error}") from None
     for name, parameter in named.items():
         if name not in values and parameter.default is parameter.empty:
             raise BadArgument(signature, f"argument `{name}` is missing: add -a {name} VALUE")
@@ -136,6 +139,9 @@ def _convert_boolean(string: str) -> bool:
 
 def _number_converter(type_: type[int | float], kind: str) -> Callable[[str], Any]:
     def convert(string: str) -> Any:
+        if len(string) > MAX_CHARACTERS:
+            # Python refuses to convert more than 4,300 digits, and to print what it then has.
+            raise ValueError(f"must have at most {MAX_CHARACTERS} digits, got {len(string):,}")
         try:
             return type_(string)
         except ValueError:

@@ -17,6 +17,7 @@ from rvrun.model import Command, DeclaredPipeline, Need, NeedKind, Resources, ch
 from rvrun.pipelines import serialize
 from rvrun.pipelines.base import Aligned, Pipeline
 from rvrun.pipelines.imports import user_code
+from rvrun.text import quoted, shorten
 
 
 class CannotLoad(RvrunError):
@@ -44,13 +45,16 @@ class NoMethod(UnknownName):
     """A command without a method of its name in its pipeline's class; `names` are the methods."""
 
     class_name: str = ""
+    attribute: str = "commands"
 
     def __str__(self) -> str:
-        problem = f"`{self.class_name}` has no method `{self.name}` for the command of that name"
+        name = shorten(self.name)
+        problem = f"`{self.class_name}` has no method `{name}`, which `{self.attribute}` names"
         return f"{self.place}: {problem}{self.suggestion('its methods')}"
 
     def how_to_fix(self) -> str:
-        return f"add a method `{self.name}` to `{self.class_name}`, or correct the command's name"
+        method = f"add a method `{shorten(self.name)}` to `{self.class_name}`"
+        return f"{method}, or correct `{self.attribute}`"
 
 
 @attrs.frozen(kw_only=True)
@@ -84,7 +88,7 @@ def check_document(document: object, path: str) -> None:
         raise CannotLoad(path, f"is not a saved config: it has no `{serialize.FILE_KEY}` version")
     version = document[serialize.FILE_KEY]
     if version != serialize.FILE_VERSION:
-        problem = f"`{serialize.FILE_KEY}` must be {serialize.FILE_VERSION}, got {version!r}"
+        problem = f"`{serialize.FILE_KEY}` must be {serialize.FILE_VERSION}, got {quoted(version)}"
         raise CannotLoad(path, problem)
     source = document.get("source")
     if not isinstance(source, str | None):
@@ -107,8 +111,8 @@ def declare(pipeline: Any, name: str, config: Mapping[str, Any]) -> DeclaredPipe
         declarations = Declarations.read(pipeline)
     if not declarations.commands:
         raise CannotLoad(owner, f"`{type(pipeline).__name__}.commands` is empty")
-    for command in declarations.all_commands():
-        _check_method(pipeline, command, owner)
+    for command, attribute in declarations.all_commands().items():
+        _check_method(pipeline, command, attribute, owner)
     for command in (*declarations.split_commands, *declarations.commands):
         is_split = command in declarations.split_commands
         _check_parameters(pipeline, command, owner, is_split=is_split)
@@ -146,16 +150,13 @@ class Declarations:
             resources=_read_resources(pipeline),
         )
 
-    def all_commands(self) -> list[str]:
-        """List every command that any attribute names as its own."""
-        return [
-            *self.commands,
-            *self.split_commands,
-            *self.gpu_commands,
-            *self.needs,
-            *self.config_keys,
-            *self.resources,
-        ]
+    def all_commands(self) -> dict[str, str]:
+        """Return every command, with the first attribute that names it as its own."""
+        attributes: dict[str, str] = {}
+        for field in attrs.fields(Declarations):
+            for command in getattr(self, field.name):
+                attributes.setdefault(command, field.name)
+        return attributes
 
 
 def _read_names(pipeline: Any, attribute: str) -> tuple[str, ...]:
@@ -196,7 +197,7 @@ def _read_resources(pipeline: Any) -> dict[str, Resources]:
     return mapping
 
 
-def _check_method(pipeline: Any, command: str, owner: str) -> None:
+def _check_method(pipeline: Any, command: str, attribute: str, owner: str) -> None:
     check_command_name(command, owner)
     if not callable(getattr(pipeline, command, None)) or hasattr(Pipeline, command):
         methods = tuple(
@@ -204,7 +205,8 @@ def _check_method(pipeline: Any, command: str, owner: str) -> None:
             for name, value in inspect.getmembers(type(pipeline), inspect.isfunction)
             if not name.startswith("_") and not hasattr(Pipeline, name)
         )
-        raise NoMethod("method", command, methods, owner, class_name=type(pipeline).__name__)
+        cls = type(pipeline).__name__
+        raise NoMethod("method", command, methods, owner, class_name=cls, attribute=attribute)
 
 
 def _check_parameters(pipeline: Any, command: str, owner: str, *, is_split: bool) -> None:

@@ -89,6 +89,10 @@ class Settings:
     templates: str | None = setting(
         "directory of templates that replace rvrun's own of the same name"
     )
+    imports: Literal["any", "project"] | None = setting(
+        "where the code of a config may be: `any`, or `project`, the directory of rvrun.toml (else "
+        "the current one) and installed packages; default: any"
+    )
     aws: AwsSettings = AwsSettings()
     runners: Mapping[str, attrs.AttrsInstance] = attrs.field(factory=dict)
 

@@ -11,6 +11,7 @@ from rvrun.errors import check_known
 from rvrun.inputs import parse_json
 from rvrun.pipelines import imports
 from rvrun.pipelines.base import PipelineConfig
+from rvrun.settings.files import may_restrict_imports
 from rvrun.text import quoted
 from rvrun.worker.call import BadCall
 
@@ -50,8 +51,17 @@ def pipeline_name(document: dict[str, Any], uri: str) -> str:
     return str(name)
 
 
+def _restrict_imports() -> None:
+    """Obey the setting `imports` before any code of the config is imported."""
+    if may_restrict_imports():
+        from rvrun.settings.layers import load_settings, trusted_folder
+
+        imports.restrict_to(trusted_folder(load_settings()))
+
+
 def opened(document: dict[str, Any], call: Call) -> AbstractContextManager[Any]:
     """Open the pipeline of a saved config, set up to run the command of `call`."""
+    _restrict_imports()
     adapter = adapters.of_document(document)
     if adapter is None:
         return contextlib.nullcontext(build(document, call.config))
@@ -62,6 +72,7 @@ def opened(document: dict[str, Any], call: Call) -> AbstractContextManager[Any]:
 
 def built(document: dict[str, Any], uri: str) -> AbstractContextManager[Any]:
     """Open the pipeline of a saved config that was read from `uri`, without running anything."""
+    _restrict_imports()
     adapter = adapters.of_document(document)
     if adapter is None:
         return contextlib.nullcontext(build(document, uri))
@@ -71,16 +82,17 @@ def built(document: dict[str, Any], uri: str) -> AbstractContextManager[Any]:
 def build(document: dict[str, Any], uri: str) -> Pipeline:
     """Build the pipeline of rvrun's own saved config, importing its source file if it has one."""
     if document.get("source"):
-        imports.import_source(document["source"])
+        imports.import_saved_source(document["source"], uri)
     saved = document["config"]
-    cls = imports.config_class(saved.get(imports.TYPE), PipelineConfig)
-    config = imports.plain_config(cls, saved)
-    if config is None:
-        from rvrun.pipelines.declare import check_document
-        from rvrun.pipelines.serialize import config_from_json
+    with imports.naming(uri):
+        cls = imports.config_class(saved.get(imports.TYPE), PipelineConfig)
+        config = imports.plain_config(cls, saved)
+        if config is None:
+            from rvrun.pipelines.declare import check_document
+            from rvrun.pipelines.serialize import config_from_json
 
-        check_document(document, uri)
-        config = config_from_json(saved)
+            check_document(document, uri)
+            config = config_from_json(saved)
     assert isinstance(config, PipelineConfig)
     return config.build()
 

@@ -484,8 +484,9 @@ SUGGESTION = "; did you mean `train`? Its methods:"
 def test_a_command_without_a_method_is_refused(attributes: str, name: str, suggestion: str) -> None:
     """Whichever attribute names the command, the error names the class and its methods."""
     write(attributes)
+    attribute = attributes.removeprefix(COMMANDS).split()[0]
     expected = (
-        f"pipeline `words`: `Words` has no method `{name}` for the command of that name"
+        f"pipeline `words`: `Words` has no method `{name}`, which `{attribute}` names"
         f"{suggestion} `chip`, `train`"
     )
     assert expected == refusal(NoMethod)

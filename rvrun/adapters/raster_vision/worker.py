@@ -11,7 +11,7 @@ from rastervision.pipeline import rv_config_ as rv_config
 
 from rvrun.adapters.raster_vision.chips import chips_named
 from rvrun.adapters.raster_vision.config import check_plugin, read, save
-from rvrun.pipelines.imports import import_source, user_code
+from rvrun.pipelines.imports import import_saved_source, user_code
 
 
 @contextlib.contextmanager
@@ -65,7 +65,7 @@ def _read_config(document: Mapping[str, Any]) -> Any:
     """The config of a document, whose classes may be in a loose file."""
     if document.get("source"):
         with _loose_classes_allowed():
-            import_source(document["source"])
+            import_saved_source(document["source"], "the saved config")
     return read(document["config"])
 
 
