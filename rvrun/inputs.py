@@ -14,7 +14,7 @@ import os
 import stat
 
 from rvrun.errors import Problem, RvrunError
-from rvrun.text import quoted
+from rvrun.text import quoted, shorten
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def from_os_error(error: OSError) -> RvrunError:
     except OSError:
         # Every relative path fails then, with a message that names some innocent file.
         return NoCurrentDirectory()
-    file = "" if error.filename is None else f": {os.fsdecode(error.filename)}"
+    file = "" if error.filename is None else f": {shorten(os.fsdecode(error.filename))}"
     return SystemProblem(f"{error.strerror or error}{file}")
 
 

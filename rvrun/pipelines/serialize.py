@@ -21,7 +21,7 @@ import attrs
 import cattrs
 from cattrs.preconf.json import make_converter
 
-from rvrun.errors import RvrunError, UnknownName, describe
+from rvrun.errors import RvrunError, closest, describe
 from rvrun.inputs import CannotRead, is_unicode, parse_json
 from rvrun.pipelines.base import Config, PipelineConfig
 from rvrun.pipelines.imports import TYPE, VERSION, SavedConfigError, config_class, user_code
@@ -145,11 +145,14 @@ def _describe(error: BaseException, type_: type | None) -> str:
     if isinstance(error, KeyError):
         return f"field `{shorten(str(error.args[0]))}` is missing"
     if isinstance(error, cattrs.ForbiddenExtraKeysError):
-        known = tuple(field.name for field in attrs.fields(error.cl))
-        return "; ".join(
-            str(UnknownName("field", name, known)) for name in sorted(error.extra_fields)
-        )
+        names = [field.name for field in attrs.fields(error.cl)]
+        return ", ".join(_unknown_field(name, names) for name in sorted(error.extra_fields))
     return str(error) if isinstance(error, RvrunError) else describe(error).partition(": ")[2]
+
+
+def _unknown_field(name: str, names: Sequence[str]) -> str:
+    near = closest(name, names)
+    return f"unknown field `{shorten(name)}`" + (f" (did you mean `{near}`?)" if near else "")
 
 
 def _is_config(cls: object) -> bool:

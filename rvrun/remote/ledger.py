@@ -28,7 +28,7 @@ from rvrun.errors import Problem, RvrunError, describe
 from rvrun.inputs import read_object, read_text
 from rvrun.rundir import records as record
 from rvrun.rundir.files import write
-from rvrun.text import quoted
+from rvrun.text import quoted, shorten
 
 RUN_FILE = "run.json"
 EVENTS = "events.jsonl"
@@ -251,8 +251,9 @@ def run_name(run_dir: str, given: str | None) -> str:
 
 def ledgers(run_dir: pathlib.Path) -> list[Ledger]:
     """Return the runs of a run directory, the oldest first."""
-    folders = (run_dir / paths.SUBMITTED).glob(f"[!.]*/{RUN_FILE}")
-    return _by_age(Ledger(path.parent) for path in folders)
+    folders = (run_dir / paths.SUBMITTED).glob("[!.]*")
+    # A run.json that is a broken link is damaged, not absent.
+    return _by_age(Ledger(path) for path in folders if os.path.lexists(path / RUN_FILE))
 
 
 def last(run_dir: pathlib.Path, runner: str) -> Ledger | None:
@@ -277,7 +278,7 @@ def find(run: str, root: pathlib.Path) -> Ledger:
     Ids are searched in the run directories in `root`; a run directory names its latest run.
     Raises `NoRun`.
     """
-    path, runs = pathlib.Path(run), all_ledgers(root)
+    path, runs, name = pathlib.Path(run), all_ledgers(root), shorten(run)
     if run == LATEST:
         if not runs:
             raise NoRun(f"nothing was submitted from the run directories in {root}")
@@ -292,11 +293,11 @@ def find(run: str, root: pathlib.Path) -> Ledger:
         return matching[0]
     if matching:
         ids = ", ".join(ledger.run_id for ledger in matching)
-        raise NoRun(f"`{run}` is ambiguous: {ids}; type more of the id")
+        raise NoRun(f"`{name}` is ambiguous: {shorten(ids)}; type more of the id")
     if path.is_dir():
-        raise NoRun(f"nothing was submitted from {run}")
+        raise NoRun(f"nothing was submitted from {name}")
     latest = f"; the latest is {runs[-1].run_id}" if runs else ""
-    raise NoRun(f"no run `{run}` in the run directories in {root}{latest}; see `rvrun list`")
+    raise NoRun(f"no run `{name}` in the run directories in {root}{latest}; see `rvrun list`")
 
 
 def _now() -> dt.datetime:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from rvrun import paths
 from rvrun.errors import RvrunError
+from rvrun.text import shorten
 
 #: Digits of a time in the name of a copy of a config, so that names sort by time.
 TIME_DIGITS = 20
@@ -70,7 +71,9 @@ def _write_if_changed(folder: pathlib.Path, path: str, text: str) -> bool:
     except OSError as error:
         with contextlib.suppress(OSError):
             unfinished.unlink()
-        raise UnusableRunDir(folder, f"{error.strerror}: {error.filename or path}") from None
+        raise UnusableRunDir(
+            folder, f"{error.strerror}: {shorten(str(error.filename or path))}"
+        ) from None
     return True
 
 

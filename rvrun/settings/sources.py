@@ -26,7 +26,7 @@ from rvrun.settings.files import (
 )
 from rvrun.settings.schema import ENV_PREFIX, Field, all_fields, variable
 from rvrun.settings.values import BadSetting, parse, validate
-from rvrun.text import quoted
+from rvrun.text import quoted, shorten
 
 
 @attrs.frozen
@@ -68,9 +68,10 @@ def profile_layer(profile: str | None) -> Iterator[Layer]:
     if path.exists():
         yield _file_layer(path, read_toml(str(path)))
     elif profile is not None and not raster_vision.has_profile(profile):
-        paths = " or ".join([str(path), *raster_vision.profile_file(profile)])
+        paths = [shorten(str(file)) for file in (path, *raster_vision.profile_file(profile))]
         fix = f"write that file, or omit --profile and {PROFILE}"
-        raise BadSetting(f"profile `{profile}`", f"there is no file {paths}", fix)
+        problem = f"there is no file {' or '.join(paths)}"
+        raise BadSetting(f"profile `{shorten(profile)}`", problem, fix)
 
 
 def project_layer() -> Iterator[Layer]:

@@ -242,7 +242,10 @@ def test_a_document_without_config_is_refused(config: dict[str, object]) -> None
     """A document must contain the values of a config."""
     value = config.get("config")
     save({"rvrun_config": 1, **config})
-    expected = f"saved config {value!r}: {value!r} is not a config of type PipelineConfig"
+    expected = (
+        f"saved.json: saved config {value!r}: {value!r} is not a config of type PipelineConfig; "
+        "correct that file, or save it again with `rvrun render`"
+    )
     assert expected == refusal(serialize.BadConfig, "saved.json")
 
 
@@ -700,7 +703,7 @@ def test_commands_named_twice_are_refused() -> None:
         compile_plan([load_one().declared])
     expected = (
         "command names must be unique, ignoring case, got `chip` (words.py:13) and `chip` "
-        "(words.py:13)"
+        "(words.py:13); rename one of the two commands"
     )
     assert expected == str(caught.value)
 

@@ -16,7 +16,7 @@ from rvrun.settings.schema import MachineSettings, Settings, fields_of, key_of
 from rvrun.settings.values import BadSetting
 
 KNOWN = "Known settings: `local.jobs`, `local.gpus`, `local.gpu_slots`, `local.gpu_locks`"
-SECTIONS = "`templates`, `aws`, `batch`, `local`, `sagemaker`"
+SECTIONS = "`templates`, `imports`, `aws`, `batch`, `local`, `sagemaker`"
 
 
 @pytest.fixture(autouse=True)
@@ -396,8 +396,11 @@ def test_tables_are_merged_key_by_key(
         ("tags = 3", "`batch.tags` must be a table of strings, got 3"),
         ("tags = {a = 1}", "`batch.tags` must be a table of strings, got {'a': 1}"),
         ("commands = 3", f"`batch.commands` must be {TABLES}, got 3"),
-        ("commands.train = 3", f"`batch.commands` must be {TABLES}, got {{'train': 3}}"),
-        ("commands.train.vcpus = 0", f'`batch.commands."train".vcpus` must be {NUMBER}, got 0'),
+        ("commands.train = 3", f"`batch.commands` must be {TABLES}, got {{'train': '***'}}"),
+        (
+            "commands.train.vcpus = 0",
+            '`batch.commands."train".vcpus` must be an integer of at least 1, got 0',
+        ),
     ],
 )
 def test_bad_values_of_tables_are_named(text: str, message: str, folder: pathlib.Path) -> None:

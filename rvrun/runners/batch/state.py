@@ -85,7 +85,9 @@ class TrackedJob:
 def track_jobs(ledger: Ledger, batch: Client) -> dict[int, list[TrackedJob]]:
     """Return the jobs of each round, in the order of submission."""
     cancelled = rounds_with(ledger, CANCELLED)
-    ids = {number: read_ids(ledger, number) for number in ledger.rounds()}
+    # Before anything is asked: a damaged spec should not wait for a reply.
+    specs = {number: read_specs(ledger, number) for number in ledger.rounds()}
+    ids = {number: read_ids(ledger, number) for number in specs}
     # One list for all rounds, so that small rounds share calls.
     all_ids = [id_ for ids_of_round in ids.values() for id_ in ids_of_round.values()]
     details = {detail["jobId"]: detail for detail in describe_jobs(batch, all_ids)}
@@ -97,9 +99,9 @@ def track_jobs(ledger: Ledger, batch: Client) -> dict[int, list[TrackedJob]]:
                 detail=None if id_ is None else details.get(id_),
                 cancelled=number in cancelled,
             )
-            for spec in read_specs(ledger, number)
+            for spec in specs_of_round
         ]
-        for number in ids
+        for number, specs_of_round in specs.items()
     }
 
 
