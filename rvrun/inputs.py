@@ -148,6 +148,8 @@ def read_bytes(path: str, remedy: str = CORRECT) -> bytes:
                 raise CannotRead(path, f"{limit}, got {status.st_size >> 20:,} MiB", remedy)
             return file.read()
     except OSError as error:
+        if isinstance(reason := from_os_error(error), NoCurrentDirectory):
+            raise reason from None
         raise CannotRead(path, f"cannot be read: {error.strerror or error}", remedy) from None
     except ValueError:
         # From a saved config, as no argument can contain one.
@@ -261,13 +263,14 @@ def _too_deep(path: str, remedy: str) -> CannotRead:
 def _check_depth(values: Any, path: str, remedy: str) -> None:
     """Raise `CannotRead` if `values` are too deep; without recursion, which would fail itself."""
     level = [values]
-    for _ in range(MAX_DEPTH + 1):
-        level = [
+    for _ in range(MAX_DEPTH):
+        items = (
             item
             for value in level
             if isinstance(value, dict | list)
             for item in (value.values() if isinstance(value, dict) else value)
-        ]
+        )
+        level = [item for item in items if isinstance(item, dict | list)]
         if not level:
             return
     raise _too_deep(path, remedy)

@@ -42,8 +42,9 @@ def check_templates(case: Case) -> Iterator[Finding]:
     folder = pathlib.Path(settings.templates)
     change = f"change --templates or the setting `templates` ({variable('templates')})"
     names = runner.TEMPLATES
-    used = [name for name in names if (folder / name).is_file()]
-    if not folder.is_dir():
+    # Not pathlib's methods, which raise for a name that is too long.
+    used = [name for name in names if os.path.isfile(folder / name)]
+    if not os.path.isdir(folder):
         yield error("templates", f"there is no directory {folder}", change)
     elif used:
         yield ok("templates", f"{', '.join(used)} from {folder}")

@@ -42,10 +42,11 @@ class Redaction:
     def words(self, argv: Sequence[str]) -> list[str]:
         """Return a command line without the values, however short."""
         hidden = set(_value_indices(argv))
-        return [
-            HIDDEN if index in hidden else _ASSIGNMENT.sub(rf"\1={HIDDEN}", self.text(word))
-            for index, word in enumerate(argv)
-        ]
+        return [HIDDEN if index in hidden else self._word(word) for index, word in enumerate(argv)]
+
+    def _word(self, word: str) -> str:
+        match = _ASSIGNMENT.fullmatch(word)
+        return f"{match[1]}={HIDDEN}" if match else self.text(word)
 
 
 def _value_indices(argv: Sequence[str]) -> list[int]:

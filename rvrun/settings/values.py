@@ -37,6 +37,9 @@ def validate(origin: str, field: Field, value: Any) -> Any:
     if field.record is not None:
         return _validate_records(origin, field, field.record, value)
     is_valid, rule = _rule(field)
+    if "\0" in spell(value):
+        # Only a file can contain one; no path, variable or argument of a program can.
+        raise BadSetting(origin, f"`{field.key}` must not contain a NUL character")
     if not is_valid(value):
         raise BadSetting(origin, f"`{field.key}` must be {rule}, got {_shown(value, field)}")
     return tuple(map(str, value)) if isinstance(value, list) else value
