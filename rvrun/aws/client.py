@@ -227,16 +227,18 @@ class Patience:
     wait_jitter: float = 1.0
     timeout: float = 300.0
 
-    def insist(self, call: Callable[[], T], on: type[AwsError] = Throttled) -> T:
+    def insist(self, call: Callable[[], T], *on: type[AwsError]) -> T:
         """Return what `call` returns; repeat it with backoff and jitter while it raises `on`.
 
-        Raises the last `on`; any other error is raised immediately.
+        - `on`: classes of errors; default: `Throttled`.
+
+        Raises the last such error; any other error is raised immediately.
         """
         import stamina
 
         # By default stamina logs each attempt to stderr.
         stamina.instrumentation.set_on_retry_hooks([])
-        for attempt in stamina.retry_context(on=on, **attrs.asdict(self)):
+        for attempt in stamina.retry_context(on=on or (Throttled,), **attrs.asdict(self)):
             with attempt:
                 return call()
         raise AssertionError("unreachable: the last attempt returns or raises")

@@ -56,7 +56,7 @@ def check_root_uris(case: Case) -> Iterator[Finding]:
         root = pipeline.root_uri
         name = f"{pipeline.name}: {root or '.'}"
         if storage := scheme(root):
-            # A detached runner's service was asked already.
+            # A detached runner's own check has already asked the service.
             if case.detached is not None or isinstance(case.runner, RvrunError):
                 continue
             try:

@@ -84,8 +84,8 @@ def test_check_without_a_plan_is_an_error(tiny: Project) -> None:
     """Exit 2 and a sentence."""
     done = tiny.rvrun("plan", "tiny.py", "--check", "nowhere", code=2)
     assert done.stderr == (
-        "rvrun: nowhere/plan.json is not a plan that this rvrun can read: it cannot be read "
-        f"(No such file or directory); {RENDER}\n"
+        "rvrun: --check must name a directory with a saved plan, got `nowhere`, which does not "
+        "exist; save the plan there with `rvrun plan CONFIG --out nowhere`\n"
     )
 
 

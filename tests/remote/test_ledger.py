@@ -58,7 +58,7 @@ def test_a_line_cut_short_harms_no_other(tmp_path: pathlib.Path) -> None:
     assert [event["event"] for event in ledger.events()] == ["first", "third"]
 
 
-def test_many_threads_note_at_once(tmp_path: pathlib.Path) -> None:
+def test_many_threads_note_concurrently(tmp_path: pathlib.Path) -> None:
     """Lines do not mix."""
     ledger = begun(tmp_path)
 

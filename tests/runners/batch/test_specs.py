@@ -660,7 +660,7 @@ WORDS = ("tiny.py", "--splits", "2", "-a", "root_uri", "s3://bucket/tiny")
 
 
 def test_rendering_writes_specs_and_what_jobs_read(written: Project) -> None:
-    """Nothing is called. A second time nothing changes; files that are not rendered any more go."""
+    """Without calls to AWS. The second time changes nothing, except to remove obsolete files."""
     done = written.rvrun("render", "batch", *WORDS)
     files = sorted(path.name for path in (written.folder / "runs/tiny/batch").iterdir())
     assert files == [

@@ -326,7 +326,7 @@ def test_a_users_template_replaces_ours(tmp_path: Any) -> None:
         "Version": "p",
     }
     for text, problem in (
-        ('{"Steps": [],}', "must render JSON, but it is not JSON (Expecting property name"),
+        ('{"Steps": [}', "must render JSON, but it is not JSON (Expecting value"),
         ('{"Steps": [], "Steps": []}', "must render JSON, but it must not have key 'Steps' twice"),
         ("[]", "must render a JSON object, got '[]'"),
     ):
