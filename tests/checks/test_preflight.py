@@ -31,8 +31,7 @@ class WorkConfig(rvrun.PipelineConfig):
         return Work(self)
 
 class Work(rvrun.Pipeline):
-    commands = ("work",)
-    handles_uris = True
+    commands, handles_uris = ("work",), True
     def work(self):
         pass
 """
