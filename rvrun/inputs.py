@@ -139,7 +139,7 @@ def read_bytes(path: str, remedy: str = CORRECT) -> bytes:
     - `remedy`: what to do if it cannot be read, as an imperative.
     """
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
+        with open(path, "rb", opener=_open_without_waiting) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise CannotRead(path, "must be a regular file", remedy)
@@ -156,7 +156,7 @@ def read_bytes(path: str, remedy: str = CORRECT) -> bytes:
         raise CannotRead(path, "must not have a NUL character in its path", remedy) from None
 
 
-def _open_at_once(path: str, flags: int) -> int:
+def _open_without_waiting(path: str, flags: int) -> int:
     # Opening a FIFO waits for a writer, perhaps forever, unless it is opened like this.
     return os.open(path, flags | os.O_NONBLOCK)
 

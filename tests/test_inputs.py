@@ -20,12 +20,12 @@ def refusal(content: bytes, kind: str = "json", folder: pathlib.Path = pathlib.P
     file.write_bytes(content)
     read = {"json": inputs.read_json, "toml": inputs.read_toml, "txt": inputs.read_text}[kind]
     with pytest.raises(CannotRead) as caught:
-        read(str(file), "mend it")
+        read(str(file), "fix it")
     message = str(caught.value)
     assert message.startswith(f"{file}: ")
-    assert message.endswith("; mend it")
-    assert caught.value.how_to_fix() == "mend it"
-    return message.removeprefix(f"{file}: ").removesuffix("; mend it")
+    assert message.endswith("; fix it")
+    assert caught.value.how_to_fix() == "fix it"
+    return message.removeprefix(f"{file}: ").removesuffix("; fix it")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_toml_that_cannot_be_read(content: bytes, problem: str, tmp_path: pathli
     assert refusal(content, "toml", tmp_path).startswith(problem)
 
 
-def test_a_byte_order_mark_is_no_content(tmp_path: pathlib.Path) -> None:
+def test_a_byte_order_mark_is_skipped(tmp_path: pathlib.Path) -> None:
     """Some editors write one."""
     (tmp_path / "file").write_bytes(b'\xef\xbb\xbf{"a": [1e2, "\\ud83d\\ude00"]}')
     assert inputs.read_json(str(tmp_path / "file")) == {"a": [100.0, "😀"]}

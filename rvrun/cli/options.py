@@ -256,7 +256,7 @@ Config = Annotated[
     argument(
         metavar="CONFIG",
         help="A `.py` file or an importable module with a function `get_config` or `get_configs`, "
-        "or a saved config (`.json`).",
+        "or a saved config (`.json`). Its code is imported: use only configs that you trust.",
     ),
 ]
 Runner = Annotated[
