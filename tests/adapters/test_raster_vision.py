@@ -148,6 +148,21 @@ def test_the_same_arguments_write_the_same_files(
 
 
 @pytest.mark.usefixtures("processes")
+def test_the_saved_config_has_the_same_bytes(project: PluginProject) -> None:
+    """Also of a default of 0 for a float, and of 1e-5, which only Python writes as 1e-05."""
+    sets = CONFIG.replace("scenes=scenes.split()", "scenes=scenes.split(), groups={'one': {'a'}}")
+    project.write("sets.py", sets)
+    words = ("run", "inprocess", "sets.py", "chip", "-a", "root_uri", "out")
+    project.raster_vision(*words)
+    theirs = project.read("out/pipeline-config.json")
+    assert '"nodata_value":0,"size":3,"rates":[' in theirs
+    assert "1e-05" not in theirs
+    (project.folder / "out/pipeline-config.json").unlink()
+    project.rvrun(*words)
+    assert project.read("out/pipeline-config.json") == theirs
+
+
+@pytest.mark.usefixtures("processes")
 def test_the_shipped_example_runs(project: PluginProject) -> None:
     """Raster Vision's own example, named as a module, prints the same lines."""
     module = "rastervision.pipeline_example_plugin2.config3"

@@ -96,7 +96,7 @@ def opened(
     check_plugin(str(config.get_config_uri()))
     # Only a config that Raster Vision saved itself has settings, and it is at its URI already.
     if "rv_config" not in document:
-        save(config)
+        save(document, config)
     with (
         _built(config, document["name"]) as pipeline,
         chips_named(pipeline, command, split_ind or 0, num_splits or 1),
