@@ -1,13 +1,12 @@
 """Record which fields of a config each command of Raster Vision's stock pipelines reads.
 
-    venv/bin/python examples/raster_vision/record_reads.py > tests/data/raster_vision_reads.json
+    venv/bin/python examples/raster_vision/record_reads.py tests/data/raster_vision_reads.json
 
 Needs the environment that `compare.py` describes. Runs chip classification, semantic segmentation
 (with chips, and without) and object detection on the scenes of `compare.py`, each command in
 Raster Vision's own way: from the saved config. Every attribute that is read from a part of that
 config is recorded by its path, in which `*` stands for the index of a list or the key of a
-dictionary. What is printed, copied into another config and dumped, or compared as a whole, is
-recorded as `PATH.**`. Takes some minutes.
+dictionary. A part that is printed or dumped as a whole is recorded as `PATH.**`. Takes some minutes.
 
 rvrun declares what the commands depend on (`rvrun/adapters/raster_vision/stock.py`). A test compares
 that declaration with the file.
@@ -330,25 +329,31 @@ def compact(paths: set[str]) -> list[str]:
     return sorted(rest | {f"{path}**" for path in whole})
 
 
-def replace_operator() -> None:
-    """Let object detection run without torchvision's compiled extension, as in `plugin`."""
+def replace_compiled_parts() -> None:
+    """Let object detection run without torchvision's compiled extension, as in `plugin`.
+
+    Nor are models exported to ONNX: that takes minutes and reads no config.
+    """
     import torch
     import torchvision
+    from rastervision.pytorch_learner.learner import Learner
 
     def nms(boxes: Any, scores: Any, iou_threshold: float) -> Any:
-        kept: list[int] = []
-        for index in scores.argsort(descending=True).tolist():
-            overlaps = torchvision.ops.box_iou(boxes[index : index + 1], boxes[kept])
-            if not (overlaps > iou_threshold).any():
-                kept.append(index)
-        return torch.tensor(kept, dtype=torch.int64)
+        order = scores.argsort(descending=True)
+        overlaps = torchvision.ops.box_iou(boxes[order], boxes[order]) > iou_threshold
+        kept = torch.ones(len(order), dtype=torch.bool)
+        for index in range(len(order)):
+            if kept[index]:
+                kept[index + 1 :] &= ~overlaps[index, index + 1 :]
+        return order[kept]
 
     torchvision.ops.boxes.nms = nms
+    Learner.export_to_onnx = lambda self, *args, **kwargs: None
 
 
 def main() -> None:
-    """Print the table as JSON."""
-    replace_operator()
+    """Write the table as JSON to the file that the command line names."""
+    replace_compiled_parts()
     rv_config.set_everett_config()
     packages = ("rastervision-core", "rastervision-pytorch-backend", "rastervision-pytorch-learner")
     with tempfile.TemporaryDirectory(prefix="rvrun-reads-") as name:
@@ -359,8 +364,7 @@ def main() -> None:
             print(f"{label}", file=sys.stderr, flush=True)
             pipelines[label] = record(config)
     table = {"versions": {p: version(p) for p in packages}, "reads": pipelines}
-    json.dump(table, sys.stdout, indent=1)
-    print()
+    Path(sys.argv[1]).write_text(json.dumps(table, indent=1) + "\n")
 
 
 if __name__ == "__main__":

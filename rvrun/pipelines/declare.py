@@ -90,12 +90,18 @@ def check_document(document: object, path: str) -> None:
         raise CannotLoad(path, f"`source` must be a path or null, got {source!r}")
 
 
-def declare(pipeline: Any, name: str, config: Mapping[str, Any]) -> DeclaredPipeline:
+def declare(
+    pipeline: Any,
+    name: str,
+    config: Mapping[str, Any],
+    config_keys: Mapping[str, tuple[str, ...]] | None = None,
+) -> DeclaredPipeline:
     """Return what `pipeline` declares about its commands, checked against its class and config.
 
     - `pipeline`: rvrun's, or another system's that has at least `commands`, `split_commands` and
       `gpu_commands`.
     - `config`: its saved config.
+    - `config_keys`: those of commands for which `pipeline` declares none.
 
     `commands` may depend on the config, so other attributes may name commands that are not in it,
     but every command must be a method. Raises `CannotLoad`, `BadDeclaration`, `BadName`,
@@ -103,7 +109,7 @@ def declare(pipeline: Any, name: str, config: Mapping[str, Any]) -> DeclaredPipe
     """
     owner = f"pipeline `{name}`"
     with user_code(f"reading {owner}"):
-        declarations = Declarations.read(pipeline)
+        declarations = Declarations.read(pipeline, config_keys or {})
     if not declarations.commands:
         raise CannotLoad(owner, f"`{type(pipeline).__name__}.commands` is empty")
     for command in declarations.all_commands():
@@ -133,14 +139,14 @@ class Declarations:
     resources: Mapping[str, Resources]
 
     @classmethod
-    def read(cls, pipeline: Any) -> Declarations:
+    def read(cls, pipeline: Any, config_keys: Mapping[str, tuple[str, ...]]) -> Declarations:
         """Read each attribute once, as it may be a property. Raises `BadDeclaration`."""
         return cls(
             commands=_read_names(pipeline, "commands"),
             split_commands=_read_names(pipeline, "split_commands"),
             gpu_commands=_read_names(pipeline, "gpu_commands"),
             needs=_read_lists(pipeline, "needs"),
-            config_keys=_read_lists(pipeline, "config_keys"),
+            config_keys={**config_keys, **_read_lists(pipeline, "config_keys")},
             resources=_read_resources(pipeline),
         )
 

@@ -14,6 +14,7 @@ import attrs
 
 from rvrun.model import Need, NeedKind, Plan, Stage, Target
 from rvrun.rundir.files import is_current
+from rvrun.rundir.roots import check_roots
 
 #: Times are in nanoseconds since 1970. NEVER: the file does not exist; NOW: it will be written.
 NEVER, NOW = -1, 1 << 63
@@ -63,7 +64,10 @@ def plan_status(
 
     - `files`: the rendered files that would be written into `run_dir` first, by path.
     - `force`: consider every target stale, as `make -B` does.
+
+    Raises `OtherRoot` if the stamps in `run_dir` are for another root.
     """
+    check_roots(run_dir, files)
     statuses: list[StageStatus] = []
     for pipeline in plan.pipelines:
         earlier: dict[str, StageStatus] = {}

@@ -23,8 +23,10 @@ from rvrun.adapters.raster_vision.config import (
     make_document,
     read,
     saved,
+    type_hints,
     wrap,
 )
+from rvrun.adapters.raster_vision.stock import config_keys
 from rvrun.adapters.raster_vision.worker import argv, built, opened, set_up
 from rvrun.aws import storage
 
@@ -63,8 +65,10 @@ def _load(document: Mapping[str, Any]) -> LoadedPipeline:
     # Not at the top: they import attrs and cattrs, which targets do not need.
     from rvrun.pipelines.declare import LoadedPipeline, declare
 
+    values = document["config"]
     with built(document) as pipeline:
-        declared = declare(pipeline, document["name"], document["config"])
+        keys = config_keys(pipeline, values, type_hints(values))
+        declared = declare(pipeline, document["name"], values, keys)
     return LoadedPipeline(
         config=pipeline.config,
         document=dict(document),

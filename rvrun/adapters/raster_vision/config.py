@@ -88,16 +88,16 @@ def _document(values: dict[str, Any], source: str | None) -> dict[str, Any]:
     }
 
 
-def _type_hints(values: Any) -> Iterator[str]:
-    """The type hints of all configs within `values`."""
+def type_hints(values: Any) -> Iterator[str]:
+    """Yield the type hints of all configs within `values`."""
     if isinstance(values, dict):
         if isinstance(values.get("type_hint"), str):
             yield values["type_hint"]
         for value in values.values():
-            yield from _type_hints(value)
+            yield from type_hints(value)
     elif isinstance(values, list):
         for value in values:
-            yield from _type_hints(value)
+            yield from type_hints(value)
 
 
 def _plugin_versions(values: Any) -> dict[str, int]:
@@ -107,7 +107,7 @@ def _plugin_versions(values: Any) -> dict[str, int]:
     """
     plugins = {
         registry.get_plugin(ancestor)
-        for hint in _type_hints(values)
+        for hint in type_hints(values)
         for ancestor in registry.get_type_hint_lineage(hint)
     }
     versions = registry.plugin_versions
@@ -117,7 +117,7 @@ def _plugin_versions(values: Any) -> dict[str, int]:
 def _defines_class(source: str, values: Any) -> bool:
     """Whether the loose file `source` defines a class of the config, rather than a plugin."""
     module = os.path.basename(source).removesuffix(".py")
-    return any(registry.get_config(hint).__module__ == module for hint in _type_hints(values))
+    return any(registry.get_config(hint).__module__ == module for hint in type_hints(values))
 
 
 # Names
