@@ -5,8 +5,8 @@
 Needs the environment that `compare.py` describes. Runs chip classification, semantic segmentation
 (with chips, and without) and object detection on the scenes of `compare.py`, each command in
 Raster Vision's own way: from the saved config. Every attribute that is read from a part of that
-config is recorded by its path, in which `*` stands for the index of a list or the key of a
-dictionary. A part that is printed or dumped as a whole is recorded as `PATH.**`. Takes some minutes.
+config is recorded by its path. `PATH.*` stands for everything below a list or a dictionary, or below
+a part that is printed or dumped as a whole. Takes some minutes.
 
 rvrun declares what the commands depend on (`rvrun/adapters/raster_vision/stock.py`). A test compares
 that declaration with the file.
@@ -323,10 +323,10 @@ def record(config: RVPipelineConfig) -> dict[str, list[str]]:
 
 
 def compact(paths: set[str]) -> list[str]:
-    """Return sorted paths, without those below a `PATH.**` that is there too."""
-    whole = {path.removesuffix("**") for path in paths if path.endswith("**")}
-    rest = {path for path in paths if not any(path.startswith(w) for w in whole)}
-    return sorted(rest | {f"{path}**" for path in whole})
+    """Return sorted paths that end at their first list, or at a part that is read as a whole."""
+    ends = {path.partition(".*")[0] + ".*" * (".*" in path) for path in paths}
+    whole = tuple(end.removesuffix("*") for end in ends if end.endswith("*"))
+    return sorted(end for end in ends if end.endswith("*") or not end.startswith(whole))
 
 
 def replace_compiled_parts() -> None:

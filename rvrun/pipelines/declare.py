@@ -76,6 +76,11 @@ class LoadedPipeline:
     def root_uri(self) -> str:
         return str(self.document["config"]["root_uri"])
 
+    @property
+    def root_file(self) -> str | None:
+        """A file below the root, without which nothing is done; None if there is none to see."""
+        return self.document.get("root_file")
+
 
 def check_document(document: object, path: str) -> None:
     """Raise `CannotLoad` unless `document` is a saved config of this version of rvrun."""

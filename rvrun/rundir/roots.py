@@ -1,7 +1,8 @@
-"""Keep stamps of different roots apart: a run directory is for one root per pipeline.
+"""The roots that stamps are for: a run directory is for one root per pipeline.
 
 Its stamps are named by pipeline and command, so those of another root would make its targets stale,
-and two runs at the same time would overwrite each other's stamps and config.
+and two runs at the same time would overwrite each other's stamps and config. Stamps of a root that
+was removed count for nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from collections.abc import Mapping
 
 from rvrun import paths
+from rvrun.adapters.registry import ROOT_FILE
 from rvrun.errors import RvrunError
 
 
@@ -51,6 +53,18 @@ def check_roots(run_dir: pathlib.Path, files: Mapping[str, str]) -> None:
         if not _same(old, new) and _has_stamps(run_dir / paths.DONE / pipeline):
             out = os.path.relpath(run_dir)
             raise OtherRoot(out, pipeline, old or ".", new or ".", _suggest(out, old, new))
+
+
+def is_lost(document: str) -> bool:
+    """Whether a pipeline's root was removed, with everything that was done there.
+
+    - `document`: the text of its saved config. False if the config names no file to look for.
+    """
+    # Only other systems' configs have the key: most texts need not be parsed.
+    if f'"{ROOT_FILE}"' not in document:
+        return False
+    path = json.loads(document).get(ROOT_FILE)
+    return isinstance(path, str) and not os.path.exists(path)
 
 
 def _root(document: str) -> str:

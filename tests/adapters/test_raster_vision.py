@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import time
@@ -141,7 +142,8 @@ def test_the_same_arguments_write_the_same_files(
     runs = [("rastervision", "local"), ("rastervision", "inprocess")]
     for program, runner in (*runs, ("rvrun", "local"), ("rvrun", "inprocess")):
         root = f"{program}-{runner}"
-        project.run(program, "run", runner, "tiles.py", *words, "-a", "root_uri", root)
+        out = ("--out", f"runs/{runner}") if program == "rvrun" else ()
+        project.run(program, "run", runner, "tiles.py", *words, "-a", "root_uri", root, *out)
     files = [project.files(f"rastervision-{runner}") for runner in ("local", "inprocess")]
     assert "pipeline-config.json" in files[0]
     assert files[0] == files[1] == project.files("rvrun-local") == project.files("rvrun-inprocess")
@@ -346,6 +348,57 @@ def test_explain_and_resume(project: PluginProject) -> None:
     explanation = project.rvrun("explain", "tiles/train").stdout
     assert explanation.startswith("tiles/train would run: after chip\n")
     assert "  changed    epochs: 1 → 3\n" in project.rvrun("explain", "tiles/chip").stdout
+
+
+# A root that was removed.
+
+
+@pytest.mark.parametrize("root", ["out", "a b/$(x) #y'z,)"])
+@pytest.mark.parametrize("runner", ["make", "local", "inprocess"])
+@pytest.mark.usefixtures("processes")
+def test_nothing_is_done_without_the_root(project: PluginProject, runner: str, root: str) -> None:
+    """`plan` and make agree, and then everything runs again."""
+    words = ("tiles.py", "-a", "root_uri", root, "--splits", "2")
+    project.rvrun("run", "local", *words)
+    project.make("-q", "-C", "runs/tiles")
+    before = project.files(root)
+    shutil.rmtree(project.folder / root)
+    assert project.rvrun("plan", *words).stdout.count("root removed") == 4
+    assert "would run: root removed" in project.rvrun("explain", "tiles/chip/1").stdout
+    project.make("-q", "-C", "runs/tiles", code=1)
+    if runner == "make":
+        project.make("-j2", "-C", "runs/tiles")
+    else:
+        assert "6 targets ran" in project.rvrun("run", runner, *words).stderr
+    assert project.files(root) == before
+    project.make("-q", "-C", "runs/tiles")
+    assert "all up to date" in project.rvrun("plan", *words).stdout
+
+
+@pytest.mark.parametrize("runner", ["make", "local", "inprocess"])
+@pytest.mark.usefixtures("processes")
+def test_one_stage_does_not_bring_the_others_back(project: PluginProject, runner: str) -> None:
+    """The file that it writes below the root again stands for no other stage."""
+    needs = "class Free(Tiles):\n    needs = {'eval': []}\n    def eval(self): pass\n"
+    project.write(
+        "free.py",
+        "from rastervision.pipeline.config import register_config\n"
+        "from rastervision.tiles import TilesConfig\n"
+        f"from rastervision.tiles.pipeline import Tiles\n{needs}"
+        "@register_config('free.free')\n"
+        "class FreeConfig(TilesConfig):\n"
+        "    def build(self, tmp_dir):\n        return Free(self, tmp_dir)\n"
+        "def get_config(runner):\n    return FreeConfig(root_uri='out')\n",
+    )
+    project.rvrun("run", "local", "free.py")
+    shutil.rmtree(project.folder / "out")
+    if runner == "make":
+        project.make("free/chip", "-C", "runs/free")
+    else:
+        project.rvrun("run", runner, "free.py", "chip")
+    assert project.rvrun("plan", "free.py").stdout.count("not done yet") == 3
+    project.rvrun("render", "local", "free.py")
+    assert project.make("-n", "-C", "runs/free").stdout.count("run_command") == 3
 
 
 # Known defects of Raster Vision's own runners.

@@ -56,7 +56,7 @@ def load(config: Any, source: str | None) -> LoadedPipeline:
 def load_saved(document: Mapping[str, Any]) -> LoadedPipeline:
     """Load the pipeline of a saved config; Raster Vision updates those that it saved itself."""
     if adapters.is_own(document):
-        return load(read(document), None)
+        return _load(make_document(read(document), None, document))
     return _load(document)
 
 

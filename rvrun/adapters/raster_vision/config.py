@@ -38,11 +38,15 @@ class BadConfig(RvrunError):
 # To documents
 
 
-def make_document(config: Any, source: str | None) -> dict[str, Any]:
+def make_document(
+    config: Any, source: str | None, saved: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Convert a user's config to a document, after what Raster Vision does before it saves one.
 
     - `source`: the loose file that returned it; noted in the document only if it defines classes
       of the config. Plugins do not need it.
+    - `saved`: the values that the config was read from. Numbers that are equal keep their notation:
+      otherwise a default of 0 for a float, which is saved as 0, would become 0.0.
 
     Raises `BadConfig` or `UserCodeError`.
     """
@@ -54,8 +58,11 @@ def make_document(config: Any, source: str | None) -> dict[str, Any]:
         config.recursive_validate_config()
     with user_code(f"saving {subject}"):
         values = _to_values(config)
+    values = _keep_numbers(saved, values)
     values |= {"rv_config": None, "plugin_versions": _plugin_versions(values)}
-    return _document(values, source if source and _defines_class(source, values) else None)
+    document = _document(values, source if source and _defines_class(source, values) else None)
+    uri = str(config.get_config_uri())
+    return {**document, adapters.ROOT_FILE: uri} if is_local(uri) else document
 
 
 def _check(config: Any, subject: str) -> None:
@@ -256,6 +263,17 @@ def _to_values(config: Any) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(config.json())
     plain = config.dict()
     return _sort_sets(plain, values) if _has_sets(plain) else values
+
+
+def _keep_numbers(old: Any, new: Any) -> Any:
+    """`new`, with the numbers of `old` that are equal."""
+    if isinstance(old, Mapping) and isinstance(new, dict):
+        return {key: _keep_numbers(old.get(key), value) for key, value in new.items()}
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [_keep_numbers(*pair) for pair in zip(old, new, strict=True)]
+    if {type(old), type(new)} == {int, float} and old == new:
+        return old
+    return new
 
 
 def _has_sets(plain: Any) -> bool:

@@ -38,6 +38,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
         # Those of the data loader that reads the scenes; random windows depend on it.
         "backend.data.num_workers",
         "backend.solver.batch_sz",
+        "train_uri",
     ),
     "train": (*_ALL, "dataset", "backend", "chip_uri", "train_uri", "source_bundle_uri"),
     "predict": (*_ALL, "dataset", "backend", "predict_options", "train_uri", "predict_uri"),

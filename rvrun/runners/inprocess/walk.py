@@ -30,6 +30,8 @@ def walk(run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> Outco
     """
     since = time.time()
     reporter.begin(statuses)
+    for pipeline in {status.pipeline for status in statuses if status.lost}:
+        stamps.forget(run.run_dir, pipeline)
     with contextlib.ExitStack() as until_end:
         state = _Walk(run=run, reporter=reporter, until_end=until_end)
         for status in statuses:
