@@ -1,15 +1,17 @@
 """Record which fields of a config each command of Raster Vision's stock pipelines reads.
 
-    venv/bin/python examples/raster_vision/record_reads.py tests/data/raster_vision_reads.json
+    PYTHONPATH=examples/raster_vision/plugin venv/bin/python \\
+        examples/raster_vision/record_reads.py tests/data/raster_vision_reads.json
 
-Needs the environment that `compare.py` describes. Runs chip classification, semantic segmentation
-(with chips, and without) and object detection on the scenes of `compare.py`, each command in
-Raster Vision's own way: from the saved config. Every attribute that is read from a part of that
-config is recorded by its path. `PATH.*` stands for everything below a list or a dictionary, or below
-a part that is printed or dumped as a whole. Takes some minutes.
+Needs the environment that `compare.py` describes, with `plugin` on PYTHONPATH. Runs chip
+classification, semantic segmentation (with chips, and without) and object detection on the scenes
+of `compare.py`, each command in Raster Vision's own way: from the saved config. Every attribute
+that is read from a part of that config is recorded by its path. `PATH.*` stands for everything
+below a list or a dictionary, or below a part that is printed or dumped as a whole. Takes some
+minutes.
 
-rvrun declares what the commands depend on (`rvrun/adapters/raster_vision/stock.py`). A test compares
-that declaration with the file.
+rvrun declares what the commands depend on (`rvrun/adapters/raster_vision/stock.py`). A test
+compares that declaration with the file.
 """
 
 from __future__ import annotations

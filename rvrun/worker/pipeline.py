@@ -79,10 +79,7 @@ def check_command(pipeline: Any, call: Call) -> None:
     """Raise `UnknownName` or `BadCall` unless `call` fits a command of `pipeline`."""
     name = type(pipeline).__name__
     check_known("command", call.command, tuple(pipeline.commands), f"pipeline `{name}`")
-    is_split = call.command in pipeline.split_commands
-    if is_split and not call.is_split:
-        raise BadCall(f"run_command {call.command}: give --split-ind and --num-splits")
-    if call.is_split and not is_split:
+    if call.is_split and call.command not in pipeline.split_commands:
         raise BadCall(
             f"run_command {call.command}: --split-ind and --num-splits are for split commands, "
             f"and `split_commands` of `{name}` does not list it"

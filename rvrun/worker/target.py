@@ -152,6 +152,9 @@ def _call_method(call: Call, document: dict[str, Any], recorder: Recorder | None
                 recorder.note("gpu", device=device)
         if call.is_split:
             method(split_ind=call.split_ind, num_splits=call.num_splits)
+        elif call.command in pipeline.split_commands:
+            # All of it, as Raster Vision's own worker does without split options.
+            method(split_ind=0, num_splits=1)
         else:
             method()
 
