@@ -82,7 +82,7 @@ def follow(
         try:
             state = read_state()
         except Transient as error:
-            say(f"{error}; the run continues; asking again in {pause:.0f} s")
+            say(f"{error}; the run continues; retrying in {pause:.0f} s")
         else:
             show(state)
             if state.is_over or not state.submitted:

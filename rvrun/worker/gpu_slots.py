@@ -56,9 +56,9 @@ def _count_listed() -> int:
 def slot(devices: Sequence[str], num_slots: int | None, folder: str | None) -> Iterator[str | None]:
     """Wait for a free slot, hold it, and yield its device; None if there are no devices.
 
-    - `num_slots`: how many targets may use the GPUs at once; None for one per device, and for one
-      in total if there are no devices. Slots are dealt to the devices in turn, so 4 slots on 2
-      devices are 2 on each.
+    - `num_slots`: how many targets may use the GPUs concurrently. None: one per device, or one if
+      there are no devices. Slots are assigned to the devices in turn, so with 4 slots on 2 devices
+      each device has 2.
     - `folder`: where the lock files are; None for a folder of this user in the temporary directory.
     """
     total = num_slots or max(len(devices), 1)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rvrun.settings.schema import MachineSettings
     from rvrun.worker.call import Call
 
-#: Signals that ask a target to end.
+#: Signals that end a target.
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -98,7 +98,7 @@ def _start_log(
 
 @contextlib.contextmanager
 def _announced(call: Call, pipeline: str) -> Iterator[dict[str, int]]:
-    """Say in a job's log what begins and how it ended; the exit code goes into the given dict."""
+    """Print to a job's log what starts and how it ended; the caller sets `code` in the dict."""
     outcome: dict[str, int] = {}
     if call.job is None:
         yield outcome
@@ -223,7 +223,7 @@ class _EventPipe:
             # The number may be another file by now, if something between closed the pipe.
             if stat.S_ISFIFO(os.fstat(number).st_mode):
                 # The user's processes would keep the pipe open after this target has ended.
-                os.set_inheritable(number, False)
+                os.set_inheritable(number, False)  # noqa: FBT003 - accepts no keywords
                 self._descriptor = number
 
     def __call__(self, line: str) -> None:

@@ -195,7 +195,7 @@ def _interrupt(signum: int, frame: object) -> NoReturn:
 
 
 def _end_all() -> None:
-    """End make and all targets; a second signal during their grace period kills them at once."""
+    """End make and all targets; a second signal in their grace period kills them immediately."""
     try:
         end_children()
     except Interrupted:

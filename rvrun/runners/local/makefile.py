@@ -22,7 +22,7 @@ class Rule:
     """The rule of a stage.
 
     - `goal`: what users type after `make`.
-    - `stamp`: the file whose time tells when the stage was done.
+    - `stamp`: the file whose modification time is when the stage was done.
     - `folder`: that of the splits' stamps; None, like `num_splits`, for a command that is never
       split.
     - `arguments`: the end of the command line, after the config; `$*` is the split's index.
