@@ -1,6 +1,6 @@
-"""Record which fields of a config each command of Raster Vision's stock pipelines reads.
+r"""Record which fields of a config each command of Raster Vision's stock pipelines reads.
 
-    PYTHONPATH=examples/raster_vision/plugin venv/bin/python \\
+    PYTHONPATH=examples/raster_vision/plugin venv/bin/python \
         examples/raster_vision/record_reads.py tests/data/raster_vision_reads.json
 
 Needs the environment that `compare.py` describes, with `plugin` on PYTHONPATH. Runs chip
@@ -334,7 +334,7 @@ def compact(paths: set[str]) -> list[str]:
 def replace_compiled_parts() -> None:
     """Let object detection run without torchvision's compiled extension, as in `plugin`.
 
-    Nor are models exported to ONNX: that takes minutes and reads no config.
+    Models are not exported to ONNX, which takes minutes and reads no config.
     """
     import torch
     import torchvision

@@ -56,9 +56,10 @@ RunName = Annotated[
     str | None,
     option(
         "--run-name",
+        "--pipeline-run-name",
         metavar="NAME",
         help="Name of a detached run, at the beginning of its jobs' names; default: the run "
-        "directory's.",
+        "directory's. The long name is Raster Vision's.",
     ),
 ]
 Wait = Annotated[

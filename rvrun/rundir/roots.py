@@ -75,7 +75,7 @@ def _root(document: str) -> str:
 
 
 def _same(old: str, new: str) -> bool:
-    """Whether two roots are the same place, as far as their spelling tells."""
+    """Whether two roots are spellings of the same place; links are not followed."""
     if "://" in old or "://" in new:
         return old.rstrip("/") == new.rstrip("/")
     return os.path.normpath(old) == os.path.normpath(new)

@@ -217,6 +217,15 @@ def test_one_target_of_a_saved_config(project: PluginProject) -> None:
 
 
 @pytest.mark.usefixtures("processes")
+def test_a_whole_split_command_of_a_saved_config(project: PluginProject) -> None:
+    """Without split options, a command runs unsplit, as Raster Vision's own worker runs it."""
+    project.raster_vision("run", "inprocess", "tiles.py", "analyze", "-a", "root_uri", "out")
+    project.rvrun("run_command", "out/pipeline-config.json", "chip")
+    names = [path for path in project.files("out") if path.startswith("chip/")]
+    assert names == [f"chip/{scene}.txt" for scene in "abcd"]
+
+
+@pytest.mark.usefixtures("processes")
 def test_planning_writes_nothing(project: PluginProject) -> None:
     """`plan`, `check`, `graph` and `diff` write no file, not even the config."""
     (project.folder / "tmp").mkdir()
