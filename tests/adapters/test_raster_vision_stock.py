@@ -198,6 +198,20 @@ def test_a_change_runs_what_depends_on_it(
     assert project.would_run("-a", *words) == reasons
 
 
+def test_another_root_is_one_change(project: StockProject) -> None:
+    """For people; JSON has every key."""
+    project.write("other.py", CONFIG.replace('"out"', '"new"'))
+    project.rvrun("render", "local", "cfg.py")
+    done = project.rvrun("diff", "runs/cfg", "other.py", code=1)
+    # The pipeline is named by its type, so both plans have it.
+    assert done.stdout.splitlines()[:2] == [
+        "~ semantic_segmentation  config: root_uri and 6 more keys: out → new",
+        "would run again:",
+    ]
+    changes = json.loads(project.rvrun("diff", "runs/cfg", "other.py", "--json", code=1).stdout)
+    assert len(changes["changes"]) == 7
+
+
 @pytest.mark.parametrize(
     "change",
     [
