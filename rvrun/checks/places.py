@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 
 from rvrun import paths
+from rvrun.adapters import registry as adapters
 from rvrun.aws.storage import scheme
 from rvrun.checks.case import Case
 from rvrun.finding import Finding, error, ok, warning
@@ -81,6 +82,14 @@ def check_shared_roots(case: Case) -> Iterator[Finding]:
             root = pipelines[0].root_uri
             text = f"{names} share {root} and may overwrite each other's files"
             yield warning("root_uri", text, f"give each its own, such as {root.rstrip('/')}/NAME")
+
+
+def check_leftovers(case: Case) -> Iterator[Finding]:
+    """Warn about files of earlier runs that commands would misuse."""
+    for pipeline in case.loaded:
+        adapter = adapters.of_document(pipeline.document)
+        for text in adapter.leftovers(pipeline.document) if adapter else ():
+            yield warning("files", f"{pipeline.name}: {text}", "remove these files")
 
 
 def folder_problem(folder: pathlib.Path, *, lock: bool = False) -> str:

@@ -171,7 +171,9 @@ def collapse(changes: Sequence[Change]) -> list[Change]:
 def _changed_prefix(change: Change) -> tuple[str, str] | None:
     """The part of a changed path before what both have in common; None if it is not a string."""
     old, new = change.old, change.new
-    if not (change.detail.startswith(_CONFIG_KEY) and isinstance(old, str) and isinstance(new, str)):
+    if not (
+        change.detail.startswith(_CONFIG_KEY) and isinstance(old, str) and isinstance(new, str)
+    ):
         return None
     before, after = old.rstrip("/").split("/"), new.rstrip("/").split("/")
     while len(before) > 1 and len(after) > 1 and before[-1] == after[-1]:

@@ -14,6 +14,7 @@ from rvrun.worker.call import BadCall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from typing import Any
 
@@ -40,13 +41,23 @@ def pipeline_name(document: dict[str, Any]) -> str:
     return str(document.get("name") or document["config"].get("name", ""))
 
 
-def opened(document: dict[str, Any], call: Call) -> AbstractContextManager[Any]:
-    """Open the pipeline of a saved config, set up to run the command of `call`."""
+def opened(
+    document: dict[str, Any], call: Call, warn: Callable[[str], None]
+) -> AbstractContextManager[Any]:
+    """Open the pipeline of a saved config, set up to run the command of `call`.
+
+    - `warn`: receives what the user should see even if the command succeeds.
+    """
     adapter = adapters.of_document(document)
     if adapter is None:
         return contextlib.nullcontext(build(document, call.config))
     return adapter.opened(
-        document, call.command, call.split_ind, call.num_splits, verbosity=call.verbosity
+        document,
+        call.command,
+        call.split_ind,
+        call.num_splits,
+        verbosity=call.verbosity,
+        warn=warn,
     )
 
 

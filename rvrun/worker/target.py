@@ -12,6 +12,7 @@ stderr what it runs and how that ended, for the job's log.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import stat
@@ -20,7 +21,7 @@ import time
 
 from rvrun import environment, paths
 from rvrun.errors import FAILED, INTERRUPTED, INVALID, RvrunError
-from rvrun.rundir.records import Recorder, peak_memory_kib
+from rvrun.rundir.records import WARNING, Recorder, peak_memory_kib
 from rvrun.tracebacks import exit_code_of, print_error, print_traceback
 from rvrun.worker.call import parse
 from rvrun.worker.pipeline import check_command, opened, pipeline_name, read_document
@@ -142,7 +143,8 @@ def _run(call: Call, document: dict[str, Any], recorder: Recorder | None) -> int
 
 def _call_method(call: Call, document: dict[str, Any], recorder: Recorder | None) -> None:
     with contextlib.ExitStack() as stack:
-        pipeline = stack.enter_context(opened(document, call))
+        warn = functools.partial(warn_user, recorder)
+        pipeline = stack.enter_context(opened(document, call, warn))
         check_command(pipeline, call)
         method = getattr(pipeline, call.command)
         # A job has its GPUs to itself.
@@ -157,6 +159,13 @@ def _call_method(call: Call, document: dict[str, Any], recorder: Recorder | None
             method(split_ind=0, num_splits=1)
         else:
             method()
+
+
+def warn_user(recorder: Recorder | None, text: str) -> None:
+    """Print a warning, and record it, so that it is shown at the end of the run, too."""
+    print(f"rvrun: warning: {text}", file=sys.stderr, flush=True)
+    if recorder:
+        recorder.note(WARNING, text=text)
 
 
 @contextlib.contextmanager

@@ -620,6 +620,32 @@ def test_unknown_chips_are_not_removed(project: PluginProject) -> None:
     assert f"`train` will use them too; remove them if you do not want that: {theirs.name}" in log
 
 
+@pytest.mark.parametrize("runner", ["local", "inprocess"])
+@pytest.mark.usefixtures("processes")
+def test_unknown_chips_are_shown_at_the_end(project: PluginProject, runner: str) -> None:
+    """Of the run, whether it chips or only trains, and by `check`: both name them."""
+    project.raster_vision("run", "inprocess", *CHIP, "1")
+    (theirs,) = (project.folder / "out/chip").iterdir()
+    unknown = (
+        "out/chip contains chips that are not from this run, and `train` will use them too; remove "
+        f"them if you do not want that: {theirs.name}"
+    )
+    for commands in ((), ("train",)):
+        done = project.rvrun("run", runner, "chips.py", *commands, *CHIP[1:], "2", "-B")
+        assert done.stderr.splitlines()[-2] == f"warning: {unknown}"
+    for number in range(9):
+        project.write(f"out/chip/{number}.zip", "incomplete")
+    failed = project.rvrun("run", runner, "chips.py", "train", *CHIP[1:], "2", "-B", code=1)
+    broken = (
+        "out/chip contains incomplete zip files, on which `train` will fail; remove them: 0.zip, "
+        "1.zip, 2.zip, 3.zip, 4.zip and 4 more"
+    )
+    assert f"warning: {broken}\nwarning: {unknown}\n" in failed.stderr
+    checked = project.rvrun("check", *CHIP, "2").stdout
+    assert f"chips: {broken}\n" in checked
+    assert f"chips: {unknown}\n" in checked
+
+
 # Its own worker, for machines without rvrun.
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rvrun.adapters import registry as adapters
-from rvrun.adapters.raster_vision.chips import repeated
+from rvrun.adapters.raster_vision.chips import leftovers, repeated
 from rvrun.adapters.raster_vision.config import (
     check_uris,
     config_uri,
@@ -38,6 +38,7 @@ __all__ = [
     "built",
     "config_uri",
     "distinguish",
+    "leftovers",
     "load",
     "load_saved",
     "opened",
