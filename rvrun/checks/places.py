@@ -6,7 +6,7 @@ import fcntl
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rvrun import paths
 from rvrun.adapters import registry as adapters
@@ -14,6 +14,7 @@ from rvrun.aws.storage import scheme
 from rvrun.checks.case import Case
 from rvrun.finding import Finding, error, ok, warning
 from rvrun.pipelines.declare import LoadedPipeline
+from rvrun.rundir.roots import OtherRoot, check_roots
 
 
 def check_run_dir(case: Case) -> Iterator[Finding]:
@@ -29,8 +30,21 @@ def check_run_dir(case: Case) -> Iterator[Finding]:
     elif holder := _holder(folder / paths.LOCK):
         text = f"{folder} is in use by another rvrun (process {holder})"
         yield error("run dir", text, f"wait until it ends, or {another}")
+    elif (problem := _other_root(case)) is not None:
+        yield error("run dir", problem, problem.how_to_fix())
     else:
         yield ok("run dir", f"{folder} {'is writable' if folder.exists() else 'can be created'}")
+
+
+def _other_root(case: Case) -> OtherRoot | None:
+    """The error of a run directory whose stamps are for another root; None if there is none."""
+    if case.run is None or not isinstance(case.files, Mapping):
+        return None
+    try:
+        check_roots(case.run.run_dir, case.files)
+    except OtherRoot as problem:
+        return problem
+    return None
 
 
 def _holder(lock: pathlib.Path) -> str:

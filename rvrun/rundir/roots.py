@@ -28,7 +28,7 @@ class OtherRoot(RvrunError):
     suggestion: str
     template = (
         "run directory {out} has finished targets of pipeline `{pipeline}` for the root {old}, "
-        "got the root {new}; name another directory with --out {suggestion}"
+        "got the root {new}; choose another directory with --out {suggestion}"
     )
     fix = "add --out {suggestion}, or remove {out} if you do not need it any more"
 

@@ -11,7 +11,7 @@ from tests.conftest import Project
 
 REFUSED = (
     "rvrun: run directory runs/tiny has finished targets of pipeline `tiny` for the root ra, got "
-    "the root rb; name another directory with --out runs/tiny-rb\n"
+    "the root rb; choose another directory with --out runs/tiny-rb\n"
 )
 
 
@@ -33,6 +33,8 @@ def test_another_root_is_refused(tiny: Project, verb: tuple[str, ...]) -> None:
     assert tiny.rvrun(*verb, *words, "rb", code=2).stderr == REFUSED
     assert not (tiny.folder / "rb").exists()
     assert tiny.rvrun("render", "local", *words, "rb", code=2).stderr == REFUSED
+    checked = tiny.rvrun("check", *words, "rb", code=2).stdout
+    assert "fix: add --out runs/tiny-rb, or remove runs/tiny if you do not need it" in checked
     assert "0 targets ran, 4 up to date" in tiny.rvrun("run", "local", *words, "ra").stderr
 
 
