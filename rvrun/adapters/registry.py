@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 ADAPTERS = {"rastervision": "rvrun.adapters.raster_vision.adapter"}
 #: The key of a saved config that names its system; rvrun's own configs do not have it.
 KEY = "adapter"
-#: The key of a saved config with the path of the file that its system keeps below the root. The
-#: first target writes it; without it, the root was removed, and what was done there is gone.
-ROOT_FILE = "root_file"
 #: Keys that identify configs which a system saved itself.
 MARKS = {"type_hint": "rastervision"}
 

@@ -30,8 +30,8 @@ def check_run_dir(case: Case) -> Iterator[Finding]:
     elif holder := _holder(folder / paths.LOCK):
         text = f"{folder} is in use by another rvrun (process {holder})"
         yield error("run dir", text, f"wait until it ends, or {another}")
-    elif (problem := _other_root(case)) is not None:
-        yield error("run dir", problem, problem.how_to_fix())
+    elif (other := _other_root(case)) is not None:
+        yield error("run dir", other, other.how_to_fix())
     else:
         yield ok("run dir", f"{folder} {'is writable' if folder.exists() else 'can be created'}")
 

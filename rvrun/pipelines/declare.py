@@ -16,7 +16,7 @@ from rvrun.errors import RvrunError, UnknownName, check_known
 from rvrun.model import Command, DeclaredPipeline, Need, NeedKind, Resources, check_command_name
 from rvrun.pipelines import serialize
 from rvrun.pipelines.base import Aligned, Pipeline
-from rvrun.pipelines.imports import user_code
+from rvrun.pipelines.imports import ROOT_FILE, user_code
 
 
 class CannotLoad(RvrunError):
@@ -80,7 +80,7 @@ class LoadedPipeline:
     @property
     def root_file(self) -> str | None:
         """A file below the root, without which nothing is done; None if there is none to see."""
-        return self.document.get("root_file")
+        return self.document.get(ROOT_FILE)
 
 
 def check_document(document: object, path: str) -> None:

@@ -159,7 +159,7 @@ def collapse(changes: Sequence[Change]) -> list[Change]:
             groups.setdefault((change.name, *prefix), []).append(change)
     collapsed: dict[int, Change | None] = {}
     for (name, old, new), members in groups.items():
-        # Two settings that happen to change alike, such as two sizes, are no path.
+        # Without a slash, these are two settings that happen to change alike, not paths.
         if len(members) > 1 and any("/" in change.old for change in members):
             detail = f"{members[0].detail} and {count(len(members) - 1, 'more key')}:"
             merged = Change(ChangeKind.CHANGED, name, detail, old, new)

@@ -14,8 +14,8 @@ import re
 from collections.abc import Mapping
 
 from rvrun import paths
-from rvrun.adapters.registry import ROOT_FILE
 from rvrun.errors import RvrunError
+from rvrun.pipelines.imports import ROOT_FILE
 
 
 class OtherRoot(RvrunError):

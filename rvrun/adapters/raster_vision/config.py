@@ -19,7 +19,7 @@ from rastervision.pipeline.pipeline_config import PipelineConfig
 
 from rvrun.adapters import registry as adapters
 from rvrun.errors import RvrunError
-from rvrun.pipelines.imports import user_code
+from rvrun.pipelines.imports import ROOT_FILE, user_code
 
 #: The distributions whose plugins handle URIs, by scheme.
 _PLUGINS = {"s3": "rastervision-aws-s3"}
@@ -62,7 +62,7 @@ def make_document(
     values |= {"rv_config": None, "plugin_versions": _plugin_versions(values)}
     document = _document(values, source if source and _defines_class(source, values) else None)
     uri = str(config.get_config_uri())
-    return {**document, adapters.ROOT_FILE: uri} if is_local(uri) else document
+    return {**document, ROOT_FILE: uri} if is_local(uri) else document
 
 
 def _check(config: Any, subject: str) -> None:
