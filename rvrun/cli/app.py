@@ -1,6 +1,6 @@
 """The command line, `rvrun VERB ...`: finds the verb, runs it, turns errors into exit codes.
 
-A verb's module is imported only when that verb is called, or its own help is asked for.
+A verb's module is imported only when that verb is called, or its help is shown.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "list": ("detached:list_runs", "List the runs that were submitted from here"),
         "status": ("detached:status", "Show the state of a run"),
         "logs": ("detached:logs", "Print the output of a target"),
-        "cancel": ("detached:cancel", "Cancel everything in a run that waits or runs"),
-        "retry": ("detached:retry", "Submit what failed in a run again"),
+        "cancel": ("detached:cancel", "Cancel all waiting and running jobs of a run"),
+        "retry": ("detached:retry", "Retry the failed targets of a run"),
     },
     "Set up": {
         "config": ("config:config", "Show every setting, its value and its origin"),

@@ -29,7 +29,7 @@ Runs = Annotated[
     option(
         "--runs",
         metavar="DIR",
-        help=f"Folder of the run directories; default: {ledgers.RUNS}.",
+        help=f"Directory of the run directories; default: {ledgers.RUNS}.",
     ),
 ]
 Target = Annotated[
@@ -38,7 +38,7 @@ Target = Annotated[
 ]
 Watch = Annotated[bool, option("-w", "--watch", help="Update until the run has ended.")]
 Follow = Annotated[
-    bool, option("-f", "--follow", help="Wait for more, until the target has ended.")
+    bool, option("-f", "--follow", help="Follow the log until the target has ended.")
 ]
 Wait = Annotated[bool, option("--wait", help="Wait until the run has ended.")]
 
@@ -114,7 +114,7 @@ def logs(run: Run, target: Target, follow: Follow = False, runs: Runs = ledgers.
 
 
 def cancel(context: typer.Context, run: Run, runs: Runs = ledgers.RUNS) -> None:
-    """Cancel everything in a run that waits or runs.
+    """Cancel all waiting and running jobs of a run.
 
     - `rvrun cancel @latest`
     """
@@ -130,7 +130,7 @@ def cancel(context: typer.Context, run: Run, runs: Runs = ledgers.RUNS) -> None:
 
 
 def retry(context: typer.Context, run: Run, wait: Wait = False, runs: Runs = ledgers.RUNS) -> int:
-    """Submit what failed in a run again.
+    """Retry the failed targets of a run.
 
     Also submits what depends on it. What is done is kept.
 

@@ -100,7 +100,7 @@ Verbose = Annotated[
         "-v",
         "--verbose",
         count=True,
-        help="Also print settings, and targets as they start; repeat for more.",
+        help="Also print settings and each target as it starts; repeat for more detail.",
         callback=merge,
         expose_value=False,
     ),
@@ -110,7 +110,7 @@ TmpDir = Annotated[
     option(
         "--tmpdir",
         metavar="DIR",
-        help="Folder of the targets' temporary files, as with TMPDIR.",
+        help="Directory of the targets' temporary files, as with TMPDIR.",
         callback=merge,
         expose_value=False,
     ),
@@ -273,9 +273,8 @@ Splits = Annotated[
         "-s",
         "--splits",
         metavar="SPLITS",
-        help="Number of splits: `N` for every split command, `COMMAND=N` for one, or "
-        "`PIPELINE/COMMAND=N` for one of one pipeline; repeatable; the most specific one applies; "
-        "default: 1.",
+        help="Number of splits: `N` for all split commands, `COMMAND=N`, or "
+        "`PIPELINE/COMMAND=N`. Repeatable; the most specific one applies. Default: 1.",
     ),
 ]
 Args = Annotated[
@@ -300,8 +299,10 @@ Templates = Annotated[
     option(
         "--templates",
         metavar="DIR",
-        help="Folder of templates that replace rvrun's own of the same name.",
+        help="Directory of templates that replace rvrun's own of the same name.",
     ),
 ]
-AlwaysMake = Annotated[bool, option("-B", "--always-make", help="Also run what is up to date.")]
+AlwaysMake = Annotated[
+    bool, option("-B", "--always-make", help="Also run targets that are up to date.")
+]
 AsJson = Annotated[bool, option("--json", help="Print JSON.")]

@@ -50,7 +50,8 @@ Jobs = Annotated[
     ),
 ]
 KeepGoing = Annotated[
-    bool, option("-k", "--keep-going", help="Continue with what does not need a failed target.")
+    bool,
+    option("-k", "--keep-going", help="Continue with targets that do not depend on a failed one."),
 ]
 RunName = Annotated[
     str | None,

@@ -75,7 +75,7 @@ def follow(
 ) -> RunState:
     """Read a run's state until it is over, less and less often; return the last state.
 
-    A service that does not answer is asked again: the run does not depend on this process.
+    A call that the service does not answer is repeated: the run does not depend on this process.
     """
     pause = POLL_FIRST
     while True:

@@ -158,7 +158,7 @@ def help_lines(plan: Plan) -> list[str]:
     rows = [
         ("make -j8", "run all stale targets, 8 at a time"),
         ("make -n", "show what would run"),
-        ("make -k", "keep going after a failure, with what does not depend on it"),
+        ("make -k", "continue with targets that do not depend on a failed one"),
         ("make clean", "remove stamps, records and logs, so that all targets are stale"),
         ("", ""),
     ]
