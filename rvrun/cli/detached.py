@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import pathlib
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import attrs
@@ -11,9 +14,10 @@ import typer
 
 from rvrun.cli.messages import say, warn
 from rvrun.cli.options import AsJson, BadOption, argument, option, read_common
-from rvrun.errors import DONE
+from rvrun.errors import DONE, RvrunError
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.state import RunState
+from rvrun.rundir.files import UnusableRunDir
 from rvrun.rundir.lock import locked
 from rvrun.runners.registry import find_detached
 from rvrun.text import count
@@ -50,15 +54,9 @@ def list_runs(runs: Runs = ledgers.RUNS, as_json: AsJson = False) -> None:
 
     - `rvrun list`
     """
-    rows = [
-        {
-            "run": ledger.run_id,
-            "runner": str(ledger.facts["runner"]),
-            "began": str(ledger.facts["began"]),
-            "run_dir": str(ledger.run_dir),
-        }
-        for ledger in ledgers.all_ledgers(pathlib.Path(runs))
-    ]
+    rows = [_row(ledger) for ledger in ledgers.all_ledgers(pathlib.Path(runs))]
+    # With the others, not instead of them: one damaged file must not hide all runs.
+    warn(*(problem for row in rows if (problem := row.pop("problem"))))
     if as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
@@ -66,6 +64,16 @@ def list_runs(runs: Runs = ledgers.RUNS, as_json: AsJson = False) -> None:
 
     columns = tuple(map(Column, ("run", "runner", "submitted", "run directory")))
     print_table(columns, [tuple(row.values()) for row in rows])
+
+
+def _row(ledger: ledgers.Ledger) -> dict[str, str]:
+    """What `list` shows of a run, and its problem; `damaged` if its run.json cannot be read."""
+    row = {"run": ledger.run_id, "runner": "damaged", "began": "", "run_dir": str(ledger.run_dir)}
+    try:
+        facts = ledger.facts
+    except RvrunError as error:
+        return {**row, "problem": str(error)}
+    return {**row, "runner": facts["runner"], "began": facts["began"], "problem": ""}
 
 
 def status(
@@ -121,12 +129,33 @@ def cancel(context: typer.Context, run: Run, runs: Runs = ledgers.RUNS) -> None:
     from rvrun.cli.submit import counting
 
     ledger = ledgers.find(run, pathlib.Path(runs))
-    with locked(ledger.run_dir), counting("cancelling", read_common(context)) as progress:
+    with (
+        locked_if_writable(ledger.run_dir),
+        counting("cancelling", read_common(context)) as progress,
+    ):
         num_jobs = find_detached(ledger.runner).cancel(ledger, progress)
     if num_jobs:
         say(f"cancelled {ledger.run_id}: {count(num_jobs, 'job')} ended")
     else:
         say(f"nothing in {ledger.run_id} was waiting or running")
+
+
+@contextlib.contextmanager
+def locked_if_writable(folder: pathlib.Path) -> Iterator[None]:
+    """Hold the lock of a run directory, or nothing if it is read-only or its disk is full.
+
+    A run must be possible to end there, too, and nobody can submit anything from there meanwhile.
+    Raises `UnusableRunDir` if another process holds the lock.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder))
+        except OSError:
+            pass
+        except UnusableRunDir:
+            if os.access(folder, os.W_OK):
+                raise
+        yield
 
 
 def retry(context: typer.Context, run: Run, wait: Wait = False, runs: Runs = ledgers.RUNS) -> int:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import pathlib
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from rvrun.cli.messages import say, warn
+from rvrun.cli.messages import say, shown_as, warn
 from rvrun.cli.options import Common
 from rvrun.cli.run_table import print_summary, progress_bar, watching
 from rvrun.cli.summary import LOG_LINES
 from rvrun.cli.tables import make_console
 from rvrun.errors import DONE, FAILED, INTERRUPTED, RvrunError, Transient
 from rvrun.prepare import Prepared
+from rvrun.remote import ledger as ledgers
+from rvrun.remote.errors import StillRunning
 from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import Progress, RunState
 from rvrun.rundir import files as rundir
@@ -27,20 +30,25 @@ POLL_GROWTH = 1.3
 
 def submit(prepared: Prepared, runner: DetachedRunner, common: Common, *, wait: bool) -> int:
     """Write and submit a run, wait for its end if `wait`, and return the exit code."""
-    run = prepared.run
+    run, verb = prepared.run, f"submitted to {runner.TITLE} as"
     warn(*dict.fromkeys(runner.risks(prepared.files)))
-    with locked(run.run_dir):
+    with shown_as(run.out_typed), locked(run.run_dir):
         rundir.write(run.run_dir, prepared.files, prepared.owned)
         with counting("submitting", common) as progress:
             try:
                 ledger = runner.submit(run, progress)
+            except StillRunning as error:
+                if not (wait and error.same_files):
+                    raise
+                ledger = ledgers.find(error.run, pathlib.Path(ledgers.RUNS))
+                verb = "waiting for"
             except KeyboardInterrupt:
                 say(
                     "interrupted; run the same command again to continue, or "
                     "`rvrun cancel @latest` to cancel what was submitted"
                 )
                 return INTERRUPTED
-    say(f"submitted to {runner.TITLE} as {ledger.run_id}")
+    say(f"{verb} {ledger.run_id}")
     if wait:
         return wait_for(ledger, runner, common)
     if not common.quiet:

@@ -6,9 +6,13 @@ from rvrun.errors import Problem, RvrunError
 
 
 class StillRunning(RvrunError):
-    """A run that must have ended first."""
+    """A run that must have ended first.
+
+    - `same_files`: whether it was submitted from the same files as now.
+    """
 
     run: str
+    same_files: bool = False
     template = (
         "run {run} is still running; look with `rvrun status {run}`, wait until it ends, or end it "
         "with `rvrun cancel {run}`"

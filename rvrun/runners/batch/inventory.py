@@ -68,7 +68,7 @@ def read_ids(ledger: Ledger, number: int) -> dict[str, str]:
     An event that lacks a value was damaged, so its job is found by its name, as a lost one is.
     """
     ids: dict[str, str] = {}
-    for event in ledger.events(ACCEPTED):
+    for event in ledger.intact_events(ACCEPTED):
         key, id_ = event.get("job"), event.get("id")
         if event.get("round") == number and isinstance(key, str) and isinstance(id_, str):
             ids.setdefault(key, id_)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import attrs
 
 from rvrun.aws.client import Client
 from rvrun.remote.ledger import CANCELLED, SUBMITTED, Ledger
-from rvrun.remote.state import RemoteFailure, RunState, StageState, State, timestamp
+from rvrun.remote.state import (
+    RemoteFailure,
+    RunState,
+    StageState,
+    State,
+    state_from_json,
+    timestamp,
+)
 from rvrun.runners.batch.api import JobDetail, JobSummary, list_some_children
 from rvrun.runners.batch.inventory import UNANSWERED, end_duplicates, take_inventory
 from rvrun.runners.batch.spec_files import Spec, read_specs
@@ -90,6 +96,7 @@ class TrackedRun:
 def track_jobs(ledger: Ledger, batch: Client) -> TrackedRun:
     """Look at the jobs of all rounds, end duplicates, and note jobs that the ledger lacked."""
     cancelled = rounds_with(ledger, CANCELLED)
+    # Before anything is asked: a damaged spec should not wait for a reply.
     specs = {number: read_specs(ledger, number) for number in ledger.rounds()}
     inventory = take_inventory(ledger, batch, specs)
     rounds = {
@@ -109,7 +116,9 @@ def track_jobs(ledger: Ledger, batch: Client) -> TrackedRun:
 
 def rounds_with(ledger: Ledger, event: str) -> set[int]:
     """Return the rounds for which the ledger has an event of that kind."""
-    return {line["round"] for line in ledger.events(event) if isinstance(line.get("round"), int)}
+    return {
+        line["round"] for line in ledger.intact_events(event) if isinstance(line.get("round"), int)
+    }
 
 
 def read_state(ledger: Ledger, batch: Client) -> RunState:
@@ -154,23 +163,12 @@ def is_cancelled(ledger: Ledger, number: int, jobs: Iterable[TrackedJob]) -> boo
 def _read_stored(ledger: Ledger) -> RunState | None:
     # A retry adds a round, so the state of an earlier one is no longer the run's.
     number = ledger.num_rounds
-    for event in ledger.events(ENDED):
+    for event in ledger.intact_events(ENDED):
         if event.get("round") == number and isinstance(event.get("state"), dict):
             # Only a copy: if it is damaged, Batch may still know the run.
             with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError):
-                return _from_json(event["state"])
+                return state_from_json(event["state"])
     return None
-
-
-def _from_json(values: Mapping[str, Any]) -> RunState:
-    stages = [
-        StageState(**{**stage, "counts": {State(k): n for k, n in stage["counts"].items()}})
-        for stage in values["stages"]
-    ]
-    failure = RemoteFailure(**values["failure"]) if values["failure"] else None
-    warnings = tuple(values.get("warnings", ()))
-    own = {"stages": tuple(stages), "failure": failure, "warnings": warnings}
-    return RunState(**{**values, **own})
 
 
 def _stage_states(

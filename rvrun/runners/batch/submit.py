@@ -135,7 +135,7 @@ class Submitter:
     def _note_stop(self, number: int, specs: Sequence[Spec], ids: Mapping[str, str]) -> None:
         """Note how the submission ended; a run without this event is known to be interrupted."""
         if len(ids) == len(specs):
-            if any(event.get("round") == number for event in self.ledger.events(UNANSWERED)):
+            if any(event.get("round") == number for event in self.ledger.intact_events(UNANSWERED)):
                 # A job whose reply was lost may have been listed too late, and submitted twice.
                 self.end_duplicates(specs)
             self.ledger.note(SUBMITTED, round=number)
@@ -165,7 +165,7 @@ class Submitter:
 
     def seconds_until_listed(self, number: int) -> float:
         """Return how long it takes until Batch lists all jobs that were submitted before."""
-        events = list(self.ledger.events())
+        events = list(self.ledger.intact_events())
         last = events[-1] if events else {}
         accepted = len(read_ids(self.ledger, number))
         if last.get("event") == STOPPED and last.get("accepted") == accepted:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import pathlib
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -935,6 +937,120 @@ def test_waiting_survives_a_missing_network(
     assert err.count("AWS batch DescribeJobs: ") == 2
     assert "; the run continues; retrying in" in err
     assert err.splitlines()[-1] == "work-ID: succeeded after N s, 1 of 1 target done"
+
+
+# Disks that are full or read-only.
+
+
+def fill_disk() -> None:
+    """Let no file of this process grow (setrlimit(2))."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def obey_modes() -> None:
+    """Make root, too, obey the modes of directories: drop CAP_DAC_OVERRIDE (capabilities(7))."""
+    ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
+
+
+def rvrun_in(site: Site, limit: Callable[[], None], *words: str) -> tuple[int, str, str]:
+    """Call rvrun in a process of its own that `limit` restricts."""
+    done = subprocess.run(
+        ["rvrun", *words],
+        cwd=site.folder,
+        env=clean_environment(**site.variables),
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+        check=False,
+    )
+    return done.returncode, without_ids(done.stdout), without_ids(done.stderr)
+
+
+@pytest.fixture(params=["full", "read-only"])
+def limit(request: pytest.FixtureRequest, site: Site) -> Iterator[Callable[[], None]]:
+    """A restriction under which nothing can be written to the run directory."""
+    if request.param == "full":
+        yield fill_disk
+        return
+    yield obey_modes
+    for path in (site.folder / "runs").rglob("*"):
+        path.chmod(0o700)
+
+
+def protect(site: Site) -> None:
+    """Make the run directory read-only."""
+    paths = [site.folder / "runs", *(site.folder / "runs").rglob("*")]
+    for path in reversed(paths):
+        path.chmod(0o500 if path.is_dir() else 0o400)
+
+
+def test_a_run_is_followed_and_cancelled_without_writing(
+    site: Site, limit: Callable[[], None]
+) -> None:
+    """On a full disk and in a read-only directory; the ledger stays as it is."""
+    site.script.holds = {"work/first"}
+    site.run("first")
+    site.engine.wait_for(lambda: "work/first" in site.script.ran)
+    events = site.latest.folder / "events.jsonl"
+    content = events.read_bytes()
+    if limit is obey_modes:
+        protect(site)
+    code, out, err = rvrun_in(site, limit, "status", "@latest")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "work-ID: running for N s, 0 of 1 target done"
+    assert rvrun_in(site, limit, "cancel", "@latest") == (0, "", "cancelled work-ID: 1 job ended\n")
+    site.engine.wait()
+    for verb in (["status", "@latest"], ["status", "@latest", "--watch"]):
+        code, out, err = rvrun_in(site, limit, *verb)
+        assert code == 1
+        assert "work-ID: cancelled after N s, 0 of 1 target done\n" in (out + err)
+    assert events.read_bytes() == content
+
+
+def test_nothing_is_submitted_on_a_full_disk(site: Site, printed: Read) -> None:
+    """The error names the file, what was submitted and what to do, which then works."""
+    site.settings('[batch.commands."first"]\njob_def = "no"\n')
+    site.run(code=2)
+    before = site.engine.count("SubmitJob")
+    site.engine.add_definition("no")
+    events = site.latest.folder / "events.jsonl"
+    size = events.stat().st_size
+
+    def fill() -> None:
+        # The first half of an intention can still be written.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 60, size + 60))
+
+    # The files of the run directory are up to date, so only the ledger is written.
+    code, out, err = rvrun_in(site, fill, "run", "batch", "work.py", "--splits", "3")
+    assert (code, out) == (2, "")
+    assert err == (
+        f"rvrun: cannot write to {site.folder}/runs/work/submitted/work-ID/events.jsonl: File too "
+        "large; free disk space, or make the directory writable\n"
+        "0 of 4 jobs of run work-ID were submitted\n"
+        "repeat the same command to continue, or end the submitted jobs with `rvrun cancel "
+        "work-ID`\n"
+    )
+    assert site.engine.count("SubmitJob") == before
+    site.run("--wait")
+    site.engine.definitions.pop("no")
+    assert len(site.engine.submitted) == 4
+
+
+def test_waiting_attaches_to_a_run_in_progress(site: Site, printed: Read) -> None:
+    """`run --wait` repeated waits for the run; with other files it is refused as before."""
+    site.script.holds = {"work/first"}
+    site.run("first")
+    site.engine.wait_for(lambda: "work/first" in site.script.ran)
+    printed()
+    site.run("chip", "--wait", code=2)
+    assert "run work-ID is still running" in printed()[1]
+    (job,) = jobs(site)
+    site.at_look(2, lambda: site.engine.client("batch").terminate_job(jobId=job.id, reason="x"))
+    site.run("first", "--wait", code=1)
+    lines = printed()[1].splitlines()
+    assert lines[0] == "waiting for work-ID"
+    assert lines[-1] == "work-ID: failed after N s, 0 of 1 target done"
+    assert len(site.engine.submitted) == 1
 
 
 def raise_error(error: Exception) -> None:
