@@ -45,6 +45,9 @@ from rvrun.text import count
 
 #: Seconds within which Batch is expected to list a new job.
 LISTING_DELAY = 90.0
+#: A call is repeated for 300 s while it is throttled (`Patience`), and takes 70 s at most to fail
+#: (`aws.client`), after looking for a job for LISTING_DELAY; rounded up.
+LONGEST_CALL = 600.0
 #: The pauses between looks for a job, as parts of that time; they add up to all of it.
 LOOKS = (0.0, 1 / 60, 2 / 60, 4 / 60, 8 / 60, 15 / 60, 15 / 60, 15 / 60)
 #: The event of a submission that stopped while no call was unanswered; `accepted`: the jobs so far.
@@ -83,6 +86,7 @@ class Submitter:
 
     - `maker`: a client that makes each call once; `reader`: one that may repeat calls.
     - `listing_delay`: seconds within which a new job is expected to be listed.
+    - `longest_call`: seconds that a process may take between two lines of the ledger.
     - `lost`: how often a job is submitted again if its reply was lost and it was not found.
     """
 
@@ -92,6 +96,7 @@ class Submitter:
     pace: Pace
     patience: Patience = Patience()
     listing_delay: float = LISTING_DELAY
+    longest_call: float = LONGEST_CALL
     lost: int = 3
     sleep: Callable[[float], None] = time.sleep
     report: Report = report_on_stderr
@@ -171,9 +176,10 @@ class Submitter:
         if last.get("event") == STOPPED and last.get("accepted") == accepted:
             # The last submission noted everything, and the ledger still has all of it.
             return 0.0
-        # A lost line cannot say when its call was made, but the loss itself has changed the file.
+        # The last call may have been made just before its process died, long after it was noted. A
+        # lost line cannot say when its call was made, but the loss itself has changed the file.
         age = max(time.time() - self.ledger.changed_at, 0.0)
-        return max(self.listing_delay - age, 0.0)
+        return min(max(self.longest_call + self.listing_delay - age, 0.0), self.listing_delay)
 
     def end_duplicates(self, specs: Sequence[Spec]) -> None:
         """End jobs that repeat the work of another job of the round, and report them."""
