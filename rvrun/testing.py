@@ -252,6 +252,8 @@ def _protocols(runner: Runner) -> list[type]:
     own: list[type] = [protocol.LocalRunner]
     if runner.CAPABILITIES.detached:
         own = [protocol.DetachedRunner]
+    if runner.CAPABILITIES.recovers:
+        own.append(protocol.RecoveringRunner)
     if runner.CAPABILITIES.multi_host:
         own.append(protocol.MultiHostRunner)
     return [protocol.Runner, *own]

@@ -41,6 +41,14 @@ Target = Annotated[
     argument(metavar="TARGET", help="`tiny/train`, or one split, `tiny/predict/3`."),
 ]
 Watch = Annotated[bool, option("-w", "--watch", help="Update until the run has ended.")]
+RunId = Annotated[
+    str | None,
+    option("--run-id", metavar="ID", help="Id of a run that was submitted anywhere."),
+]
+RunnerName = Annotated[
+    str | None,
+    option("--runner", metavar="NAME", help="Its runner; default: the one that can look it up."),
+]
 Follow = Annotated[
     bool, option("-f", "--follow", help="Follow the log until the target has ended.")
 ]
@@ -82,6 +90,8 @@ def status(
     watch: Watch = False,
     runs: Runs = ledgers.RUNS,
     as_json: AsJson = False,
+    run_id: RunId = None,
+    runner_name: RunnerName = None,
 ) -> int:
     """Show the state of a run.
 
@@ -89,24 +99,54 @@ def status(
     code 1 if a target failed.
 
     - `rvrun status @latest`
+    With `--run-id`, the run may have been submitted on another machine. The service is asked, with
+    the region and the job queues in the settings here.
+
+    - `rvrun status @latest`
     - `rvrun status @latest --watch`
+    - `rvrun status --run-id landcover-20260102-030405-abcd`
     """
     from rvrun.cli.submit import exit_code, wait_for
 
     if watch and as_json:
         raise BadOption("--watch and --json cannot be combined; keep one")
+    if watch and run_id:
+        raise BadOption("--watch and --run-id cannot be combined; keep one")
+    if runner_name and not run_id:
+        raise BadOption("--runner requires --run-id: without it, the ledger names the runner")
+    if run_id:
+        state = _recovered_state(context, run_id, runner_name)
+        _print(state, as_json=as_json)
+        return exit_code(state)
     ledger = ledgers.find(run, pathlib.Path(runs))
     runner = find_detached(ledger.runner)
     if watch:
         return wait_for(ledger, runner, read_common(context))
     state = runner.state(ledger)
+    _print(state, as_json=as_json)
+    return exit_code(state)
+
+
+def _print(state: RunState, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(state_to_dict(state), indent=2, ensure_ascii=False))
     else:
         from rvrun.cli.run_table import print_state
 
         print_state(state)
-    return exit_code(state)
+
+
+def _recovered_state(context: typer.Context, run_id: str, runner_name: str | None) -> RunState:
+    """The state of a run without a ledger here; one is made for this look."""
+    import tempfile
+
+    from rvrun.runners.registry import find_recovering
+    from rvrun.settings.layers import load_settings
+
+    runner = find_recovering(runner_name)
+    settings = load_settings(profile=read_common(context).profile)
+    with tempfile.TemporaryDirectory(prefix="rvrun-") as folder:
+        return runner.state(runner.recover(run_id, settings, pathlib.Path(folder)))
 
 
 def logs(run: Run, target: Target, follow: Follow = False, runs: Runs = ledgers.RUNS) -> None:

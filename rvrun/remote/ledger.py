@@ -19,7 +19,7 @@ import pathlib
 import re
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -282,16 +282,30 @@ def create(
     - `facts`: what else its runner must know of the run later, as JSON values.
     """
     run_id = f"{name}-{_now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    return restore(run_dir, run_id, runner, rounds=[files], began=_now(), facts=facts)
+
+
+def restore(
+    run_dir: pathlib.Path,
+    run_id: str,
+    runner: str,
+    *,
+    rounds: Sequence[Mapping[str, str]],
+    began: dt.datetime,
+    facts: Mapping[str, Any],
+) -> Ledger:
+    """Create the ledger of the run `run_id`, without events; see `create`."""
     folder = run_dir / paths.SUBMITTED / run_id
     new = folder.with_name(f".{run_id}")
     own = {
         "rvrun_run": VERSION,
         "runner": runner,
         # Precise enough to keep runs that follow each other in order.
-        "began": _now().isoformat(timespec="microseconds"),
+        "began": began.isoformat(timespec="microseconds"),
     }
     write(new, {RUN_FILE: json.dumps({**own, **facts}, indent=2) + "\n"})
-    write(new / "round-1", files)
+    for number, files in enumerate(rounds, start=1):
+        write(new / f"round-{number}", files)
     # Renamed last: a ledger is there with all its files, or not at all.
     new.rename(folder)
     return Ledger(folder)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from rvrun.runners.batch import runner as batch
 from rvrun.runners.inprocess import runner as inprocess
 from rvrun.runners.local import runner as local
-from rvrun.runners.protocol import DetachedRunner, LocalRunner, MultiHostRunner
+from rvrun.runners.protocol import DetachedRunner, LocalRunner, MultiHostRunner, RecoveringRunner
 from rvrun.runners.sagemaker import runner as sagemaker
 
 LOCAL: Mapping[str, LocalRunner] = {"inprocess": inprocess, "local": local}
 DETACHED: Mapping[str, DetachedRunner] = {"batch": batch, "sagemaker": sagemaker}
+RECOVERING: Mapping[str, RecoveringRunner] = {"batch": batch}
 MULTI_HOST: Mapping[str, MultiHostRunner] = {"sagemaker": sagemaker}

@@ -15,6 +15,7 @@ class Capabilities:
     - `keeps_going`: can continue with what does not need a failed target.
     - `has_debugger`: can stop in the debugger where a command raises.
     - `needs_remote_storage`: every pipeline's `root_uri` must be a URI that other machines reach.
+    - `recovers`: can rebuild the ledger of a run from its service; see `RecoveringRunner`.
     - `multi_host`: a job may have several hosts; the runner's `hosts` lists them.
     """
 
@@ -24,4 +25,5 @@ class Capabilities:
     keeps_going: bool = False
     has_debugger: bool = False
     needs_remote_storage: bool = False
+    recovers: bool = False
     multi_host: bool = False

@@ -8,6 +8,7 @@ functions need inside of them: rvrun loads every runner's module to know its set
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -94,6 +95,13 @@ class DetachedRunner(Runner, Protocol):
 
     def retry(self, ledger: Ledger, settings: Settings, progress: Progress) -> int:
         """Submit failed targets and their dependents again; return their number."""
+
+
+class RecoveringRunner(DetachedRunner, Protocol):
+    """A detached runner that finds its runs without their ledgers."""
+
+    def recover(self, run_id: str, settings: Settings, folder: pathlib.Path) -> Ledger:
+        """Write a ledger of the run below `folder`, from what the service knows of the run."""
 
 
 class MultiHostRunner(DetachedRunner, Protocol):

@@ -6,7 +6,7 @@ from typing import cast
 
 from rvrun import plugins
 from rvrun.errors import RvrunError
-from rvrun.runners.protocol import DetachedRunner, LocalRunner, Runner
+from rvrun.runners.protocol import DetachedRunner, LocalRunner, RecoveringRunner, Runner
 
 #: The default runner of verbs that need one.
 DEFAULT = "local"
@@ -20,6 +20,17 @@ class NotDetached(RvrunError):
         "the ledger of a run must name a detached runner, got `{runner}`; restore its run.json"
     )
     fix = "restore its run.json"
+
+
+class CannotRecover(RvrunError):
+    """No runner, or more than one, that could find a run without its ledger."""
+
+    names: tuple[str, ...]
+    fix = "specify one that can with --runner, or use the machine that submitted the run"
+
+    def __str__(self) -> str:
+        names = ", ".join(f"`{name}`" for name in self.names)
+        return f"one runner must be able to find a run by its id, got {names}; {self.how_to_fix()}"
 
 
 def find_runner(name: str) -> Runner:
@@ -36,6 +47,19 @@ def find_detached(name: str) -> DetachedRunner:
     if runner is None:
         raise NotDetached(name)
     return runner
+
+
+def find_recovering(name: str | None) -> RecoveringRunner:
+    """Return the runner called `name`, or the only one, that finds runs without their ledgers.
+
+    Raises `CannotRecover`, `UnknownName` or `BrokenRunner`.
+    """
+    names = plugins.runner_names() if name is None else (name,)
+    runners = {name: find_runner(name) for name in names}
+    recovering = [name for name, runner in runners.items() if runner.CAPABILITIES.recovers]
+    if len(recovering) != 1:
+        raise CannotRecover(tuple(recovering or names))
+    return cast(RecoveringRunner, runners[recovering[0]])
 
 
 def as_detached(runner: Runner) -> DetachedRunner | None:

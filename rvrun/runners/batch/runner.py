@@ -3,7 +3,8 @@
 - `render`: `jobs` turns split stages into array jobs, `specs` says what each request contains, the
   template lays it out, `validate` and `limits` check it, `spec_files` names and reads it.
 - `lifecycle`: `submit` submits each spec exactly once, `state` looks at the jobs, `retry` makes the
-  specs of what failed. `logs` reads what a target printed.
+  specs of what failed. `inventory` finds lost and duplicate jobs, `recover` whole runs. `logs`
+  reads what a target printed.
 - `api` has the calls of Batch. With `environment` and `boot` a job finds its split.
 
 Every function imports what it needs, because rvrun loads every runner to know its settings.
@@ -16,6 +17,7 @@ from rvrun.runners.capabilities import Capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import Iterator, Mapping
 
     from rvrun.finding import Finding
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 TITLE = "AWS Batch"
 SETTINGS = BatchSettings
-CAPABILITIES = Capabilities(detached=True, needs_remote_storage=True)
+CAPABILITIES = Capabilities(detached=True, needs_remote_storage=True, recovers=True)
 TEMPLATES = ("batch-job.json.j2",)
 OWNS = ("batch",)
 
@@ -93,3 +95,9 @@ def retry(ledger: Ledger, settings: Settings, progress: Progress) -> int:
     from rvrun.runners.batch.lifecycle import retry
 
     return retry(ledger, settings, progress)
+
+
+def recover(run_id: str, settings: Settings, folder: pathlib.Path) -> Ledger:
+    from rvrun.runners.batch.recover import recover
+
+    return recover(run_id, settings, folder)

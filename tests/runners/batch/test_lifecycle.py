@@ -939,6 +939,40 @@ def test_waiting_survives_a_missing_network(
     assert err.splitlines()[-1] == "work-ID: succeeded after N s, 1 of 1 target done"
 
 
+# Without the ledger.
+
+
+def test_a_run_is_found_by_its_id_on_another_machine(
+    site: Site, printed: Read, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: Any
+) -> None:
+    """Its state is the same as on the machine that submitted it, with retries and pipelines."""
+    site.script.fails = {"r2-work/chip/1", "r2-work/chip/3"}
+    site.run("-a", "names", "work r2-work", "--wait", code=1, splits=4)
+    site.script.fails = {"r2-work/chip/3"}
+    site.rvrun("retry", "@latest", "--wait", code=1)
+    site.engine.wait()
+    run_id = site.latest.run_id
+    printed()
+    site.rvrun("status", "@latest", "--json", code=1)
+    here = json.loads(printed()[0])
+    settings = (site.folder / "rvrun.toml").read_text()
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    (elsewhere / "rvrun.toml").write_text(settings)
+    site.rvrun("status", "--run-id", run_id, "--json", code=1)
+    there = json.loads(printed()[0])
+    assert here["state"] == there["state"] == "failed"
+    assert abs(here["began"] - there["began"]) < 60
+    assert {**there, "began": here["began"], "stages": None} == {**here, "stages": None}
+    by_name = {stage["name"]: stage for stage in there["stages"]}
+    assert by_name == {stage["name"]: stage for stage in here["stages"]}
+    assert [path.name for path in elsewhere.iterdir()] == ["rvrun.toml"]
+    site.rvrun("status", "--run-id", "work-20200101-000000-abcd", code=2)
+    assert "no job of run work-ID in the job queues of region us-east-1: `cpu`" in printed()[1]
+    for words in (["--run-id", "x", "--watch"], ["--runner", "batch"]):
+        site.rvrun("status", *words, code=2)
+
+
 # Disks that are full or read-only.
 
 
