@@ -83,6 +83,7 @@ class BatchEngine:
     - `fault`: called before each call is served; returns a fault or None.
     - `second`: how many seconds a second of a job's timeout lasts. `grace`: seconds after which a
       terminated job is killed. `list_lag`: seconds after which a submitted job is listed.
+    - `omit`: optional members that answers about jobs lack.
     - `log_gaps`: pages of logs may be empty although more follow.
     """
 
@@ -96,6 +97,7 @@ class BatchEngine:
         second: float = 1.0,
         grace: float = 5.0,
         list_lag: float = 0.0,
+        omit: Sequence[str] = (),
         log_gaps: bool = False,
     ) -> None:
         self.execute = execute or (lambda attempt: run_process(attempt, grace=grace))
@@ -103,6 +105,7 @@ class BatchEngine:
         self.fault = fault
         self.second = second
         self.list_lag = list_lag
+        self.omit = tuple(omit)
         self.queues: dict[str, Queue] = {}
         self.definitions: dict[str, list[Json]] = {}
         self.calls: list[Call] = []

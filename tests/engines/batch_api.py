@@ -9,7 +9,7 @@ import json
 import time
 import urllib.parse
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tests.engines.attempts import Attempt, Outcome
@@ -88,7 +88,7 @@ def describe_jobs(engine: BatchEngine, request: Json) -> Json:
             f"at most {MAX_DESCRIBED} jobs can be described in one call, got {len(ids)}"
         )
     units = [engine.scheduler.find(job_id) for job_id in dict.fromkeys(ids)]
-    return {"jobs": [job_json(unit) for unit in units if unit]}
+    return {"jobs": [_without(job_json(unit), engine.omit) for unit in units if unit]}
 
 
 def list_jobs(engine: BatchEngine, request: Json) -> Json:
@@ -112,7 +112,7 @@ def list_jobs(engine: BatchEngine, request: Json) -> Json:
         selected.sort(key=lambda unit: unit.created, reverse=True)
     else:
         selected = [unit for unit in units if unit.status == status]
-    return _page(selected, request, FILTERED_PAGE if filters else PAGE)
+    return _page(selected, request, FILTERED_PAGE if filters else PAGE, engine.omit)
 
 
 def _listed(engine: BatchEngine, queue: Queue) -> list[Unit]:
@@ -124,14 +124,23 @@ def _listed(engine: BatchEngine, queue: Queue) -> list[Unit]:
     ]
 
 
-def _page(units: list[Unit], request: Json, most: int) -> Json:
+def _page(units: list[Unit], request: Json, most: int, omit: Sequence[str]) -> Json:
     size = request.get("maxResults") or most
     if size < 1:
         raise client_error(f"maxResults must be at least 1, got {size}")
     start = _position(request.get("nextToken"))
     end = start + min(size, most)
-    page: Json = {"jobSummaryList": [summary_json(unit) for unit in units[start:end]]}
+    summaries = [_without(summary_json(unit), omit) for unit in units[start:end]]
+    page: Json = {"jobSummaryList": summaries}
     return {**page, "nextToken": f"page-{end}"} if end < len(units) else page
+
+
+def _without(job: Json, omit: Sequence[str]) -> Json:
+    """The job without these optional members, at its top and in `arrayProperties`."""
+    kept = {name: value for name, value in job.items() if name not in omit}
+    if "arrayProperties" in kept:
+        kept["arrayProperties"] = _without(kept["arrayProperties"], omit)
+    return kept
 
 
 def _position(token: str | None) -> int:

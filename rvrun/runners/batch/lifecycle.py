@@ -15,21 +15,22 @@ from rvrun.remote.ledger import CANCELLED, SUBMITTED, Ledger, run_name
 from rvrun.remote.state import OVER, Progress, RunState, State
 from rvrun.runners.aws_common import account_facts, account_of, account_of_run, upload_all
 from rvrun.runners.batch.api import list_children, terminate_job
+from rvrun.runners.batch.children import child_index
 from rvrun.runners.batch.inventory import THREADS
 from rvrun.runners.batch.render import UPLOADS, render
 from rvrun.runners.batch.retry import FailedJob, retry_files
 from rvrun.runners.batch.settings import BatchSettings
 from rvrun.runners.batch.spec_files import Spec, read_specs
 from rvrun.runners.batch.specs import RUNNER
-from rvrun.runners.batch.state import (
+from rvrun.runners.batch.state import read_state
+from rvrun.runners.batch.submit import LISTING_DELAY, Submitter, report_on_stderr
+from rvrun.runners.batch.tracked import (
     CANCEL_REASON,
     TrackedJob,
     is_submitted,
-    read_state,
     rounds_with,
     track_jobs,
 )
-from rvrun.runners.batch.submit import LISTING_DELAY, Submitter, report_on_stderr
 from rvrun.runners.run import Run
 from rvrun.runners.submissions import unfinished
 from rvrun.settings.schema import Settings
@@ -204,6 +205,4 @@ def _failed_splits(job: TrackedJob, batch: Client) -> Iterator[FailedJob]:
 def _succeeded_children(job: TrackedJob, batch: Client) -> set[int]:
     if job.id is None or not job.count(State.SUCCEEDED):
         return set()
-    return {
-        child["arrayProperties"]["index"] for child in list_children(batch, job.id, "SUCCEEDED")
-    }
+    return {child_index(child) for child in list_children(batch, job.id, "SUCCEEDED")}

@@ -15,7 +15,7 @@ from rvrun.remote.state import OVER
 from rvrun.runners.aws_common import account_of_run, read_log_page
 from rvrun.runners.batch.api import JobDetail, describe_jobs
 from rvrun.runners.batch.specs import RUNNER
-from rvrun.runners.batch.state import STATES, TrackedJob, track_jobs
+from rvrun.runners.batch.tracked import STATES, TrackedJob, track_jobs
 
 #: The default log group (AWS Batch User Guide, "Using CloudWatch Logs").
 GROUP = "/aws/batch/job"

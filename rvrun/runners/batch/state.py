@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import attrs
 
 from rvrun.aws.client import Client
-from rvrun.remote.ledger import CANCELLED, SUBMITTED, Ledger
+from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import (
+    OVER,
     RemoteFailure,
     RunState,
     StageState,
@@ -17,108 +18,33 @@ from rvrun.remote.state import (
     state_from_json,
     timestamp,
 )
-from rvrun.runners.batch.api import JobDetail, JobSummary, list_some_children
-from rvrun.runners.batch.inventory import UNANSWERED, end_duplicates, take_inventory
-from rvrun.runners.batch.spec_files import Spec, read_specs
+from rvrun.runners.batch.api import JobSummary
+from rvrun.runners.batch.children import STARTED as STARTED_STATES
+from rvrun.runners.batch.children import (
+    Children,
+    about_failures,
+    about_starts,
+    about_stuck,
+    ask,
+    child_index,
+    is_array,
+)
+from rvrun.runners.batch.inventory import UNANSWERED
+from rvrun.runners.batch.tracked import (
+    CANCEL_REASON,
+    STATES,
+    TrackedJob,
+    is_cancelled,
+    is_submitted,
+    track_jobs,
+)
 
 #: The event of the ledger that has the state of a round that is over.
 ENDED = "ended"
-#: The reason that `cancel` gives for ending jobs, by which they are recognized later.
-CANCEL_REASON = "cancelled by rvrun cancel"
-#: The states of Batch's jobs (AWS Batch User Guide, "Job states").
-STATES = {
-    "SUBMITTED": State.PENDING,
-    "PENDING": State.PENDING,
-    "RUNNABLE": State.RUNNABLE,
-    "STARTING": State.RUNNING,
-    "RUNNING": State.RUNNING,
-    "SUCCEEDED": State.SUCCEEDED,
-    "FAILED": State.FAILED,
-}
+#: The events of the ledger that have the first failure of a round, and when a stage began.
+FAILURE, STARTED = "failure", "started"
 #: How the reason of a stuck job begins (AWS Batch User Guide, "Jobs stuck in RUNNABLE").
 STUCK = ("CAPACITY:", "MISCONFIGURATION:")
-
-
-@attrs.frozen(kw_only=True)
-class TrackedJob:
-    """A job of a run, and what Batch says about it.
-
-    - `id`: None if it was not submitted. `detail`: None if Batch does not know it.
-    - `cancelled`: whether its round was cancelled: if it has not been submitted, it never will be.
-    """
-
-    spec: Spec
-    id: str | None
-    detail: JobDetail | None
-    cancelled: bool = False
-
-    @property
-    def state(self) -> State:
-        """The state of the job itself; an array's says little about its children."""
-        if self.detail is not None:
-            return STATES[self.detail["status"]]
-        if self.id is not None:
-            return State.GONE
-        return State.FAILED if self.cancelled else State.PENDING
-
-    @property
-    def counts(self) -> dict[State, int]:
-        """How many of its targets are in which state."""
-        summary: Mapping[str, int] = {}
-        if self.detail is not None:
-            summary = self.detail.get("arrayProperties", {}).get("statusSummary") or {}
-        counts: dict[State, int] = {}
-        for status, number in summary.items():
-            if number and status in STATES:
-                counts[STATES[status]] = counts.get(STATES[status], 0) + int(number)
-        # An array gets its children when its dependencies have succeeded, so maybe never. Until
-        # then they are in the state of the array.
-        missing = self.spec.num_targets - sum(counts.values())
-        if missing > 0:
-            counts[self.state] = counts.get(self.state, 0) + missing
-        return counts
-
-    def count(self, state: State) -> int:
-        return self.counts.get(state, 0)
-
-
-@attrs.frozen(kw_only=True)
-class TrackedRun:
-    """The jobs of each round of a run, in the order of submission, and what the user should know.
-
-    - `warnings`: a sentence about each duplicate; all of them have ended, if that was possible.
-    """
-
-    rounds: Mapping[int, Sequence[TrackedJob]]
-    warnings: tuple[str, ...]
-
-
-def track_jobs(ledger: Ledger, batch: Client) -> TrackedRun:
-    """Look at the jobs of all rounds, end duplicates, and note jobs that the ledger lacked."""
-    cancelled = rounds_with(ledger, CANCELLED)
-    # Before anything is asked: a damaged spec should not wait for a reply.
-    specs = {number: read_specs(ledger, number) for number in ledger.rounds()}
-    inventory = take_inventory(ledger, batch, specs)
-    rounds = {
-        number: [
-            TrackedJob(
-                spec=spec,
-                id=(id_ := inventory.ids[number].get(spec.key)),
-                detail=None if id_ is None else inventory.details.get(id_),
-                cancelled=number in cancelled,
-            )
-            for spec in specs_of_round
-        ]
-        for number, specs_of_round in specs.items()
-    }
-    return TrackedRun(rounds=rounds, warnings=tuple(end_duplicates(batch, inventory.duplicates)))
-
-
-def rounds_with(ledger: Ledger, event: str) -> set[int]:
-    """Return the rounds for which the ledger has an event of that kind."""
-    return {
-        line["round"] for line in ledger.intact_events(event) if isinstance(line.get("round"), int)
-    }
 
 
 def read_state(ledger: Ledger, batch: Client) -> RunState:
@@ -131,33 +57,35 @@ def read_state(ledger: Ledger, batch: Client) -> RunState:
         # A duplicate of a job whose reply was lost may be listed after the run is over.
         return attrs.evolve(stored, warnings=run.warnings)
     rounds, last = run.rounds, max(run.rounds)
+    memory = Memory(ledger, last)
+    stages = list(_group_by_stage(rounds))
+    roots = root_failures(rounds[last])
+    failure = memory.failure
+    children = ask(
+        batch,
+        [
+            *(about_failures(roots) if failure is None else ()),
+            *about_stuck(stage.latest for stage in stages if stage.may_be_stuck),
+            *about_starts(job for stage in stages if not memory.knows(stage) for job in stage.jobs),
+        ],
+    )
     state = RunState(
         run_id=ledger.run_id,
         runner=ledger.runner,
-        stages=tuple(_stage_states(rounds, batch)),
+        stages=tuple(_stage_state(stage, children, memory) for stage in stages),
         began=timestamp(ledger.facts["began"]),
         submitted=is_submitted(ledger, last, rounds[last]),
         cancelled=is_cancelled(ledger, last, rounds[last]),
-        failure=_first_failure(rounds[last], batch),
+        failure=failure or memory.keep_failure(first_failure(roots, children)),
         warnings=run.warnings,
     )
     if state.is_over:
         ended = max((stage.ended or 0 for stage in state.stages), default=0) or state.began
         state = attrs.evolve(state, ended=ended)
-        # Only saves calls later, so the directory may be read-only or its disk full.
-        ledger.note_if_possible(ENDED, round=last, state=attrs.asdict(state))
+        # Stored once it is complete. Only saves calls later, so the directory may be read-only.
+        if all(memory.knows(stage) for stage in stages):
+            ledger.note_if_possible(ENDED, round=last, state=attrs.asdict(state))
     return state
-
-
-def is_submitted(ledger: Ledger, number: int, jobs: Iterable[TrackedJob]) -> bool:
-    """Whether all jobs of a round were submitted: the ledger may have lost the event."""
-    return number in rounds_with(ledger, SUBMITTED) or all(job.id is not None for job in jobs)
-
-
-def is_cancelled(ledger: Ledger, number: int, jobs: Iterable[TrackedJob]) -> bool:
-    """Whether a round was cancelled: the ledger may have lost the event, or be read-only."""
-    reasons = (job.detail.get("statusReason") for job in jobs if job.detail is not None)
-    return number in rounds_with(ledger, CANCELLED) or CANCEL_REASON in reasons
 
 
 def _read_stored(ledger: Ledger) -> RunState | None:
@@ -171,73 +99,163 @@ def _read_stored(ledger: Ledger) -> RunState | None:
     return None
 
 
-def _stage_states(
-    rounds: Mapping[int, Sequence[TrackedJob]], batch: Client
-) -> Iterator[StageState]:
-    """The state of each stage, in the order of the first round."""
-    stages = dict.fromkeys(job.spec.stage for job in rounds[1] if not job.spec.is_join)
-    for stage in stages:
-        jobs_by_round = {
-            number: [job for job in jobs if job.spec.stage == stage and not job.spec.is_join]
-            for number, jobs in rounds.items()
-        }
-        yield _stage_state(stage, jobs_by_round, batch)
+class Memory:
+    """What earlier looks have learned of a run, as events of its ledger, so that it is asked once.
+
+    Nothing depends on it: where it cannot be written, each look asks again.
+    """
+
+    def __init__(self, ledger: Ledger, number: int) -> None:
+        self._ledger, self._number = ledger, number
+        self.failure = self._read_failure()
+        self._starts: dict[str, float | None] = {}
+        for event in ledger.intact_events(STARTED):
+            stage, at = event.get("stage"), event.get("at")
+            # That none of a stage has started holds only until the stage is retried.
+            if isinstance(at, int | float) or (at is None and event.get("round") == number):
+                self._starts[str(stage)] = at
+
+    def _read_failure(self) -> RemoteFailure | None:
+        names = ("target", "reason", "exit_code")
+        for event in self._ledger.intact_events(FAILURE):
+            facts = {name: event.get(name) for name in names}
+            is_whole = isinstance(facts["target"], str) and isinstance(facts["reason"], str)
+            if event.get("round") == self._number and is_whole:
+                return RemoteFailure(**facts)  # type: ignore[arg-type]
+        return None
+
+    def keep_failure(self, failure: RemoteFailure | None) -> RemoteFailure | None:
+        """Remember the first failure and return it."""
+        if failure is not None:
+            facts = attrs.asdict(failure)
+            self._ledger.note_if_possible(FAILURE, round=self._number, **facts)
+        return failure
+
+    def knows(self, stage: Stage) -> bool:
+        """Whether it is known when a stage began, or it has not begun."""
+        return stage.name in self._starts or not stage.has_started
+
+    def start_of(self, stage: Stage, children: Children) -> float | None:
+        """Return when the first job of a stage started, in seconds; None if it is not known."""
+        if not stage.has_started or stage.name in self._starts:
+            return self._starts.get(stage.name)
+        summaries: list[JobSummary] = [job.detail for job in stage.jobs if job.detail is not None]
+        summaries += [
+            child
+            for job in stage.jobs
+            for status in STARTED_STATES.values()
+            for child in children.of(job, status)
+        ]
+        starts = [summary["startedAt"] for summary in summaries if summary.get("startedAt")]
+        began = min(starts) / 1000 if starts else None
+        # All targets of a stage may fail because of what they depend on.
+        if began is not None or (stage.is_over and stage.was_asked(children)):
+            self._starts[stage.name] = began
+            self._ledger.note_if_possible(STARTED, stage=stage.name, round=self._number, at=began)
+        return began
 
 
-def _stage_state(
-    name: str, rounds: Mapping[int, Sequence[TrackedJob]], batch: Client
-) -> StageState:
-    """The state of a stage, from its jobs in each round.
+@attrs.frozen(kw_only=True)
+class Stage:
+    """A stage with its jobs in each round.
 
     The last round in which it has jobs contains all targets that had not succeeded before, so
     earlier rounds contribute only what succeeded in them.
     """
-    last = max(number for number, jobs in rounds.items() if jobs)
-    counts = dict.fromkeys(State, 0)
+
+    name: str
+    rounds: Mapping[int, Sequence[TrackedJob]]
+    counts: Mapping[State, int]
+
+    @property
+    def jobs(self) -> list[TrackedJob]:
+        return [job for jobs in self.rounds.values() for job in jobs]
+
+    @property
+    def latest(self) -> Sequence[TrackedJob]:
+        return self.rounds[max(self.rounds)]
+
+    @property
+    def has_started(self) -> bool:
+        return any(self.counts.get(state) for state in STARTED_STATES)
+
+    @property
+    def is_over(self) -> bool:
+        return not self.counts.keys() - set(OVER)
+
+    def was_asked(self, children: Children) -> bool:
+        """Whether the children of all its arrays were asked for."""
+        questions = [(job, status) for job in self.jobs for _, status in STARTED_STATES.items()]
+        return all(
+            children.were_asked(job, status)
+            for job, status in questions
+            if is_array(job) and job.counts.get(STATES[status])
+        )
+
+    @property
+    def may_be_stuck(self) -> bool:
+        return bool(self.counts.get(State.RUNNABLE)) and not self.counts.get(State.RUNNING)
+
+
+def _group_by_stage(rounds: Mapping[int, Sequence[TrackedJob]]) -> Iterator[Stage]:
+    """Yield each stage, in the order of the first round."""
+    stages: dict[str, dict[int, list[TrackedJob]]] = {}
     for number, jobs in rounds.items():
         for job in jobs:
-            for state, targets in job.counts.items():
-                if number == last or state is State.SUCCEEDED:
-                    counts[state] += targets
-    details = [job.detail for jobs in rounds.values() for job in jobs if job.detail]
-    # Batch says when a plain job started, but not when the first child of an array did.
-    starts = [detail.get("startedAt") or detail["createdAt"] for detail in details]
-    has_started = counts[State.RUNNING] or counts[State.SUCCEEDED] or counts[State.FAILED]
-    stops = [detail["stoppedAt"] for detail in details if detail.get("stoppedAt")]
-    may_be_stuck = counts[State.RUNNABLE] and not counts[State.RUNNING]
-    return StageState(
-        name=name,
-        counts={state: targets for state, targets in counts.items() if targets},
-        began=min(starts) / 1000 if has_started and starts else None,
-        ended=max(stops) / 1000 if stops else None,
-        stuck=_why_stuck(rounds[last], batch) if may_be_stuck else "",
+            if not job.spec.is_join:
+                stages.setdefault(job.spec.stage, {}).setdefault(number, []).append(job)
+    for name, jobs_by_round in stages.items():
+        last = max(jobs_by_round)
+        counts = dict.fromkeys(State, 0)
+        for number, jobs in jobs_by_round.items():
+            for job in jobs:
+                for state, targets in job.counts.items():
+                    if number == last or state is State.SUCCEEDED:
+                        counts[state] += targets
+        present = {state: targets for state, targets in counts.items() if targets}
+        yield Stage(name=name, rounds=jobs_by_round, counts=present)
+
+
+def _stage_state(stage: Stage, children: Children, memory: Memory) -> StageState:
+    stops = [job.detail["stoppedAt"] for job in stage.jobs if job.detail and _has_stopped(job)]
+    state = StageState(
+        name=stage.name,
+        counts=stage.counts,
+        began=memory.start_of(stage, children),
+        stuck=_why_stuck(stage.latest, children) if stage.may_be_stuck else "",
     )
+    return attrs.evolve(state, ended=max(stops) / 1000 if stops and state.is_over else None)
 
 
-def _why_stuck(jobs: Iterable[TrackedJob], batch: Client) -> str:
+def _has_stopped(job: TrackedJob) -> bool:
+    return job.detail is not None and bool(job.detail.get("stoppedAt"))
+
+
+def _why_stuck(jobs: Iterable[TrackedJob], children: Children) -> str:
     """Why the first runnable job does not start; empty if Batch does not say so."""
     for job in jobs:
         if not job.count(State.RUNNABLE) or job.detail is None:
             continue
-        reasons = [job.detail.get("statusReason", "")]
-        if job.spec.size:
-            children = list_some_children(batch, job.detail["jobId"], "RUNNABLE")
-            reasons += [child.get("statusReason", "") for child in children]
-        for reason in reasons:
-            if reason.startswith(STUCK):
-                return reason
+        waiting: list[JobSummary] = [job.detail, *children.of(job, "RUNNABLE")]
+        for summary in waiting:
+            if summary.get("statusReason", "").startswith(STUCK):
+                return summary["statusReason"]
     return ""
 
 
-def _first_failure(jobs: Sequence[TrackedJob], batch: Client) -> RemoteFailure | None:
-    """The earliest failure that is not the consequence of another, and not of a cancelled job."""
+def root_failures(jobs: Sequence[TrackedJob]) -> list[TrackedJob]:
+    """Return the failed jobs whose failure is not the consequence of another's."""
     failed = [job for job in jobs if job.count(State.FAILED) and job.detail is not None]
     keys = {job.spec.key for job in failed}
+    return [job for job in failed if keys.isdisjoint(job.spec.depends)]
+
+
+def first_failure(jobs: Sequence[TrackedJob], children: Children) -> RemoteFailure | None:
+    """Return the earliest failure of `jobs` that is not that of a cancelled job."""
     failures = [
         (target, summary)
-        for job in failed
-        if keys.isdisjoint(job.spec.depends)
-        for target, summary in _failed_targets(job, batch)
+        for job in jobs
+        for target, summary in _failed_targets(job, children)
         if summary.get("statusReason") != CANCEL_REASON
     ]
     if not failures:
@@ -252,12 +270,14 @@ def _first_failure(jobs: Sequence[TrackedJob], batch: Client) -> RemoteFailure |
     )
 
 
-def _failed_targets(job: TrackedJob, batch: Client) -> list[tuple[str, JobSummary]]:
+def _failed_targets(job: TrackedJob, children: Children) -> list[tuple[str, JobSummary]]:
     """Some targets of a job that failed, with what Batch says about each."""
     assert job.detail is not None
     if job.spec.size is None:
         return [(job.spec.target(0), job.detail)]
-    children = list_some_children(batch, job.detail["jobId"], "FAILED")
-    targets = [(job.spec.target(child["arrayProperties"]["index"]), child) for child in children]
+    if not children.were_asked(job, "FAILED"):
+        return []
+    failed = children.of(job, "FAILED")
+    targets = [(job.spec.target(child_index(child)), child) for child in failed]
     # Without children the array itself failed.
     return targets or [(job.spec.stage, job.detail)]

@@ -772,7 +772,7 @@ def test_a_run_directory_elsewhere(site: Site, printed: Read) -> None:
 
 
 def test_many_jobs_take_few_calls(site: Site, printed: Read) -> None:
-    """A look lists and describes a hundred jobs a call, and no children of arrays."""
+    """A look lists and describes a hundred jobs a call; a hundred arrays say when they started."""
     names = " ".join(f"p{number}" for number in range(55))
     site.run("-a", "names", names, splits=3)
     site.engine.wait()
@@ -784,7 +784,113 @@ def test_many_jobs_take_few_calls(site: Site, printed: Read) -> None:
         (call.operation, len(call.request.get("jobs", ()))) for call in site.engine.calls
     )
     described = [("DescribeJobs", 20), ("DescribeJobs", 100), ("DescribeJobs", 100)]
-    assert calls == [*described, *[("ListJobs", 0)] * 3]
+    assert calls == [*described, *[("ListJobs", 0)] * (3 + 100)]
+    assert len([call for call in site.engine.calls if is_about_children(call)]) == 100
+    site.engine.calls.clear()
+    site.rvrun("status", "@latest")
+    assert len([call for call in site.engine.calls if is_about_children(call)]) == 10
+    site.engine.calls.clear()
+    site.rvrun("status", "@latest")
+    assert site.engine.calls == []
+
+
+def is_about_children(call: Any) -> bool:
+    return call.operation == "ListJobs" and "arrayJobId" in call.request
+
+
+def test_failed_arrays_are_looked_at_in_parallel(site: Site, printed: Read) -> None:
+    """A call each, many at a time, and only once: the first failure and the starts are kept."""
+    names = [f"p{number}" for number in range(24)]
+    site.script.fails = {f"{name}/chip/1" for name in names}
+    site.script.holds = {"hold/first"}
+    site.run("-a", "names", " ".join([*names, "hold"]), splits=2)
+    site.engine.wait_for(
+        lambda: sum(job.status in ("SUCCEEDED", "FAILED") for job in jobs(site)) == 4 * 24
+    )
+    printed()
+    # Without eight calls at the same time, the barrier breaks, and with it the look.
+    barrier = threading.Barrier(8)
+
+    def fault(operation: str, request: dict[str, Any], number: int) -> None:
+        if operation == "ListJobs" and request.get("jobStatus") == "FAILED":
+            barrier.wait(20)
+
+    site.engine.fault = fault
+    site.engine.calls.clear()
+    site.rvrun("status", "@latest", code=1)
+    assert "first failure: p" in printed()[0]
+    failed = [
+        call
+        for call in site.engine.calls
+        if is_about_children(call) and call.request["jobStatus"] == "FAILED"
+    ]
+    # `near` fails with `chip`, split by split, and its first child that failed has no start.
+    assert len(failed) == len({call.request["arrayJobId"] for call in failed}) == 48
+    site.engine.calls.clear()
+    site.engine.fault = lambda operation, request, number: None
+    site.rvrun("status", "@latest", code=1)
+    assert not [call for call in site.engine.calls if is_about_children(call)]
+
+
+def test_a_look_makes_a_limited_number_of_calls(
+    site: Site, printed: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left out is asked at the next look."""
+    from rvrun.runners.batch import children
+
+    monkeypatch.setattr(children, "MAX_FAILURES", 3)
+    monkeypatch.setattr(children, "MAX_STARTS", 5)
+    names = [f"p{number}" for number in range(8)]
+    site.script.fails = {f"{name}/chip/1" for name in names}
+    site.script.holds = {"hold/first"}
+    site.run("chip", "first", "-a", "names", " ".join([*names, "hold"]), splits=2)
+    site.engine.wait_for(
+        lambda: sum(job.status in ("SUCCEEDED", "FAILED") for job in jobs(site)) == 16
+    )
+    began = set[str]()
+    for _ in range(6):
+        site.engine.calls.clear()
+        printed()
+        site.rvrun("status", "@latest", "--json", code=1)
+        state = json.loads(printed()[0])
+        began |= {stage["name"] for stage in state["stages"] if stage["began"]}
+        assert len([call for call in site.engine.calls if is_about_children(call)]) <= 8
+    assert {f"{name}/chip" for name in names} <= began
+
+
+def test_children_without_an_index(site: Site, printed: Read) -> None:
+    """The member is optional; their ids end with it. So do retries and failures find them."""
+    site.script.fails = {"work/chip/2"}
+    site.engine.omit = ("index", "createdAt", "statusReason")
+    try:
+        site.run("--wait", code=1)
+        assert "first failure: work/chip/2 (exit 7)" in printed()[1]
+        site.script.fails = set()
+        site.script.ran.clear()
+        site.rvrun("retry", "@latest", "--wait")
+        assert site.script.ran == ["work/chip/2", "work/near/2", "work/last"]
+    finally:
+        site.engine.omit = ()
+
+
+def test_elapsed_time_begins_with_the_first_job(site: Site, printed: Read) -> None:
+    """Not when the stage was submitted, and it ends only when all of the stage has."""
+    site.script.holds = {"work/chip/2"}
+    site.run("chip")
+    site.engine.wait_for(lambda: "work/chip/2" in site.script.ran)
+    (job,) = jobs(site)
+    site.engine.wait_for(lambda: job.counts["SUCCEEDED"] == 2)
+    job.head.created -= 3_600_000
+    printed()
+    site.rvrun("status", "@latest", "--json")
+    (stage,) = json.loads(printed()[0])["stages"]
+    assert stage["began"] * 1000 == min(child.started or 0 for child in job.children)
+    assert stage["ended"] is None
+    site.engine.client("batch").terminate_job(jobId=job.id, reason="x")
+    site.engine.wait()
+    site.rvrun("status", "@latest", "--json", code=1)
+    (stage,) = json.loads(printed()[0])["stages"]
+    assert stage["ended"] * 1000 == job.head.stopped
 
 
 def test_parts_of_a_stage_over_the_size_of_an_array(

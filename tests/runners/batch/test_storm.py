@@ -23,8 +23,8 @@ from rvrun.aws.client import Client
 from rvrun.remote.ledger import EVENTS, Ledger
 from rvrun.runners.batch.inventory import DUPLICATE_REASON, read_ids
 from rvrun.runners.batch.spec_files import read_specs
-from rvrun.runners.batch.state import track_jobs
 from rvrun.runners.batch.submit import LISTING_DELAY, NotAllSubmitted
+from rvrun.runners.batch.tracked import track_jobs
 from tests.engines import faults
 from tests.engines.batch import BatchEngine
 from tests.runners.batch.test_submit import (
