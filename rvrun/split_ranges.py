@@ -9,6 +9,8 @@ there is a bitmap.
 
 from __future__ import annotations
 
+import math
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +31,21 @@ def write(indices: Sequence[int]) -> str:
             ranges.append([index, index])
     text = ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in ranges)
     return text if len(text) <= MAX_CHARACTERS else _write_bitmap(indices)
+
+
+def max_length(last: int, size: int) -> int:
+    """Return the most characters that `write` needs for any of `size` indices up to `last`.
+
+    Ranges are longest where they have two indices each: `0-1,3-4`, so `2d + 2` characters for
+    three indices of `d` digits.
+    """
+    digits = len(str(last))
+    ranges = (2 * digits + 2) * math.ceil(size / 3)
+    if ranges <= MAX_CHARACTERS:
+        return ranges
+    # Base64 writes 24 bits as four characters.
+    bitmap = digits + 1 + 4 * math.ceil(size / 24)
+    return max(MAX_CHARACTERS, bitmap)
 
 
 def _write_bitmap(indices: Sequence[int]) -> str:

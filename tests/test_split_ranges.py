@@ -73,3 +73,14 @@ def test_a_malformed_list_is_rejected(text: str) -> None:
     """A mistyped or truncated list is never read as another list."""
     with pytest.raises(ValueError, match=r"is not a list|invalid literal|base64|Only"):
         split_ranges.read(text)
+
+
+@given(st.sets(st.integers(0, 3_000), min_size=1), st.integers(0, 500_000))
+@example(set(range(0, 3_000, 2)), 0)
+@example({i for i in range(3_000) if i % 3 != 2}, 0)
+@example({i for i in range(600) if i % 3 != 2}, 7)
+def test_no_list_is_longer_than_announced(indices: set[int], first: int) -> None:
+    """Requests reserve that much for the splits of a retry."""
+    splits = sorted(first + index for index in indices)
+    size = splits[-1] - splits[0] + 1
+    assert len(split_ranges.write(splits)) <= split_ranges.max_length(splits[-1], size)

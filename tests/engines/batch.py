@@ -52,7 +52,15 @@ from tests.engines.batch_rules import (
     spec_of,
 )
 from tests.engines.errors import ServiceError
-from tests.engines.faults import Delay, DropBefore, DropReplyAfter, Fault, ServerError, Throttle
+from tests.engines.faults import (
+    Delay,
+    DropBefore,
+    DropReplyAfter,
+    Fault,
+    Refuse,
+    ServerError,
+    Throttle,
+)
 from tests.engines.http import Reply, Request, Server
 from tests.engines.logs import Logs
 from tests.engines.moto import DUMMY, REGION, client
@@ -481,10 +489,8 @@ class BatchEngine:
             time.sleep(fault.seconds)
         if isinstance(fault, DropBefore):
             return None
-        if isinstance(fault, Throttle):
-            return batch_api.error_reply(operation, batch_api.throttled(operation))
-        if fault == ServerError():
-            return batch_api.error_reply(operation, batch_api.broken())
+        if (error := _refusal(fault, operation)) is not None:
+            return batch_api.error_reply(operation, error)
         reply = self._serve(call)
         if isinstance(fault, DropReplyAfter):
             fault.then()
@@ -504,6 +510,15 @@ class BatchEngine:
             return batch_api.error_reply(call.operation, err)
         call.outcome = call.outcome or "done"
         return reply
+
+
+def _refusal(fault: Fault | None, operation: str) -> ServiceError | None:
+    """The error of a call that is not served; None if it is."""
+    if isinstance(fault, Refuse):
+        return ServiceError(fault.code, fault.message)
+    if isinstance(fault, Throttle):
+        return batch_api.throttled(operation)
+    return batch_api.broken() if fault == ServerError() else None
 
 
 def _outcome(outcome: Outcome, why: Stop | None, unit: Unit) -> Outcome:

@@ -238,6 +238,8 @@ def deregister_job_definition(engine: BatchEngine, request: Json) -> Json:
 def describe_job_definitions(engine: BatchEngine, request: Json) -> Json:
     name, status = request.get("jobDefinitionName"), request.get("status")
     wanted = request.get("jobDefinitions")
+    if wanted and len(request) > 1:
+        raise client_error("jobDefinitions cannot be used with other parameters")
     return {
         "jobDefinitions": [
             definition

@@ -10,6 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rvrun import split_ranges
+from rvrun.environment import SPLITS
+from rvrun.runners.batch.api import ContainerOverrides, KeyValue
+
 BOOT = """\
 import base64, os, sys
 text = os.environ["RVRUN_SPLITS"]
@@ -35,3 +39,19 @@ def prepend_boot(command: Sequence[str]) -> list[str]:
     if not lacks_split or "rvrun" in command or BOOT in command:
         return list(command)
     return ["python", "-c", BOOT, *command]
+
+
+def for_splits(overrides: ContainerOverrides, splits: Sequence[int]) -> ContainerOverrides:
+    """Return the overrides for children that run just these splits."""
+    return for_split_list(overrides, split_ranges.write(splits))
+
+
+def for_split_list(overrides: ContainerOverrides, text: str) -> ContainerOverrides:
+    """Return the overrides for children that run the splits in `text`."""
+    own: KeyValue = {"name": SPLITS, "value": text}
+    others = [entry for entry in overrides.get("environment", ()) if entry.get("name") != SPLITS]
+    return {
+        **overrides,
+        "command": prepend_boot(overrides["command"]),
+        "environment": sorted([*others, own], key=lambda entry: entry.get("name", "")),
+    }

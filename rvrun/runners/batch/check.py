@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rvrun.aws.client import Account, AwsError, Client
-from rvrun.finding import Finding, error, ok
+from rvrun.aws.client import DENIED, Account, AwsError, Client, Refused
+from rvrun.finding import Finding, Level, error, ok
 from rvrun.runners.aws_common import check_account
 from rvrun.runners.batch.api import SubmitJobRequest
 from rvrun.runners.batch.render import render
 from rvrun.runners.batch.settings import BatchSettings
 from rvrun.runners.batch.spec_files import requests_in
+from rvrun.runners.batch.validate import SERVICE
+from rvrun.runners.problems import check_fit
 from rvrun.runners.run import Run
 
 
@@ -62,24 +64,63 @@ def _check_queue(name: str, queue: Mapping[str, Any] | None, have_share: set[boo
 
 
 def check_definitions(batch: Client, requests: Sequence[SubmitJobRequest]) -> Iterator[Finding]:
-    """Check that the job definitions are active, and that no GPU job uses one on Fargate."""
+    """Check that the job definitions are active and of a kind whose container rvrun can override.
+
+    No GPU job may use one on Fargate.
+    """
     for name in dict.fromkeys(request["jobDefinition"] for request in requests):
-        needs_gpus = any(_needs_gpus(r) for r in requests if r["jobDefinition"] == name)
         try:
-            definition = _find_definition(batch, name)
+            definition = find_definition(batch, name)
         except AwsError as problem:
             fix = "add the `batch:DescribeJobDefinitions` permission"
             yield error("job definition", problem, fix)
             return
-        yield _check_definition(name, definition, needs_gpus=needs_gpus)
+        yield _check_definition(name, definition, needs_gpus=_need_gpus(name, requests))
 
 
-def _find_definition(batch: Client, name: str) -> Mapping[str, Any] | None:
-    """The active definition that Batch would use: the newest revision unless `name` has one."""
-    key = {"jobDefinitions": [name]} if ":" in name else {"jobDefinitionName": name}
-    pages = batch.pages("DescribeJobDefinitions", "nextToken", status="ACTIVE", **key)
+def require_definitions(batch: Client, requests: Sequence[SubmitJobRequest]) -> dict[str, str]:
+    """Return the revision of each job definition that the jobs will use, as `name:revision`.
+
+    A definition without a revision in the settings may change while a run is submitted or before it
+    is retried; the revision is what keeps all of its jobs alike. Without the permission to describe
+    definitions there is nothing to return, and Batch itself decides.
+
+    Raises `Unfit` if one does not exist or cannot run the jobs.
+    """
+    revisions: dict[str, str] = {}
+    problems: list[str] = []
+    for name in dict.fromkeys(request["jobDefinition"] for request in requests):
+        try:
+            definition = find_definition(batch, name)
+        except Refused as refusal:
+            if refusal.code in DENIED:
+                return {}
+            raise
+        finding = _check_definition(name, definition, needs_gpus=_need_gpus(name, requests))
+        if finding.level is Level.ERROR:
+            problems.append(f"job definition: {finding.text}; {finding.fix}")
+        elif definition is not None:
+            revisions[name] = f"{definition['jobDefinitionName']}:{definition['revision']}"
+    check_fit(SERVICE, problems)
+    return revisions
+
+
+def find_definition(batch: Client, name: str) -> Mapping[str, Any] | None:
+    """Return the active definition that Batch would use; None if there is none.
+
+    That is the newest revision unless `name` has one. `jobDefinitions` cannot be combined with
+    other parameters (AWS Batch API Reference, DescribeJobDefinitions).
+    """
+    short = name.rpartition("job-definition/")[2]
+    if ":" in short:
+        pages = batch.pages("DescribeJobDefinitions", "nextToken", jobDefinitions=[name])
+    else:
+        pages = batch.pages(
+            "DescribeJobDefinitions", "nextToken", status="ACTIVE", jobDefinitionName=short
+        )
     definitions = [definition for page in pages for definition in page["jobDefinitions"]]
-    return max(definitions, key=lambda definition: int(definition["revision"]), default=None)
+    active = [definition for definition in definitions if definition.get("status") == "ACTIVE"]
+    return max(active, key=lambda definition: int(definition["revision"]), default=None)
 
 
 def _check_definition(
@@ -93,11 +134,20 @@ def _check_definition(
     if definition["type"] != "container":
         text = f"{label} must be of type container, got {definition['type']}"
         return error(subject, text, "use a definition of type container")
+    # `containerOverrides` applies to `containerProperties` only. Definitions for EKS and those with
+    # several containers have overrides of their own (AWS Batch API Reference, SubmitJob).
+    if "containerProperties" not in definition:
+        kind = "runs on EKS" if "eksProperties" in definition else "has `ecsProperties`"
+        text = f"{label} must have `containerProperties`, but it {kind}"
+        return error(subject, text, "use a definition with one container that runs on ECS")
     if needs_gpus and "FARGATE" in definition.get("platformCapabilities", ()):
         text = f"{label} runs on Fargate, which has no GPUs, but its jobs require GPUs"
         return error(subject, text, "use a definition that runs on EC2")
-    image = definition.get("containerProperties", {}).get("image", "")
-    return ok(subject, f"{label} runs {image}")
+    return ok(subject, f"{label} runs {definition['containerProperties'].get('image', '')}")
+
+
+def _need_gpus(name: str, requests: Sequence[SubmitJobRequest]) -> bool:
+    return any(_needs_gpus(request) for request in requests if request["jobDefinition"] == name)
 
 
 def _needs_gpus(request: SubmitJobRequest) -> bool:

@@ -15,12 +15,13 @@ from rvrun.remote.ledger import CANCELLED, SUBMITTED, Ledger, run_name
 from rvrun.remote.state import OVER, Progress, RunState, State
 from rvrun.runners.aws_common import account_facts, account_of, account_of_run, upload_all
 from rvrun.runners.batch.api import list_children, terminate_job
+from rvrun.runners.batch.check import require_definitions
 from rvrun.runners.batch.children import child_index
 from rvrun.runners.batch.inventory import THREADS
 from rvrun.runners.batch.render import UPLOADS, render
 from rvrun.runners.batch.retry import FailedJob, retry_files
 from rvrun.runners.batch.settings import BatchSettings
-from rvrun.runners.batch.spec_files import Spec, read_specs
+from rvrun.runners.batch.spec_files import Spec, read_specs, requests_in
 from rvrun.runners.batch.specs import RUNNER
 from rvrun.runners.batch.state import read_state
 from rvrun.runners.batch.submit import LISTING_DELAY, Submitter, report_on_stderr
@@ -47,13 +48,18 @@ def submit(run: Run, progress: Progress) -> Ledger:
     account = account_of(run.settings)
     files = render(run)
     ledger = _unfinished(run.run_dir, files)
+    definitions = require_definitions(account.reader(RUNNER), list(requests_in(files)))
     # A job may start as soon as it is submitted, so the files that it reads are uploaded first.
     upload_all(run, uploads_in(files), account)
     is_new = ledger is None
     settings = run.settings.of(BatchSettings)
     if ledger is None:
         name = run_name(run.out, run.name)
-        facts = {**account_facts(account), "listing_delay": settings.listing_delay}
+        facts = {
+            **account_facts(account),
+            "listing_delay": settings.listing_delay,
+            "definitions": definitions,
+        }
         ledger = ledgers.create(run.run_dir, name, RUNNER, files, facts)
     _submit_round(ledger, 1, settings.submit_rate, progress, is_new=is_new)
     return ledger
@@ -99,6 +105,7 @@ def submitter(ledger: Ledger, rate: float) -> Submitter:
         reader=account.reader(RUNNER),
         pace=Pace(rate),
         listing_delay=listing_delay(ledger),
+        definitions=ledger.facts.get("definitions", {}),
     )
 
 

@@ -6,13 +6,17 @@ Reference, SubmitJob; AWS General Reference, "Tagging".
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import unicodedata
 from collections.abc import Iterator
 
+from rvrun import split_ranges
+from rvrun.environment import SPLITS
 from rvrun.remote.ledger import ID_EXTRA
 from rvrun.runners.batch.api import SubmitJobRequest
+from rvrun.runners.batch.boot import for_split_list
 from rvrun.runners.batch.jobs import MAX_ARRAY, MAX_DEPENDENCIES
 from rvrun.runners.batch.spec_files import RUN
 from rvrun.runners.problems import is_secret
@@ -25,6 +29,8 @@ ID_LENGTH = 36
 MAX_OVERRIDES = 8_192
 #: Bytes of a request.
 MAX_PAYLOAD = 30 * 1024
+#: What is added to the requests of arrays before their size is checked.
+RESERVED = "the list of splits that a retry may need"
 MAX_ATTEMPTS = 10
 #: Conditions of a retry strategy.
 MAX_CONDITIONS = 5
@@ -51,12 +57,37 @@ def check_request(key: str, request: SubmitJobRequest, run_name: str) -> list[st
     """
     checks = (_array, _environment, _retries, _sharing, _tags)
     problems = [*_name(request, run_name), *(text for check in checks for text in check(request))]
-    return [*(f"{key}: {text}" for text in problems), *check_sizes(key, request)]
+    return [
+        *(f"{key}: {text}" for text in problems),
+        *check_sizes(key, as_in_retries(request), RESERVED),
+    ]
 
 
-def check_sizes(key: str, request: SubmitJobRequest) -> list[str]:
-    """Return a sentence for everything that is too large in the spec of the job `key`."""
-    return [f"{key}: {text}" for text in _sizes(request)]
+def as_in_retries(request: SubmitJobRequest) -> SubmitJobRequest:
+    """Return the request of an array with the longest list of splits that a retry may need.
+
+    Otherwise a run close to the limits could be submitted but not retried.
+    """
+    overrides = request.get("containerOverrides", {})
+    size = request.get("arrayProperties", {}).get("size")
+    if "--num-splits" not in overrides.get("command", ()) or size is None:
+        return request
+    entries = overrides.get("environment", ())
+    listed = [entry.get("value", "") for entry in entries if entry.get("name") == SPLITS]
+    last = size - 1
+    # A user's template may render another list, which is refused elsewhere.
+    with contextlib.suppress(ValueError):
+        last = max([last, *(split_ranges.read(text)[-1] for text in listed)])
+    text = "x" * split_ranges.max_length(last, size)
+    return {**request, "containerOverrides": for_split_list(overrides, text)}
+
+
+def check_sizes(key: str, request: SubmitJobRequest, reserved: str = "") -> list[str]:
+    """Return a sentence for everything that is too large in the spec of the job `key`.
+
+    - `reserved`: what the request contains in addition to its spec.
+    """
+    return [f"{key}: {text}" for text in _sizes(request, reserved)]
 
 
 def _name(request: SubmitJobRequest, run_name: str) -> Iterator[str]:
@@ -74,14 +105,17 @@ def _name(request: SubmitJobRequest, run_name: str) -> Iterator[str]:
         )
 
 
-def _sizes(request: SubmitJobRequest) -> Iterator[str]:
+def _sizes(request: SubmitJobRequest, reserved: str) -> Iterator[str]:
+    is_array = "arrayProperties" in request
+    more = f" with {reserved}" if reserved and is_array else ""
     overrides = len(
         json.dumps(request.get("containerOverrides", {}), separators=(",", ":"), ensure_ascii=False)
     )
     if overrides > MAX_OVERRIDES:
         yield (
             f"command and environment must have at most {MAX_OVERRIDES:,} characters as JSON, got "
-            f"{overrides:,}; shorten `batch.environment`, or move long values to the job definition"
+            f"{overrides:,}{more}; shorten `batch.environment`, or move long values to the job "
+            "definition"
         )
     # As large as it will be with real ids in place of the placeholders.
     depends = [
@@ -89,7 +123,7 @@ def _sizes(request: SubmitJobRequest) -> Iterator[str]:
     ]
     payload = len(json.dumps({**request, "dependsOn": depends}))
     if payload > MAX_PAYLOAD:
-        yield f"the request must have at most {MAX_PAYLOAD:,} bytes, got {payload:,}"
+        yield f"the request must have at most {MAX_PAYLOAD:,} bytes, got {payload:,}{more}"
     if len(depends) > MAX_DEPENDENCIES:
         yield f"a job must have at most {MAX_DEPENDENCIES} dependencies, got {len(depends)}"
 

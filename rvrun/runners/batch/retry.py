@@ -11,11 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from rvrun import split_ranges
-from rvrun.environment import SPLITS
 from rvrun.render.quote import indented_json
-from rvrun.runners.batch.api import ContainerOverrides, JobDependency, KeyValue, SubmitJobRequest
-from rvrun.runners.batch.boot import prepend_boot
+from rvrun.runners.batch.api import JobDependency, SubmitJobRequest
+from rvrun.runners.batch.boot import for_splits
 from rvrun.runners.batch.limits import check_sizes
 from rvrun.runners.batch.spec_files import RUN, Spec, file_names, key_of
 from rvrun.runners.batch.specs import depend
@@ -59,7 +57,7 @@ def retry_request(job: FailedJob, failed: Mapping[str, FailedJob], number: int) 
     # An array has at least two children.
     if len(job.splits) > 1:
         request["arrayProperties"] = {"size": len(job.splits)}
-    request["containerOverrides"] = _for_splits(request["containerOverrides"], job.splits)
+    request["containerOverrides"] = for_splits(request["containerOverrides"], job.splits)
     return request
 
 
@@ -85,14 +83,3 @@ def _dependencies(job: FailedJob, failed: Mapping[str, FailedJob]) -> Iterator[J
             same_splits = is_array and needed.splits == job.splits
             aligned = dependency.get("type") == "N_TO_N" and same_splits
             yield depend(needed.spec.key, aligned=aligned)
-
-
-def _for_splits(overrides: ContainerOverrides, splits: Sequence[int]) -> ContainerOverrides:
-    """The overrides for children that run just these splits."""
-    own: KeyValue = {"name": SPLITS, "value": split_ranges.write(splits)}
-    others = [entry for entry in overrides.get("environment", ()) if entry["name"] != SPLITS]
-    return {
-        **overrides,
-        "command": prepend_boot(overrides["command"]),
-        "environment": sorted([*others, own], key=lambda entry: entry["name"]),
-    }

@@ -88,6 +88,7 @@ class Submitter:
     - `listing_delay`: seconds within which a new job is expected to be listed.
     - `longest_call`: seconds that a process may take between two lines of the ledger.
     - `lost`: how often a job is submitted again if its reply was lost and it was not found.
+    - `definitions`: the revisions of the job definitions that were checked, by name in the specs.
     """
 
     ledger: Ledger
@@ -98,6 +99,7 @@ class Submitter:
     listing_delay: float = LISTING_DELAY
     longest_call: float = LONGEST_CALL
     lost: int = 3
+    definitions: Mapping[str, str] = attrs.field(factory=dict)
     sleep: Callable[[float], None] = time.sleep
     report: Report = report_on_stderr
     #: The keys of jobs that may exist although their ids are not known.
@@ -238,6 +240,8 @@ class Submitter:
         An id that could not be written to the ledger is returned with the error: the job exists.
         """
         request = spec.fill_in(self.ledger.run_id, ids)
+        definition = request["jobDefinition"]
+        request["jobDefinition"] = self.definitions.get(definition, definition)
         # All of it is on disk before the call: if this process dies, the next one knows that there
         # may be a job.
         self.ledger.note(INTENDED, job=spec.key, round=spec.round, name=request["jobName"])

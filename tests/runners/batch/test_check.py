@@ -104,6 +104,25 @@ def test_resources_that_would_refuse_jobs(check: Check, engine: BatchEngine, mot
     )
 
 
+def test_definitions_of_other_kinds(check: Check, engine: BatchEngine, moto: Moto) -> None:
+    """Definitions for EKS and with several containers ignore rvrun's overrides."""
+    moto.bucket()
+    engine.add_definition("work", eksProperties={"podProperties": {}})
+    engine.add_definition("heavy", ecsProperties={"taskProperties": []})
+    for name in ("work", "heavy"):
+        engine.definitions[name][-1].pop("containerProperties")
+    assert check()["job definition"] == [
+        "`work:2` must have `containerProperties`, but it runs on EKS",
+        "`heavy:2` must have `containerProperties`, but it has `ecsProperties`",
+    ]
+    # The revision and the ARN of one that is usable.
+    arn = engine.definitions["heavy"][0]["jobDefinitionArn"]
+    usable = {"RVRUN_BATCH_CPU_JOB_DEF": "work:1", "RVRUN_BATCH_GPU_JOB_DEF": arn}
+    assert check(code=0, **usable) == {}
+    engine.definitions["work"][0]["status"] = "INACTIVE"
+    assert check(**usable)["job definition"] == ["`work:1` does not exist, or is not active"]
+
+
 def test_missing_settings_are_reported_without_a_call(
     check: Check, project: Project, engine: BatchEngine
 ) -> None:

@@ -31,7 +31,7 @@ from rvrun.runners.batch.spec_files import FOLDER
 from tests.conftest import clean_environment
 from tests.engines.attempts import Attempt, Outcome, run_process
 from tests.engines.batch import BatchEngine
-from tests.engines.faults import DropBefore, Fault
+from tests.engines.faults import DropBefore, Fault, Refuse
 from tests.engines.moto import Moto
 
 WORK = '''
@@ -660,16 +660,28 @@ def test_no_run_is_started_during_a_retry(site: Site, printed: Read) -> None:
     assert "run work-ID is still running" in printed()[1]
 
 
-BROKEN = '[batch.commands."near"]\njob_def = "no"\n'
+def refuse(site: Site, command: str) -> None:
+    """Let Batch refuse the jobs of a command."""
+
+    def fault(operation: str, request: dict[str, Any], number: int) -> Fault | None:
+        is_it = operation == "SubmitJob" and request["jobName"].endswith(f"-{command}")
+        return Refuse("ClientException", "no") if is_it else None
+
+    site.engine.fault = fault
+
+
+def accept(site: Site) -> None:
+    """Let Batch accept all jobs again."""
+    site.engine.fault = lambda operation, request, number: None
 
 
 def test_an_interrupted_submission(site: Site, printed: Read) -> None:
     """Submitted jobs are listed; other runs are refused until it is continued or cancelled."""
     site.script.holds = {"work/first"}
-    site.settings(BROKEN)
+    refuse(site, "near")
     site.run(code=2)
     err = printed()[1]
-    assert "JobDefinition no not found (ClientException)\n2 of 4 jobs of run work-ID were" in err
+    assert "AWS batch SubmitJob: no (ClientException)\n2 of 4 jobs of run work-ID were" in err
     assert err.endswith(
         "repeat the same command to continue, or end the submitted jobs with "
         "`rvrun cancel work-ID`\n"
@@ -683,7 +695,7 @@ def test_an_interrupted_submission(site: Site, printed: Read) -> None:
         "rvrun: run work-ID was interrupted while it was submitted; repeat the command that "
         "submitted it to continue, or end what was submitted of it with `rvrun cancel work-ID`\n"
     )
-    site.settings()
+    site.settings("attempts = 2\n")
     site.run(code=2)
     assert printed()[1] == (
         "rvrun: run work-ID was interrupted while it was submitted, and the files to submit have "
@@ -695,17 +707,17 @@ def test_an_interrupted_submission(site: Site, printed: Read) -> None:
     site.rvrun("status", "@latest", code=1)
     assert printed()[0].splitlines()[-1] == "work-ID: cancelled after N s, 0 of 8 targets done"
     site.script.holds = set()
+    accept(site)
     site.run("--wait")
 
 
 def test_continuing_an_interrupted_submission(site: Site, printed: Read) -> None:
     """The same command submits the remaining jobs, under the same run id."""
-    site.settings(BROKEN)
+    refuse(site, "near")
     site.run(code=2)
     before = site.latest.run_id
-    site.engine.add_definition("no")
+    accept(site)
     site.run("--wait")
-    site.engine.definitions.pop("no")
     assert [ledger.run_id for ledger in ledgers.all_ledgers(pathlib.Path("runs"))] == [before]
     assert len(site.engine.submitted) == 4
 
@@ -713,15 +725,14 @@ def test_continuing_an_interrupted_submission(site: Site, printed: Read) -> None
 def test_a_cancelled_rest_is_retried(site: Site, printed: Read) -> None:
     """Jobs that were never submitted are retried with those that failed."""
     site.script.holds = {"work/first"}
-    site.settings(BROKEN)
+    refuse(site, "near")
     site.run(code=2)
     site.rvrun("cancel", "@latest")
     site.engine.wait()
     site.script.holds = set()
-    site.engine.add_definition("no")
+    accept(site)
     printed()
     site.rvrun("retry", "@latest", "--wait")
-    site.engine.definitions.pop("no")
     lines = printed()[1].splitlines()
     assert lines[0] == "submitted 8 targets of work-ID again"
     assert lines[-1] == "work-ID: succeeded after N s, 8 of 8 targets done"
@@ -729,13 +740,44 @@ def test_a_cancelled_rest_is_retried(site: Site, printed: Read) -> None:
 
 def test_nothing_was_submitted_yet(site: Site, printed: Read) -> None:
     """Then there is nothing to continue, and a changed run simply starts."""
-    site.settings('[batch.commands."first"]\njob_def = "no"\n')
     site.moto.client("s3").delete_bucket(Bucket="bucket")
     site.run(code=2)
     assert "PutObject: The specified bucket does not exist" in printed()[1]
     site.moto.bucket()
     site.settings()
     site.run("--wait")
+
+
+def test_definitions_are_checked_before_anything_is_submitted(site: Site, printed: Read) -> None:
+    """All problems at once; one call for each definition."""
+    site.engine.add_definition("eks", eksProperties={"podProperties": {}})
+    site.engine.definitions["eks"][0].pop("containerProperties")
+    site.settings(
+        '[batch.commands."first"]\njob_def = "no"\n[batch.commands.near]\njob_def = "eks"\n'
+    )
+    site.run(code=2)
+    assert printed()[1] == (
+        "rvrun: AWS Batch would not accept this plan, 2 problems:\n"
+        "  job definition: `no` does not exist, or is not active; change the setting, or register "
+        "the definition\n"
+        "  job definition: `eks:1` must have `containerProperties`, but it runs on EKS; use a "
+        "definition with one container that runs on ECS\n"
+    )
+    assert [call.operation for call in site.engine.calls] == ["DescribeJobDefinitions"] * 3
+    assert not ledgers.all_ledgers(pathlib.Path("runs"))
+    site.engine.definitions.pop("eks")
+
+
+def test_a_retry_uses_the_definition_of_the_run(site: Site, printed: Read) -> None:
+    """Its revision is in the ledger, and a newer one does not matter."""
+    site.script.fails = {"work/first"}
+    site.run("first", "--wait", code=1)
+    revision = len(site.engine.definitions["work"])
+    site.engine.add_definition("work")
+    site.script.fails = set()
+    site.rvrun("retry", "@latest", "--wait")
+    used = [request["jobDefinition"] for request in site.engine.submitted]
+    assert used == [f"work:{revision}"] * 2
 
 
 # Names and folders.
@@ -1149,10 +1191,10 @@ def test_a_run_is_followed_and_cancelled_without_writing(
 
 def test_nothing_is_submitted_on_a_full_disk(site: Site, printed: Read) -> None:
     """The error names the file, what was submitted and what to do, which then works."""
-    site.settings('[batch.commands."first"]\njob_def = "no"\n')
+    refuse(site, "first")
     site.run(code=2)
     before = site.engine.count("SubmitJob")
-    site.engine.add_definition("no")
+    accept(site)
     events = site.latest.folder / "events.jsonl"
     size = events.stat().st_size
 
@@ -1172,7 +1214,6 @@ def test_nothing_is_submitted_on_a_full_disk(site: Site, printed: Read) -> None:
     )
     assert site.engine.count("SubmitJob") == before
     site.run("--wait")
-    site.engine.definitions.pop("no")
     assert len(site.engine.submitted) == 4
 
 

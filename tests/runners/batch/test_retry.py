@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -11,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rvrun import split_ranges
-from rvrun.model import Plan
+from rvrun.model import Plan, Stage
 from rvrun.runners.batch.api import SubmitJobRequest
 from rvrun.runners.batch.jobs import Job
+from rvrun.runners.batch.limits import check_request
 from rvrun.runners.batch.retry import FailedJob, retry_files
 from rvrun.runners.batch.spec_files import Spec
 from rvrun.runners.problems import Unfit
@@ -68,6 +70,25 @@ def test_a_list_of_splits_may_be_too_long() -> None:
     assert len(retried([FailedJob(large, None)])) == 1
     with pytest.raises(Unfit, match=r"r1/chip: command and environment must .* got 8,332; "):
         retry_files([FailedJob(large, tuple(range(0, 120, 2)))], 2)
+
+
+@pytest.mark.parametrize("size", [2, 3, 100, 600, 10_000])
+def test_what_can_be_submitted_can_be_retried(size: int) -> None:
+    """At the limit, every other or two of three splits of an array may fail."""
+    stage = Stage(command="chip", num_splits=size)
+    job = Job(key="a/chip", pipeline="a", stage=stage, splits=range(size))
+
+    def problems(length: int) -> list[str]:
+        large = spec(job, environment={"LONG": "x" * length})
+        return check_request(job.key, large.request, "run")
+
+    length = bisect.bisect_left(range(1, 8_200), 1, key=lambda length: len(problems(length)))
+    assert problems(length) == []
+    assert problems(length + 1)[0].startswith("a/chip: command and environment must have at most")
+    assert "with the list of splits that a retry may need; shorten" in problems(length + 1)[0]
+    large = spec(job, environment={"LONG": "x" * length})
+    for splits in (range(0, size, 2), [i for i in range(size) if i % 3 != 2]):
+        assert len(retried([FailedJob(large, tuple(splits))])) == 1
 
 
 # For any plan and any failures.
