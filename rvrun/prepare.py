@@ -170,7 +170,7 @@ def make_run(
     )
 
 
-def check_roots(pipelines: Sequence[LoadedPipeline], runner: Runner) -> None:
+def check_local_roots(pipelines: Sequence[LoadedPipeline], runner: Runner) -> None:
     """Raise `RemoteRoot` if a pipeline on this machine would take the URI of its root for a path.
 
     Other systems have file systems of their own: their adapters check that these handle the root.

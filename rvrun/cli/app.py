@@ -81,9 +81,14 @@ class Verbs(TyperGroup):
         return None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the verb that `args` name. Raises `UnknownName`."""
-        if not ctx.resilient_parsing:
-            check_known("verb", args[0], tuple(self.list_commands(ctx)))
+        """Return the verb that `args` name. Raises `UnknownName` or `OtherCommand`."""
+        verbs = tuple(self.list_commands(ctx))
+        if not ctx.resilient_parsing and args[0] not in verbs:
+            # Only now, so that no other call imports it.
+            from rvrun.adapters.raster_vision.settings import check_command
+
+            check_command(args)
+            check_known("verb", args[0], verbs)
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

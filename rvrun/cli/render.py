@@ -17,7 +17,7 @@ from rvrun.cli.options import (
     read_common,
 )
 from rvrun.cli.usage import check_runner
-from rvrun.prepare import Prepared, check_roots, prepare
+from rvrun.prepare import Prepared, check_local_roots, prepare
 from rvrun.rundir import files as rundir
 from rvrun.rundir.lock import locked
 
@@ -50,7 +50,7 @@ def render(
         templates=templates,
     )
     prepared = prepare(request)
-    check_roots(prepared.run.planned, prepared.runner)
+    check_local_roots(prepared.run.planned, prepared.runner)
     warn(*prepared.warnings)
     write_files(prepared, quiet=read_common(context).quiet)
 

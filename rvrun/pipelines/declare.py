@@ -16,7 +16,7 @@ from rvrun.errors import RvrunError, UnknownName, check_known
 from rvrun.model import Command, DeclaredPipeline, Need, NeedKind, Resources, check_command_name
 from rvrun.pipelines import serialize
 from rvrun.pipelines.base import Aligned, Pipeline
-from rvrun.pipelines.imports import user_code
+from rvrun.pipelines.imports import ROOT_FILE, user_code
 from rvrun.text import quoted, shorten
 
 
@@ -81,6 +81,11 @@ class LoadedPipeline:
     def root_uri(self) -> str:
         return str(self.document["config"]["root_uri"])
 
+    @property
+    def root_file(self) -> str | None:
+        """A file below the root, without which nothing is done; None if there is none to see."""
+        return self.document.get(ROOT_FILE)
+
 
 def check_document(document: object, path: str) -> None:
     """Raise `CannotLoad` unless `document` is a saved config of this version of rvrun."""
@@ -95,12 +100,18 @@ def check_document(document: object, path: str) -> None:
         raise CannotLoad(path, f"`source` must be a path or null, got {source!r}")
 
 
-def declare(pipeline: Any, name: str, config: Mapping[str, Any]) -> DeclaredPipeline:
+def declare(
+    pipeline: Any,
+    name: str,
+    config: Mapping[str, Any],
+    config_keys: Mapping[str, tuple[str, ...]] | None = None,
+) -> DeclaredPipeline:
     """Return what `pipeline` declares about its commands, checked against its class and config.
 
     - `pipeline`: rvrun's, or another system's that has at least `commands`, `split_commands` and
       `gpu_commands`.
     - `config`: its saved config.
+    - `config_keys`: those of commands for which `pipeline` declares none.
 
     `commands` may depend on the config, so other attributes may name commands that are not in it,
     but every command must be a method. Raises `CannotLoad`, `BadDeclaration`, `BadName`,
@@ -108,7 +119,7 @@ def declare(pipeline: Any, name: str, config: Mapping[str, Any]) -> DeclaredPipe
     """
     owner = f"pipeline `{name}`"
     with user_code(f"reading {owner}"):
-        declarations = Declarations.read(pipeline)
+        declarations = Declarations.read(pipeline, config_keys or {})
     if not declarations.commands:
         raise CannotLoad(owner, f"`{type(pipeline).__name__}.commands` is empty")
     for command, attribute in declarations.all_commands().items():
@@ -139,14 +150,14 @@ class Declarations:
     resources: Mapping[str, Resources]
 
     @classmethod
-    def read(cls, pipeline: Any) -> Declarations:
+    def read(cls, pipeline: Any, config_keys: Mapping[str, tuple[str, ...]]) -> Declarations:
         """Read each attribute once, as it may be a property. Raises `BadDeclaration`."""
         return cls(
             commands=_read_names(pipeline, "commands"),
             split_commands=_read_names(pipeline, "split_commands"),
             gpu_commands=_read_names(pipeline, "gpu_commands"),
             needs=_read_lists(pipeline, "needs"),
-            config_keys=_read_lists(pipeline, "config_keys"),
+            config_keys={**config_keys, **_read_lists(pipeline, "config_keys")},
             resources=_read_resources(pipeline),
         )
 

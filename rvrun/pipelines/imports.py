@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 #: Keys of a saved config. `$` keeps them apart from fields, which are Python names.
 TYPE = "$type"
+#: The key of another system's saved config: the path of the file that the system keeps below the
+#: root. The first target writes it; without it, the root was removed with all that was done there.
+ROOT_FILE = "root_file"
 VERSION = "$version"
 
 

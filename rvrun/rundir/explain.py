@@ -18,6 +18,7 @@ from rvrun.rundir.files import config_version
 from rvrun.rundir.freshness import (
     CONFIG_CHANGED,
     NOT_DONE,
+    ROOT_REMOVED,
     StageStatus,
     Statuses,
     need_time,
@@ -91,9 +92,10 @@ def explain(
     status = by_command[stage.command]
     index = _representative(status) if split_ind is None else split_ind
     is_stale = index in status.stale
-    reason = why_stale(stage, index, status.done[index], by_command) if is_stale else ""
+    done = status.done[index]
+    reason = why_stale(stage, index, done, by_command, lost=status.lost) if is_stale else ""
     needs = _needed(status, index, by_command)
-    if reason not in ("", NOT_DONE, CONFIG_CHANGED):
+    if reason not in ("", NOT_DONE, CONFIG_CHANGED, ROOT_REMOVED):
         # Names the split of an aligned need, which is not the same for all targets of a stage.
         reason = f"after {next(n.name for n in needs if n.newer).partition('/')[2]}"
     is_whole_stage = split_ind is None and stage.num_splits is not None

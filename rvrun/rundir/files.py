@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from rvrun import paths
 from rvrun.errors import RvrunError
+from rvrun.rundir.roots import check_same_roots
 from rvrun.text import shorten
 
 #: Digits of a time in the name of a copy of a config, so that names sort by time.
@@ -30,13 +31,15 @@ def write(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[str] =
     - `files`: text by path in `folder`.
     - `owned`: folders that belong to the rendered files; other files in them are removed.
 
-    Raises `UnusableRunDir`, also if `folder` has a Makefile that rvrun did not write.
+    Raises `UnusableRunDir`, also if `folder` has a Makefile that rvrun did not write, and
+    `OtherRoot` if its stamps are for another root.
     """
     if folder.exists() and not folder.is_dir():
         raise UnusableRunDir(folder, "it is a file")
     if (folder / paths.MAKEFILE).exists() and not (folder / paths.PLAN).exists():
         problem = "its Makefile was not written by rvrun; choose another with --out"
         raise UnusableRunDir(folder, problem)
+    check_same_roots(folder, files)
     for path in strangers(folder, files, owned):
         (folder / path).unlink()
     written = [path for path, text in files.items() if _write_if_changed(folder, path, text)]

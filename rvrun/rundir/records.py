@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+#: The event of a warning; its `text` is shown at the end of the run.
+WARNING = "warning"
+
+
 class Recorder:
     """Writes the record of one attempt of the target at `target` (see `paths.target`)."""
 

@@ -17,6 +17,7 @@ from rvrun.worker.call import BadCall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from typing import Any
 
@@ -59,14 +60,24 @@ def _restrict_imports() -> None:
         imports.restrict_to(trusted_folder(load_settings()))
 
 
-def opened(document: dict[str, Any], call: Call) -> AbstractContextManager[Any]:
-    """Open the pipeline of a saved config, set up to run the command of `call`."""
+def opened(
+    document: dict[str, Any], call: Call, warn: Callable[[str], None]
+) -> AbstractContextManager[Any]:
+    """Open the pipeline of a saved config, set up to run the command of `call`.
+
+    - `warn`: receives what the user should see even if the command succeeds.
+    """
     _restrict_imports()
     adapter = adapters.of_document(document)
     if adapter is None:
         return contextlib.nullcontext(build(document, call.config))
     return adapter.opened(
-        document, call.command, call.split_ind, call.num_splits, verbosity=call.verbosity
+        document,
+        call.command,
+        call.split_ind,
+        call.num_splits,
+        verbosity=call.verbosity,
+        warn=warn,
     )
 
 
@@ -101,10 +112,7 @@ def check_command(pipeline: Any, call: Call) -> None:
     """Raise `UnknownName` or `BadCall` unless `call` fits a command of `pipeline`."""
     name = type(pipeline).__name__
     check_known("command", call.command, tuple(pipeline.commands), f"pipeline `{name}`")
-    is_split = call.command in pipeline.split_commands
-    if is_split and not call.is_split:
-        raise BadCall(f"run_command {call.command}: give --split-ind and --num-splits")
-    if call.is_split and not is_split:
+    if call.is_split and call.command not in pipeline.split_commands:
         raise BadCall(
             f"run_command {call.command}: --split-ind and --num-splits are for split commands, "
             f"and `split_commands` of `{name}` does not list it"

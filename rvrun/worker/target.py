@@ -12,6 +12,7 @@ stderr what it runs and how that ended, for the job's log.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import stat
@@ -21,7 +22,7 @@ import time
 from rvrun import environment, paths
 from rvrun.errors import FAILED, INTERRUPTED, INVALID, RvrunError
 from rvrun.inputs import check_arguments, from_os_error, parse_integer, writing
-from rvrun.rundir.records import Recorder, peak_memory_kib
+from rvrun.rundir.records import WARNING, Recorder, peak_memory_kib
 from rvrun.tracebacks import exit_code_of, print_error, print_traceback
 from rvrun.worker.call import parse
 from rvrun.worker.pipeline import check_command, opened, pipeline_name, read_document
@@ -146,7 +147,8 @@ def _run(call: Call, document: dict[str, Any], recorder: Recorder | None) -> int
 
 def _call_method(call: Call, document: dict[str, Any], recorder: Recorder | None) -> None:
     with contextlib.ExitStack() as stack:
-        pipeline = stack.enter_context(opened(document, call))
+        warn = functools.partial(warn_user, recorder)
+        pipeline = stack.enter_context(opened(document, call, warn))
         check_command(pipeline, call)
         method = getattr(pipeline, call.command)
         # A job has its GPUs to itself.
@@ -156,8 +158,18 @@ def _call_method(call: Call, document: dict[str, Any], recorder: Recorder | None
                 recorder.note("gpu", device=device)
         if call.is_split:
             method(split_ind=call.split_ind, num_splits=call.num_splits)
+        elif call.command in pipeline.split_commands:
+            # All of it, as Raster Vision's own worker does without split options.
+            method(split_ind=0, num_splits=1)
         else:
             method()
+
+
+def warn_user(recorder: Recorder | None, text: str) -> None:
+    """Print a warning, and record it, so that it is shown at the end of the run, too."""
+    print(f"rvrun: warning: {text}", file=sys.stderr, flush=True)
+    if recorder:
+        recorder.note(WARNING, text=text)
 
 
 @contextlib.contextmanager

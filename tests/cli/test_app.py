@@ -6,6 +6,7 @@ import io
 import os
 import pathlib
 import re
+import shlex
 
 import pytest
 import rich.console
@@ -27,6 +28,16 @@ def test_usage_errors(project: Project) -> None:
     assert "`-a` requires 2 arguments" in project.rvrun("plan", "x.py", "-a", "k", code=2).stderr
     number = project.rvrun("run", "local", "x.py", "-j", "many", code=2).stderr
     assert number == "rvrun: --jobs must be an integer, got 'many'\n"
+
+
+def test_commands_that_only_raster_vision_has(project: Project) -> None:
+    """Those that its plugins add: the error is the line to type instead."""
+    for words in (("predict", "bundle.zip", "a b.tif", "out"), ("predict_scene", "bundle.zip")):
+        line = shlex.join(words)
+        assert project.rvrun(*words, code=2).stderr == (
+            f"rvrun: `{words[0]}` is a command of Raster Vision's, which runs no pipeline; "
+            f"type `rastervision {line}`\n"
+        )
 
 
 def test_a_bug_in_rvrun_keeps_its_traceback(tiny: Project) -> None:

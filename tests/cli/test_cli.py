@@ -399,6 +399,11 @@ def test_what_a_config_prints_goes_to_stderr(tiny: Project) -> None:
             "`--run-name` only works with detached runners; `inprocess` runs on this machine",
         ),
         (
+            # The name that Raster Vision gives the same option.
+            ("run", "inprocess", "tiny.py", "--pipeline-run-name", "x"),
+            "`--run-name` only works with detached runners; `inprocess` runs on this machine",
+        ),
+        (
             ("run", "batch", "tiny.py", "-a", "root_uri", "s3://b/t", "-j2"),
             "`--jobs` only works with runners on this machine; `batch` runs are detached",
         ),

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 
 from rvrun.errors import RvrunError
@@ -22,6 +23,8 @@ PROFILE = "RV_PROFILE"
 DEFAULT_PROFILE = "default"
 #: Its booleans besides true and false.
 _BOOLEANS = {"yes": "true", "y": "true", "no": "false", "n": "false"}
+#: The commands of `rastervision-core` 0.31, which apply a model bundle to images.
+COMMANDS = ("predict", "predict_scene")
 #: The name given to the keys before the first section of an INI file.
 _TOP = "main"
 
@@ -33,6 +36,24 @@ class BadFile(RvrunError):
     problem: str
     template = "{path}: cannot be read as Raster Vision's settings: {problem}"
     fix = "correct {path}"
+
+
+class OtherCommand(RvrunError):
+    """A command that Raster Vision's plugins add to its command line."""
+
+    name: str
+    line: str
+    template = (
+        "`{name}` is a command of Raster Vision's, which runs no pipeline; "
+        "type `rastervision {line}`"
+    )
+    fix = "type `rastervision {line}`"
+
+
+def check_command(words: Sequence[str]) -> None:
+    """Raise `OtherCommand` if the first word is a command that only Raster Vision has."""
+    if words[0] in COMMANDS:
+        raise OtherCommand(words[0], shlex.join(words))
 
 
 def is_installed() -> bool:

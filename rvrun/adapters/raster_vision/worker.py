@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rastervision.pipeline import config as config_module
@@ -85,6 +85,7 @@ def opened(
     num_splits: int | None,
     *,
     verbosity: int,
+    warn: Callable[[str], None],
 ) -> Iterator[Any]:
     """Open the pipeline of a saved config, set up as by Raster Vision's command line.
 
@@ -96,10 +97,10 @@ def opened(
     check_plugin(str(config.get_config_uri()))
     # Only a config that Raster Vision saved itself has settings, and it is at its URI already.
     if "rv_config" not in document:
-        save(config)
+        save(document, config)
     with (
         _built(config, document["name"]) as pipeline,
-        chips_named(pipeline, command, split_ind or 0, num_splits or 1),
+        chips_named(pipeline, command, split_ind or 0, num_splits or 1, warn),
     ):
         yield pipeline
 

@@ -248,15 +248,20 @@ def test_joins_do_next_to_nothing() -> None:
             ],
             "command": ["true"],
         },
+        "retryStrategy": {"attempts": 1},
         "propagateTags": True,
         "tags": {"rvrun:run": RUN, "rvrun:job": "star/last.needs.2"},
     }
 
 
+def test_a_job_is_attempted_once_by_default() -> None:
+    """Also if its definition has retries, which write the chips of Raster Vision twice."""
+    assert requests(pipeline("p", "a"))["p/a"]["retryStrategy"] == {"attempts": 1}
+
+
 def test_retries_after_reclaimed_instances_only() -> None:
     """Batch retries what no condition matches, so the last condition matches everything."""
     one = pipeline("p", "a")
-    assert "retryStrategy" not in requests(one)["p/a"]
     assert requests(one, settings=changed(attempts=2))["p/a"]["retryStrategy"] == {"attempts": 2}
     assert requests(one, settings=changed(attempts=2, retry="spot"))["p/a"]["retryStrategy"] == {
         "attempts": 2,
