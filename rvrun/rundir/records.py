@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 WARNING = "warning"
 
 
+#: Seconds since 1970 of a time that is certainly wrong.
+MAX_TIME = 1e12
+
+
 class Recorder:
     """Writes the record of one attempt of the target at `target` (see `paths.target`)."""
 
@@ -83,7 +87,10 @@ def read(path: str) -> Iterator[dict[str, Any]]:
 def read_attempts(path: str) -> Iterator[dict[str, Any]]:
     """Yield the lines of a target's record that are as `Recorder` writes them; see `read`."""
     for line in read(path):
-        is_counted = type(line.get("attempt")) is int and type(line.get("time")) in (int, float)
+        time_: Any = line.get("time")
+        # Not NaN or infinite, either.
+        is_time = type(time_) in (int, float) and abs(time_) < MAX_TIME
+        is_counted = is_time and type(line.get("attempt")) is int
         is_end = line["event"] == "end"
         if is_counted and (not is_end or type(line.get("exit_code")) is int):
             yield line

@@ -148,7 +148,7 @@ def _last_attempt(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _failure(attempt: _Attempt, out: str) -> Failure:
     offset = attempt.start.get("log_offset")
-    if type(offset) is not int or offset < 0:
+    if type(offset) is not int or not 0 <= offset < 1 << 62:
         offset = None
     return Failure(
         target=attempt.target.name,
