@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from rvrun import __version__
-from rvrun.cli.messages import say
+from rvrun.cli.messages import drop_stdout, protect_stderr, say
 from rvrun.cli.options import common_options, write_options, write_paragraphs
 from rvrun.errors import BUG, DONE, FAILED, INTERRUPTED, INVALID, RvrunError, check_known
 from rvrun.tracebacks import print_error
@@ -112,6 +112,7 @@ def _print_version(context: click.Context, _: click.Parameter, value: Any) -> No
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line `argv` and return its exit code."""
+    protect_stderr()
     try:
         code = command().main(list(argv), prog_name="rvrun", standalone_mode=False)
         sys.stdout.flush()
@@ -134,10 +135,12 @@ def main(argv: Sequence[str]) -> int:
 
 def report_os_error(error: OSError) -> int:
     """Report what the operating system refused, such as a full disk or an unreadable file."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        drop_stdout()
     if isinstance(error, BrokenPipeError):
-        # The reader of our output, such as `head`, needs no more. Python flushes stdout at exit,
-        # which must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output, such as `head`, needs no more.
         return FAILED
     say(f"rvrun: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
     return INVALID

@@ -23,13 +23,14 @@ from rvrun.cli.options import (
     takes_request,
     templates_option,
 )
-from rvrun.errors import DONE, FAILED, INTERRUPTED
+from rvrun.errors import DONE, FAILED
 from rvrun.prepare import Prepared, Request, prepare
 from rvrun.rundir import files as rundir
 from rvrun.rundir.lock import locked
 from rvrun.runners.registry import as_detached, as_local, find_runner
 from rvrun.settings import layers
 from rvrun.settings.schema import MachineSettings, key_of
+from rvrun.signals import SIGNALLED
 
 if TYPE_CHECKING:
     from rvrun.rundir.summary import Outcome
@@ -179,11 +180,11 @@ def run_here(prepared: Prepared, runner: LocalRunner, common: Common) -> int:
     is_isolated = runner.CAPABILITIES.isolated
     reporter = make_reporter(common, is_isolated=is_isolated)
     run_dir = prepared.run.run_dir
-    with locked(run_dir):
+    with locked(run_dir) as lock:
         # Read before writing: a config that is written now makes what depends on it stale.
         statuses = prepared.statuses()
         rundir.write(run_dir, prepared.files, prepared.owned)
-        outcome = runner.run(prepared.run, statuses, reporter)
+        outcome = runner.run(attrs.evolve(prepared.run, lock=lock), statuses, reporter)
     code = exit_code(outcome)
     if not common.quiet or code != DONE:
         logs = f"{prepared.run.out}/{paths.LOGS}" if is_isolated else ""
@@ -208,6 +209,6 @@ def make_reporter(common: Common, *, is_isolated: bool) -> Reporter:
 
 def exit_code(outcome: Outcome) -> int:
     """Return the exit code of a run."""
-    if outcome.interrupted:
-        return INTERRUPTED
+    if outcome.signal:
+        return SIGNALLED + outcome.signal
     return FAILED if outcome.failures or outcome.trouble else DONE

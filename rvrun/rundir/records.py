@@ -11,6 +11,7 @@ import os
 import time
 
 from rvrun import paths
+from rvrun.rundir.own_files import open_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,8 +45,10 @@ def append(path: str, line: dict[str, Any], *, sync: bool = False) -> None:
     """Append a line of JSON to the file at `path`; `sync` waits until it is on the disk.
 
     One `write` with O_APPEND adds the whole line at the end, also if other processes append.
+
+    Raises `LinkInTheWay`.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    descriptor = open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
     try:
         # A full disk may have cut off the last line. It is ended first, to keep this line apart.
         size = os.fstat(descriptor).st_size
@@ -72,6 +75,21 @@ def read(path: str) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
         except ValueError:
             continue
+
+
+def last_attempt(path: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the start and the end of the last attempt in the record at `path`.
+
+    The end is None if none was recorded. It has the event `end`, or `killed` if `rvrun run` saw
+    that the target was killed, and so could not record its end itself.
+    """
+    start = end = None
+    for line in read(path):
+        if line["event"] == "start":
+            start, end = line, None
+        elif line["event"] in ("end", "killed"):
+            end = line
+    return start, end
 
 
 def peak_memory_kib() -> int:

@@ -7,7 +7,7 @@ import pathlib
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -17,8 +17,8 @@ from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, Stage, Target
 from rvrun.rundir import records
 from rvrun.rundir.freshness import StageStatus
 
-#: Exit codes of targets that a signal ended: 128 + SIGHUP, SIGINT, SIGTERM.
-STOPPED = (129, 130, 143)
+#: Exit codes of targets that a signal ended: 128 + SIGHUP, SIGINT, SIGQUIT, SIGTERM.
+STOPPED = (129, 130, 131, 143)
 
 
 @attrs.frozen(kw_only=True)
@@ -26,7 +26,9 @@ class Failure:
     """A target that failed.
 
     - `exit_code`: None if it was killed and could not record its end.
-    - `seconds`: how long it ran; None if it was killed.
+    - `signal`: the number of the signal that killed it, and `peak_memory_kib`: the most memory that
+      its process was seen to use; None if it was not killed, or if that is unknown.
+    - `seconds`: how long it ran; None if it was killed and nobody saw when.
     - `log`: the file with its output from byte `log_offset` on, after that of earlier attempts;
       None if its output went elsewhere.
     - `rerun`: a shell command line that runs it again.
@@ -38,12 +40,15 @@ class Failure:
     log: pathlib.Path | None
     rerun: str
     log_offset: int = 0
+    signal: int | None = None
+    peak_memory_kib: int | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Outcome:
     """Counts of targets, and the failures in the order in which they ended.
 
+    - `signal`: the number of the signal that interrupted the run; None if it was not interrupted.
     - `stopped`: targets that were running when the run was interrupted.
     - `trouble`: what went wrong outside of any target, such as an error message of make.
     """
@@ -54,7 +59,7 @@ class Outcome:
     stopped: int = 0
     failures: tuple[Failure, ...] = ()
     seconds: float = 0.0
-    interrupted: bool = False
+    signal: int | None = None
     trouble: str = ""
 
 
@@ -62,7 +67,7 @@ class Outcome:
 class _Attempt:
     """The last attempt of a target in this run, as the lines of its record.
 
-    - `end`: None if it recorded no end, because it was killed.
+    - `end`: None if no end was recorded, because it was killed.
     """
 
     stage: Stage
@@ -72,7 +77,7 @@ class _Attempt:
 
     @property
     def exit_code(self) -> int | None:
-        return self.end["exit_code"] if self.end else None
+        return self.end.get("exit_code") if self.end else None
 
     @property
     def time(self) -> float:
@@ -87,7 +92,7 @@ def read_outcome(
     *,
     since: float,
     until: float,
-    interrupted: bool = False,
+    signal: int | None = None,
     trouble: str = "",
 ) -> Outcome:
     """Read the outcome of the run between `since` and `until`, in seconds since 1970.
@@ -97,7 +102,7 @@ def read_outcome(
     """
     attempts = list(_attempts(run_dir, statuses, since))
     bad = [attempt for attempt in attempts if attempt.exit_code != 0]
-    stopped = [attempt for attempt in bad if interrupted and attempt.exit_code in (None, *STOPPED)]
+    stopped = [attempt for attempt in bad if signal and attempt.exit_code in (None, *STOPPED)]
     failed = [attempt for attempt in bad if attempt not in stopped]
     num_stale = sum(len(status.stale) for status in statuses)
     return Outcome(
@@ -107,7 +112,7 @@ def read_outcome(
         stopped=len(stopped),
         failures=tuple(_failure(attempt, out) for attempt in sorted(failed, key=lambda a: a.time)),
         seconds=until - since,
-        interrupted=interrupted,
+        signal=signal,
         trouble=trouble,
     )
 
@@ -118,27 +123,16 @@ def _attempts(
     """Yield the last attempt of each stale target that was started."""
     for status in statuses:
         for target in status.targets():
-            lines = records.read(str(run_dir / paths.record(target.path)))
-            start, end = _last_attempt(lines)
+            start, end = records.last_attempt(str(run_dir / paths.record(target.path)))
             # Records have milliseconds: a start right after `since` may seem to be before it.
             if start is not None and start["time"] >= since - 0.001:
                 yield _Attempt(stage=status.stage, target=target, start=start, end=end)
 
 
-def _last_attempt(
-    lines: Iterable[dict[str, Any]],
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    start = end = None
-    for line in lines:
-        if line["event"] == "start":
-            start, end = line, None
-        elif line["event"] == "end":
-            end = line
-    return start, end
-
-
 def _failure(attempt: _Attempt, out: str) -> Failure:
     offset = attempt.start.get("log_offset")
+    end = attempt.end or {}
+    is_killed = attempt.exit_code is None
     return Failure(
         target=attempt.target.name,
         exit_code=attempt.exit_code,
@@ -146,6 +140,8 @@ def _failure(attempt: _Attempt, out: str) -> Failure:
         log=None if offset is None else pathlib.Path(out, paths.log(attempt.target.path)),
         rerun=rerun_line(attempt.stage, attempt.target, out),
         log_offset=offset or 0,
+        signal=end.get("signal"),
+        peak_memory_kib=end.get("peak_memory_kib") if is_killed else None,
     )
 
 

@@ -18,23 +18,25 @@ import stat
 import sys
 import time
 
-from rvrun import environment, paths
-from rvrun.errors import FAILED, INTERRUPTED, INVALID, RvrunError
+from rvrun import environment, paths, signals
+from rvrun.errors import DONE, FAILED, INTERRUPTED, INVALID, RvrunError
+from rvrun.rundir.own_files import open_own, touch
 from rvrun.rundir.records import Recorder, peak_memory_kib
+from rvrun.rundir.target_lock import is_always_make, parent_start, target_locked, was_done_since
 from rvrun.tracebacks import exit_code_of, print_error, print_traceback
 from rvrun.worker.call import parse
 from rvrun.worker.pipeline import check_command, opened, pipeline_name, read_document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any, NoReturn
 
     from rvrun.settings.schema import MachineSettings
     from rvrun.worker.call import Call
 
 #: Signals that ask a target to end.
-ENDING = (signal.SIGTERM, signal.SIGHUP)
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def main(argv: Sequence[str]) -> int | None:
@@ -54,8 +56,8 @@ def run_command(call: Call) -> int:
     """Run one target and return its exit code.
 
     1: the user's command raised; its traceback, from its own first frame on, was printed.
-    2: there is no such target. 130: interrupted. A `SystemExit` of the user's code keeps its code.
-    With torchrun, this process becomes torchrun and does not return.
+    2: there is no such target. 128 + N: ended by signal N. A `SystemExit` of the user's code keeps
+    its code. With torchrun, this process becomes torchrun and does not return.
     """
     if call.torchrun is not None:
         from rvrun.worker.torchrun import run_under_torchrun
@@ -64,40 +66,79 @@ def run_command(call: Call) -> int:
     # Removed, so that a command of the user's that runs rvrun does not report as this target.
     variables = {name: os.environ.pop(name, "") for name in environment.INTERNAL}
     document = read_document(call.config)
-    pipeline = pipeline_name(document)
     call.verbosity = call.verbosity or _integer(variables[environment.VERBOSITY])
-    for number in ENDING:
-        signal.signal(number, _end)
-    recorder, log = _start_log(call, pipeline, variables)
-    report = _EventPipe(variables[environment.EVENTS])
-    if recorder:
-        recorder.start(**log)
-    report(f"start {call.name(pipeline)}")
-    with _announced(call, pipeline) as outcome:
-        code = outcome["code"] = _run(call, document, recorder)
-    # The record is written before the event: whoever reads the event may read the record.
-    if recorder:
-        recorder.end(code)
-    report(f"end {call.name(pipeline)} {code}")
-    return code
-
-
-def _start_log(
-    call: Call, pipeline: str, variables: dict[str, str]
-) -> tuple[Recorder | None, dict[str, int]]:
-    """The target's recorder, and where its output begins in its log, if it has these."""
+    _handle_signals(_end)
+    target = _Target(call, document, _EventPipe(variables[environment.EVENTS]))
     run_dir = variables[environment.RUN_DIR]
     if not run_dir:
-        return None, {}
-    target = call.target(pipeline)
-    log = {}
+        return target.run()
+    _keep_lock_from_programs(run_dir, variables[environment.LOCK])
     if variables[environment.LOGS]:
-        log["log_offset"] = _redirect_output(os.path.join(run_dir, paths.log(target)))
-    return Recorder(run_dir, target), log
+        target.has_log = True
+        _redirect_output(os.path.join(run_dir, paths.log(target.path)))
+    with target_locked(run_dir, target.path, target.announce):
+        return target.run_once(run_dir, Recorder(run_dir, target.path))
+
+
+class _Target:
+    """A target on its way: its call, its config, and where it reports."""
+
+    def __init__(self, call: Call, document: dict[str, Any], events: _EventPipe) -> None:
+        self.call = call
+        self.document = document
+        pipeline = pipeline_name(document)
+        self.name = call.name(pipeline)
+        self.path = call.target(pipeline)
+        self.report = events
+        self.recorder: Recorder | None = None
+        self.has_log = False
+
+    def announce(self, text: str) -> None:
+        """Say in the log, and to `rvrun run`, what this target waits for."""
+        _say(f"{self.name}: {text}")
+        self.report(f"note {self.name}: {text}")
+
+    def run_once(self, run_dir: str, recorder: Recorder) -> int:
+        """Run this target of a run directory, unless another process has run it meanwhile.
+
+        Call it with the target locked. make decided that the target is stale, and another process
+        may have run it since then: while this one waited for the lock, or before, while its job
+        waited for a slot of make's. With `make -B`, a target runs even then.
+        """
+        is_forced = is_always_make(os.environ.get("MAKEFLAGS", ""))
+        if not is_forced and was_done_since(run_dir, self.path, parent_start):
+            recorder.note("skip", pid=os.getpid())
+            _say(f"{self.name}: not run, because another process has just done it")
+            self.report(f"end {self.name} {DONE}")
+            return DONE
+        self.recorder = recorder
+        # Measured now, after the output of a process that this one has waited for.
+        recorder.start(**({"log_offset": os.fstat(1).st_size} if self.has_log else {}))
+        code = self.run()
+        if code == DONE:
+            # Last, so that a process that is killed before leaves no stamp; and with the lock held,
+            # so that a process that waits for the lock sees it. The folder is gone if a run with
+            # another number of splits has begun meanwhile: this target counts no more then.
+            with contextlib.suppress(FileNotFoundError):
+                touch(os.path.join(run_dir, paths.DONE, self.path))
+        return code
+
+    def run(self) -> int:
+        """Run this target, report its start and its end, and return its exit code."""
+        self.report(f"start {self.name} {os.getpid()}")
+        with _announced(self.call, self.name) as outcome:
+            code = outcome["code"] = _run(self)
+        # What is done is not to be lost by a signal that comes now.
+        _handle_signals(_ignore, (*ENDING, signal.SIGINT))
+        # The record is written before the event: whoever reads the event may read the record.
+        if self.recorder:
+            self.recorder.end(code)
+        self.report(f"end {self.name} {code}")
+        return code
 
 
 @contextlib.contextmanager
-def _announced(call: Call, pipeline: str) -> Iterator[dict[str, int]]:
+def _announced(call: Call, name: str) -> Iterator[dict[str, int]]:
     """Say in a job's log what begins and how it ended; the exit code goes into the given dict."""
     outcome: dict[str, int] = {}
     if call.job is None:
@@ -105,23 +146,26 @@ def _announced(call: Call, pipeline: str) -> Iterator[dict[str, int]]:
         return
     of = f" of {call.num_splits}" if call.is_split else ""
     attempt = call.job.attempt(os.environ)
-    _say(f"{call.name(pipeline)}{of}" + (f", attempt {attempt}" if attempt else ""))
+    _say(f"{name}{of}" + (f", attempt {attempt}" if attempt else ""))
     started = time.monotonic()
     yield outcome
     code = outcome["code"]
     how = "done" if code == 0 else f"failed (exit {code})"
     seconds, memory = time.monotonic() - started, peak_memory_kib() // 1024
-    _say(f"{call.name(pipeline)} {how} after {seconds:.1f} s, peak memory {memory} MiB")
+    _say(f"{name} {how} after {seconds:.1f} s, peak memory {memory} MiB")
 
 
 def _say(text: str) -> None:
-    print(f"rvrun: {text}", file=sys.stderr, flush=True)
+    # A message that cannot be written must not make the target fail.
+    with contextlib.suppress(OSError):
+        print(f"rvrun: {text}", file=sys.stderr, flush=True)
 
 
-def _run(call: Call, document: dict[str, Any], recorder: Recorder | None) -> int:
+def _run(target: _Target) -> int:
     """Run the command and return the exit code of what it did or raised."""
     try:
-        _call_method(call, document, recorder)
+        signals.raise_on_interrupt()
+        _call_method(target)
     except RvrunError as error:
         print_error(error)
         return error.exit_code
@@ -137,19 +181,20 @@ def _run(call: Call, document: dict[str, Any], recorder: Recorder | None) -> int
     except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
         print_traceback(error)
         return FAILED
-    return 0
+    return DONE
 
 
-def _call_method(call: Call, document: dict[str, Any], recorder: Recorder | None) -> None:
+def _call_method(target: _Target) -> None:
+    call = target.call
     with contextlib.ExitStack() as stack:
-        pipeline = stack.enter_context(opened(document, call))
+        pipeline = stack.enter_context(opened(target.document, call))
         check_command(pipeline, call)
         method = getattr(pipeline, call.command)
         # A job has its GPUs to itself.
         if call.command in pipeline.gpu_commands and call.job is None:
-            device = stack.enter_context(gpu_slot())
-            if recorder:
-                recorder.note("gpu", device=device)
+            device = stack.enter_context(gpu_slot(target.announce))
+            if target.recorder:
+                target.recorder.note("gpu", device=device)
         if call.is_split:
             method(split_ind=call.split_ind, num_splits=call.num_splits)
         else:
@@ -157,9 +202,12 @@ def _call_method(call: Call, document: dict[str, Any], recorder: Recorder | None
 
 
 @contextlib.contextmanager
-def gpu_slot(machine: MachineSettings | None = None) -> Iterator[str | None]:
+def gpu_slot(
+    announce: Callable[[str], None], machine: MachineSettings | None = None
+) -> Iterator[str | None]:
     """Hold one of the machine's GPU slots, show only its device to CUDA, and yield the device.
 
+    - `announce`: is called once with what this process waits for, if it has to wait.
     - `machine`: the settings that limit the slots; None reads the settings in force.
     """
     from rvrun.worker.gpu_slots import find_gpus, slot
@@ -169,7 +217,8 @@ def gpu_slot(machine: MachineSettings | None = None) -> Iterator[str | None]:
         from rvrun.settings.schema import MachineSettings
 
         machine = load_settings().of(MachineSettings)
-    with slot(machine.gpus or find_gpus(), machine.gpu_slots, machine.gpu_locks) as device:
+    devices = machine.gpus or find_gpus()
+    with slot(devices, machine.gpu_slots, machine.gpu_locks, announce) as device:
         if device is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = device
         yield device
@@ -179,12 +228,23 @@ class _Ended(SystemExit):
     """A signal asked this target to end."""
 
 
+def _handle_signals(
+    handler: Callable[[int, object], None], numbers: Sequence[signal.Signals] = ENDING
+) -> None:
+    """Handle the signals that ask a target to end, except those that are ignored.
+
+    nohup ignores SIGHUP for all that it starts, and shells do SIGQUIT for background jobs.
+    """
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
 def _end(signum: int, frame: object) -> NoReturn:
     """Handle a signal as `sys.exit` would, so that the user's `finally` blocks run."""
-    for number in ENDING:
-        # make and `rvrun run` both ask: a second signal must not interrupt the user's cleanup.
-        signal.signal(number, _ignore)
-    raise _Ended(128 + signum)
+    # make and `rvrun run` both ask: a second signal must not interrupt the user's cleanup.
+    _handle_signals(_ignore)
+    raise _Ended(signals.SIGNALLED + signum)
 
 
 def _ignore(signum: int, frame: object) -> None:
@@ -195,19 +255,29 @@ def _integer(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() else 0
 
 
-def _redirect_output(path: str) -> int:
-    """Append all output of this process and its children to the file at `path`.
+def _keep_lock_from_programs(run_dir: str, descriptor: str) -> None:
+    """Keep the lock of the run directory from the programs that the user's code starts.
 
-    Returns the size of the file before, in bytes.
+    This process has it from `rvrun run`, and holds it as long as it works. A program that it leaves
+    behind, such as a server, would hold it for ever.
     """
+    with contextlib.suppress(ValueError, OSError):
+        number = int(descriptor)
+        # The number may be another file by now, if something between closed the lock.
+        lock = os.stat(os.path.join(run_dir, paths.LOCK))
+        if os.path.samestat(os.fstat(number), lock):
+            os.set_inheritable(number, False)
+
+
+def _redirect_output(path: str) -> None:
+    """Append all output of this process and its children to the file at `path`."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    descriptor = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    return os.fstat(1).st_size
 
 
 class _EventPipe:

@@ -1,0 +1,44 @@
+"""What an interrupt (SIGINT, Ctrl-C) does to this process, from its first line to its last.
+
+Python raises KeyboardInterrupt wherever it is. Where that is an import, or the end of the
+interpreter, the user sees a traceback, or the exception is lost in a callback of Python's. So a
+process of rvrun's ends at once where there is nothing to clean up, and raises only in between.
+
+Light: the worker of every target imports this module.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+#: Exit codes of processes that a signal ended are this plus its number.
+SIGNALLED = 128
+
+
+def end_on_interrupt() -> None:
+    """Let an interrupt end this process without a word, unless interrupts are ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+
+
+def raise_on_interrupt() -> None:
+    """Let an interrupt raise KeyboardInterrupt again, after `end_on_interrupt`."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(signum: int, frame: object) -> NoReturn:
+    os._exit(SIGNALLED + signum)
+
+
+def name_of(signum: int) -> str:
+    """Return the name of a signal: `SIGKILL`."""
+    try:
+        return signal.Signals(signum).name
+    except ValueError:
+        return f"signal {signum}"
