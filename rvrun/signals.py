@@ -9,8 +9,10 @@ Light: the worker of every target imports this module.
 
 from __future__ import annotations
 
+# The part of `signal` that is in C. Importing `signal` itself takes a millisecond, in which an
+# interrupt would show a traceback.
+import _signal
 import os
-import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,14 +24,14 @@ SIGNALLED = 128
 
 def end_on_interrupt() -> None:
     """Let an interrupt end this process without a word, unless interrupts are ignored."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _end)
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _end)
 
 
 def raise_on_interrupt() -> None:
     """Let an interrupt raise KeyboardInterrupt again, after `end_on_interrupt`."""
-    if signal.getsignal(signal.SIGINT) is _end:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if _signal.getsignal(_signal.SIGINT) is _end:
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
 
 
 def _end(signum: int, frame: object) -> NoReturn:
@@ -38,6 +40,8 @@ def _end(signum: int, frame: object) -> NoReturn:
 
 def name_of(signum: int) -> str:
     """Return the name of a signal: `SIGKILL`."""
+    import signal
+
     try:
         return signal.Signals(signum).name
     except ValueError:

@@ -17,8 +17,8 @@ from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, Stage, Target
 from rvrun.rundir import records
 from rvrun.rundir.freshness import StageStatus
 
-#: Exit codes of targets that a signal ended: 128 + SIGHUP, SIGINT, SIGQUIT, SIGTERM.
-STOPPED = (129, 130, 131, 143)
+#: Exit codes of targets that a signal ended: 128 + SIGHUP, SIGINT, SIGQUIT, SIGTERM, or none.
+ENDED = (129, 130, 131, 143, None)
 
 
 @attrs.frozen(kw_only=True)
@@ -93,16 +93,18 @@ def read_outcome(
     since: float,
     until: float,
     signal: int | None = None,
+    was_stopped: bool = False,
     trouble: str = "",
 ) -> Outcome:
     """Read the outcome of the run between `since` and `until`, in seconds since 1970.
 
     - `out`: the run directory, as paths and command lines in the outcome name it.
     - `statuses`: which targets were stale before the run.
+    - `was_stopped`: whether targets that were running were ended, also without a `signal`.
     """
     attempts = list(_attempts(run_dir, statuses, since))
     bad = [attempt for attempt in attempts if attempt.exit_code != 0]
-    stopped = [attempt for attempt in bad if signal and attempt.exit_code in (None, *STOPPED)]
+    stopped = [attempt for attempt in bad if was_stopped and attempt.exit_code in ENDED]
     failed = [attempt for attempt in bad if attempt not in stopped]
     num_stale = sum(len(status.stale) for status in statuses)
     return Outcome(

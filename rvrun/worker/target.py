@@ -73,11 +73,8 @@ def run_command(call: Call) -> int:
     if not run_dir:
         return target.run()
     _keep_lock_from_programs(run_dir, variables[environment.LOCK])
-    if variables[environment.LOGS]:
-        target.has_log = True
-        _redirect_output(os.path.join(run_dir, paths.log(target.path)))
     with target_locked(run_dir, target.path, target.announce):
-        return target.run_once(run_dir, Recorder(run_dir, target.path))
+        return target.run_once(run_dir, has_log=bool(variables[environment.LOGS]))
 
 
 class _Target:
@@ -90,38 +87,34 @@ class _Target:
         self.name = call.name(pipeline)
         self.path = call.target(pipeline)
         self.report = events
+        self.run_dir = ""
         self.recorder: Recorder | None = None
-        self.has_log = False
 
     def announce(self, text: str) -> None:
-        """Say in the log, and to `rvrun run`, what this target waits for."""
+        """Say on stderr, and to `rvrun run`, what this target waits for."""
         _say(f"{self.name}: {text}")
         self.report(f"note {self.name}: {text}")
 
-    def run_once(self, run_dir: str, recorder: Recorder) -> int:
+    def run_once(self, run_dir: str, *, has_log: bool) -> int:
         """Run this target of a run directory, unless another process has run it meanwhile.
 
         Call it with the target locked. make decided that the target is stale, and another process
         may have run it since then: while this one waited for the lock, or before, while its job
         waited for a slot of make's. With `make -B`, a target runs even then.
         """
+        recorder = Recorder(run_dir, self.path)
         is_forced = is_always_make(os.environ.get("MAKEFLAGS", ""))
         if not is_forced and was_done_since(run_dir, self.path, parent_start):
             recorder.note("skip", pid=os.getpid())
             _say(f"{self.name}: not run, because another process has just done it")
             self.report(f"end {self.name} {DONE}")
             return DONE
-        self.recorder = recorder
-        # Measured now, after the output of a process that this one has waited for.
-        recorder.start(**({"log_offset": os.fstat(1).st_size} if self.has_log else {}))
-        code = self.run()
-        if code == DONE:
-            # Last, so that a process that is killed before leaves no stamp; and with the lock held,
-            # so that a process that waits for the lock sees it. The folder is gone if a run with
-            # another number of splits has begun meanwhile: this target counts no more then.
-            with contextlib.suppress(FileNotFoundError):
-                touch(os.path.join(run_dir, paths.DONE, self.path))
-        return code
+        offset = {}
+        if has_log:
+            offset["log_offset"] = _redirect_output(os.path.join(run_dir, paths.log(self.path)))
+        recorder.start(**offset)
+        self.run_dir, self.recorder = run_dir, recorder
+        return self.run()
 
     def run(self) -> int:
         """Run this target, report its start and its end, and return its exit code."""
@@ -130,11 +123,34 @@ class _Target:
             code = outcome["code"] = _run(self)
         # What is done is not to be lost by a signal that comes now.
         _handle_signals(_ignore, (*ENDING, signal.SIGINT))
-        # The record is written before the event: whoever reads the event may read the record.
         if self.recorder:
+            code = self._stamp() if code == DONE else code
+            # The record is written before the event: whoever reads the event may read the record.
             self.recorder.end(code)
         self.report(f"end {self.name} {code}")
+        # Threads of the user's may keep this process, which must be possible to end.
+        _handle_signals(signal.SIG_DFL, (*ENDING, signal.SIGINT))
         return code
+
+    def _stamp(self) -> int:
+        """Touch the stamp of this target, which is done, and return the exit code.
+
+        Before anything else, so that as little as possible can come between; and with the lock
+        held, so that a process that waits for it sees the stamp.
+        """
+        try:
+            touch(os.path.join(self.run_dir, paths.DONE, self.path))
+        except FileNotFoundError:
+            # A run with another number of splits has begun meanwhile, and removed the folder: the
+            # target does not count any more.
+            return DONE
+        except RvrunError as error:
+            print_error(error)
+            return error.exit_code
+        except OSError as error:
+            _say(f"{self.name}: its stamp cannot be touched: {error.strerror}: {error.filename}")
+            return FAILED
+        return DONE
 
 
 @contextlib.contextmanager
@@ -229,7 +245,8 @@ class _Ended(SystemExit):
 
 
 def _handle_signals(
-    handler: Callable[[int, object], None], numbers: Sequence[signal.Signals] = ENDING
+    handler: Callable[[int, object], None] | signal.Handlers,
+    numbers: Sequence[signal.Signals] = ENDING,
 ) -> None:
     """Handle the signals that ask a target to end, except those that are ignored.
 
@@ -269,8 +286,11 @@ def _keep_lock_from_programs(run_dir: str, descriptor: str) -> None:
             os.set_inheritable(number, False)
 
 
-def _redirect_output(path: str) -> None:
-    """Append all output of this process and its children to the file at `path`."""
+def _redirect_output(path: str) -> int:
+    """Append all output of this process and its children to the file at `path`.
+
+    Returns the size of the file before, in bytes.
+    """
     os.makedirs(os.path.dirname(path), exist_ok=True)
     descriptor = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
@@ -278,6 +298,7 @@ def _redirect_output(path: str) -> None:
     os.close(descriptor)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    return os.fstat(1).st_size
 
 
 class _EventPipe:

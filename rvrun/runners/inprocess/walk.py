@@ -45,6 +45,7 @@ def walk(run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> Outco
         since=since,
         until=time.time(),
         signal=state.signal,
+        was_stopped=state.signal is not None,
     )
 
 

@@ -75,6 +75,7 @@ def run_make(run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> O
             since=since,
             until=time.time(),
             signal=signals.first,
+            was_stopped=signals.first is not None or code < 0,
             trouble=_trouble(log_file, code),
         )
 
