@@ -11,7 +11,7 @@ from __future__ import annotations
 
 # The part of `signal` that is in C. Importing `signal` itself takes a millisecond, in which an
 # interrupt would show a traceback.
-import _signal
+import _signal  # type: ignore[import-not-found]
 import os
 
 TYPE_CHECKING = False

@@ -70,7 +70,8 @@ if TYPE_CHECKING:
     "--gpu-slots",
     type=int,
     metavar="N",
-    help="GPU targets that run in parallel on this machine; default: one per GPU.",
+    help="GPU targets that run in parallel on this machine; default: one per GPU, and "
+    "without GPUs no limit.",
 )
 @templates_option
 @takes_request

@@ -43,18 +43,17 @@ def target_locked(run_dir: str, target: str, announce: Callable[[str], None]) ->
 
     Raises `LinkInTheWay`.
     """
-    path = os.path.join(run_dir, paths.record(target))
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    descriptor = _lock(path, announce)
+    descriptor = lock_target(run_dir, target, announce)
     try:
         yield
     finally:
-        # Not only closed: a process that the target forked and left behind has it open, too.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
+        release(descriptor)
 
 
-def _lock(path: str, announce: Callable[[str], None]) -> int:
+def lock_target(run_dir: str, target: str, announce: Callable[[str], None]) -> int:
+    """Lock a target as `target_locked` does, and return the descriptor to `release`."""
+    path = os.path.join(run_dir, paths.record(target))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     while True:
         descriptor = open_own(path, os.O_RDWR | os.O_CREAT)
         try:
@@ -67,6 +66,13 @@ def _lock(path: str, announce: Callable[[str], None]) -> int:
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor
         os.close(descriptor)
+
+
+def release(descriptor: int) -> None:
+    """Release the lock of a target."""
+    # Not only closed: a process that the target forked and left behind has it open, too.
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def _describe_holder(path: str) -> str:

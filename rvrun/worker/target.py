@@ -11,6 +11,7 @@ stderr what it runs and how that ended, for the job's log.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -22,7 +23,13 @@ from rvrun import environment, paths, signals
 from rvrun.errors import DONE, FAILED, INTERRUPTED, INVALID, RvrunError
 from rvrun.rundir.own_files import open_own, touch
 from rvrun.rundir.records import Recorder, peak_memory_kib
-from rvrun.rundir.target_lock import is_always_make, parent_start, target_locked, was_done_since
+from rvrun.rundir.target_lock import (
+    is_always_make,
+    lock_target,
+    parent_start,
+    release,
+    was_done_since,
+)
 from rvrun.tracebacks import exit_code_of, print_error, print_traceback
 from rvrun.worker.call import parse
 from rvrun.worker.pipeline import check_command, opened, pipeline_name, read_document
@@ -73,8 +80,10 @@ def run_command(call: Call) -> int:
     if not run_dir:
         return target.run()
     _keep_lock_from_programs(run_dir, variables[environment.LOCK])
-    with target_locked(run_dir, target.path, target.announce):
-        return target.run_once(run_dir, has_log=bool(variables[environment.LOGS]))
+    # Released after all that the user's code does at exit: functions registered first run last, and
+    # after all threads.
+    atexit.register(release, lock_target(run_dir, target.path, target.announce))
+    return target.run_once(run_dir, has_log=bool(variables[environment.LOGS]))
 
 
 class _Target:
@@ -183,13 +192,9 @@ def _run(target: _Target) -> int:
         signals.raise_on_interrupt()
         _call_method(target)
     except RvrunError as error:
-        print_error(error)
-        return error.exit_code
+        return _report(error)
     except _Ended as error:
-        from rvrun.worker.processes import end_children
-
-        end_children()
-        return exit_code_of(error)
+        return _end_children(error)
     except SystemExit as error:
         return exit_code_of(error)
     except KeyboardInterrupt:
@@ -198,6 +203,23 @@ def _run(target: _Target) -> int:
         print_traceback(error)
         return FAILED
     return DONE
+
+
+def _report(error: RvrunError) -> int:
+    """Print an error, and return the exit code."""
+    # A signal while the user's module is imported looks like an error of theirs.
+    if isinstance(error.__cause__, _Ended):
+        return _end_children(error.__cause__)
+    print_error(error)
+    return error.exit_code
+
+
+def _end_children(error: _Ended) -> int:
+    """End what this target has started, after a signal; return the exit code."""
+    from rvrun.worker.processes import end_children
+
+    end_children()
+    return exit_code_of(error)
 
 
 def _call_method(target: _Target) -> None:

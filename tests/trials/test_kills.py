@@ -76,9 +76,12 @@ class Marks(rvrun.Pipeline):
             fcntl.flock(busy, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.write(log, f"clash {name} {os.getpid()}\\n".encode())
-        os.write(log, f"begin {name} {os.getpid()}\\n".encode())
-        time.sleep(random.uniform(0.0, 0.1))
-        os.write(log, f"end {name} {os.getpid()}\\n".encode())
+        try:
+            os.write(log, f"begin {name} {os.getpid()}\\n".encode())
+            time.sleep(random.uniform(0.0, 0.1))
+            os.write(log, f"end {name} {os.getpid()}\\n".encode())
+        finally:
+            os.close(busy)
 
 
 def get_config(runner):

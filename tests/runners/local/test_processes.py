@@ -46,8 +46,9 @@ class Work(rvrun.Pipeline):
         with open("log", "a") as log:
             log.write(f"+{name}\\n")
         if os.path.exists(f"leave-{name}"):
-            # A daemon in a session of its own, whose parent is gone.
-            code = "import subprocess; subprocess.Popen(['sleep', '1001'])"
+            # A daemon in a session of its own, whose parent is gone, and that ignores SIGTERM.
+            shell = ["sh", "-c", "trap '' TERM; exec sleep 1001"]
+            code = f"import subprocess; subprocess.Popen({shell})"
             subprocess.run([sys.executable, "-c", code], start_new_session=True)
         if os.path.exists(f"fork-{name}") and os.fork() == 0:
             os.setsid()
@@ -207,12 +208,14 @@ def test_a_killed_make_ends_the_run(work: Project) -> None:
 
 def test_a_second_interrupt_ends_daemons_too(work: Project) -> None:
     """A process in a session of its own, whose parent has ended, is not lost by a second Ctrl-C."""
-    for name in ("hold-part0", "leave-part0", "ignore-part0"):
+    for name in ("hold-part0", "leave-part0", "ignore-part0", "hold-part1"):
         work.write(name, "")
     running = start(work, *RUN)
-    wait_for_target(work, "part0")
+    for name in ("part0", "part1"):
+        wait_for_target(work, name)
     running.send_signal(signal.SIGINT)
-    wait_for(lambda: not find(work, "make") or find(work, "make")[0].status() != "sleeping")
+    # part/1 does not ignore SIGTERM.
+    wait_for(lambda: len(find(work, "run_command")) == 1)
     running.send_signal(signal.SIGINT)
     running.communicate(timeout=60)
     assert (running.returncode, processes_of(work)) == (130, [])
@@ -557,3 +560,67 @@ def test_a_daemon_may_be_reaped(work: Project, tmp_path: pathlib.Path) -> None:
     (work.folder / "hold-part1").unlink()
     running.communicate(timeout=60)
     assert running.returncode == 0
+
+
+AT_EXIT = """
+import atexit, os, pathlib, threading, time
+import rvrun
+
+
+class LateConfig(rvrun.PipelineConfig):
+    def build(self):
+        return Late(self)
+
+
+class Late(rvrun.Pipeline):
+    commands = ("work",)
+
+    def work(self):
+        atexit.register(self.at_exit)
+        threading.Thread(target=self.go_on).start()
+
+    def go_on(self):
+        self.wait("thread")
+
+    def at_exit(self):
+        self.wait("exit")
+
+    def wait(self, name):
+        pathlib.Path(f"at-{name}").touch()
+        while os.path.exists(f"hold-{name}"):
+            time.sleep(0.01)
+
+
+def get_config(runner):
+    return LateConfig(root_uri="out")
+"""
+
+
+@pytest.mark.parametrize("name", ["thread", "exit"])
+def test_a_target_is_locked_until_its_process_ends(project: Project, name: str) -> None:
+    """Threads, and functions that run at exit, are part of the target."""
+    project.write("late.py", AT_EXIT)
+    project.rvrun("render", "local", "late.py")
+    project.write(f"hold-{name}", "")
+    running = start(project, "make", "-C", "runs/late")
+    wait_for_target(project, name)
+    assert "it is running" in project.rvrun("explain", "late/work").stdout
+    (project.folder / f"hold-{name}").unlink()
+    running.communicate(timeout=60)
+    assert "exit 0" in project.rvrun("explain", "late/work").stdout
+
+
+def test_a_signal_during_the_import_of_a_config(project: Project) -> None:
+    """A target that is ended while its module is imported was stopped, and did not fail."""
+    project.write("work.py", WORK)
+    project.rvrun("render", "local", "work.py", "--splits", "2")
+    slow = "import os, pathlib, time\npathlib.Path(f'at-{os.getpid()}').touch()\ntime.sleep(60)\n"
+    project.write("work.py", f"{slow}{WORK}")
+    running = start(project, *MAKE, stdout=subprocess.DEVNULL)
+    wait_for(lambda: len(list(project.folder.glob("at-*"))) == 2)
+    running.terminate()
+    _, err = running.communicate(timeout=60)
+    wait_for(lambda: not processes_of(project))
+    assert "Traceback" not in err
+    record = project.read("runs/work/records/work/part.2/0.jsonl").splitlines()
+    assert json.loads(record[-1])["exit_code"] == 128 + signal.SIGTERM
