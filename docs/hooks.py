@@ -120,7 +120,7 @@ def _read_verb(name: str, command: Any, context: Any, panel: str) -> Verb:
 
 
 def _clean(names: str, text: str) -> tuple[str, str]:
-    """A parameter without its type, which its name tells, and with its default in plain words."""
+    """A parameter without its type, which its name implies, and with its default in plain words."""
     names = re.sub(r" <[^>]+>$", "", names)
     text = text.replace("\\[", "[").replace("  [required]", "")
     return names, re.sub(r" *\[default: \(?(.*?)\)?\]$", r" *Default: \1.*", text)

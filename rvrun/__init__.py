@@ -20,12 +20,12 @@ __all__ = [
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rvrun.model import Resources
+else:
+    # Hidden from type checkers, to which every name would be an attribute.
+    def __getattr__(name: str) -> object:
+        """Import `Resources` on first use: it requires attrs, which the worker does not import."""
+        if name == "Resources":
+            from rvrun.model import Resources
 
-
-def __getattr__(name: str) -> object:
-    """Import `Resources` on first use: it requires attrs, which the worker does not import."""
-    if name == "Resources":
-        from rvrun.model import Resources
-
-        return Resources
-    raise AttributeError(f"module `rvrun` has no attribute `{name}`")
+            return Resources
+        raise AttributeError(f"module `rvrun` has no attribute `{name}`")

@@ -1,4 +1,4 @@
-"""`rvrun`, also as `python -m rvrun`. The call of every target imports no command line."""
+"""Entry point of `rvrun` and `python -m rvrun`. Running a target imports no command line."""
 
 from __future__ import annotations
 

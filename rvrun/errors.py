@@ -24,7 +24,7 @@ INTERRUPTED = 130
 
 @dataclass_transform()
 class RvrunError(Exception):
-    """An error in the user's input; `str(error)` is one sentence that names value and place.
+    """An error in the user's input; `str(error)` is a short message that names value and place.
 
     Subclasses declare their facts as annotations, with or without a default; the constructor takes
     them in that order or by name. `template` and `fix` are templates in which `{name}` stands for
@@ -79,7 +79,7 @@ class Problem(RvrunError):
 
 
 class Transient(RvrunError):
-    """An error of a service, or of the way to it, after which asking again may succeed."""
+    """An error of a service or of the network, after which a retry may succeed."""
 
 
 class UserCodeError(Problem):
@@ -92,7 +92,7 @@ class UserCodeError(Problem):
 
 
 class UnknownName(RvrunError):
-    """A name that does not exist in its place.
+    """A name that does not exist where it is used.
 
     - `nearby`: the names to list where listing all would be too many; a suggestion may be any.
     """
@@ -105,8 +105,8 @@ class UnknownName(RvrunError):
 
     def __str__(self) -> str:
         place = f" in {self.place}" if self.place else ""
-        names = ", ".join(f"`{name}`" for name in self.nearby or self.names) or "none"
-        return f"unknown {self.kind} `{self.name}`{place}{self.suggestion()}; known: {names}"
+        problem = f"unknown {self.kind} `{self.name}`{place}"
+        return f"{problem}{self.suggestion(f'known {self.kind}s')}"
 
     def how_to_fix(self) -> str:
         if self.kind == "environment variable":
@@ -114,16 +114,22 @@ class UnknownName(RvrunError):
         place = f" from {self.place}" if self.place else ""
         return f"remove `{self.name}`{place}, or give it a known name"
 
-    def suggestion(self) -> str:
-        """Return `, did you mean ...?` if a known name is close, else an empty string."""
+    def suggestion(self, label: str) -> str:
+        """Return the end of a message: a known name that is close, if any, and the known names.
+
+        - `label`: what to call the known names, such as `known commands`.
+        """
         import difflib
 
+        names = ", ".join(f"`{name}`" for name in self.nearby or self.names) or "none"
         near = difflib.get_close_matches(self.name, self.names, n=1)
-        return f", did you mean `{near[0]}`?" if near else ""
+        if near:
+            return f"; did you mean `{near[0]}`? {label[:1].upper()}{label[1:]}: {names}"
+        return f"; {label}: {names}"
 
 
 def describe(error: BaseException) -> str:
-    """Return `ValueError: message`; of errors of attrs only the sentence, without its objects."""
+    """Return `ValueError: message`; for errors of attrs only the sentence, without its objects."""
     text: object = error
     if any(type(argument).__name__ == "Attribute" for argument in error.args):
         text = error.args[0]

@@ -1,4 +1,4 @@
-"""What checks find, with how to fix it."""
+"""Findings of checks, each with a fix."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Level(enum.StrEnum):
 
 @attrs.frozen
 class Finding:
-    """What a check found.
+    """The result of a check.
 
     - `subject`: what was checked, in a word or two. `text`: the finding, a sentence.
     - `fix`: what to type or change, as an imperative; empty if all is well.
@@ -34,16 +34,16 @@ class Finding:
 
 
 def ok(subject: str, text: str) -> Finding:
-    """Return a finding that all is well."""
+    """Return a finding without a problem."""
     return Finding(Level.OK, subject, text)
 
 
 def warning(subject: str, text: str, fix: str) -> Finding:
-    """Return a finding of what may not be as the user intends."""
+    """Return a finding about something that the user may not intend."""
     return Finding(Level.WARNING, subject, text, fix)
 
 
 def error(subject: str, problem: object, fix: str = "", details: str = "") -> Finding:
-    """Return a finding of what would fail; an error that knows its own fix overrides `fix`."""
+    """Return a finding about something that would fail; an error's own fix overrides `fix`."""
     own = problem.how_to_fix() if isinstance(problem, RvrunError) else ""
     return Finding(Level.ERROR, subject, str(problem), own or fix, details)

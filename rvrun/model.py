@@ -264,7 +264,7 @@ def _matches(pattern: re.Pattern[str], name: object) -> bool:
 
 
 class BadPlan(Problem):
-    """A plan whose stages do not fit together, so that no compiler made it."""
+    """A plan whose stages do not fit together: no compiler can have made it."""
 
 
 def check_plan(plan: Plan) -> None:

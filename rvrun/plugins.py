@@ -1,4 +1,4 @@
-"""Runners by name: what this distribution and others installed under the entry point.
+"""Find runners by name, those of rvrun and those that other distributions installed.
 
 Light on purpose: the worker looks its runner up here. What a runner offers is in
 `runners.protocol`; `runners.registry` gives the same modules with their types.

@@ -35,7 +35,7 @@ class EmptyOut(RvrunError):
     """An empty `--out`."""
 
     template = "--out must name a directory, got an empty string"
-    fix = "name a directory with --out"
+    fix = "specify a directory with --out"
 
 
 class Conflict(Problem):
@@ -81,7 +81,7 @@ class Prepared:
     warnings: tuple[str, ...] = ()
 
     def statuses(self) -> list[StageStatus]:
-        """Return what each stage has to do in the run directory as it is now, and why."""
+        """Return the stale targets of each stage in the run directory as it is now, and why."""
         run = self.run
         return plan_status(run.plan, run.run_dir, self.files, force=run.force)
 
@@ -94,7 +94,7 @@ def prepare(request: Request) -> Prepared:
 
 
 def prepare_plan(request: Request) -> Prepared:
-    """As `prepare`, without the runner's own files: enough to show a plan."""
+    """Prepare without the runner's own files, which is enough to show a plan."""
     runner = find_runner(request.runner)
     settings = load_settings(request.flags, request.profile)
     pipelines = load_pipelines(request)
@@ -149,7 +149,7 @@ def render_files(run: Run, runner: Runner) -> dict[str, str]:
 
 
 def prepare_all(runners: Sequence[str], request: Request) -> Prepared:
-    """As `prepare`, for several runners in one run directory; the run is the first runner's.
+    """Prepare for several runners in one run directory; the run is the first runner's.
 
     Raises `Conflict` if a file differs between runners, as configs that depend on the runner do.
     """

@@ -30,7 +30,7 @@ from rvrun.runners.capabilities import Capabilities
 from rvrun.runners.protocol import Runner
 from rvrun.runners.registry import find_runner
 
-#: How a job's engine tells job `index` of `size` which one it is: the variables it sets.
+#: The environment variables that an engine sets for job `index` of `size`.
 JobEnvironment = Callable[[int, int], Mapping[str, str]]
 
 NUM_SPLITS = 3
@@ -70,7 +70,7 @@ class Conformance(rvrun.Pipeline):
     def part(self, split_ind, num_splits):
         self.report(f"part {split_ind} of {num_splits}")
         if self.config.fail and split_ind == 1:
-            raise RuntimeError("fails as it was asked to")
+            raise RuntimeError("fails as configured")
 
     def match(self, split_ind, num_splits):
         self.report(f"match {split_ind} of {num_splits}")
@@ -136,7 +136,7 @@ def check_runner(
     - `root_uri`: where the pipeline's `root_uri` is; a remote URI if the runner needs one.
     - `settings`: the content of `rvrun.toml` with which the runner works.
     - `environ`: variables on top of this process's.
-    - `job_environ`: the variables by which the engine tells a job its index; for detached runners.
+    - `job_environ`: the variables from which a job gets its index; for detached runners.
     - `timeout`: seconds that a run of the pipeline may take.
     """
     runner = find_runner(name)
@@ -211,7 +211,7 @@ class _Site:
         return _Done(process.pid, process.returncode, stdout, stderr)
 
     def files(self, folder: str) -> dict[str, bytes]:
-        """The files below a folder, but for what runs leave there."""
+        """The files below a folder, except those that runs leave there."""
         top = self.folder / folder
         paths = (path.relative_to(top) for path in top.rglob("*") if path.is_file())
         rendered = (path for path in paths if path.parts[0] not in ("records", ".lock"))
@@ -367,7 +367,7 @@ def _output(site: _Site, done: _Done, out: str = "runs/conformance") -> str:
 
 
 def check_failure(site: _Site) -> None:
-    """Check a run with a failing target, and that it continues as wanted exactly if declared."""
+    """Check a run with a failing target, and that it keeps going if and only if it declares so."""
     words = [*site.config, "-a", "fail", "true"]
     done = site.rvrun("run", site.name, *words, "--out", "runs/failing", code=FAILED)
     assert "last" not in _ran(_output(site, done, "runs/failing")), (

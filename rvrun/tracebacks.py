@@ -38,7 +38,7 @@ def user_frames(frames: TracebackType | None) -> TracebackType | None:
 
 
 def exit_code_of(error: SystemExit) -> int:
-    """The exit code that Python would end with; it prints what is no code."""
+    """The exit code that Python would end with; print anything that is not a code, as it does."""
     if error.code is None:
         return 0
     if isinstance(error.code, int):

@@ -153,7 +153,7 @@ def in_folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathli
 
 @pytest.fixture(scope="session")
 def moto_server(processes: None) -> Iterator[Moto]:
-    """moto's server of this process."""
+    """The moto server of this process."""
     server = Moto()
     yield server
     server.close()
@@ -161,6 +161,6 @@ def moto_server(processes: None) -> Iterator[Moto]:
 
 @pytest.fixture
 def moto(moto_server: Moto) -> Moto:
-    """moto's server, empty: `moto.variables` lead boto3 to it."""
+    """The moto server, empty: `moto.variables` lead boto3 to it."""
     moto_server.reset()
     return moto_server

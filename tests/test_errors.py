@@ -48,7 +48,7 @@ def test_a_subclass_has_the_facts_of_its_base() -> None:
 def test_facts_that_do_not_fit(
     facts: tuple[tuple[int, ...], dict[str, object]],
 ) -> None:
-    """mypy reports them; so does the constructor, for code that is not checked."""
+    """`mypy` reports them; so does the constructor, for code that is not checked."""
     values, named = facts
     with pytest.raises(TypeError, match="TooMany"):
         TooMany(*values, **named)  # type: ignore[arg-type]
@@ -62,8 +62,11 @@ def test_braces_in_a_fact_stay_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("jobz", "unknown setting `jobz` in file, did you mean `jobs`?; known: `jobs`, `gpus`"),
-        ("x", "unknown setting `x` in file; known: `jobs`, `gpus`"),
+        (
+            "jobz",
+            "unknown setting `jobz` in file; did you mean `jobs`? Known settings: `jobs`, `gpus`",
+        ),
+        ("x", "unknown setting `x` in file; known settings: `jobs`, `gpus`"),
     ],
 )
 def test_an_unknown_name_suggests_a_close_one(name: str, message: str) -> None:
@@ -77,7 +80,7 @@ def test_an_unknown_name_suggests_a_close_one(name: str, message: str) -> None:
 def test_nearby_names_are_listed_instead_of_all() -> None:
     """The suggestion still comes from all."""
     error = UnknownName("key", "ab", ("abc", "x"), nearby=("x",))
-    assert str(error) == "unknown key `ab`, did you mean `abc`?; known: `x`"
+    assert str(error) == "unknown key `ab`; did you mean `abc`? Known keys: `x`"
 
 
 def test_an_exception_in_a_sentence() -> None:

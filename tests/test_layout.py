@@ -56,7 +56,7 @@ FACE = ""
 #: Where each library may be imported; an entry that ends in `/` is a folder.
 DOORS = {
     "jinja2": ("render/jinja.py",),
-    "click": ("cli/",),
+    "typer": ("cli/",),
     "rich": ("cli/",),
     "psutil": ("worker/processes.py",),
     "cattrs": ("pipelines/serialize.py",),
@@ -132,7 +132,7 @@ def test_the_package_was_read() -> None:
     """The walk sees what is imported, so that an empty list means something."""
     assert importers("jinja2") == ["render/jinja.py"]
     assert importers("boto3") == ["aws/client.py"]
-    assert "cli/app.py" in importers("click")
+    assert "cli/app.py" in importers("typer")
 
 
 def test_imports_within_the_package_are_absolute() -> None:
@@ -222,7 +222,7 @@ def test_the_default_runner_is_named_once() -> None:
 
 
 def test_what_detached_runners_share_does_not_mention_aws() -> None:
-    """Another service or scheduler is to use it too."""
+    """Other services and schedulers should be able to use it too."""
     shared = [p for p in sources() if p.startswith("remote/") or p == "cli/detached.py"]
     shared += ["runners/submissions.py", "runners/protocol.py", "runners/problems.py"]
     text = {path: (PACKAGE / path).read_text(encoding="utf-8") for path in shared}

@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 )
 @pytest.mark.usefixtures("processes")
 def test_clean(tool: tuple[str, ...]) -> None:
-    """ruff and mypy --strict have nothing to say."""
+    """Neither ruff nor `mypy --strict` reports a problem."""
     done = subprocess.run(
         [sys.executable, "-m", *tool], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -40,7 +40,7 @@ def test_everything_is_rendered_and_nothing_written(
 
 
 def test_idle_splits_are_a_warning(request_for_tiny: Request) -> None:
-    """Whoever asked for the run is to see it."""
+    """The user who started the run must see it."""
     prepared = prepare(attrs.evolve(request_for_tiny, splits=("cut=9", "count=9")))
     assert [warning.partition(" has ")[0] for warning in prepared.warnings] == [
         "tiny/cut",

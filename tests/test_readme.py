@@ -98,13 +98,13 @@ def test_on_aws(checkout: Project, moto: Moto) -> None:
     moto.bucket()
     (settings,) = blocks(README, "toml")
     (spec,) = blocks(README, "json")
-    (block,) = [each for each in blocks(README, "sh") if "batch" in each]
+    (block,) = [block for block in blocks(README, "sh") if "batch" in block]
     checkout.write("rvrun.toml", settings)
     with BatchEngine(slots=0) as engine:
         engine.add_queue("rvrun-cpu")
         engine.add_definition("rvrun-cpu")
         for line in commands(block):
-            checkout.run(*line.split(), **{**moto.variables, **engine.variables})
+            checkout.run(*line.split(), code=0, **{**moto.variables, **engine.variables})
         assert set(engine.statuses().values()) == {"FAILED"}
     assert checkout.read("runs/hello/batch/1-hello-greet.json").startswith(spec)
 

@@ -10,14 +10,14 @@ from rvrun.pipelines.declare import LoadedPipeline
 
 
 class Adapter(Protocol):
-    """What the module of an adapter offers.
+    """The functions of an adapter's module.
 
     - `config`: the system's own object. `document`: the JSON values of a saved config, either as
       rvrun saves it (see `registry.KEY`) or as the system does (see `registry.MARKS`).
     """
 
     def set_up(self, verbosity: int) -> AbstractContextManager[None]:
-        """Set the system up as its own command line does; within, user code may be imported."""
+        """Set the system up as its own command line does, so that user code can be imported."""
 
     def load(self, config: Any, source: str | None) -> LoadedPipeline:
         """Load the pipeline of a user's config; `source` is the loose file that returned it."""
@@ -52,7 +52,7 @@ class Adapter(Protocol):
         """Return where the system's own worker looks for the config, and what it reads there."""
 
     def repeated(self, document: Mapping[str, Any]) -> Mapping[str, str]:
-        """Return what a second attempt does, by command that the system must not attempt twice.
+        """Return the effect of a second attempt, by command that must not be attempted twice.
 
         It completes "a second attempt of COMMAND ...".
         """

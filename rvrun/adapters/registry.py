@@ -43,7 +43,7 @@ class NotInstalled(RvrunError):
 
 @contextlib.contextmanager
 def set_up_for(source: str, verbosity: int = 0) -> Iterator[None]:
-    """Set up the systems that a user's file or module imports; within, it may be imported.
+    """Set up the systems that a user's file or module imports, so that it can be imported.
 
     As their own command lines do: some plugins can only be imported after their system. A system
     that is not installed is skipped, as the user's own import reports that better.

@@ -1,4 +1,4 @@
-"""The only module that imports boto3: clients, AWS's answers as errors of ours, and rate limits.
+"""The only module that imports boto3: clients, AWS's errors as rvrun's errors, and rate limits.
 
 There are two kinds of clients. Those that only read let botocore retry. Those that create something
 never retry by themselves, because the caller has to find out whether a call without an answer was
@@ -227,16 +227,18 @@ class Patience:
     wait_jitter: float = 1.0
     timeout: float = 300.0
 
-    def insist(self, call: Callable[[], T], on: type[AwsError] = Throttled) -> T:
+    def insist(self, call: Callable[[], T], *on: type[AwsError]) -> T:
         """Return what `call` returns; repeat it with backoff and jitter while it raises `on`.
 
-        Raises the last `on`, and every other error at once.
+        - `on`: classes of errors; default: `Throttled`.
+
+        Raises the last such error; any other error is raised immediately.
         """
         import stamina
 
         # By default stamina logs each attempt to stderr.
         stamina.instrumentation.set_on_retry_hooks([])
-        for attempt in stamina.retry_context(on=on, **attrs.asdict(self)):
+        for attempt in stamina.retry_context(on=on or (Throttled,), **attrs.asdict(self)):
             with attempt:
                 return call()
         raise AssertionError("unreachable: the last attempt returns or raises")

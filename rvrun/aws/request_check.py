@@ -1,4 +1,4 @@
-"""Check a request against botocore's service models, offline: all that AWS would refuse, at once.
+"""Check a request offline against botocore's service models, and collect all problems.
 
 botocore's own validator checks keys, types and minima. This one also checks maxima, patterns and
 enumerations. Limits of a service that its model does not contain are checked by its runner.
@@ -153,7 +153,7 @@ def _listed(names: Collection[str]) -> str:
 
 def _suggestion(name: object, names: Collection[str]) -> str:
     near = difflib.get_close_matches(str(name), names, n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 #: A class of characters that Python's regular expressions lack, such as `\p{L}`.

@@ -1,4 +1,4 @@
-"""What is checked: each part of a run, made once, or the error that says why it cannot be made."""
+"""The run that is checked: each part, made once, or the error that says why it cannot be made."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @attrs.frozen(slots=False)
 class Case:
-    """What is checked.
+    """The run that is checked.
 
     - `request`: with an empty `config`, only the machine and the settings are checked.
     - `out`: the run directory; None if neither a config nor `--out` names one.

@@ -58,14 +58,14 @@ def check_files(case: Case) -> Iterator[Finding]:
     files = case.files
     if isinstance(files, Unfit):
         for problem in grouped(files.problems):
-            yield error(case.request.runner, problem, "change what it names")
+            yield error(case.request.runner, problem, "change the value that it names")
     elif isinstance(files, RvrunError):
-        yield error("files", files, "change what it names")
+        yield error("files", files, "change the value that it names")
     elif files is not None and case.out is not None:
         longest = max((pathlib.PurePath(path).name for path in files), key=_num_bytes)
         limit = os.pathconf(nearest(pathlib.Path(case.out)), "PC_NAME_MAX")
         if _num_bytes(longest) + EXTRA_BYTES > limit:
-            text = f"file names are limited to {limit} bytes here, too few for {longest}"
+            text = f"file names must have at most {limit} bytes here, got {longest}"
             yield error("files", text, "give the pipeline a shorter `name`")
         else:
             yield ok("files", f"{count(len(files), 'file')} rendered")

@@ -54,12 +54,12 @@ def check_gpus(case: Case) -> Iterator[Finding]:
     commands = _gpu_commands(case)
     if commands and (problem := _locks_problem(machine.gpu_locks)):
         key = key_of(MachineSettings, "gpu_locks")
-        fix = f"name another folder with the setting `{key}` ({variable(key)})"
+        fix = f"choose another directory with the setting `{key}` ({variable(key)})"
         yield error("gpus", f"the slots' lock files cannot be written: {problem}", fix)
     elif commands and not devices:
         name = variable(key_of(MachineSettings, "gpus"))
-        fix = f"run where `nvidia-smi -L` lists a GPU, or name one: {name}=0"
-        yield warning("gpus", f"found none, but {', '.join(commands)} need one", fix)
+        fix = f"run where `nvidia-smi -L` lists a GPU, or set {name}=0"
+        yield warning("gpus", f"no GPU found, but required by: {', '.join(commands)}", fix)
     else:
         on_devices = f" on {', '.join(devices)}" if devices else ""
         in_parallel = f"{count(slots, 'GPU target')} in parallel{on_devices}"

@@ -20,14 +20,14 @@ def check_run_dir(case: Case) -> Iterator[Finding]:
     if case.out is None:
         return
     folder = pathlib.Path(case.out)
-    another = "name another with --out"
+    another = "choose another with --out"
     if problem := folder_problem(folder, lock=True):
         yield error("run dir", f"{folder} cannot be used: {problem}", another)
     elif (folder / paths.MAKEFILE).exists() and not (folder / paths.PLAN).exists():
         yield error("run dir", f"{folder} has a Makefile that rvrun did not write", another)
     elif holder := _holder(folder / paths.LOCK):
         text = f"{folder} is in use by another rvrun (process {holder})"
-        yield error("run dir", text, f"wait until that ends, or {another}")
+        yield error("run dir", text, f"wait until it ends, or {another}")
     else:
         yield ok("run dir", f"{folder} {'is writable' if folder.exists() else 'can be created'}")
 
@@ -54,14 +54,14 @@ def check_root_uris(case: Case) -> Iterator[Finding]:
         root = pipeline.root_uri
         name = f"{pipeline.name}: {root or '.'}"
         if storage := scheme(root):
-            # A detached runner's service was asked already.
+            # A detached runner's own check has already asked the service.
             if case.detached is not None:
                 continue
             text = f"{name} is not checked: the pipeline's own code reads and writes {storage}"
             fix = f"make sure that its commands can access {storage} from here, or use a path"
             yield warning("root_uri", text, fix)
         elif problem := folder_problem(pathlib.Path(root)):
-            fix = f"change `root_uri` in {case.request.config}, or make the folder writable"
+            fix = f"change `root_uri` in {case.request.config}, or make the directory writable"
             yield error("root_uri", f"{name} cannot be used: {problem}", fix)
         else:
             state = "is writable" if os.path.exists(root or ".") else "can be created"
@@ -90,7 +90,7 @@ def folder_problem(folder: pathlib.Path, *, lock: bool = False) -> str:
     """
     existing = nearest(folder)
     if not existing.is_dir():
-        return f"{existing} is {'a file' if existing.is_file() else 'not a folder'}"
+        return f"{existing} is {'a file' if existing.is_file() else 'not a directory'}"
     if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
         return f"you have no permission to read and write {existing}"
     try:

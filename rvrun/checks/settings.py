@@ -48,10 +48,10 @@ def check_templates(case: Case) -> Iterator[Finding]:
     names = runner.TEMPLATES
     used = [name for name in names if (folder / name).is_file()]
     if not folder.is_dir():
-        yield error("templates", f"there is no folder {folder}", change)
+        yield error("templates", f"there is no directory {folder}", change)
     elif used:
         yield ok("templates", f"{', '.join(used)} from {folder}")
     else:
-        text = f"{folder} has no template of this runner ({', '.join(names) or 'it has none'})"
+        text = f"{folder} has no template of this runner ({', '.join(names) or 'it uses none'})"
         write = f"write {folder / names[0]}, or " if names else ""
         yield warning("templates", text, f"{write}{change}")

@@ -46,7 +46,7 @@ def check_targets(case: Case) -> Iterator[Finding]:
         else:
             yield _failure(pipeline.name, done)
     if seconds:
-        yield ok("targets", f"each builds its pipeline in its own process; {_took(seconds)}")
+        yield ok("targets", f"each can build its pipeline in its own process; {_took(seconds)}")
 
 
 def _took(seconds: Sequence[float]) -> str:
@@ -75,8 +75,8 @@ def _failure(name: str, done: subprocess.CompletedProcess[str]) -> Finding:
     output = done.stderr.rstrip()
     last = output.rpartition("\n")[2].removeprefix("rvrun: ") or f"exit code {done.returncode}"
     fix = (
-        "targets import the config's module but do not call `get_config`: move what they need too "
-        "(`sys.path`, imports) to the top of the module, or make it importable with PYTHONPATH"
+        "targets import the config's module but do not call `get_config`: move whatever they also "
+        "need (`sys.path`, imports) to the top of the module, or make it importable with PYTHONPATH"
     )
     text = f"{name} cannot be built in a process of its own: {last}"
     return error("targets", text, fix, f"{output}\n" if "\n" in output else "")

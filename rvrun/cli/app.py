@@ -1,6 +1,6 @@
 """The command line, `rvrun VERB ...`: finds the verb, runs it, turns errors into exit codes.
 
-A verb's module is imported only when that verb is called, or its own help is asked for.
+A verb's module is imported only when that verb is called, or its help is shown.
 """
 
 from __future__ import annotations
@@ -11,13 +11,27 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import click
+import typer
+from typer.core import TyperCommand, TyperGroup
 
 from rvrun import __version__
 from rvrun.cli.messages import drop_stdout, protect_stderr, say
-from rvrun.cli.options import common_options, write_options, write_paragraphs
+from rvrun.cli.options import (
+    COMPLETION,
+    Profile,
+    Quiet,
+    TmpDir,
+    Verbose,
+    Version,
+    make_verb,
+    write_options,
+    write_paragraphs,
+)
 from rvrun.errors import BUG, DONE, FAILED, INTERRUPTED, INVALID, RvrunError, check_known
 from rvrun.tracebacks import print_error
+
+#: Wrong usage as typer's parser reports it. typer exports only this subclass of it.
+UsageError: Any = typer.BadParameter.__base__
 
 #: The verbs in the sections that `--help` shows: the verb's module and function in `rvrun.cli`,
 #: and what it does, which is also the first sentence of its own help.
@@ -38,8 +52,8 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "list": ("detached:list_runs", "List the runs that were submitted from here"),
         "status": ("detached:status", "Show the state of a run"),
         "logs": ("detached:logs", "Print the output of a target"),
-        "cancel": ("detached:cancel", "Cancel everything in a run that waits or runs"),
-        "retry": ("detached:retry", "Submit what failed in a run again"),
+        "cancel": ("detached:cancel", "Cancel all waiting and running jobs of a run"),
+        "retry": ("detached:retry", "Retry the failed targets of a run"),
     },
     "Set up": {
         "config": ("config:config", "Show every setting, its value and its origin"),
@@ -49,29 +63,30 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
 }
 
 
-class Verbs(click.Group):
+class Verbs(TyperGroup):
     """The group of all verbs, each imported when it is needed."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the verbs, in the order of `--help`."""
         return [name for verbs in VERBS.values() for name in verbs]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:
+        """Import the module of a verb, and return its command; None if there is no such verb."""
         for verbs in VERBS.values():
             if cmd_name in verbs:
                 module, _, function = verbs[cmd_name][0].partition(":")
-                verb = getattr(importlib.import_module(f"rvrun.cli.{module}"), function)
-                assert isinstance(verb, click.Command)
-                return verb
+                return make_verb(
+                    cmd_name, getattr(importlib.import_module(f"rvrun.cli.{module}"), function)
+                )
         return None
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the verb that `args` name. Raises `UnknownName`."""
         if not ctx.resilient_parsing:
             check_known("verb", args[0], tuple(self.list_commands(ctx)))
         return super().resolve_command(ctx, args)
 
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help from `VERBS` alone, which imports no verb."""
         self.format_usage(ctx, formatter)
         write_paragraphs(self.help or "", formatter)
@@ -83,44 +98,49 @@ class Verbs(click.Group):
         write_options(self, ctx, formatter)
 
 
-def command() -> click.Group:
+def rvrun(
+    profile: Profile = None,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    tmpdir: TmpDir = None,
+    version: Version = False,
+) -> None:
+    """Compile pipelines of commands into a plan, and run or render it with a runner.
+
+    The options below may also follow the verb.
+    """
+
+
+def command() -> TyperGroup:
     """Return the group of all verbs; `get_command` imports the verb that it returns."""
-    version = click.Option(
-        ["--version"],
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        callback=_print_version,
-        help="Print the version and exit.",
-    )
-    return Verbs(
-        "rvrun",
-        params=[*common_options(), version],
-        help="Compile pipelines of commands into a plan, and run or render it with a runner.\n\n"
-        "The options below may also follow the verb.",
+    app = typer.Typer(
+        name="rvrun",
+        cls=Verbs,
+        callback=rvrun,
+        add_completion=False,
+        rich_markup_mode=None,
         no_args_is_help=True,
         subcommand_metavar="VERB ...",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-
-
-def _print_version(context: click.Context, _: click.Parameter, value: Any) -> None:
-    if value and not context.resilient_parsing:
-        print(f"rvrun {__version__}")
-        context.exit()
+    return typer.main.get_group(app)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line `argv` and return its exit code."""
     protect_stderr()
     try:
+        if COMPLETION in os.environ:
+            from typer.completion import completion_init  # type: ignore[attr-defined]
+
+            completion_init()
         code = command().main(list(argv), prog_name="rvrun", standalone_mode=False)
         sys.stdout.flush()
     except SystemExit as error:  # of a completion
         code = error.code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except click.ClickException as error:
+    except UsageError as error:
         error.show()
         code = error.exit_code
     except RvrunError as error:

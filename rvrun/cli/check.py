@@ -5,26 +5,29 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import attrs
-import click
+import typer
 
 from rvrun.checks import preflight
 from rvrun.checks.case import Case
 from rvrun.cli.options import (
-    Argument,
+    Args,
+    AsJson,
     BadOption,
-    Common,
-    Verb,
-    json_option,
-    out_option,
-    request_options,
-    takes_request,
-    templates_option,
+    Commands,
+    Out,
+    Splits,
+    Templates,
+    argument,
+    make_request,
+    option,
+    read_common,
 )
 from rvrun.errors import DONE, INVALID
 from rvrun.finding import Finding, Level
-from rvrun.prepare import Request, run_dir_of
+from rvrun.prepare import run_dir_of
 from rvrun.runners.registry import DEFAULT
 from rvrun.text import count
 
@@ -32,26 +35,34 @@ COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}
 LEVEL_WIDTH = max(map(len, Level))
 
 
-@click.command(cls=Verb)
-@click.argument(
-    "config",
-    cls=Argument,
-    required=False,
-    metavar="[CONFIG]",
-    help="As in `rvrun run`. Without it, only the machine and the settings are checked.",
-)
-@request_options
-@click.option(
-    "--runner",
-    metavar="NAME",
-    default=DEFAULT,
-    help=f"Check for runs on this runner; default: {DEFAULT}.",
-)
-@out_option
-@templates_option
-@json_option
-@takes_request
-def check(common: Common, request: Request, as_json: bool) -> int:
+OptionalConfig = Annotated[
+    str | None,
+    argument(
+        metavar="[CONFIG]",
+        help="As in `rvrun run`. Without it, only the machine and the settings are checked.",
+    ),
+]
+CheckedRunner = Annotated[
+    str,
+    option(
+        "--runner",
+        metavar="NAME",
+        help=f"Check for runs on this runner; default: {DEFAULT}.",
+    ),
+]
+
+
+def check(
+    context: typer.Context,
+    config: OptionalConfig = None,
+    commands: Commands = None,
+    splits: Splits = None,
+    args: Args = None,
+    runner: CheckedRunner = DEFAULT,
+    out: Out = None,
+    templates: Templates = None,
+    as_json: AsJson = False,
+) -> int:
     """Find what would make a run fail, before it starts.
 
     Checks the machine, the settings, the config, and the places that it reads and writes. Writes
@@ -60,19 +71,28 @@ def check(common: Common, request: Request, as_json: bool) -> int:
     - `rvrun check`
     - `rvrun check my_config.py --splits 8 -a root_uri out/run1`
     """
-    has_config = bool(request.config)
-    if not has_config and (request.splits or request.args):
-        option = "--splits" if request.splits else "-a"
-        raise BadOption(f"{option} requires a config; add it: rvrun check CONFIG")
-    has_run_dir = has_config or request.out is not None
-    run_dir = run_dir_of(request.config, request.out) if has_run_dir else None
+    quiet = read_common(context).quiet
+    if config is None and (splits or args):
+        needless = "--splits" if splits else "-a"
+        raise BadOption(f"{needless} requires a config; add it: rvrun check CONFIG")
+    request = make_request(
+        context,
+        config=config or "",
+        commands=commands,
+        splits=splits,
+        args=args,
+        runner=runner,
+        out=out,
+        templates=templates,
+    )
+    run_dir = run_dir_of(request.config, out) if config or out is not None else None
     findings = preflight.check(Case(request, run_dir))
     if as_json:
-        values = [attrs.asdict(finding) for finding in _shown(findings, quiet=common.quiet)]
+        values = [attrs.asdict(finding) for finding in _shown(findings, quiet=quiet)]
         print(json.dumps(values, indent=2, ensure_ascii=False))
     else:
-        print_findings(findings, quiet=common.quiet)
-        if not common.quiet:
+        print_findings(findings, quiet=quiet)
+        if not quiet:
             print(_counts(findings), flush=True)
         print_details(findings)
     return INVALID if any(finding.level is Level.ERROR for finding in findings) else DONE

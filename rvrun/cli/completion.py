@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import click
-from click.shell_completion import get_completion_class
+import enum
+from typing import Annotated
 
-from rvrun.cli.options import Argument, Verb
-
-SHELLS = ("bash", "zsh", "fish")
-#: The environment variable that asks rvrun for completions instead of running a verb.
-VARIABLE = "_RVRUN_COMPLETE"
+from rvrun.cli.options import COMPLETION, argument
 
 
-@click.command(cls=Verb)
-@click.argument(
-    "shell", cls=Argument, type=click.Choice(SHELLS), metavar="SHELL", help="bash, zsh or fish."
-)
-@click.pass_context
-def completion(context: click.Context, shell: str) -> None:
+class Shell(enum.StrEnum):
+    """The shells that have a completion script."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+def completion(
+    shell: Annotated[Shell, argument(metavar="SHELL", help="`bash`, `zsh` or `fish`.")],
+) -> None:
     """Print a shell's completion script.
 
     - `rvrun completion bash >> ~/.bashrc`
     - `rvrun completion fish > ~/.config/fish/completions/rvrun.fish`
     """
-    script = get_completion_class(shell)
-    assert script is not None, f"click supports {shell}"
-    print(script(context.find_root().command, {}, "rvrun", VARIABLE).source())
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
+
+    print(get_completion_script(prog_name="rvrun", complete_var=COMPLETION, shell=shell.value))

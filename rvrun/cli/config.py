@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import attrs
-import click
+import typer
 
-from rvrun.cli.options import Common, Verb
+from rvrun.cli.options import read_common
 from rvrun.cli.tables import Column, print_table
 from rvrun.settings import layers
 
 COLUMNS = tuple(map(Column, ("setting", "value", "from", "environment variable", "description")))
 
 
-@click.command(cls=Verb)
-@click.pass_obj
-def config(common: Common) -> None:
+def config(context: typer.Context) -> None:
     """Show every setting, its value and its origin.
 
     - `rvrun config`
@@ -24,7 +22,7 @@ def config(common: Common) -> None:
     """
     rows = [
         (option.key, format_value(option.value), option.origin, option.variable, option.help)
-        for option in layers.options(profile=common.profile)
+        for option in layers.options(profile=read_common(context).profile)
     ]
     print_table(COLUMNS, rows)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import pathlib
-from typing import Any
+from typing import Annotated, Any
 
 import attrs
-import click
+import typer
 
 from rvrun.cli.messages import say, warn
-from rvrun.cli.options import Argument, BadOption, Common, Verb, json_option
+from rvrun.cli.options import AsJson, BadOption, argument, option, read_common
 from rvrun.errors import DONE
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.state import RunState
@@ -19,19 +19,31 @@ from rvrun.runners.registry import find_detached
 from rvrun.text import count
 
 RUN = "A run's id or its beginning, `@latest`, or a run directory."
-run_argument = click.argument("run", cls=Argument, metavar="RUN", help=RUN)
-runs_option = click.option(
-    "--runs",
-    metavar="DIR",
-    default=ledgers.RUNS,
-    help=f"Folder of the run directories; default: {ledgers.RUNS}.",
-)
+Run = Annotated[str, argument(metavar="RUN", help=RUN)]
+LatestRun = Annotated[
+    str,
+    argument(metavar="[RUN]", help=f"{RUN.removesuffix('.')}; default: {ledgers.LATEST}."),
+]
+Runs = Annotated[
+    str,
+    option(
+        "--runs",
+        metavar="DIR",
+        help=f"Directory of the run directories; default: {ledgers.RUNS}.",
+    ),
+]
+Target = Annotated[
+    str,
+    argument(metavar="TARGET", help="`tiny/train`, or one split, `tiny/predict/3`."),
+]
+Watch = Annotated[bool, option("-w", "--watch", help="Update until the run has ended.")]
+Follow = Annotated[
+    bool, option("-f", "--follow", help="Follow the log until the target has ended.")
+]
+Wait = Annotated[bool, option("--wait", help="Wait until the run has ended.")]
 
 
-@click.command("list", cls=Verb)
-@runs_option
-@json_option
-def list_runs(runs: str, *, as_json: bool) -> None:
+def list_runs(runs: Runs = ledgers.RUNS, as_json: AsJson = False) -> None:
     """List the runs that were submitted from here.
 
     The latest is the last.
@@ -56,19 +68,13 @@ def list_runs(runs: str, *, as_json: bool) -> None:
     print_table(columns, [tuple(row.values()) for row in rows])
 
 
-@click.command(cls=Verb)
-@click.argument(
-    "run",
-    cls=Argument,
-    default=ledgers.LATEST,
-    metavar="[RUN]",
-    help=f"{RUN.removesuffix('.')}; default: {ledgers.LATEST}.",
-)
-@click.option("-w", "--watch", is_flag=True, help="Update until the run has ended.")
-@runs_option
-@json_option
-@click.pass_obj
-def status(common: Common, run: str, *, watch: bool, runs: str, as_json: bool) -> int:
+def status(
+    context: typer.Context,
+    run: LatestRun = ledgers.LATEST,
+    watch: Watch = False,
+    runs: Runs = ledgers.RUNS,
+    as_json: AsJson = False,
+) -> int:
     """Show the state of a run.
 
     Counts the targets of each stage by state, and shows what is stuck and the first failure. Exit
@@ -84,7 +90,7 @@ def status(common: Common, run: str, *, watch: bool, runs: str, as_json: bool) -
     ledger = ledgers.find(run, pathlib.Path(runs))
     runner = find_detached(ledger.runner)
     if watch:
-        return wait_for(ledger, runner, common)
+        return wait_for(ledger, runner, read_common(context))
     state = runner.state(ledger)
     if as_json:
         print(json.dumps(state_to_dict(state), indent=2, ensure_ascii=False))
@@ -95,17 +101,7 @@ def status(common: Common, run: str, *, watch: bool, runs: str, as_json: bool) -
     return exit_code(state)
 
 
-@click.command(cls=Verb)
-@run_argument
-@click.argument(
-    "target",
-    cls=Argument,
-    metavar="TARGET",
-    help="`tiny/train`, or one split, `tiny/predict/3`.",
-)
-@click.option("-f", "--follow", is_flag=True, help="Wait for more, until the target has ended.")
-@runs_option
-def logs(run: str, target: str, *, follow: bool, runs: str) -> None:
+def logs(run: Run, target: Target, follow: Follow = False, runs: Runs = ledgers.RUNS) -> None:
     """Print the output of a target.
 
     That is the output of its last attempt.
@@ -117,19 +113,15 @@ def logs(run: str, target: str, *, follow: bool, runs: str) -> None:
         print(line, flush=follow)
 
 
-@click.command(cls=Verb)
-@run_argument
-@runs_option
-@click.pass_obj
-def cancel(common: Common, run: str, runs: str) -> None:
-    """Cancel everything in a run that waits or runs.
+def cancel(context: typer.Context, run: Run, runs: Runs = ledgers.RUNS) -> None:
+    """Cancel all waiting and running jobs of a run.
 
     - `rvrun cancel @latest`
     """
     from rvrun.cli.submit import counting
 
     ledger = ledgers.find(run, pathlib.Path(runs))
-    with locked(ledger.run_dir), counting("cancelling", common) as progress:
+    with locked(ledger.run_dir), counting("cancelling", read_common(context)) as progress:
         num_jobs = find_detached(ledger.runner).cancel(ledger, progress)
     if num_jobs:
         say(f"cancelled {ledger.run_id}: {count(num_jobs, 'job')} ended")
@@ -137,13 +129,8 @@ def cancel(common: Common, run: str, runs: str) -> None:
         say(f"nothing in {ledger.run_id} was waiting or running")
 
 
-@click.command(cls=Verb)
-@run_argument
-@click.option("--wait", is_flag=True, help="Wait until the run has ended.")
-@runs_option
-@click.pass_obj
-def retry(common: Common, run: str, *, wait: bool, runs: str) -> int:
-    """Submit what failed in a run again.
+def retry(context: typer.Context, run: Run, wait: Wait = False, runs: Runs = ledgers.RUNS) -> int:
+    """Retry the failed targets of a run.
 
     Also submits what depends on it. What is done is kept.
 
@@ -153,6 +140,7 @@ def retry(common: Common, run: str, *, wait: bool, runs: str) -> int:
     from rvrun.runners.submissions import retried_twice
     from rvrun.settings.layers import load_settings
 
+    common = read_common(context)
     ledger = ledgers.find(run, pathlib.Path(runs))
     runner = find_detached(ledger.runner)
     settings = load_settings(profile=common.profile)

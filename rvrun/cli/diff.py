@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-import attrs
-import click
+from typing import Annotated
 
-from rvrun.cli.differences import DiffFormat, diff_options, print_diff
+import attrs
+import typer
+
+from rvrun.cli.differences import AsGithub, AsMarkdown, choose_format, print_diff
 from rvrun.cli.messages import say
-from rvrun.cli.options import Argument, Common, Verb, request_options, takes_request
+from rvrun.cli.options import (
+    Args,
+    AsJson,
+    Commands,
+    Splits,
+    argument,
+    make_request,
+    read_common,
+)
 from rvrun.cli.sides import read_side
 from rvrun.plan.diff import diff_plans
-from rvrun.prepare import Request
 
 SIDE = "A plan.json, a run directory, or a CONFIG as in `rvrun plan`."
 
 
-@click.command(cls=Verb)
-@click.argument("old", cls=Argument, metavar="OLD", help=SIDE)
-@click.argument("new", cls=Argument, metavar="NEW", help=SIDE)
-@request_options
-@diff_options
-@takes_request
-def diff(common: Common, request: Request, old: str, new: str, form: DiffFormat) -> int:
+def diff(
+    context: typer.Context,
+    old: Annotated[str, argument(metavar="OLD", help=SIDE)],
+    new: Annotated[str, argument(metavar="NEW", help=SIDE)],
+    commands: Commands = None,
+    splits: Splits = None,
+    args: Args = None,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+    as_github: AsGithub = False,
+) -> int:
     """Show what differs between two plans.
 
     Also shows which stages would run again because of it. A CONFIG is compiled with the options
@@ -30,9 +43,11 @@ def diff(common: Common, request: Request, old: str, new: str, form: DiffFormat)
     - `rvrun diff plans/big/plan.json my_config.py --splits 8 -a lr 0.01`
     - `rvrun diff runs/monday runs/tuesday --markdown`
     """
+    form = choose_format(as_json=as_json, as_markdown=as_markdown, as_github=as_github)
+    request = make_request(context, commands=commands, splits=splits, args=args)
     sides = [read_side(attrs.evolve(request, config=config)) for config in (old, new)]
     plan_diff = diff_plans(*sides)
     code = print_diff(plan_diff, form)
-    if plan_diff.same and not common.quiet:
+    if plan_diff.same and not read_common(context).quiet:
         say("the plans are the same")
     return code

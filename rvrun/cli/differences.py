@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import enum
-import functools
 import pathlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import click
+from typing import TYPE_CHECKING, Annotated
 
 from rvrun.cli.messages import say
-from rvrun.cli.options import BadOption, json_option
+from rvrun.cli.options import BadOption, option
 from rvrun.errors import DONE, FAILED
 
 if TYPE_CHECKING:
     from rvrun.plan.diff import PlanDiff
     from rvrun.prepare import Prepared
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+AsMarkdown = Annotated[bool, option("--markdown", help="For a pull request comment.")]
+AsGithub = Annotated[bool, option("--github", help="As GitHub Actions annotations.")]
 
 
 class DiffFormat(enum.StrEnum):
@@ -30,26 +27,21 @@ class DiffFormat(enum.StrEnum):
     GITHUB = "github"
 
 
-def diff_options(function: Function) -> Callable[..., Any]:
-    """Add `--json`, `--markdown` and `--github`, which reach the verb as `form`."""
+def choose_format(*, as_json: bool, as_markdown: bool, as_github: bool) -> DiffFormat:
+    """Return the format that `--json`, `--markdown` and `--github` choose.
 
-    @json_option
-    @click.option("--markdown", "as_markdown", is_flag=True, help="For a pull request comment.")
-    @click.option("--github", "as_github", is_flag=True, help="As GitHub Actions annotations.")
-    @functools.wraps(function)
-    def verb(*args: Any, as_json: bool, as_markdown: bool, as_github: bool, **values: Any) -> Any:
-        given = {
-            DiffFormat.JSON: as_json,
-            DiffFormat.MARKDOWN: as_markdown,
-            DiffFormat.GITHUB: as_github,
-        }
-        forms = [form for form, is_given in given.items() if is_given]
-        if len(forms) > 1:
-            options = " and ".join(f"--{form}" for form in forms)
-            raise BadOption(f"{options} are different formats; keep one")
-        return function(*args, form=forms[0] if forms else DiffFormat.TEXT, **values)
-
-    return verb
+    Raises `BadOption`.
+    """
+    given = {
+        DiffFormat.JSON: as_json,
+        DiffFormat.MARKDOWN: as_markdown,
+        DiffFormat.GITHUB: as_github,
+    }
+    forms = [form for form, is_given in given.items() if is_given]
+    if len(forms) > 1:
+        options = " and ".join(f"--{form}" for form in forms)
+        raise BadOption(f"{options} are different formats; keep one")
+    return forms[0] if forms else DiffFormat.TEXT
 
 
 def print_diff(diff: PlanDiff, form: DiffFormat) -> int:

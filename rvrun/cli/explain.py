@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import pathlib
-
-import click
+from typing import Annotated
 
 from rvrun import paths
 from rvrun.cli.explanation import explanation_to_dict, print_explanation
-from rvrun.cli.options import Argument, Verb, json_option
+from rvrun.cli.options import AsJson, argument, option
 from rvrun.cli.sides import read_plan
 from rvrun.errors import Problem
 from rvrun.rundir.explain import explain as explain_target
@@ -20,21 +19,23 @@ class NoRunDirectory(Problem):
     """A target whose run directory is missing or ambiguous."""
 
 
-@click.command(cls=Verb)
-@click.argument(
-    "target",
-    cls=Argument,
-    metavar="TARGET",
-    help="`tiny/train`, `tiny/predict`, or one split, `tiny/predict/3`.",
-)
-@click.option(
-    "--run",
-    "run_dir",
-    metavar="DIR",
-    help="The run directory; default: the one in runs/ that has the target.",
-)
-@json_option
-def explain(target: str, run_dir: str | None, as_json: bool) -> None:
+Target = Annotated[
+    str,
+    argument(
+        metavar="TARGET", help="`tiny/train`, `tiny/predict`, or one split, `tiny/predict/3`."
+    ),
+]
+RunDir = Annotated[
+    str | None,
+    option(
+        "--run",
+        metavar="DIR",
+        help="The run directory; default: the one in runs/ that has the target.",
+    ),
+]
+
+
+def explain(target: Target, run_dir: RunDir = None, as_json: AsJson = False) -> None:
     """Explain why a target would run or is up to date.
 
     Also shows what it needs and what needs it.
@@ -72,11 +73,11 @@ def find_run_dir(target: str) -> pathlib.Path:
     if matching:
         folders = ", ".join(map(str, matching))
         raise NoRunDirectory(
-            f"several run directories have a pipeline `{pipeline}`: {folders}; name one with "
-            "--run DIR"
+            f"several run directories have a pipeline `{pipeline}`: {folders}; specify one "
+            "with --run DIR"
         )
     folders = ", ".join(map(str, candidates)) or "none"
     raise NoRunDirectory(
-        f"no run directory in runs/ has a pipeline `{pipeline}` (searched: {folders}); name one "
-        "with --run DIR"
+        f"no run directory in runs/ has a pipeline `{pipeline}` (searched: {folders}); specify "
+        "one with --run DIR"
     )

@@ -31,7 +31,7 @@ def _facts(explanation: Explanation) -> list[tuple[str, str]]:
     for key, (old, new) in (explanation.changes or {}).items():
         facts.append(("changed", f"{key}: {_value(old)} → {_value(new)}"))
     if explanation.changes is None:
-        facts.append(("changed", "unknown: the config of that time was not kept"))
+        facts.append(("changed", "unknown: the config from that time was not kept"))
     facts += [("needs", _needed(needed)) for needed in explanation.needs]
     keys = explanation.config_keys
     part = "the whole config" if keys is None else format_value(keys)

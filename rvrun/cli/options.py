@@ -1,28 +1,27 @@
-"""Options and arguments that several verbs share, and the classes that verbs are made of.
+"""Options and arguments that several verbs share, and how typer makes a command of a verb.
 
-Light on purpose: `rvrun --help` imports this module, so it imports only click at its top.
+Light on purpose: `rvrun --help` imports this module, so it imports only typer at its top.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
 import os
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
-import click
+import typer
+from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from rvrun import plugins
 from rvrun.errors import Problem
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
+    from rvrun.prepare import Request
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-#: The options of verbs that are fields of `prepare.Request`, under the fields' names.
-REQUEST_FIELDS = ("config", "runner", "commands", "splits", "out", "force")
+#: The environment variable that asks for completions instead of running a verb.
+COMPLETION = "_RVRUN_COMPLETE"
+#: In the help of an argument: the names of the runners that are installed.
+INSTALLED = "{installed runners}"
 
 
 class BadOption(Problem):
@@ -38,90 +37,153 @@ class Common:
     verbose: int = 0
 
 
-def common_options(*, hidden: bool = False) -> list[click.Parameter]:
-    """Return new options that set the fields of the context's `Common`."""
-    more: dict[str, Any] = {"expose_value": False, "callback": _apply, "hidden": hidden}
-    return [
-        click.Option(
-            ["-p", "--profile"], metavar="NAME", help="Use this profile of your settings.", **more
-        ),
-        click.Option(["-q", "--quiet"], is_flag=True, help="Print only errors.", **more),
-        click.Option(
-            ["-v", "--verbose"],
-            count=True,
-            help="Also print settings, and targets as they start; repeat for more.",
-            **more,
-        ),
-        click.Option(
-            ["--tmpdir"],
-            metavar="DIR",
-            help="Folder of the targets' temporary files, as with TMPDIR.",
-            **more,
-        ),
-    ]
+def read_common(context: typer.Context) -> Common:
+    """Return the common options of a verb's call."""
+    return context.ensure_object(Common)
 
 
-def _apply(context: click.Context, option: click.Parameter, value: Any) -> None:
+def option(*names: str, **more: Any) -> Any:
+    """Declare an option. Its help states the default in words."""
+    return typer.Option(*names, show_default=False, **more)
+
+
+def argument(**more: Any) -> Any:
+    """Declare an argument. Its help states the default in words."""
+    return typer.Argument(show_default=False, **more)
+
+
+def merge(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> None:
     """Merge an option into `Common`: it may be given before the verb, after it, or both."""
-    common = context.ensure_object(Common)
-    if option.name == "quiet":
+    common = read_common(context)
+    if parameter.name == "quiet":
         common.quiet = common.quiet or value
-    elif option.name == "verbose":
+    elif parameter.name == "verbose":
         common.verbose += value
-    elif value is not None and option.name == "profile":
+    elif value is not None and parameter.name == "profile":
         from rvrun.adapters.raster_vision import settings as raster_vision
 
         common.profile = value
         # Raster Vision's pipelines, here or in other processes, read this.
         if raster_vision.has_profile(value):
             os.environ[raster_vision.PROFILE] = value
-    elif value is not None and option.name == "tmpdir":
+    elif value is not None and parameter.name == "tmpdir":
         os.environ["TMPDIR"] = os.path.abspath(value)
 
 
-class Argument(click.Argument):
-    """An argument with a help text, which click has only since 8.5."""
+def print_version(is_given: bool) -> None:
+    """Print the version and exit, if `--version` is given."""
+    from rvrun import __version__
 
-    def __init__(self, declarations: Sequence[str], *, help: str, **more: Any) -> None:  # noqa: A002
-        super().__init__(declarations, **more)
-        self.help = help
-
-    def full_help(self) -> str:
-        """Return the help text with what only this machine knows."""
-        return str(self.help)
+    if is_given:
+        print(f"rvrun {__version__}")
+        raise typer.Exit
 
 
-class RunnerArgument(Argument):
-    """The RUNNER of a verb: its help and its completion list the runners that are installed."""
+Profile = Annotated[
+    str | None,
+    option(
+        "-p",
+        "--profile",
+        metavar="NAME",
+        help="Use this profile of your settings.",
+        callback=merge,
+        expose_value=False,
+    ),
+]
+Quiet = Annotated[
+    bool,
+    option("-q", "--quiet", help="Print only errors.", callback=merge, expose_value=False),
+]
+Verbose = Annotated[
+    int,
+    option(
+        "-v",
+        "--verbose",
+        count=True,
+        help="Also print settings and each target as it starts; repeat for more detail.",
+        callback=merge,
+        expose_value=False,
+    ),
+]
+TmpDir = Annotated[
+    str | None,
+    option(
+        "--tmpdir",
+        metavar="DIR",
+        help="Directory of the targets' temporary files, as with TMPDIR.",
+        callback=merge,
+        expose_value=False,
+    ),
+]
+Version = Annotated[
+    bool,
+    option(
+        "--version",
+        help="Print the version and exit.",
+        callback=print_version,
+        is_eager=True,
+        expose_value=False,
+    ),
+]
 
-    def full_help(self) -> str:
-        return f"{self.help} Installed: {', '.join(plugins.runner_names())}."
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem
-
-        return [CompletionItem(n) for n in plugins.runner_names() if n.startswith(incomplete)]
+def take_common(
+    profile: Profile = None, quiet: Quiet = False, verbose: Verbose = 0, tmpdir: TmpDir = None
+) -> None:
+    """Declare the common options; `merge` reads them."""
 
 
-class Verb(click.Command):
-    """A verb: it also takes the common options, and its docstring is its help."""
+class Verb(TyperCommand):
+    """A verb: its docstring is its help, with examples at the end."""
 
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self.help = inspect.cleandoc(self.help or "")
-        self.params += common_options(hidden=True)
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return what follows the verb's name in its usage."""
+        arguments = [param for param in self.params if isinstance(param, TyperArgument)]
+        return [str(self.options_metavar), *(param.make_metavar(ctx) for param in arguments)]
 
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the usage, the docstring, the arguments and the options."""
         self.format_usage(ctx, formatter)
         write_paragraphs(str(self.help), formatter)
-        arguments = [param for param in self.params if isinstance(param, Argument)]
+        arguments = [param for param in self.params if isinstance(param, TyperArgument)]
         if arguments:
+            rows = [(argument.make_metavar(ctx), help_of(argument)) for argument in arguments]
             with formatter.section("Arguments"):
-                formatter.write_dl([(a.make_metavar(ctx), a.full_help()) for a in arguments])
+                formatter.write_dl(rows)
         write_options(self, ctx, formatter)
 
 
-def write_paragraphs(text: str, formatter: click.HelpFormatter) -> None:
+def make_verb(name: str, function: Callable[..., object]) -> TyperCommand:
+    """Make the command of a verb from its function, whose parameters declare its options."""
+    verb = _make_command(name, function)
+    for parameter in verb.params:
+        if parameter.name == "args":
+            # typer cannot declare an option that takes two values and is repeatable; its parser
+            # can read one.
+            parameter.nargs = 2
+    common = _make_command(name, take_common).params
+    for parameter in common:
+        assert isinstance(parameter, TyperOption)
+        parameter.hidden = True
+    verb.params += common
+    return verb
+
+
+def _make_command(name: str, function: Callable[..., object]) -> TyperCommand:
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(name, cls=Verb)(function)
+    command = typer.main.get_command(app)
+    assert isinstance(command, TyperCommand)
+    return command
+
+
+def help_of(parameter: TyperArgument) -> str:
+    """Return an argument's help, with what only this machine knows."""
+    text = str(parameter.help)
+    return text.replace(INSTALLED, ", ".join(plugins.runner_names())) if INSTALLED in text else text
+
+
+def write_paragraphs(text: str, formatter: Any) -> None:
     """Write a docstring: its paragraphs, and the list of examples at its end."""
     for paragraph in text.split("\n\n"):
         if paragraph.startswith("- "):
@@ -134,35 +196,43 @@ def write_paragraphs(text: str, formatter: click.HelpFormatter) -> None:
             formatter.write_text(paragraph.replace("\n", " "))
 
 
-def write_options(
-    command: click.Command, ctx: click.Context, formatter: click.HelpFormatter
-) -> None:
+def write_options(command: Any, ctx: Any, formatter: Any) -> None:
     """Write the section of the options that are not hidden."""
-    options = [param for param in command.get_params(ctx) if isinstance(param, click.Option)]
+    options = [p for p in command.get_params(ctx) if not isinstance(p, TyperArgument)]
     records = [record for option in options if (record := option.get_help_record(ctx))]
     with formatter.section("Options"):
         formatter.write_dl(records)
 
 
-def takes_request(function: Function) -> Callable[..., Any]:
-    """Call a verb's function with `Common`, and the options of a request as one `Request`."""
+def make_request(
+    context: typer.Context,
+    *,
+    commands: Iterable[str] | None,
+    splits: Iterable[str] | None,
+    args: Iterable[tuple[str, str]] | None,
+    templates: str | None = None,
+    flags: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> Request:
+    """Return the request that a verb's options make.
 
-    @click.pass_obj
-    @functools.wraps(function)
-    def verb(common: Common, /, **values: Any) -> Any:
-        from rvrun.prepare import Request
+    - `flags`: the values of options that are settings, by key.
+    - `fields`: other fields of `prepare.Request`.
 
-        fields = {name: values.pop(name) for name in REQUEST_FIELDS if name in values}
-        request = Request(
-            **{"config": "", **{k: v for k, v in fields.items() if v is not None}},
-            args=parse_args(values.pop("args")),
-            flags={"templates": values.pop("templates", None)},
-            profile=common.profile,
-            verbosity=common.verbose,
-        )
-        return function(common, request, **values)
+    Raises `BadOption`.
+    """
+    from rvrun.prepare import Request
 
-    return verb
+    common = read_common(context)
+    return Request(
+        **{"config": "", **fields},
+        commands=tuple(commands or ()),
+        splits=tuple(splits or ()),
+        args=parse_args(args or ()),
+        flags={**(flags or {}), "templates": templates},
+        profile=common.profile,
+        verbosity=common.verbose,
+    )
 
 
 def parse_args(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -176,58 +246,63 @@ def parse_args(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return values
 
 
-config_argument = click.argument(
-    "config",
-    cls=Argument,
-    metavar="CONFIG",
-    help="A `.py` file or an importable module with a function `get_config` or `get_configs`, or "
-    "a saved config (`.json`).",
-)
-runner_argument = click.argument(
-    "runner",
-    cls=RunnerArgument,
-    metavar="RUNNER",
-    help="What runs the pipelines; `rvrun check --runner RUNNER` tests it.",
-)
-_commands = click.argument(
-    "commands",
-    cls=Argument,
-    nargs=-1,
-    metavar="[COMMAND]...",
-    help="The commands to run; default: all.",
-)
-_splits = click.option(
-    "-s",
-    "--splits",
-    multiple=True,
-    metavar="SPLITS",
-    help="Number of splits: `N` for every split command, `COMMAND=N` for one, or "
-    "`PIPELINE/COMMAND=N` for one of one pipeline; repeatable; the most specific one applies; "
-    "default: 1.",
-)
-_args = click.option(
-    "-a",
-    "--arg",
-    "args",
-    multiple=True,
-    nargs=2,
-    metavar="KEY VALUE",
-    help="An argument for `get_config` or `get_configs`; repeatable.",
-)
-out_option = click.option(
-    "--out", metavar="DIR", help="The run directory; default: runs/ and the name of CONFIG."
-)
-templates_option = click.option(
-    "--templates",
-    metavar="DIR",
-    help="Folder of templates that replace rvrun's own of the same name.",
-)
-always_make_option = click.option(
-    "-B", "--always-make", "force", is_flag=True, help="Also run what is up to date."
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def request_options(function: Function) -> Function:
-    """Add the commands, `--splits` and `-a`."""
-    return _commands(_splits(_args(function)))
+Config = Annotated[
+    str,
+    argument(
+        metavar="CONFIG",
+        help="A `.py` file or an importable module with a function `get_config` or `get_configs`, "
+        "or a saved config (`.json`).",
+    ),
+]
+Runner = Annotated[
+    str,
+    argument(
+        metavar="RUNNER",
+        help="What runs the pipelines; `rvrun check --runner RUNNER` tests it. "
+        f"Installed: {INSTALLED}.",
+        autocompletion=plugins.runner_names,
+    ),
+]
+Commands = Annotated[
+    list[str] | None,
+    argument(metavar="[COMMAND]...", help="The commands to run; default: all."),
+]
+Splits = Annotated[
+    list[str] | None,
+    option(
+        "-s",
+        "--splits",
+        metavar="SPLITS",
+        help="Number of splits: `N` for all split commands, `COMMAND=N`, or "
+        "`PIPELINE/COMMAND=N`. Repeatable; the most specific one applies. Default: 1.",
+    ),
+]
+Args = Annotated[
+    # Pairs of strings; see `make_verb`.
+    list[Any] | None,
+    option(
+        "-a",
+        "--arg",
+        metavar="KEY VALUE",
+        help="An argument for `get_config` or `get_configs`; repeatable.",
+        parser=str,
+    ),
+]
+Out = Annotated[
+    str | None,
+    option(
+        "--out", metavar="DIR", help="The run directory; default: runs/ and the name of CONFIG."
+    ),
+]
+Templates = Annotated[
+    str | None,
+    option(
+        "--templates",
+        metavar="DIR",
+        help="Directory of templates that replace rvrun's own of the same name.",
+    ),
+]
+AlwaysMake = Annotated[
+    bool, option("-B", "--always-make", help="Also run targets that are up to date.")
+]
+AsJson = Annotated[bool, option("--json", help="Print JSON.")]

@@ -2,53 +2,63 @@
 
 from __future__ import annotations
 
-import attrs
-import click
+from typing import Annotated
 
-from rvrun.cli.differences import DiffFormat, check_saved, diff_options
+import typer
+
+from rvrun.cli.differences import AsGithub, AsMarkdown, DiffFormat, check_saved, choose_format
 from rvrun.cli.messages import warn
 from rvrun.cli.options import (
+    AlwaysMake,
+    Args,
+    AsJson,
     BadOption,
-    Common,
-    Verb,
-    always_make_option,
-    config_argument,
-    out_option,
-    request_options,
-    takes_request,
-    templates_option,
+    Commands,
+    Config,
+    Out,
+    Splits,
+    Templates,
+    make_request,
+    option,
+    read_common,
 )
 from rvrun.cli.plan_table import print_plan
-from rvrun.prepare import Request, kept, prepare_all, prepare_plan
+from rvrun.prepare import kept, prepare_all, prepare_plan
 from rvrun.runners.registry import DEFAULT
 
+Runners = Annotated[
+    list[str] | None,
+    option(
+        "--runner",
+        metavar="NAME",
+        help=f"Render for this runner; repeatable; default: {DEFAULT}.",
+    ),
+]
+Check = Annotated[
+    str | None,
+    option(
+        "--check",
+        metavar="DIR",
+        help="Compare with the plan saved in DIR and print the differences; exit 1 if there are "
+        "any.",
+    ),
+]
 
-@click.command(cls=Verb)
-@config_argument
-@request_options
-@out_option
-@click.option(
-    "--runner",
-    "runners",
-    multiple=True,
-    metavar="NAME",
-    help=f"Render for this runner; repeatable; default: {DEFAULT}.",
-)
-@click.option(
-    "--check",
-    metavar="DIR",
-    help="Compare with the plan saved in DIR and print the differences; exit 1 if there are any.",
-)
-@diff_options
-@always_make_option
-@templates_option
-@takes_request
+
 def plan(
-    common: Common,
-    request: Request,
-    runners: tuple[str, ...],
-    check: str | None,
-    form: DiffFormat,
+    context: typer.Context,
+    config: Config,
+    commands: Commands = None,
+    splits: Splits = None,
+    args: Args = None,
+    out: Out = None,
+    runners: Runners = None,
+    check: Check = None,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+    as_github: AsGithub = False,
+    force: AlwaysMake = False,
+    templates: Templates = None,
 ) -> int | None:
     """Show the stages, and what would run and why.
 
@@ -59,23 +69,33 @@ def plan(
     - `rvrun plan my_config.py --splits 8 --out plans/big`
     - `rvrun plan my_config.py --splits 8 --check plans/big`
     """
-    if check is not None and request.out is not None:
+    quiet = read_common(context).quiet
+    form = choose_format(as_json=as_json, as_markdown=as_markdown, as_github=as_github)
+    if check is not None and out is not None:
         raise BadOption("--check and --out name different directories; keep one")
     if check is None and form is not DiffFormat.TEXT:
         raise BadOption(f"--{form} formats differences; add --check DIR")
-    is_shown_only = not (runners or check or request.out or request.flags["templates"])
-    if check is not None:
-        request = attrs.evolve(request, out=check)
+    request = make_request(
+        context,
+        config=config,
+        commands=commands,
+        splits=splits,
+        args=args,
+        out=out if check is None else check,
+        force=force,
+        templates=templates,
+    )
+    is_shown_only = not (runners or request.out or templates)
     # What only shows the stages needs no rendered file, and does without the template engine.
     prepared = (
         prepare_plan(request) if is_shown_only else prepare_all(runners or [DEFAULT], request)
     )
     warn(*prepared.warnings)
     if check is not None:
-        return check_saved(kept(prepared), form, quiet=common.quiet)
+        return check_saved(kept(prepared), form, quiet=quiet)
     print_plan(prepared)
     if request.out is not None:
         from rvrun.cli.render import write_files
 
-        write_files(kept(prepared), quiet=common.quiet)
+        write_files(kept(prepared), quiet=quiet)
     return None

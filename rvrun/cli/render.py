@@ -2,41 +2,54 @@
 
 from __future__ import annotations
 
-import click
+import typer
 
 from rvrun.cli.messages import say, warn
 from rvrun.cli.options import (
-    Common,
-    Verb,
-    config_argument,
-    out_option,
-    request_options,
-    runner_argument,
-    takes_request,
-    templates_option,
+    Args,
+    Commands,
+    Config,
+    Out,
+    Runner,
+    Splits,
+    Templates,
+    make_request,
+    read_common,
 )
-from rvrun.prepare import Prepared, Request, prepare
+from rvrun.prepare import Prepared, prepare
 from rvrun.rundir import files as rundir
 from rvrun.rundir.lock import locked
 
 
-@click.command(cls=Verb)
-@runner_argument
-@config_argument
-@request_options
-@out_option
-@templates_option
-@takes_request
-def render(common: Common, request: Request) -> None:
+def render(
+    context: typer.Context,
+    runner: Runner,
+    config: Config,
+    commands: Commands = None,
+    splits: Splits = None,
+    args: Args = None,
+    out: Out = None,
+    templates: Templates = None,
+) -> None:
     """Write what a runner runs, without running it.
 
     That is the plan, the configs, and the runner's own files, such as the Makefile.
 
     - `rvrun render local my_config.py --splits 8 --out runs/big && make -j8 -C runs/big`
     """
+    request = make_request(
+        context,
+        config=config,
+        runner=runner,
+        commands=commands,
+        splits=splits,
+        args=args,
+        out=out,
+        templates=templates,
+    )
     prepared = prepare(request)
     warn(*prepared.warnings)
-    write_files(prepared, quiet=common.quiet)
+    write_files(prepared, quiet=read_common(context).quiet)
 
 
 def write_files(prepared: Prepared, *, quiet: bool) -> None:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import attrs
-import click
+import typer
 
 from rvrun import paths, plugins
 from rvrun.cli.messages import say, warn
 from rvrun.cli.options import (
+    AlwaysMake,
+    Args,
     BadOption,
+    Commands,
     Common,
-    Verb,
-    always_make_option,
-    config_argument,
-    out_option,
-    request_options,
-    runner_argument,
-    takes_request,
-    templates_option,
+    Config,
+    Out,
+    Runner,
+    Splits,
+    Templates,
+    make_request,
+    option,
+    read_common,
 )
 from rvrun.errors import DONE, FAILED
 from rvrun.prepare import Prepared, Request, prepare
@@ -39,53 +42,62 @@ if TYPE_CHECKING:
     from rvrun.runners.run import Reporter
 
 
-@click.command(cls=Verb)
-@runner_argument
-@config_argument
-@request_options
-@out_option
-@click.option(
-    "-j",
-    "--jobs",
-    type=int,
-    metavar="N",
-    help="Targets that run in parallel on this machine; default: one per CPU.",
-)
-@click.option(
-    "-k", "--keep-going", is_flag=True, help="Continue with what does not need a failed target."
-)
-@click.option(
-    "--run-name",
-    metavar="NAME",
-    help="Name of a detached run, at the beginning of its jobs' names; default: the run "
-    "directory's.",
-)
-@click.option(
-    "--wait", is_flag=True, help="Wait until a detached run has ended; exit 1 if a target failed."
-)
-@always_make_option
-@click.option("--dry-run", is_flag=True, help="Show what would run; write and run nothing.")
-@click.option("--pdb", "debug", is_flag=True, help="Stop in the debugger where a command raises.")
-@click.option(
-    "--gpu-slots",
-    type=int,
-    metavar="N",
-    help="GPU targets that run in parallel on this machine; default: one per GPU, and "
-    "without GPUs no limit.",
-)
-@templates_option
-@takes_request
+Jobs = Annotated[
+    int | None,
+    option(
+        "-j",
+        "--jobs",
+        metavar="N",
+        help="Targets that run in parallel on this machine; default: one per CPU.",
+    ),
+]
+KeepGoing = Annotated[
+    bool,
+    option("-k", "--keep-going", help="Continue with targets that do not depend on a failed one."),
+]
+RunName = Annotated[
+    str | None,
+    option(
+        "--run-name",
+        metavar="NAME",
+        help="Name of a detached run, at the beginning of its jobs' names; default: the run "
+        "directory's.",
+    ),
+]
+Wait = Annotated[
+    bool,
+    option("--wait", help="Wait until a detached run has ended; exit 1 if a target failed."),
+]
+DryRun = Annotated[bool, option("--dry-run", help="Show what would run; write and run nothing.")]
+Debug = Annotated[bool, option("--pdb", help="Stop in the debugger where a command raises.")]
+GpuSlots = Annotated[
+    int | None,
+    option(
+        "--gpu-slots",
+        metavar="N",
+        help="GPU targets that run in parallel on this machine; default: one per GPU, and "
+        "without GPUs no limit.",
+    ),
+]
+
+
 def run(
-    common: Common,
-    request: Request,
-    *,
-    jobs: int | None,
-    keep_going: bool,
-    run_name: str | None,
-    wait: bool,
-    dry_run: bool,
-    debug: bool,
-    gpu_slots: int | None,
+    context: typer.Context,
+    runner: Runner,
+    config: Config,
+    commands: Commands = None,
+    splits: Splits = None,
+    args: Args = None,
+    out: Out = None,
+    jobs: Jobs = None,
+    keep_going: KeepGoing = False,
+    run_name: RunName = None,
+    wait: Wait = False,
+    force: AlwaysMake = False,
+    dry_run: DryRun = False,
+    debug: Debug = False,
+    gpu_slots: GpuSlots = None,
+    templates: Templates = None,
 ) -> int:
     """Run what is missing or stale.
 
@@ -94,18 +106,26 @@ def run(
     - `rvrun run local my_config.py --splits 8 -j4`
     - `rvrun run local my_config.py predict eval --splits predict=16 -a root_uri out/run1`
     """
+    common = read_common(context)
     check_options(
-        request.runner,
-        find_runner(request.runner).CAPABILITIES,
+        runner,
+        find_runner(runner).CAPABILITIES,
         detached={"--wait": wait, "--run-name": run_name},
         local={"--jobs": jobs, "--gpu-slots": gpu_slots},
         keep_going=keep_going,
         debug=debug,
     )
-    request = attrs.evolve(
-        request,
+    request = make_request(
+        context,
+        config=config,
+        runner=runner,
+        commands=commands,
+        splits=splits,
+        args=args,
+        out=out,
+        force=force,
+        templates=templates,
         flags={
-            **request.flags,
             key_of(MachineSettings, "jobs"): jobs,
             key_of(MachineSettings, "gpu_slots"): gpu_slots,
         },
@@ -149,12 +169,14 @@ def check_options(
         if capabilities.detached
         else (detached, "detached runners", "runs on this machine")
     )
-    for option, value in wrong.items():
+    for name, value in wrong.items():
         if value:
-            raise BadOption(f"`{option}` only works with {kind}; `{runner}` {fact}")
+            raise BadOption(f"`{name}` only works with {kind}; `{runner}` {fact}")
     if keep_going and not capabilities.keeps_going:
         names = runners_with("keeps_going")
-        raise BadOption(f"`--keep-going` requires a runner that can ({names}); `{runner}` cannot")
+        raise BadOption(
+            f"`--keep-going` requires a runner that supports it ({names}); `{runner}` cannot"
+        )
     if debug and not capabilities.has_debugger:
         names = runners_with("has_debugger")
         raise BadOption(f"`--pdb` requires a runner with a debugger ({names}); `{runner}` has none")
@@ -168,9 +190,9 @@ def runners_with(capability: str) -> str:
 
 def print_changed_settings(request: Request) -> None:
     """Print each setting that is not at its default, with its origin."""
-    for option in layers.options(request.flags, request.profile):
-        if option.origin != "default":
-            say(f"{option.key} = {option.value} ({option.origin})")
+    for setting in layers.options(request.flags, request.profile):
+        if setting.origin != "default":
+            say(f"{setting.key} = {setting.value} ({setting.origin})")
 
 
 def run_here(prepared: Prepared, runner: LocalRunner, common: Common) -> int:

@@ -6,31 +6,33 @@ target pays for it. This verb is for the other forms, and for `--help`.
 
 from __future__ import annotations
 
-import click
+from typing import Annotated
 
-from rvrun.cli.options import Argument, Verb
+from rvrun.cli.options import argument, option
 from rvrun.worker import target
 from rvrun.worker.call import Call
 
 
-@click.command("run_command", cls=Verb)
-@click.argument("config", cls=Argument, metavar="CONFIG", help="A saved config (`.json`).")
-@click.argument("command", cls=Argument, metavar="COMMAND", help="The command to run.")
-@click.option("--split-ind", type=int, metavar="I", help="Index of the split, from 0.")
-@click.option("--num-splits", type=int, metavar="N", help="Number of splits.")
-@click.option("--runner", metavar="NAME", help="The runner that started this job.")
-@click.option(
-    "--torchrun",
-    metavar="P",
-    help="Run under torchrun, with P processes on each host of the job, or `gpu`.",
-)
 def run_command(
-    config: str,
-    command: str,
-    split_ind: int | None,
-    num_splits: int | None,
-    runner: str | None,
-    torchrun: str | None,
+    config: Annotated[str, argument(metavar="CONFIG", help="A saved config (`.json`).")],
+    command: Annotated[str, argument(metavar="COMMAND", help="The command to run.")],
+    split_ind: Annotated[
+        int | None, option("--split-ind", metavar="I", help="Index of the split, from 0.")
+    ] = None,
+    num_splits: Annotated[
+        int | None, option("--num-splits", metavar="N", help="Number of splits.")
+    ] = None,
+    runner: Annotated[
+        str | None, option("--runner", metavar="NAME", help="The runner that started this job.")
+    ] = None,
+    torchrun: Annotated[
+        str | None,
+        option(
+            "--torchrun",
+            metavar="P",
+            help="Run under torchrun, with P processes on each host of the job, or `gpu`.",
+        ),
+    ] = None,
 ) -> int:
     """Run one target in this process.
 

@@ -146,5 +146,5 @@ def print_summary(state: RunState, log: Sequence[str], run: str) -> None:
         err.print(f"to see all of its log:  rvrun logs {run} {state.failure.target}")
         err.print(f"to retry what failed:   rvrun retry {run}")
     if state.word == "interrupted":
-        err.print("to continue submitting it, run the command again that submitted it")
+        err.print("to continue the submission, run the command that submitted it again")
     err.print(Text(_headline(state), RUN_STYLES.get(state.word, "bold red")))

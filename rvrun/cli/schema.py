@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import enum
 import sys
+from typing import Annotated
 
-import click
-
-from rvrun.cli.options import Argument, Verb
+from rvrun.cli.options import argument
 
 
 class SchemaName(enum.StrEnum):
@@ -16,20 +15,15 @@ class SchemaName(enum.StrEnum):
     PLAN = "plan"
 
 
-@click.command(cls=Verb)
-@click.argument(
-    "name",
-    cls=Argument,
-    type=click.Choice([name.value for name in SchemaName]),
-    metavar="NAME",
-    help="The format: `plan` is plan.json.",
-)
-def schema(name: str) -> None:
+Name = Annotated[SchemaName, argument(metavar="NAME", help="The format: `plan` is plan.json.")]
+
+
+def schema(name: Name) -> None:
     """Print the JSON Schema of a format that rvrun writes.
 
     - `rvrun schema plan > plan.schema.json`
     """
-    sys.stdout.buffer.write(read_schema(SchemaName(name)))
+    sys.stdout.buffer.write(read_schema(name))
 
 
 def read_schema(name: SchemaName) -> bytes:

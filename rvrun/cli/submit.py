@@ -75,14 +75,14 @@ def follow(
 ) -> RunState:
     """Read a run's state until it is over, less and less often; return the last state.
 
-    A service that does not answer is asked again: the run does not depend on this process.
+    A call that the service does not answer is repeated: the run does not depend on this process.
     """
     pause = POLL_FIRST
     while True:
         try:
             state = read_state()
         except Transient as error:
-            say(f"{error}; the run continues; asking again in {pause:.0f} s")
+            say(f"{error}; the run continues; retrying in {pause:.0f} s")
         else:
             show(state)
             if state.is_over or not state.submitted:

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
     C = TypeVar("C", bound="type[Config]")
-    config_class = dataclass_transform(
-        kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field,)
-    )
-else:
 
-    def config_class(cls):  # noqa: ANN001, ANN201
-        return cls
+    # Type checkers see the fields of its subclasses. A decorator of Config would import typing.
+    @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field,))
+    class _Fields: ...
+
+else:
+    _Fields = object
 
 
 #: Config classes by the names under which `register` registered them.
@@ -89,8 +89,7 @@ def _check_type(config: Config, field: attrs.Attribute[Any], value: object) -> N
         raise TypeError(f"{cls.__name__}.{field.name} = {value!r}: {error}") from None
 
 
-@config_class
-class Config:
+class Config(_Fields):
     """A frozen, validated record with typed fields that survives a JSON round trip.
 
     Declare fields as annotations, with or without a default; `attrs.field(...)` with validators

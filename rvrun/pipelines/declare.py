@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import linecache
 import os
+import re
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -44,9 +46,8 @@ class NoMethod(UnknownName):
     class_name: str = ""
 
     def __str__(self) -> str:
-        methods = ", ".join(f"`{name}`" for name in self.names) or "none"
         problem = f"`{self.class_name}` has no method `{self.name}` for the command of that name"
-        return f"{self.place}: {problem}{self.suggestion()}; its methods: {methods}"
+        return f"{self.place}: {problem}{self.suggestion('its methods')}"
 
     def how_to_fix(self) -> str:
         return f"add a method `{self.name}` to `{self.class_name}`, or correct the command's name"
@@ -109,7 +110,8 @@ def declare(pipeline: Any, name: str, config: Mapping[str, Any]) -> DeclaredPipe
     for command in declarations.all_commands():
         _check_method(pipeline, command, owner)
     for command in (*declarations.split_commands, *declarations.commands):
-        _check_parameters(pipeline, command, command in declarations.split_commands, owner)
+        is_split = command in declarations.split_commands
+        _check_parameters(pipeline, command, owner, is_split=is_split)
     return DeclaredPipeline(
         name=name,
         config_digest=serialize.digest(config),
@@ -205,7 +207,7 @@ def _check_method(pipeline: Any, command: str, owner: str) -> None:
         raise NoMethod("method", command, methods, owner, class_name=type(pipeline).__name__)
 
 
-def _check_parameters(pipeline: Any, command: str, is_split: bool, owner: str) -> None:
+def _check_parameters(pipeline: Any, command: str, owner: str, *, is_split: bool) -> None:
     signature = inspect.signature(getattr(pipeline, command))
     arguments = {"split_ind": 0, "num_splits": 1} if is_split else {}
     try:
@@ -290,7 +292,17 @@ def location(definition: object) -> str:
     """Return `file:line` of a class or function, the file without its folder; empty if unknown."""
     try:
         path = inspect.getsourcefile(definition)  # type: ignore[arg-type]
-        line = inspect.getsourcelines(definition)[1]  # type: ignore[arg-type]
-    except (OSError, TypeError):
+    except TypeError:
         return ""
-    return f"{os.path.basename(path)}:{line}" if path else ""
+    line = _line(definition, path) if path else None
+    return f"{os.path.basename(path)}:{line}" if path and line else ""
+
+
+def _line(definition: Any, path: str) -> int | None:
+    # Not inspect.getsourcelines: it parses the file, for each definition again.
+    if not isinstance(definition, type):
+        code = getattr(inspect.unwrap(definition), "__code__", None)
+        return code.co_firstlineno if code else None
+    statement = re.compile(rf"\s*class\s+{definition.__name__}\b")
+    lines = enumerate(linecache.getlines(path), 1)
+    return next((number for number, text in lines if statement.match(text)), None)

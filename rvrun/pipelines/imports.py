@@ -40,7 +40,7 @@ class MissingModule(UserCodeError):
 
     module: str
     executable: str = sys.executable
-    fix = "install `{module}` for {executable}, or add its folder to PYTHONPATH"
+    fix = "install `{module}` for {executable}, or add its directory to PYTHONPATH"
 
 
 class NoConfigClass(RvrunError):
@@ -53,7 +53,7 @@ class NoConfigClass(RvrunError):
 
 @contextlib.contextmanager
 def user_code(action: str) -> Iterator[None]:
-    """Turn what the user's code raises within into a `UserCodeError` whose cause it is.
+    """Turn any exception of the user's code into a `UserCodeError` with that cause.
 
     - `action`: what the code is doing: "building pipeline `tiny`".
 

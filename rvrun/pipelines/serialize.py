@@ -35,7 +35,7 @@ class _NotAConfig(ValueError):
 
 
 class BadConfig(RvrunError):
-    """Config values that do not fit their class; all problems at once."""
+    """Config values that do not fit their class, with all of their problems."""
 
     subject: str
     problems: Sequence[str]

@@ -1,4 +1,4 @@
-"""`--splits`: how many splits all split commands, one command, or one pipeline's command gets."""
+"""Parse `--splits`: the number of splits of all split commands, or of one command."""
 
 from __future__ import annotations
 

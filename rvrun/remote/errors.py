@@ -16,7 +16,7 @@ class StillRunning(RvrunError):
 
 
 class Interrupted(RvrunError):
-    """A run whose submission was interrupted, when different files would be submitted now."""
+    """An interrupted submission that cannot be continued, because its files have changed."""
 
     run: str
     template = (
@@ -26,7 +26,7 @@ class Interrupted(RvrunError):
 
 
 class NotSubmitted(RvrunError):
-    """A run whose submission was interrupted, when it is to be retried."""
+    """A retry of a run whose submission was interrupted."""
 
     run: str
     template = (

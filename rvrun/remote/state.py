@@ -88,7 +88,7 @@ class RunState:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing of it waits or runs any more."""
+        """Whether none of its targets waits or runs."""
         done = all(stage.is_over for stage in self.stages)
         return done and (self.submitted or self.cancelled)
 

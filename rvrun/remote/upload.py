@@ -1,4 +1,4 @@
-"""What jobs on other machines read of a pipeline: its config, and the loose file of its code.
+"""The files that jobs on other machines read: a pipeline's config, and the loose file of its code.
 
 Both go below the pipeline's `root_uri`, named by a digest of their content: a job that starts late
 reads what it was submitted with, whatever has changed since. Rendering is pure; `save` writes.
@@ -36,8 +36,8 @@ class LocalRoot(RvrunError):
     def __str__(self) -> str:
         roots = ", ".join(f"`{name}` has {root or '.'}" for name, root in self.roots.items())
         return (
-            f"jobs of {self.runner} run on other machines, which reach {storage.S3} URIs but not "
-            f"the folders of this one: {roots} as `root_uri`; use one such as "
+            f"jobs of {self.runner} run on other machines, which can access {storage.S3} URIs but "
+            f"not the directories of this one: {roots} as `root_uri`; use one such as "
             f"{storage.S3}BUCKET/FOLDER"
         )
 
@@ -55,7 +55,7 @@ class NeedsPlugin(RvrunError):
 
 @attrs.frozen(kw_only=True)
 class Upload:
-    """What jobs read of one pipeline.
+    """The files that the jobs of one pipeline read.
 
     - `config_uri`: where they read the config. `files`: the content to upload, by URI.
     - `adapter`: of the system whose config it is; None for rvrun's own.
@@ -122,7 +122,7 @@ def check_roots(pipelines: Sequence[LoadedPipeline], runner: str) -> None:
 
 
 def plan_upload(pipeline: LoadedPipeline, worker: Worker = "own") -> Upload:
-    """Return what jobs read of `pipeline`; `worker` runs its targets if it is another system's.
+    """Return the files that jobs of `pipeline` read; `worker` runs another system's targets.
 
     Raises `NeedsPlugin` or `CannotReach`.
     """

@@ -44,7 +44,7 @@ def render(template: Template, user_folder: str | None = None, **values: Any) ->
     Raises `BadTemplate`, also for a name that the template uses and `values` does not have.
     """
     if user_folder is not None and not os.path.isdir(user_folder):
-        raise BadTemplate(user_folder, "the folder does not exist")
+        raise BadTemplate(user_folder, "the directory does not exist")
     name = template.name
     environment = _environment(template.package, template.folder, user_folder)
     try:

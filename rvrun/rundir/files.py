@@ -17,7 +17,7 @@ class UnusableRunDir(RvrunError):
     path: pathlib.Path
     problem: str
     template = "run directory {path} cannot be used: {problem}"
-    fix = "name another directory with --out"
+    fix = "choose another directory with --out"
 
 
 def write(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[str] = ()) -> list[str]:
@@ -31,7 +31,7 @@ def write(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[str] =
     if folder.exists() and not folder.is_dir():
         raise UnusableRunDir(folder, "it is a file")
     if (folder / paths.MAKEFILE).exists() and not (folder / paths.PLAN).exists():
-        problem = "its Makefile was not written by rvrun; name another with --out"
+        problem = "its Makefile was not written by rvrun; choose another with --out"
         raise UnusableRunDir(folder, problem)
     for path in strangers(folder, files, owned):
         (folder / path).unlink()

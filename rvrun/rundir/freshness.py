@@ -78,7 +78,7 @@ def plan_status(
 
 
 def need_time(need: Need, index: int, statuses: Statuses) -> int:
-    """Return when what the target `index` needs was done; NOW if that would run."""
+    """Return when the needs of the target `index` were done; NOW if any of them would run."""
     status = statuses[need.command]
     return status.times[index] if need.kind is NeedKind.ALIGNED else status.whole
 

@@ -1,4 +1,4 @@
-"""Lock a target, so that no two processes run it at once, and see whether another has done it.
+"""Lock a target, so that only one process at a time runs it, and see whether another has done it.
 
 Several processes may want the same target: two `make`s in one directory, or `make` beside
 `rvrun run`. Each of them decides on its own that the target is stale. So the process that runs the
@@ -76,7 +76,7 @@ def release(descriptor: int) -> None:
 
 
 def _describe_holder(path: str) -> str:
-    """Describe who runs the target with the record at `path`, as far as the record tells."""
+    """Describe the process that runs a target, from the target's record at `path`."""
     starts = [line for line in read(path) if line["event"] == "start"]
     if not starts:
         return "another process, which is about to run it"
@@ -106,10 +106,10 @@ def is_locked(path: str) -> bool:
 def was_done_since(run_dir: str, target: str, since: Callable[[], float]) -> bool:
     """Return whether a target was done since `since()`, in seconds since 1970, and is up to date.
 
-    Call it with the lock of the target. A caller that was told to run a target, because it was
-    stale, finds it up to date only if another process has done it meanwhile. `since` returns when
-    the caller was told at the earliest, so that a target is never taken for done that was up to
-    date even then and is to run for another reason, such as `make -W FILE`.
+    Call it with the lock of the target. make starts this process for a stale target. If the target
+    is up to date now, another process has done it meanwhile. `since` returns the earliest time at
+    which make may have decided: a target that was up to date even then runs for another reason, such
+    as `make -W FILE`.
     """
     stamp = _mtime_ns(f"{run_dir}/{paths.DONE}/{target}")
     # Most targets have no stamp yet, and pay for nothing else.
@@ -172,6 +172,6 @@ def parent_start() -> float:
 
 
 def is_always_make(makeflags: str) -> bool:
-    """Return whether make runs what is up to date, too (`-B`), as its MAKEFLAGS tell."""
+    """Return from make's MAKEFLAGS whether it also runs what is up to date (`-B`)."""
     flags = makeflags.split(" ", maxsplit=1)[0]
     return "B" in flags and "=" not in flags and not flags.startswith("-")

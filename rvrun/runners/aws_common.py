@@ -21,7 +21,7 @@ def account_of(settings: Settings) -> Account:
 
 
 def account_facts(account: Account) -> dict[str, Any]:
-    """Return what the ledger of a run must know of its account."""
+    """Return the facts about its account that the ledger of a run stores."""
     return {"profile": account.profile, "region": account.region_in_force}
 
 
@@ -59,7 +59,7 @@ def read_log_page(
 def check_account(
     run: Run, runner: str, worker: Worker, check: Callable[[Account], Iterator[Finding]]
 ) -> Iterator[Finding]:
-    """Check the account, then what `check` finds of the runner's own, then the buckets."""
+    """Check the account, then what the runner's own `check` looks at, then the buckets."""
     account = account_of(run.settings)
     identity = _identity(account)
     yield identity

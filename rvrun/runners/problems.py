@@ -1,4 +1,4 @@
-"""Everything that prevents a runner from accepting a plan, reported at once."""
+"""Everything that prevents a runner from accepting a plan, reported in one error."""
 
 from __future__ import annotations
 

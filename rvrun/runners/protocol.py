@@ -1,4 +1,4 @@
-"""What a runner's module offers. mypy checks every built-in runner against it in `builtin`.
+"""The contract of a runner's module. mypy checks every built-in runner against it in `builtin`.
 
 A runner is a module that is installed under the entry point `rvrun.runners`; the entry's name is
 what users type, and the name of its section in `rvrun.toml`. The module should import what its
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Runner(Protocol):
-    """What every runner offers."""
+    """The contract of every runner."""
 
     @property
     def TITLE(self) -> str:  # noqa: N802 - a constant of the module
@@ -58,14 +58,14 @@ class Runner(Protocol):
         """Return the index of this job among those of its stage, from 0; None if it is alone."""
 
     def attempt(self, environ: Mapping[str, str]) -> int | None:
-        """Return which attempt of its job this is, from 1; None if the engine does not tell."""
+        """Return which attempt of its job this is, from 1; None if the engine does not say."""
 
 
 class LocalRunner(Runner, Protocol):
     """A runner that runs the plan itself, while this process waits."""
 
     def run(self, run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> Outcome:
-        """Run what `statuses` say is to be done; the rendered files are written already."""
+        """Run the targets that `statuses` list as missing or stale; the files are rendered."""
 
 
 class DetachedRunner(Runner, Protocol):
@@ -90,10 +90,10 @@ class DetachedRunner(Runner, Protocol):
         """Yield the lines of a target's last attempt; with `follow` as they come, to its end."""
 
     def cancel(self, ledger: Ledger, progress: Progress) -> int:
-        """End everything that waits or runs; return how many jobs that were."""
+        """End everything that waits or runs; return the number of jobs."""
 
     def retry(self, ledger: Ledger, settings: Settings, progress: Progress) -> int:
-        """Submit again what failed and what depends on it; return how many targets that are."""
+        """Submit failed targets and their dependents again; return their number."""
 
 
 class MultiHostRunner(DetachedRunner, Protocol):

@@ -7,7 +7,7 @@ from typing import cast
 from rvrun import plugins
 from rvrun.runners.protocol import DetachedRunner, LocalRunner, Runner
 
-#: The runner of the verbs that need one and are not told which.
+#: The default runner of verbs that need one.
 DEFAULT = "local"
 
 
@@ -29,5 +29,5 @@ def as_detached(runner: Runner) -> DetachedRunner | None:
 
 
 def as_local(runner: Runner) -> LocalRunner | None:
-    """Return `runner` if it runs plans in this process's time, else None."""
+    """Return `runner` if it runs plans while this process waits, else None."""
     return None if runner.CAPABILITIES.detached else cast(LocalRunner, runner)

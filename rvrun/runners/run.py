@@ -69,7 +69,7 @@ class Reporter(Protocol):
     """Receives the events of a run while it goes."""
 
     def begin(self, statuses: Sequence[StageStatus]) -> None:
-        """The run begins with this to do."""
+        """The run begins; `statuses` show which targets will run."""
 
     def started(self, target: str) -> None:
         """A target's process started."""

@@ -50,7 +50,7 @@ def unfinished(
 
 
 def notes(run: Run, uploads: Iterable[Upload], worker: Worker) -> dict[str, str]:
-    """Return the files SAVED and ONCE, each only if it has something to say."""
+    """Return the files SAVED and ONCE, omitting those without entries."""
     contents = {
         SAVED: {upload.config_uri: upload.digest for upload in uploads if upload.digest},
         ONCE: _once(run, worker),
@@ -108,5 +108,5 @@ def retried_twice(
         if stage.name in once and stage.count(State.FAILED) and stage.began is not None:
             yield (
                 f"{second_attempt(stage.name, once[stage.name])}; if the failed attempt wrote "
-                "some, cancel this retry, empty that folder, and run the whole run again"
+                "files, cancel this retry, empty that directory, and start a new run"
             )

@@ -1,4 +1,4 @@
-"""Settings in layers, each over those after it:
+"""Settings in layers, each of which overrides those after it.
 
     flags > RVRUN_* environment > rvrun.toml or [tool.rvrun] in pyproject.toml > profile
     > Raster Vision's own settings > defaults

@@ -1,4 +1,4 @@
-"""The settings there are: sections as attrs classes, rvrun's own and those that runners declare.
+"""All settings: sections as attrs classes, rvrun's own and those that runners declare.
 
 A runner's section is named after the runner and described by its `SETTINGS`, so that a third-party
 runner's settings are validated and shown like all others.
@@ -52,7 +52,7 @@ def table(text: str) -> Any:
 
 @attrs.frozen(kw_only=True)
 class MachineSettings:
-    """This machine: how many targets run in parallel here, and on which GPUs."""
+    """How many targets run in parallel on this machine, and on which GPUs."""
 
     jobs: int | None = setting("targets that run in parallel; default: one per CPU")
     gpus: tuple[str, ...] = setting(
@@ -63,7 +63,7 @@ class MachineSettings:
         "and without GPUs no limit"
     )
     gpu_locks: str | None = setting(
-        "folder of the GPU slots' lock files; default: a temporary folder of this user"
+        "directory of the GPU slots' lock files; default: a temporary directory of this user"
     )
 
 
@@ -79,7 +79,9 @@ class AwsSettings:
 class Settings:
     """All settings in force; `runners` has the section of each runner that declares one."""
 
-    templates: str | None = setting("folder of templates that replace rvrun's own of the same name")
+    templates: str | None = setting(
+        "directory of templates that replace rvrun's own of the same name"
+    )
     aws: AwsSettings = AwsSettings()
     runners: Mapping[str, attrs.AttrsInstance] = attrs.field(factory=dict)
 

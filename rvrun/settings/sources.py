@@ -47,7 +47,7 @@ def _fields_by_key() -> dict[str, Field]:
 
 
 def raster_vision_layers(profile: str | None) -> Iterator[Layer]:
-    """Yield what Raster Vision's own settings say, where it is installed."""
+    """Yield Raster Vision's own settings, if it is installed."""
     if not raster_vision.is_installed():
         return
     fields = _fields_by_key()
@@ -89,7 +89,7 @@ def project_layer() -> Iterator[Layer]:
 
 
 def project_file() -> str:
-    """Return the file of the project's settings; where there is none, how to call a new one."""
+    """Return the file of the project's settings, or the name for a new one if there is none."""
     return next((layer.origin for layer in project_layer()), f"{PROJECT_FILE} (not there yet)")
 
 

@@ -105,7 +105,7 @@ def _validate_records(
 
 
 def parse(text: str, field: Field) -> Any:
-    """Parse an environment variable; text that does not parse is returned for `validate` to refuse.
+    """Parse an environment variable; return a string that does not parse, for `validate` to refuse.
 
     A list is `A,B`, a table `KEY=VALUE,KEY=VALUE`.
     """

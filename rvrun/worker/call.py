@@ -1,4 +1,4 @@
-"""One call of `rvrun run_command`: its words parsed, its split determined."""
+"""Parse a call of `rvrun run_command`, and determine its split."""
 
 from __future__ import annotations
 

@@ -82,9 +82,9 @@ def slot(
 ) -> Iterator[str | None]:
     """Wait for a free slot, hold it, and yield its device; None if there are no devices.
 
-    - `num_slots`: how many targets may use the GPUs at once; None for one per device, and for no
-      limit if there are no devices. Slots are dealt to the devices in turn, so 4 slots on 2 devices
-      are 2 on each.
+    - `num_slots`: how many targets may use the GPUs concurrently. None: one per device, and no
+      limit if there are no devices. Slots are assigned to the devices in turn, so with 4 slots on 2
+      devices each device has 2.
     - `folder`: where the lock files are; None for a folder of this user in the temporary directory.
     - `announce`: is called once with what this process waits for, if it has to wait.
 

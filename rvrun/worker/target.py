@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from rvrun.settings.schema import MachineSettings
     from rvrun.worker.call import Call
 
-#: Signals that ask a target to end.
+#: Signals that end a target.
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -164,7 +164,7 @@ class _Target:
 
 @contextlib.contextmanager
 def _announced(call: Call, name: str) -> Iterator[dict[str, int]]:
-    """Say in a job's log what begins and how it ended; the exit code goes into the given dict."""
+    """Print to a job's log what starts and how it ended; the caller sets `code` in the dict."""
     outcome: dict[str, int] = {}
     if call.job is None:
         yield outcome
@@ -305,7 +305,7 @@ def _keep_lock_from_programs(run_dir: str, descriptor: str) -> None:
         # The number may be another file by now, if something between closed the lock.
         lock = os.stat(os.path.join(run_dir, paths.LOCK))
         if os.path.samestat(os.fstat(number), lock):
-            os.set_inheritable(number, False)
+            os.set_inheritable(number, False)  # noqa: FBT003 - it takes no keywords
 
 
 def _redirect_output(path: str) -> int:
@@ -333,7 +333,7 @@ class _EventPipe:
             # The number may be another file by now, if something between closed the pipe.
             if stat.S_ISFIFO(os.fstat(number).st_mode):
                 # The user's processes would keep the pipe open after this target has ended.
-                os.set_inheritable(number, False)
+                os.set_inheritable(number, False)  # noqa: FBT003 - accepts no keywords
                 self._descriptor = number
 
     def __call__(self, line: str) -> None:

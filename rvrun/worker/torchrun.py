@@ -27,7 +27,7 @@ class BadHosts(Problem):
 
 
 class NoTorchrun(RvrunError):
-    """There is no torchrun to start the processes of a training job."""
+    """torchrun, which starts the processes of a training job, is not installed."""
 
     def __str__(self) -> str:
         return "torchrun is not on PATH; install PyTorch in this image to train on several hosts"
@@ -123,7 +123,7 @@ def wait_for_name(
     sleep: Callable[[float], None] = time.sleep,
     resolve: Callable[[str], object] | None = None,
 ) -> None:
-    """Wait until the host called `name` resolves: hosts do not all start at once.
+    """Wait until the host called `name` resolves: hosts do not all start at the same time.
 
     Raises `BadHosts` after `seconds`.
     """

@@ -414,7 +414,7 @@ def test_an_unknown_command_is_refused(project: PluginProject) -> None:
     """It accepts any name, saves the config, and fails in the target."""
     done = project.rvrun("run", "local", "tiles.py", "trian", "-a", "root_uri", "out", code=2)
     assert done.stderr == (
-        "rvrun: unknown command `trian`, did you mean `train`?; known: `chip`, `train`, "
+        "rvrun: unknown command `trian`; did you mean `train`? Known commands: `chip`, `train`, "
         "`predict`, `eval`\n"
     )
     assert not (project.folder / "out").exists()
@@ -436,11 +436,11 @@ def test_the_number_of_parallel_targets_is_limited(project: PluginProject) -> No
 @pytest.mark.usefixtures("processes")
 def test_only_the_failed_split_runs_again(project: PluginProject) -> None:
     """It starts from the beginning; here, finished splits are not repeated."""
-    words = ("run", "local", "tiles.py", "-k", "--splits", "4", "-a", "root_uri", "out")
-    words = (*words, "-a", "fail", "predict c")
+    arguments = ("-a", "root_uri", "out", "-a", "fail", "predict c")
+    words = ("run", "local", "tiles.py", "-k", "--splits", "4", *arguments)
     project.write("out/fail", "")
     failed = project.rvrun(*words, code=1)
-    assert "predicting c is to fail" in failed.stderr
+    assert "predicting c fails as configured" in failed.stderr
     (project.folder / "out/fail").unlink()
     done = project.rvrun(*words)
     assert "2 targets ran, 8 up to date" in done.stderr
@@ -588,8 +588,8 @@ def test_argv_omits_options_with_defaults() -> None:
     [
         (
             "TilesConfig()",
-            "rvrun: Raster Vision config TilesConfig: has no `root_uri`, below which it is "
-            "saved; set one",
+            "rvrun: Raster Vision config TilesConfig: has no `root_uri`, where it is saved; "
+            "set one",
         ),
         (
             "TilesConfig(root_uri='out', epochs=-1)",

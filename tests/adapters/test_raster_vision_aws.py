@@ -287,7 +287,7 @@ def test_both_formats_of_splits_are_covered() -> None:
     ids=" ".join,
 )
 def test_other_commands_get_no_wrapper(words: list[str]) -> None:
-    """rvrun's worker, also behind a user's program; a join; a command that has its split."""
+    """The worker of rvrun, also behind a user's program; a join; a command that has its split."""
     assert prepend_boot(words) == words
 
 
@@ -356,7 +356,7 @@ def test_sagemaker_jobs_get_the_verbosity(site: Site) -> None:
 def test_splits_on_instances_run_rvruns_worker(site: Site) -> None:
     """It reads the list of instances; Raster Vision's worker does not."""
     env = {"RVRUN_SAGEMAKER_SPLIT_BY": "instances", "RVRUN_SAGEMAKER_MAX_INSTANCES": "2"}
-    site.rvrun("run", "sagemaker", *ROOT, "chip", "--splits", "3", "--wait", **env)
+    site.rvrun("run", "sagemaker", *ROOT, "chip", "--splits", "3", "--wait", code=0, **env)
     assert {f"chip/{scene}.txt" for scene in "abcd"} <= site.stored().keys()
     assert site.steps()["tiles-chip-0"]["Arguments"]["AppSpecification"] == {
         "ImageUri": "cpu-image",
@@ -469,7 +469,7 @@ def test_names_are_converted_for_sagemaker(site: Site) -> None:
     site.write("odd.py", CONFIGS.replace('"one", "two"', '"v1.0", "v_2"'))
     words = ("odd.py", "chip", "-a", "root_uri", "s3://bucket/ours")
     env = {"RVRUN_SAGEMAKER_DEFINITIONS": "each"}
-    site.rvrun("render", "sagemaker", *words, **env)
+    site.rvrun("render", "sagemaker", *words, code=0, **env)
     folder = site.folder / "runs/odd/sagemaker"
     assert sorted(path.name for path in folder.glob("*.request.json")) == [
         "tiles-v-2.request.json",
@@ -516,12 +516,12 @@ def test_check_lists_images_that_require_rvrun(site: Site) -> None:
     """Those of steps with several instances, which Raster Vision's worker does not support."""
     env = {"RVRUN_SAGEMAKER_SPLIT_BY": "instances", "RVRUN_SAGEMAKER_TRAIN_INSTANCE_COUNT": "2"}
     words = ("check", *ROOT, "--splits", "2", "--runner", "sagemaker")
-    report = site.rvrun(*words, **env).stdout
+    report = site.rvrun(*words, code=0, **env).stdout
     assert (
         "tiles/chip, tiles/train, tiles/predict: jobs with several instances require rvrun in "
         "their image"
     ) in report
-    report = site.rvrun(*words, **env, RVRUN_SAGEMAKER_WORKER="rvrun").stdout
+    report = site.rvrun(*words, code=0, **env, RVRUN_SAGEMAKER_WORKER="rvrun").stdout
     assert "several instances" not in report
 
 
@@ -557,8 +557,8 @@ CHIP_PLUGINS = f"{PLUGINS}{os.pathsep}{TORCH}"
 CHIP = ("chips.py", "--splits", "2", "-a", "root_uri", "s3://bucket/ours")
 ALL = ["a.txt", "b.txt", "c.txt", "d.txt"]
 SECOND_ATTEMPT = (
-    "a second attempt of chips/chip adds to what the first one wrote in s3://bucket/ours/chip, and "
-    "`train` uses both"
+    "a second attempt of chips/chip adds files to those of the first one in s3://bucket/ours/chip, "
+    "and `train` uses both"
 )
 
 
@@ -581,7 +581,7 @@ def written(site: Site) -> list[str]:
 def test_check_warns_about_second_attempts(chips: Site, runner: str) -> None:
     """If `chip` is planned and Raster Vision's worker runs it; with a fix."""
     env = {"PYTHONPATH": CHIP_PLUGINS}
-    report = chips.rvrun("check", *CHIP, "--runner", runner, **env).stdout
+    report = chips.rvrun("check", *CHIP, "--runner", runner, code=0, **env).stdout
     assert SECOND_ATTEMPT in report
     assert f'install rvrun in the image, and set `{runner}.worker = "rvrun"`' in report
 
@@ -620,10 +620,10 @@ def test_retry_warns_about_duplicate_chips(chips: Site, runner: str) -> None:
     chips.put("ours/fail-d")
     chips.rvrun("run", runner, *CHIP, "chip", "--wait", code=1, **env)
     chips.remove("ours/fail-d")
-    stderr = chips.rvrun("retry", "@latest", "--wait", **env).stderr
+    stderr = chips.rvrun("retry", "@latest", "--wait", code=0, **env).stderr
     assert (
-        f"warning: {SECOND_ATTEMPT}; if the failed attempt wrote some, cancel this retry, empty "
-        "that folder, and run the whole run again\n"
+        f"warning: {SECOND_ATTEMPT}; if the failed attempt wrote files, cancel this retry, empty "
+        "that directory, and start a new run\n"
     ) in stderr
     assert written(chips) == sorted([*ALL, "c.txt", "d.txt"])
 
@@ -639,10 +639,11 @@ def test_rvruns_worker_writes_chips_once(chips: Site) -> None:
     chips.rvrun("run", "batch", *CHIP, "chip", "--wait", code=1, **env)
     assert written(chips) == ["a.txt", "b.txt"]
     chips.remove("ours/fail-d")
-    assert "second attempt" not in chips.rvrun("retry", "@latest", "--wait", **env).stderr
+    assert "second attempt" not in chips.rvrun("retry", "@latest", "--wait", code=0, **env).stderr
     assert written(chips) == ALL
-    assert "second attempt" not in chips.rvrun("check", *CHIP, "--runner", "batch", **env).stdout
-    chips.rvrun("run", "batch", *CHIP[:2], "1", *CHIP[3:], "--wait", **env)
+    report = chips.rvrun("check", *CHIP, "--runner", "batch", code=0, **env).stdout
+    assert "second attempt" not in report
+    chips.rvrun("run", "batch", *CHIP[:2], "1", *CHIP[3:], "--wait", code=0, **env)
     assert written(chips) == json.loads(chips.moto.objects()["ours/model.json"]) == ALL
 
 

@@ -151,7 +151,7 @@ def test_an_invalid_request(serve: Callable[[Respond], Account]) -> None:
 def test_reads_are_retried(
     serve: Callable[[Respond], Account], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """botocore does that itself."""
+    """`botocore` does that itself."""
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *a: 0)
     replies = iter([error_reply(500, "ServerException"), None, Reply(200, b'{"jobs": []}')])
     answer = serve(lambda request: next(replies)).reader("batch").call("DescribeJobs", jobs=["a"])
@@ -232,7 +232,7 @@ def test_the_region_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_pace_is_even() -> None:
-    """Calls are evenly spaced however many come at once, and idle time is not saved up."""
+    """Calls are evenly spaced however many come together, and idle time is not saved up."""
     now = [100.0]
     slept: list[float] = []
 

@@ -52,7 +52,7 @@ def test_a_good_request_has_no_problems() -> None:
 
 def test_required_members() -> None:
     """A missing member is a problem unless it is added later."""
-    params = {"AppSpecification": {}, "ProcessingResources": {}}
+    params: dict[str, Any] = {"AppSpecification": {}, "ProcessingResources": {}}
     assert problems("sagemaker", "CreateProcessingJob", params) == [
         "ProcessingJobName is required",
         "RoleArn is required",
@@ -70,7 +70,7 @@ def test_required_members() -> None:
         ({"InstanceCount": "1"}, f"{CLUSTER}.InstanceCount must be an integer, got '1'"),
         (
             {"InstanceTypes": "ml.m5.large"},
-            f"{CLUSTER}.InstanceTypes is unknown, did you mean 'InstanceType'?",
+            f"{CLUSTER}.InstanceTypes is unknown; did you mean 'InstanceType'?",
         ),
         (
             {"VolumeKmsKeyId": "a key"},
@@ -88,7 +88,7 @@ def test_enumerations_suggest_and_name_the_version() -> None:
     (problem,) = cluster(InstanceType="ml.m5.lerge")
     assert re.fullmatch(
         rf"{CLUSTER}.InstanceType must be one of \d+ values such as (ml\.[\w.]+(, )?){{5}} "
-        rf"\(botocore {botocore.__version__}\), got 'ml.m5.lerge', did you mean 'ml.m5.large'\?",
+        rf"\(botocore {botocore.__version__}\), got 'ml.m5.lerge'; did you mean 'ml.m5.large'\?",
         problem,
     )
 

@@ -91,7 +91,7 @@ ok       gpus      found 0 GPUs; GPU targets run without a limit of their own
 ok       config    tiny.py: 1 pipeline, tiny
 ok       plan      tiny: 8 targets in 4 stages
 ok       files     8 files rendered
-ok       targets   each builds its pipeline in its own process; starting takes N ms
+ok       targets   each can build its pipeline in its own process; starting takes N ms
 ok       run dir   runs/tiny can be created
 ok       root_uri  tiny: out/tiny can be created
 14 ok
@@ -100,7 +100,7 @@ ok       root_uri  tiny: out/tiny can be created
 
 def test_no_findings_and_nothing_is_written(tiny: Project) -> None:
     """The tiny example has no problem, and checking leaves no file."""
-    done = tiny.rvrun("check", "tiny.py", "-s", "3", **NO_GPUS)
+    done = tiny.rvrun("check", "tiny.py", "-s", "3", code=0, **NO_GPUS)
     assert (same_everywhere(done.stdout), done.stderr) == (HEALTHY, "")
     assert os.listdir(tiny.folder) == ["tiny.py"]
 
@@ -109,7 +109,7 @@ def test_no_findings_after_a_run(tiny: Project) -> None:
     """What a run leaves is not a problem, whether named by source or saved config."""
     tiny.rvrun("run", "local", "tiny.py")
     for source in ("tiny.py", "runs/tiny/config/tiny.json"):
-        output = tiny.rvrun("check", source, **NO_GPUS).stdout
+        output = tiny.rvrun("check", source, code=0, **NO_GPUS).stdout
         assert "run dir   runs/tiny is writable\n" in output
         assert "root_uri  tiny: out/tiny is writable\n14 ok\n" in output
 
@@ -123,14 +123,14 @@ def test_without_a_config_the_machine_and_the_settings_are_checked(project: Proj
 
 def test_options_about_a_config_need_one(project: Project) -> None:
     """`rvrun check --splits 4` is an error, as its user forgot something."""
-    said = project.rvrun("check", "--splits", "4", code=2).stderr
-    assert said == "rvrun: --splits requires a config; add it: rvrun check CONFIG\n"
+    message = project.rvrun("check", "--splits", "4", code=2).stderr
+    assert message == "rvrun: --splits requires a config; add it: rvrun check CONFIG\n"
 
 
 def test_quiet_prints_only_problems(tiny: Project) -> None:
     """`-q` omits what is ok, and the count."""
-    assert tiny.rvrun("-q", "check", "tiny.py", **NO_GPUS).stdout == ""
-    assert tiny.rvrun("-q", "check", "tiny.py", "-s", "7", **NO_GPUS).stdout == (
+    assert tiny.rvrun("-q", "check", "tiny.py", code=0, **NO_GPUS).stdout == ""
+    assert tiny.rvrun("-q", "check", "tiny.py", "-s", "7", code=0, **NO_GPUS).stdout == (
         "warning  splits    tiny/cut has 7 splits for 6 items: 1 will have nothing to do\n"
         "         fix: use a lower number with --splits\n"
         "warning  splits    tiny/count has 7 splits for 6 items: 1 will have nothing to do\n"
@@ -228,19 +228,19 @@ def test_rvrun_not_on_path(tiny: Project, bin_folder: pathlib.Path) -> None:
     (bin_folder / "make").symlink_to(shutil.which("make") or "")
     command = (sys.executable, "-P", "-m", "rvrun", "-q", "check", "tiny.py")
     path = str(bin_folder)
-    said = tiny.run(*command, PATH=path, **NO_GPUS).stdout
-    assert said == (
+    output = tiny.run(*command, PATH=path, code=0, **NO_GPUS).stdout
+    assert output == (
         "warning  rvrun     not on PATH: `rvrun run local` works, but `make` typed by hand does "
         "not\n"
         f"         fix: add {os.path.dirname(sys.executable)} to PATH, or type make "
         f"RVRUN='{sys.executable} -P -m rvrun'\n"
     )
-    assert tiny.run(*command, PATH=path, RVRUN="/x/rvrun", **NO_GPUS).stdout == ""
+    assert tiny.run(*command, PATH=path, RVRUN="/x/rvrun", code=0, **NO_GPUS).stdout == ""
 
 
 @pytest.mark.usefixtures("processes")
 def test_no_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """make's recipes need /bin/sh."""
+    """Recipes of make need /bin/sh."""
     monkeypatch.setattr(check, "SHELL", "/nowhere/sh")
     findings = [f for f in check.check_machine(Settings()) if f.subject == "shell"]
     assert findings == [
@@ -259,8 +259,8 @@ def test_a_runner_that_does_not_exist(tiny: Project) -> None:
         (
             "error",
             "runner",
-            "unknown runner `lokal`, did you mean `local`?; known: `batch`, `inprocess`, `local`, "
-            "`sagemaker`",
+            "unknown runner `lokal`; did you mean `local`? Known runners: `batch`, `inprocess`, "
+            "`local`, `sagemaker`",
             "type --runner batch or --runner inprocess or --runner local or --runner sagemaker",
         )
     ]
@@ -287,7 +287,7 @@ def test_an_unknown_variable(tiny: Project) -> None:
     (finding,) = problems(tiny, "tiny.py", code=2, RVRUN_LOCAL_JOBBS="3")
     assert finding[0::3] == ("error", "unset RVRUN_LOCAL_JOBBS, or give it a known name")
     assert finding[2].startswith(
-        "unknown environment variable `RVRUN_LOCAL_JOBBS`, did you mean `RVRUN_LOCAL_JOBS`?"
+        "unknown environment variable `RVRUN_LOCAL_JOBBS`; did you mean `RVRUN_LOCAL_JOBS`?"
     )
     checked = subjects(tiny, "tiny.py", code=2, RVRUN_LOCAL_JOBBS="3")
     assert {"config", "plan", "targets", "root_uri"} <= set(checked)
@@ -317,8 +317,8 @@ def test_a_settings_file_with_an_error(tiny: Project, toml: str, text: str, fix:
 def test_a_profile_that_does_not_exist(project: Project) -> None:
     """The option before the verb counts."""
     env = {**NO_GPUS, "RV_CONFIG_DIR": "/nowhere"}
-    said = project.rvrun("-p", "night", "-q", "check", code=2, **env).stdout
-    assert said == (
+    output = project.rvrun("-p", "night", "-q", "check", code=2, **env).stdout
+    assert output == (
         "error    settings  profile `night`: there is no file /nonexistent/rvrun/night.toml or "
         "/nowhere/night\n"
         "         fix: write that file, or omit --profile and RVRUN_PROFILE\n"
@@ -332,7 +332,7 @@ def test_templates(tiny: Project) -> None:
     assert problems(tiny, *words, code=2)[0] == (
         "error",
         "templates",
-        "there is no folder own",
+        "there is no directory own",
         change,
     )
     tiny.write("own/makefile.j2", "")
@@ -370,8 +370,8 @@ def test_gpu_commands_without_a_gpu(project: Project) -> None:
         (
             "warning",
             "gpus",
-            "found none, but work/work need one",
-            "run where `nvidia-smi -L` lists a GPU, or name one: RVRUN_LOCAL_GPUS=0",
+            "no GPU found, but required by: work/work",
+            "run where `nvidia-smi -L` lists a GPU, or set RVRUN_LOCAL_GPUS=0",
         )
     ]
     assert problems(project, "cfg.py", CUDA_VISIBLE_DEVICES="1") == []
@@ -387,11 +387,11 @@ def test_gpu_slots_that_cannot_be_locked(project: Project) -> None:
             "error",
             "gpus",
             f"the slots' lock files cannot be written: {project.folder}/file is a file",
-            "name another folder with the setting `local.gpu_locks` (RVRUN_LOCAL_GPU_LOCKS)",
+            "choose another directory with the setting `local.gpu_locks` (RVRUN_LOCAL_GPU_LOCKS)",
         )
     ]
     project.write("cfg.py", config("return [WorkConfig(root_uri='out')]"))
-    assert problems(project, "cfg.py", **env) == []
+    assert problems(project, "cfg.py", code=0, **env) == []
 
 
 # The config
@@ -424,7 +424,7 @@ def test_a_config_that_raises(project: Project) -> None:
         (
             "cfg.py",
             "importing `FOLDER/cfg.py` raised ModuleNotFoundError: No module named 'torhc'",
-            "install `torhc` for PYTHON, or add its folder to PYTHONPATH",
+            "install `torhc` for PYTHON, or add its directory to PYTHONPATH",
         ),
         (
             "cfgs",
@@ -503,7 +503,7 @@ def test_a_pipeline_that_builds_only_here(project: Project) -> None:
     assert (
         "error    targets   two cannot be built in a process of its own: NameError: " in done.stdout
     )
-    assert "ok       targets   each builds its pipeline in its own process" in done.stdout
+    assert "ok       targets   each can build its pipeline in its own process" in done.stdout
     assert done.stdout.endswith("\n15 ok, 1 error\n")
     file = project.folder / "cfg.py"
     assert done.stderr.startswith(f'Traceback (most recent call last):\n  File "{file}", line 6')
@@ -528,10 +528,10 @@ def test_a_pipeline_that_builds_only_here(project: Project) -> None:
         ),
         (
             ("-s", "kut=2"),
-            "unknown command `kut` in --splits kut=2, did",
+            "unknown command `kut` in --splits kut=2; did",
             "change --splits kut=2 to name an existing command",
         ),
-        (("cuts",), "unknown command `cuts`, did you", "select one of: cut, count, sum, show"),
+        (("cuts",), "unknown command `cuts`; did you", "select one of: cut, count, sum, show"),
         (
             ("-s", "cut=2"),
             "`count` of pipeline `tiny` needs `cut` aligned",
@@ -551,8 +551,8 @@ def test_a_plan_that_does_not_compile(
 
 def test_selected_commands_are_counted(tiny: Project) -> None:
     """As `rvrun plan` counts them."""
-    said = tiny.rvrun("check", "tiny.py", "cut", "sum", "-s", "2").stdout
-    assert "ok       plan      tiny: 3 targets in 2 stages\n" in said
+    output = tiny.rvrun("check", "tiny.py", "cut", "sum", "-s", "2").stdout
+    assert "ok       plan      tiny: 3 targets in 2 stages\n" in output
 
 
 def test_a_name_too_long_for_the_file_system(project: Project) -> None:
@@ -564,7 +564,7 @@ def test_a_name_too_long_for_the_file_system(project: Project) -> None:
         (
             "error",
             "files",
-            f"file names are limited to {limit} bytes here, too few for {long}.json",
+            f"file names must have at most {limit} bytes here, got {long}.json",
             "give the pipeline a shorter `name`",
         )
     ]
@@ -582,7 +582,7 @@ def test_a_foreign_makefile(tiny: Project) -> None:
             "error",
             "run dir",
             "runs/tiny has a Makefile that rvrun did not write",
-            "name another with --out",
+            "choose another with --out",
         )
     ]
     assert problems(tiny, "tiny.py", "--out", "runs/other") == []
@@ -597,7 +597,7 @@ def test_a_file_where_the_run_directory_should_be(tiny: Project) -> None:
                 "error",
                 "run dir",
                 f"{out} cannot be used: {blocking} is a file",
-                "name another with --out",
+                "choose another with --out",
             )
         ]
 
@@ -631,7 +631,7 @@ def test_a_run_directory_in_use(tiny: Project, holder: subprocess.Popen[str]) ->
         "error",
         "run dir",
         f"runs/tiny is in use by another rvrun (process {holder.pid})",
-        "wait until that ends, or name another with --out",
+        "wait until it ends, or choose another with --out",
     )
     holder.communicate("\n")
     assert problems(tiny, "tiny.py") == []
@@ -650,7 +650,7 @@ def test_two_checks_do_not_block_each_other(tiny: Project) -> None:
     [
         ("tiny.py", "tiny.py is a file"),
         ("tiny.py/out", "FOLDER/tiny.py is a file"),
-        ("/dev/null", "/dev/null is not a folder"),
+        ("/dev/null", "/dev/null is not a directory"),
         pytest.param(
             "/proc/out",
             "cannot write a file in /proc: No such file or directory",
@@ -665,7 +665,7 @@ def test_a_root_that_cannot_be_written(tiny: Project, root: str, problem: str) -
             "error",
             "root_uri",
             f"tiny: {root} cannot be used: {problem.replace('FOLDER', str(tiny.folder))}",
-            "change `root_uri` in tiny.py, or make the folder writable",
+            "change `root_uri` in tiny.py, or make the directory writable",
         )
     ]
 
@@ -674,7 +674,7 @@ def test_a_link_that_leads_nowhere(tiny: Project) -> None:
     """A folder cannot be created in place of the link."""
     (tiny.folder / "out").symlink_to("gone")
     ((_, subject, text, _),) = problems(tiny, "tiny.py", code=2)
-    assert ("root_uri", f"tiny: out/tiny cannot be used: {tiny.folder}/out is not a folder") == (
+    assert ("root_uri", f"tiny: out/tiny cannot be used: {tiny.folder}/out is not a directory") == (
         subject,
         text,
     )
@@ -727,7 +727,7 @@ def test_pipelines_that_share_a_root(project: Project, roots: tuple[str, ...], s
 # Output
 
 
-def test_all_problems_are_reported_at_once(tiny: Project, bin_folder: pathlib.Path) -> None:
+def test_all_problems_are_reported_together(tiny: Project, bin_folder: pathlib.Path) -> None:
     """One problem does not hide another."""
     tiny.write("runs", "")
     env = {"PATH": str(bin_folder), "RVRUN_JOBS": "x"}
@@ -772,12 +772,12 @@ def test_colours_are_for_terminals(tiny: Project, env: dict[str, str], coloured:
         ["rvrun", "check", "tiny.py"], cwd=tiny.folder, env=environment, stdout=theirs
     )
     os.close(theirs)
-    said = b""
+    output = b""
     while data := _read(ours):
-        said += data
+        output += data
     os.close(ours)
     assert process.wait() == 0
-    lines = said.decode().replace("\r\n", "\n")
+    lines = output.decode().replace("\r\n", "\n")
     assert coloured == ("\x1b[32mok     \x1b[0m  python    " in lines)
     plain = re.sub(r"\x1b\[[\d;]*m", "", lines)
     assert ("\x1b" in lines, len(plain.splitlines())) == (coloured, 15)

@@ -80,7 +80,7 @@ class Attempt:
             stopped(why)
 
     def when_stopped(self, action: Callable[[Stop], None]) -> None:
-        """Call `action` when it is stopped; at once if it has been."""
+        """Call `action` when it is stopped; immediately if it has been."""
         with self._lock:
             self._stopped = action
             why = self.why
@@ -162,7 +162,7 @@ class _Group:
                 os.killpg(self._pid, number)
 
     def end(self, why: Stop, grace: float) -> None:
-        """Terminate, and kill after `grace` seconds; a reclaimed host kills at once."""
+        """Terminate, and kill after `grace` seconds; a reclaimed host kills immediately."""
         if why is Stop.RECLAIMED:
             self.signal(signal.SIGKILL)
             return

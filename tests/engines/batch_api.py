@@ -84,7 +84,9 @@ def submit_job(engine: BatchEngine, request: Json) -> Json:
 def describe_jobs(engine: BatchEngine, request: Json) -> Json:
     ids = request.get("jobs", [])
     if len(ids) > MAX_DESCRIBED:
-        raise client_error(f"at most {MAX_DESCRIBED} jobs are described at once, got {len(ids)}")
+        raise client_error(
+            f"at most {MAX_DESCRIBED} jobs can be described in one call, got {len(ids)}"
+        )
     units = [engine.scheduler.find(job_id) for job_id in dict.fromkeys(ids)]
     return {"jobs": [job_json(unit) for unit in units if unit]}
 

@@ -133,7 +133,7 @@ def _impossible(request: Json, definition: Json) -> str:
 
 
 def check_submission(request: Json, *, fair_share: bool, fargate: bool) -> None:
-    """Raise the first problem for which the service refuses a request at once."""
+    """Raise the first problem for which the service refuses a request immediately."""
     size = len(json.dumps(request, separators=(",", ":")).encode())
     if size > MAX_PAYLOAD:
         raise client_error(f"Job size must be less than 30 KiB, got {size // 1024} KiB")

@@ -107,5 +107,5 @@ def may_retry(step: Json, fault: str, attempts: int) -> bool:
     """Whether a policy of the step retries that fault after so many attempts."""
     for policy in step.get("RetryPolicies", ()):
         if fault in policy["ExceptionType"]:
-            return attempts <= policy.get("MaxAttempts", 5)
+            return attempts <= int(policy.get("MaxAttempts", 5))
     return False

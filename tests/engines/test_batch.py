@@ -46,7 +46,7 @@ class Region:
                 {"jobId": need.lstrip("="), **({"type": "N_TO_N"} if need[0] == "=" else {})}
                 for need in needs
             ]
-        return self.batch.submit_job(**request)["jobId"]
+        return str(self.batch.submit_job(**request)["jobId"])
 
     def run(self, name: str, script: str, *needs: str, **more: Any) -> str:
         """Submit a shell script."""
@@ -55,10 +55,11 @@ class Region:
         )
 
     def describe(self, *ids: str) -> list[Json]:
-        return self.batch.describe_jobs(jobs=list(ids))["jobs"]
+        jobs: list[Json] = self.batch.describe_jobs(jobs=list(ids))["jobs"]
+        return jobs
 
     def status(self, job_id: str) -> str:
-        return self.describe(job_id)[0]["status"]
+        return str(self.describe(job_id)[0]["status"])
 
     def children(self, job_id: str) -> list[str]:
         """The children's states, by index."""
@@ -75,7 +76,9 @@ class Region:
         return [event["message"] for event in events]
 
     def events(self, stream: str, **more: Any) -> Json:
-        return self.logs.get_log_events(logGroupName="/aws/batch/job", logStreamName=stream, **more)
+        request = {"logGroupName": "/aws/batch/job", "logStreamName": stream, **more}
+        page: Json = self.logs.get_log_events(**request)
+        return page
 
 
 Start = Callable[..., Region]
@@ -193,7 +196,7 @@ def wait_until_dead(pid: int) -> None:
     ],
 )
 def test_refusals(frozen: Region, change: Json, message: str) -> None:
-    """What the service refuses at once raises a ClientException and creates no job."""
+    """What the service refuses immediately raises a ClientException and creates no job."""
     request = {"jobName": "a", "jobQueue": "cpu", "jobDefinition": "work", **change}
     status, code, text = error(frozen.batch.submit_job, **request)
     assert (status, code) == (400, "ClientException")
@@ -651,7 +654,7 @@ def test_terminate_one_child(start: Start) -> None:
 
 
 def test_a_cancelled_pending_job_waits_for_its_needs(frozen: Region) -> None:
-    """A cancelled RUNNABLE job fails at once, a PENDING one when its dependencies have ended."""
+    """A cancelled RUNNABLE job fails immediately, a PENDING one once its dependencies ended."""
     first = frozen.submit("first")
     second = frozen.submit("second", first)
     frozen.batch.cancel_job(jobId=second, reason=REASON)

@@ -28,7 +28,7 @@ def test_each_test_has_it_empty(moto: Moto, again: bool) -> None:
 
 @pytest.mark.parametrize("service", ["sagemaker", "iam", "logs", "batch"])
 def test_services(moto: Moto, service: str) -> None:
-    """moto's other services answer too."""
+    """Other services of moto answer, too."""
     lists = {
         "sagemaker": ("list_pipelines", "PipelineSummaries"),
         "iam": ("list_roles", "Roles"),
@@ -52,7 +52,7 @@ def test_jobs_reach_both_servers(moto: Moto, project: Project) -> None:
         engine.add_queue("cpu")
         engine.add_definition("work", command=[sys.executable, f"{project.folder}/put.py", "job"])
         variables = {**moto.variables, **engine.variables}
-        done = project.run(sys.executable, "put.py", "here", **variables)
+        done = project.run(sys.executable, "put.py", "here", code=0, **variables)
         engine.client("batch").submit_job(jobName="a", jobQueue="cpu", jobDefinition="work")
         engine.wait()
         assert engine.statuses() == {"a": "SUCCEEDED"}

@@ -57,11 +57,11 @@ class Region:
 
     def create(self, *steps: Json, name: str = "p", **more: Any) -> str:
         request = {"PipelineName": name, "RoleArn": ROLE, "PipelineDefinition": text(*steps)}
-        return self.sagemaker.create_pipeline(**{**request, **more})["PipelineArn"]
+        return str(self.sagemaker.create_pipeline(**{**request, **more})["PipelineArn"])
 
     def start(self, **more: Any) -> str:
         request = {"PipelineName": "p", **more}
-        return self.sagemaker.start_pipeline_execution(**request)["PipelineExecutionArn"]
+        return str(self.sagemaker.start_pipeline_execution(**request)["PipelineExecutionArn"])
 
     def run(self, *steps: Json, **more: Any) -> str:
         """Create, start and wait for the end; return the execution's ARN."""
@@ -72,12 +72,13 @@ class Region:
 
     def status(self, arn: str) -> str:
         reply = self.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
-        return reply["PipelineExecutionStatus"]
+        return str(reply["PipelineExecutionStatus"])
 
     def steps(self, arn: str, **more: Any) -> list[Json]:
         request = {"PipelineExecutionArn": arn, "SortOrder": "Ascending", **more}
         reply = self.sagemaker.list_pipeline_execution_steps(**request)
-        return reply["PipelineExecutionSteps"]
+        steps: list[Json] = reply["PipelineExecutionSteps"]
+        return steps
 
 
 Start = Callable[..., Region]
@@ -107,7 +108,12 @@ def refusal(call: Callable[..., object], *args: Any, **more: Any) -> str:
 def test_steps_run_after_what_they_depend_on(start: Start) -> None:
     """In any order of definition, also inside of a join and after it."""
     ran: list[str] = []
-    region = start(execute=lambda attempt: ran.append(attempt.job_name) or 0)
+
+    def execute(attempt: Attempt) -> int:
+        ran.append(attempt.job_name)
+        return 0
+
+    region = start(execute=execute)
     arn = region.run(
         step("d", "", "c-0", "c-1"),
         join("j", ["a-0", "a-1"], step("c-0", ""), step("c-1", "")),

@@ -181,7 +181,7 @@ def test_threads_leave_the_same_bytes(done: Any, tmp_path: Path) -> None:
         assert digests(done.root_uri) == digests(config.root_uri)
 
 
-def test_empty_share_is_no_error(done: Any, tmp_path: Path) -> None:
+def test_empty_share_is_not_an_error(done: Any, tmp_path: Path) -> None:
     """With more splits than windows the last split does nothing."""
     config = copy_config(done, tmp_path / "out")
     pipeline = config.build()
@@ -367,8 +367,8 @@ class Bucket:
 
     def read(self, prefix: str) -> dict[str, bytes]:
         """What each object holds, by the rest of its key."""
-        found = self.objects.filter(Prefix=prefix)
-        return {o.key.removeprefix(prefix): o.get()["Body"].read() for o in found}
+        objects = self.objects.filter(Prefix=prefix)
+        return {o.key.removeprefix(prefix): o.get()["Body"].read() for o in objects}
 
 
 @pytest.fixture(scope="module")
@@ -420,7 +420,7 @@ LARGE = 90
 
 
 def without_imagery(files: dict[str, bytes]) -> dict[str, Any]:
-    """`files` with the config and the bundle opened, and not where the imagery came from."""
+    """`files` with the config and the bundle opened, without the source of the imagery."""
     config = json.loads(files["config.json"])
     for name in IMAGERY:
         del config["scene"][name]
@@ -438,7 +438,7 @@ def test_on_s3_the_bytes_are_the_same(
     args = {"root_uri": "s3://lake/inprocess", "window": str(LARGE), **IMAGERY}
     words = [word for name, value in args.items() for word in ("-a", name, value)]
 
-    project.rvrun("run", "inprocess", "landcover.py", "--splits", "3", *words, **bucket.env)
+    project.rvrun("run", "inprocess", "landcover.py", "--splits", "3", *words, code=0, **bucket.env)
 
     files = bucket.read("inprocess/")
     assert without_imagery(local_files) == without_imagery(files)
@@ -459,7 +459,7 @@ def test_on_aws_batch_the_bytes_are_the_same(
         engine.add_queue("cpu")
         engine.add_definition("work")
         command = ("run", "batch", "landcover.py", "--splits", "predict=3", *words)
-        project.rvrun(*command, **engine.environment)
+        project.rvrun(*command, code=0, **engine.environment)
         engine.wait(timeout=600)
         statuses = engine.statuses()
 
@@ -488,7 +488,7 @@ def test_plans_download_nothing() -> None:
     assert [pipeline.count_items(command) for command in pipeline.commands] == [None] * 6
 
 
-def test_what_is_on_s3_is_replaced_at_once(reached: Bucket) -> None:
+def test_what_is_on_s3_is_replaced_immediately(reached: Bucket) -> None:
     """A file written again within a second is not read from the copy of the old one."""
     path = landcover.locate("s3://lake/twice/", "file.json")
 
@@ -527,7 +527,7 @@ def test_a_missing_object_is_named(reached: Bucket) -> None:
     ],
 )
 def test_a_remote_root_wants_reachable_imagery(args: dict[str, str], wanted: str) -> None:
-    """The shipped imagery is not where others run; what to give instead is told at once."""
+    """Other machines do not have the shipped imagery; the error says what to pass instead."""
     with pytest.raises(UserCodeError) as caught:
         load(str(EXAMPLES / "landcover.py"), "local", {"root_uri": "s3://lake/out", **args})
 

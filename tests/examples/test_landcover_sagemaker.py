@@ -47,7 +47,7 @@ def test_the_bytes_are_the_same(moto: Moto, project: Project, tmp_path: pathlib.
     with SagemakerEngine(environment=moto.variables) as engine:
         engine.environment.update(engine.variables)
         command = ("run", "sagemaker", "landcover.py", "--splits", "3", *words)
-        project.rvrun(*command, **{**moto.variables, **engine.variables})
+        project.rvrun(*command, code=0, **{**moto.variables, **engine.variables})
         assert engine.wait(timeout=600) == ["Succeeded"]
         steps = engine.statuses()
 

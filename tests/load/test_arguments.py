@@ -38,7 +38,7 @@ def annotated(
 ) -> None: ...
 
 
-def defaults(
+def defaults(  # type: ignore[no-untyped-def]
     runner,
     text="",
     integer=3,
@@ -51,7 +51,7 @@ def defaults(
 def required(runner: str, root_uri: str, *, size: int) -> None: ...
 
 
-def bare(runner, root_uri): ...
+def bare(runner, root_uri): ...  # type: ignore[no-untyped-def]
 
 
 def nothing_more(runner: str) -> None: ...
@@ -180,8 +180,8 @@ def test_an_unknown_argument_is_refused_with_a_suggestion() -> None:
     with pytest.raises(UnknownArgument) as caught:
         bind(required, {"rot_uri": "out", "size": "1"}, PLACE)
     expected = (
-        "unknown argument `rot_uri` in -a rot_uri out for `get_config` of cfg.py, "
-        "did you mean `root_uri`?; known: `root_uri`, `size`"
+        "unknown argument `rot_uri` in -a rot_uri out for `get_config` of cfg.py; "
+        "did you mean `root_uri`? Known arguments: `root_uri`, `size`"
     )
     assert expected == str(caught.value)
     assert caught.value.how_to_fix() == "remove -a rot_uri, or give it a known name"
@@ -192,7 +192,9 @@ def test_a_function_without_parameters_accepts_no_arguments() -> None:
     assert bind(nothing_more, {}, PLACE) == {}
     with pytest.raises(UnknownArgument) as caught:
         bind(nothing_more, {"size": "1"}, PLACE)
-    expected = "unknown argument `size` in -a size 1 for `get_config` of cfg.py; known: none"
+    expected = (
+        "unknown argument `size` in -a size 1 for `get_config` of cfg.py; known arguments: none"
+    )
     assert expected == str(caught.value)
 
 

@@ -374,7 +374,7 @@ def test_a_module_missing_in_get_config_has_a_fix() -> None:
     write(get_config="\ndef get_config(runner):\n    import no_such_package\n")
     with pytest.raises(MissingModule) as caught:
         load_one()
-    fix = f"install `no_such_package` for {sys.executable}, or add its folder to PYTHONPATH"
+    fix = f"install `no_such_package` for {sys.executable}, or add its directory to PYTHONPATH"
     assert fix == caught.value.how_to_fix()
 
 
@@ -466,7 +466,7 @@ def test_a_bad_command_name_is_refused() -> None:
     assert expected == refusal(BadName)
 
 
-SUGGESTION = ", did you mean `train`?"
+SUGGESTION = "; did you mean `train`? Its methods:"
 
 
 @pytest.mark.parametrize(
@@ -477,8 +477,8 @@ SUGGESTION = ", did you mean `train`?"
         (COMMANDS + '    needs = {"tra": []}\n', "tra", SUGGESTION),
         (COMMANDS + '    config_keys = {"rain": []}\n', "rain", SUGGESTION),
         (COMMANDS + '    resources = {"trains": rvrun.Resources()}\n', "trains", SUGGESTION),
-        ('    commands = ("count_items",)\n', "count_items", ""),
-        ('    commands = ("size",)\n    size = 3\n', "size", ""),
+        ('    commands = ("count_items",)\n', "count_items", "; its methods:"),
+        ('    commands = ("size",)\n    size = 3\n', "size", "; its methods:"),
     ],
 )
 def test_a_command_without_a_method_is_refused(attributes: str, name: str, suggestion: str) -> None:
@@ -486,7 +486,7 @@ def test_a_command_without_a_method_is_refused(attributes: str, name: str, sugge
     write(attributes)
     expected = (
         f"pipeline `words`: `Words` has no method `{name}` for the command of that name"
-        f"{suggestion}; its methods: `chip`, `train`"
+        f"{suggestion} `chip`, `train`"
     )
     assert expected == refusal(NoMethod)
 
@@ -497,29 +497,29 @@ def test_a_command_without_a_method_is_refused(attributes: str, name: str, sugge
         (
             COMMANDS + '    needs = {"train": ["chp"]}\n',
             (
-                "unknown command `chp` in `needs` of command `train` of pipeline `words`, "
-                "did you mean `chip`?; known: `chip`, `train`"
+                "unknown command `chp` in `needs` of command `train` of pipeline `words`; "
+                "did you mean `chip`? Known commands: `chip`, `train`"
             ),
         ),
         (
             '    commands = ("train",)\n    needs = {"train": ["chip"]}\n',
             (
                 "unknown command `chip` in `needs` of command `train` of pipeline `words`; "
-                "known: `train`"
+                "known commands: `train`"
             ),
         ),
         (
             COMMANDS + '    config_keys = {"train": ["tpo"]}\n',
             (
                 "unknown config field `tpo` in `config_keys` of command `train` of pipeline "
-                "`words`, did you mean `top`?; known: `root_uri`, `name`, `top`"
+                "`words`; did you mean `top`? Known config fields: `root_uri`, `name`, `top`"
             ),
         ),
         (
             COMMANDS + '    config_keys = {"train": ["top.deep"]}\n',
             (
                 "unknown config field `deep` in `config_keys` of command `train` of pipeline "
-                "`words`; known: none"
+                "`words`; known config fields: none"
             ),
         ),
     ],

@@ -38,7 +38,8 @@ class Checked(rvrun.Config):
     size: int = attrs.field(default=1, validator=attrs.validators.ge(1))
     step: int = attrs.field(default=1, converter=int)
 
-    @size.validator
+    # mypy only supports this decorator, and `evolve`, where attrs decorates the class.
+    @size.validator  # type: ignore[attr-defined, untyped-decorator]
     def _fits(self, attribute: attrs.Attribute[int], value: int) -> None:
         if value % self.step:
             raise ValueError(f"size {value} is not a multiple of {self.step}")
@@ -236,7 +237,7 @@ def test_a_subclass_of_an_explicit_attrs_class_compares_all_its_fields() -> None
     assert MoreExplicit(decay=1.0) != MoreExplicit(decay=2.0)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated at once")
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are not lazy")
 def test_a_config_may_refer_to_itself() -> None:
     """Annotations that Python evaluates lazily may name a class that does not exist yet."""
     names: dict[str, Any] = {"rvrun": rvrun, "__name__": __name__}
@@ -253,10 +254,10 @@ def test_attrs_functions_work_on_configs() -> None:
 
     assert attrs.has(Fresh)
     assert [field.name for field in attrs.fields(Fresh)] == ["image", "bands", "extra"]
-    assert Scene(image="b") == attrs.evolve(Scene(image="a"), image="b")
+    assert Scene(image="b") == attrs.evolve(Scene(image="a"), image="b")  # type: ignore[misc]
     assert attrs.asdict(Scene(image="a")) == {"image": "a", "bands": (0, 1, 2)}
     with pytest.raises(TypeError, match=r"^Scene.image = 1: int is not an instance of str$"):
-        attrs.evolve(Scene(image="a"), image=1)
+        attrs.evolve(Scene(image="a"), image=1)  # type: ignore[misc]
 
 
 def test_configs_can_be_copied_and_pickled() -> None:
@@ -345,7 +346,7 @@ def test_a_share_out_of_range_is_refused(split_ind: int, num_splits: int, messag
 
 
 def test_a_new_default_requires_an_annotation() -> None:
-    """attrs would ignore a new default of a field without its annotation, so it is refused."""
+    """`attrs` would ignore a new default of a field without its annotation, so it is refused."""
     with pytest.raises(TypeError) as raised:
         type("Named", (rvrun.PipelineConfig,), {"name": "x", "__module__": __name__})
     expected = "`Named.name` overrides a field; annotate it: `name: TYPE = ...`"

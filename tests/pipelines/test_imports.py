@@ -181,7 +181,7 @@ def test_a_missing_dependency_is_a_user_code_error(folder: pathlib.Path) -> None
     expected = "importing `needy` raised ModuleNotFoundError: No module named 'no_such_package'"
     assert expected == str(caught.value)
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
-    fix = f"install `no_such_package` for {sys.executable}, or add its folder to PYTHONPATH"
+    fix = f"install `no_such_package` for {sys.executable}, or add its directory to PYTHONPATH"
     assert fix == caught.value.how_to_fix()
 
 

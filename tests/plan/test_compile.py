@@ -141,7 +141,7 @@ def test_the_most_specific_split_count_wins() -> None:
             [RASTER],
             ["predct"],
             [],
-            "unknown command `predct`, did you mean `predict`?; known: `analyze`, `chip`, "
+            "unknown command `predct`; did you mean `predict`? Known commands: `analyze`, `chip`, "
             "`train`, `predict`, `eval`, `bundle`",
             "select one of: analyze, chip, train, predict, eval, bundle",
         ),
@@ -149,15 +149,15 @@ def test_the_most_specific_split_count_wins() -> None:
             [RASTER],
             [],
             ["rw/chip=3"],
-            "unknown pipeline `rw` in --splits rw/chip=3; known: `rv`",
+            "unknown pipeline `rw` in --splits rw/chip=3; known pipelines: `rv`",
             "change --splits rw/chip=3 to name an existing pipeline",
         ),
         (
             [RASTER],
             [],
             ["chp=3"],
-            "unknown command `chp` in --splits chp=3, did you mean `chip`?; known: `analyze`, "
-            "`chip`, `train`, `predict`, `eval`, `bundle`",
+            "unknown command `chp` in --splits chp=3; did you mean `chip`? Known commands: "
+            "`analyze`, `chip`, `train`, `predict`, `eval`, `bundle`",
             "change --splits chp=3 to name an existing command",
         ),
         (

@@ -15,7 +15,7 @@ HEADING = re.compile(r"^## (\S+)(?: - (\S+))?$", re.MULTILINE)
 
 
 def test_the_version_is_a_literal() -> None:
-    """setuptools reads it without importing the package, so its dependencies are not needed."""
+    """`setuptools` reads it without importing the package, so its dependencies are not needed."""
     tree = ast.parse((ROOT / "rvrun/__init__.py").read_text(encoding="utf-8"))
     values = {
         node.targets[0].id: node.value.value
@@ -43,7 +43,7 @@ def test_each_version_of_the_changelog_has_a_link() -> None:
 
 
 def test_each_package_is_installed() -> None:
-    """setuptools is given a list, which must have each folder of modules."""
+    """`setuptools` is given a list, which must have each folder of modules."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     folders = {path.parent.relative_to(ROOT) for path in (ROOT / "rvrun").rglob("*.py")}
     packages = {".".join(folder.parts) for folder in folders}

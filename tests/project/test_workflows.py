@@ -20,11 +20,11 @@ CI = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-
 
 def pythons() -> list[str]:
     """The versions of Python that the package says it supports."""
-    found = (
+    matches = (
         re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", classifier)
         for classifier in PYPROJECT["project"]["classifiers"]
     )
-    return [match[1] for match in found if match]
+    return [match[1] for match in matches if match]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

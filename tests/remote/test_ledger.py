@@ -57,7 +57,7 @@ def test_a_line_cut_short_harms_no_other(tmp_path: pathlib.Path) -> None:
     assert [event["event"] for event in ledger.events()] == ["first", "third"]
 
 
-def test_many_threads_note_at_once(tmp_path: pathlib.Path) -> None:
+def test_many_threads_note_concurrently(tmp_path: pathlib.Path) -> None:
     """Lines do not mix."""
     ledger = begun(tmp_path)
 
@@ -70,8 +70,8 @@ def test_many_threads_note_at_once(tmp_path: pathlib.Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    found = {event["job"] for event in ledger.events("accepted")}
-    assert found == {f"{number}/{index}" for number in range(4) for index in range(20)}
+    jobs = {event["job"] for event in ledger.events("accepted")}
+    assert jobs == {f"{number}/{index}" for number in range(4) for index in range(20)}
 
 
 def test_rounds_are_added_whole(tmp_path: pathlib.Path) -> None:

@@ -99,12 +99,12 @@ def test_code_that_is_not_utf8(in_folder: pathlib.Path) -> None:
 
 
 def test_local_roots_are_refused(in_folder: pathlib.Path) -> None:
-    """All of them at once, with what to use instead; a URI without a bucket is refused, too."""
+    """One error names all of them and the fix; a URI without a bucket is refused, too."""
     check_roots(mine(in_folder, "s3://bucket s3://bucket/x"), "AWS Batch")
     with pytest.raises(LocalRoot) as caught:
         check_roots(mine(in_folder, "out s3://bucket /tmp/x s3:///x"), "AWS Batch")
     assert str(caught.value) == (
-        "jobs of AWS Batch run on other machines, which reach s3:// URIs but not the folders of "
-        "this one: `mine0` has out, `mine2` has /tmp/x, `mine3` has s3:///x as `root_uri`; use one "
-        "such as s3://BUCKET/FOLDER"
+        "jobs of AWS Batch run on other machines, which can access s3:// URIs but not the "
+        "directories of this one: `mine0` has out, `mine2` has /tmp/x, `mine3` has s3:///x as "
+        "`root_uri`; use one such as s3://BUCKET/FOLDER"
     )

@@ -124,7 +124,7 @@ def test_files_have_the_usual_permissions(tmp_path: pathlib.Path) -> None:
 def test_a_foreign_makefile_is_refused(tmp_path: pathlib.Path) -> None:
     """A Makefile without a plan next to it belongs to someone else, and stays."""
     (tmp_path / "Makefile").write_text("mine:\n")
-    expected = "its Makefile was not written by rvrun; name another with --out"
+    expected = "its Makefile was not written by rvrun; choose another with --out"
     assert expected == refusal(tmp_path)
     assert content(tmp_path) == {"Makefile": "mine:\n"}
 

@@ -139,7 +139,7 @@ def test_each_target_runs_once_and_after_what_it_needs(plan: Plan, data: st.Data
                 failing = data.draw(st.sets(st.sampled_from(rest), min_size=1, max_size=3))
             before = stale_targets(here, plan, files)
             assert before == needed.keys() - done
-            started = set()
+            started: set[str] = set()
             for line in here.make(failing, "-j4", "-k"):
                 event, name = line.split(" ", 1)
                 if event == "start":

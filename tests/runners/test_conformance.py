@@ -196,7 +196,7 @@ def test_a_capability_that_is_not_so(
 def test_a_capability_of_a_detached_runner_that_is_not_so(
     capability: str, stub: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stub reads what it is to claim from its own variable."""
+    """The stub reads what it should claim from its own variable."""
     monkeypatch.setenv("STUB_CLAIM", capability)
     with pytest.raises(AssertionError, match=f"{capability} is|has no `run`"):
         check_runner("stub", tmp_path, settings=STUB, job_environ=job_of_stub)

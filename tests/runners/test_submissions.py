@@ -12,7 +12,7 @@ from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import RunState, StageState, State
 from rvrun.runners.submissions import ONCE, retried_twice
 
-EFFECT = "adds to what the first one wrote"
+EFFECT = "adds files to those of the first one"
 
 
 def submitted(folder: pathlib.Path, once: dict[str, str]) -> Ledger:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,8 @@ from rvrun.settings.layers import load_settings, options
 from rvrun.settings.schema import MachineSettings, Settings, fields_of, key_of
 from rvrun.settings.values import BadSetting
 
-KNOWN = "known: `local.jobs`, `local.gpus`, `local.gpu_slots`, `local.gpu_locks`"
-SECTIONS = "known: `templates`, `aws`, `batch`, `local`, `sagemaker`"
+KNOWN = "Known settings: `local.jobs`, `local.gpus`, `local.gpu_slots`, `local.gpu_locks`"
+SECTIONS = "`templates`, `aws`, `batch`, `local`, `sagemaker`"
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,7 @@ def machine(**values: object) -> MachineSettings:
 
 def expected_settings(templates: str | None = None, **values: object) -> Settings:
     """All settings, with these values of `[local]`."""
-    sections = {"local": machine(**values), "batch": BatchSettings()}
+    sections: dict[str, Any] = {"local": machine(**values), "batch": BatchSettings()}
     if templates is None and not values:
         # Where nothing is set, no runner is loaded for its section.
         return Settings()
@@ -160,10 +161,10 @@ def test_an_unknown_key_in_a_file_is_named(folder: pathlib.Path) -> None:
     """With the file, the nearest key and all valid keys."""
     file = folder / "rvrun.toml"
     write(file, "[local]\njob = 4\n")
-    expected = f"unknown setting `local.job` in {file}, did you mean `local.jobs`?; {KNOWN}"
+    expected = f"unknown setting `local.job` in {file}; did you mean `local.jobs`? {KNOWN}"
     assert expected == unknown()
     write(file, "jobz = 4\n")
-    assert f"unknown setting `jobz` in {file}; {SECTIONS}" == unknown()
+    assert f"unknown setting `jobz` in {file}; known settings: {SECTIONS}" == unknown()
     write(file, "local = 4\n")
     assert unknown().startswith(f"unknown setting `local` in {file}")
 
@@ -180,7 +181,8 @@ def test_an_unknown_key_in_the_profile_is_named(folder: pathlib.Path) -> None:
     """Profiles are validated like other files."""
     file = folder.parent / "home" / "rvrun" / "default.toml"
     write(file, "template = 'x'\n")
-    expected = f"unknown setting `template` in {file}, did you mean `templates`?; {SECTIONS}"
+    problem = f"unknown setting `template` in {file}"
+    expected = f"{problem}; did you mean `templates`? Known settings: {SECTIONS}"
     assert expected == unknown()
 
 
@@ -188,8 +190,8 @@ def test_an_unknown_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the nearest variable and all variables of that section."""
     monkeypatch.setenv("RVRUN_LOCAL_JOB", "4")
     expected = (
-        "unknown environment variable `RVRUN_LOCAL_JOB`, did you mean `RVRUN_LOCAL_JOBS`?; "
-        "known: `RVRUN_LOCAL_JOBS`, `RVRUN_LOCAL_GPUS`, "
+        "unknown environment variable `RVRUN_LOCAL_JOB`; did you mean `RVRUN_LOCAL_JOBS`? "
+        "Known environment variables: `RVRUN_LOCAL_JOBS`, `RVRUN_LOCAL_GPUS`, "
         "`RVRUN_LOCAL_GPU_SLOTS`, `RVRUN_LOCAL_GPU_LOCKS`"
     )
     assert expected == unknown()
@@ -249,7 +251,7 @@ def test_pyproject_has_a_section(folder: pathlib.Path) -> None:
     assert {"default", "pyproject.toml"} == {option.origin for option in options()}
     write(file, "[tool.rvrun.local]\njob = 2\n")
     place = f"{file} [tool.rvrun]"
-    expected = f"unknown setting `local.job` in {place}, did you mean `local.jobs`?; {KNOWN}"
+    expected = f"unknown setting `local.job` in {place}; did you mean `local.jobs`? {KNOWN}"
     assert expected == unknown()
 
 
@@ -405,7 +407,9 @@ def test_an_unknown_key_of_a_glob_is_named(folder: pathlib.Path) -> None:
     """With the place, and the nearest key."""
     write(folder / "rvrun.toml", "[batch.commands.train]\nvcpu = 3\n")
     place = 'rvrun.toml [batch.commands."train"]'
-    assert unknown().startswith(f"unknown setting `vcpu` in {place}, did you mean `vcpus`?; known:")
+    assert unknown().startswith(
+        f"unknown setting `vcpu` in {place}; did you mean `vcpus`? Known settings:"
+    )
 
 
 def test_a_bad_table_in_a_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

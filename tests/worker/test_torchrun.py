@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import pytest
@@ -43,8 +44,7 @@ class Team(rvrun.Pipeline):
 
     def train(self):
         names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "NCCL_SOCKET_IFNAME")
-        told = [os.environ.get(name) for name in names]
-        self.save(f"train-{os.environ['RANK']}", told)
+        self.save(f"train-{os.environ['RANK']}", [os.environ.get(name) for name in names])
 
     def fail(self):
         if os.environ["RANK"] == "1":
@@ -65,10 +65,10 @@ class Cluster:
 
     def start(self, host: str, *words: str, **env: str) -> subprocess.Popen[str]:
         """A worker on `host`."""
-        told = {"current_host": host, "hosts": list(self.hosts)}
+        config = {"current_host": host, "hosts": list(self.hosts)}
         if self.interface:
-            told["network_interface_name"] = self.interface
-        path = self.project.write(f"hosts/{host}.json", json.dumps(told))
+            config["network_interface_name"] = self.interface
+        path = self.project.write(f"hosts/{host}.json", json.dumps(config))
         command = ("rvrun", "run_command", "runs/team/config/team.json", *words)
         environment = clean_environment(**{"RVRUN_RESOURCE_CONFIG": str(path), **env})
         return subprocess.Popen(
@@ -81,12 +81,12 @@ class Cluster:
         )
 
     def run(self, *words: str, **env: str) -> list[tuple[int, str]]:
-        """The same worker on every host at once: exit codes, and what went to stderr."""
+        """Run the same worker on every host concurrently; return exit codes and stderr."""
         workers = [self.start(host, *words, **env) for host in self.hosts]
-        told = [worker.communicate(timeout=120)[1] for worker in workers]
-        return [(worker.returncode, text) for worker, text in zip(workers, told, strict=True)]
+        errors = [worker.communicate(timeout=120)[1] for worker in workers]
+        return [(worker.returncode, text) for worker, text in zip(workers, errors, strict=True)]
 
-    def saved(self) -> dict[str, object]:
+    def saved(self) -> dict[str, Any]:
         folder = self.project.folder / "out"
         return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
 
@@ -122,15 +122,15 @@ def test_each_instance_is_a_split(team: Project) -> None:
 def test_instances_of_a_later_step_begin_at_its_split(team: Project) -> None:
     """The step says which one."""
     cluster = Cluster(team, ("algo-1", "algo-2"))
-    found = cluster.run("chip", "--num-splits", "12", RVRUN_SPLITS="10-11")
-    assert [text.splitlines()[0] for _, text in found] == [
+    results = cluster.run("chip", "--num-splits", "12", RVRUN_SPLITS="10-11")
+    assert [text.splitlines()[0] for _, text in results] == [
         "rvrun: team/chip/10 of 12",
         "rvrun: team/chip/11 of 12",
     ]
     assert list(cluster.saved()) == ["chip-10", "chip-11"]
 
 
-def test_an_index_that_is_said_needs_no_hosts(team: Project) -> None:
+def test_an_index_that_is_given_needs_no_hosts(team: Project) -> None:
     """A step of one split."""
     cluster = Cluster(team, ("algo-1",))
     words = ("chip", "--split-ind", "3", "--num-splits", "12")
@@ -141,8 +141,8 @@ def test_an_index_that_is_said_needs_no_hosts(team: Project) -> None:
 def test_more_instances_than_splits_are_refused(team: Project) -> None:
     """One sentence, and nothing is run."""
     cluster = Cluster(team, ("algo-1", "algo-2"))
-    found = cluster.run("chip", "--num-splits", "12", RVRUN_SPLITS="11")
-    assert found[1] == (
+    results = cluster.run("chip", "--num-splits", "12", RVRUN_SPLITS="11")
+    assert results[1] == (
         2,
         "rvrun: cannot determine which split to run: index 1 of `sagemaker` is out of range for "
         "RVRUN_SPLITS='11'\n",
@@ -178,8 +178,8 @@ def test_training_on_several_hosts_goes_through_torchrun(team: Project) -> None:
     """Every process knows its rank among all, and the first host, whose name sorts as text last."""
     hosts = loopback(team.folder, 3)
     cluster = Cluster(team, (hosts[2], hosts[0], hosts[1]), interface="lo")
-    found = cluster.run("train", "--torchrun", "2")
-    assert [code for code, _ in found] == [0, 0, 0]
+    results = cluster.run("train", "--torchrun", "2")
+    assert [code for code, _ in results] == [0, 0, 0]
     assert cluster.saved() == {
         f"train-{rank}": [str(rank), str(rank % 2), "6", hosts[0], "lo"] for rank in range(6)
     }
@@ -187,21 +187,21 @@ def test_training_on_several_hosts_goes_through_torchrun(team: Project) -> None:
 
 def test_a_process_that_fails_fails_its_host(team: Project) -> None:
     """The job fails where any of its processes does."""
-    found = Cluster(team, loopback(team.folder, 2)).run("fail", "--torchrun", "1")
-    assert [code for code, _ in found] == [0, 1]
+    results = Cluster(team, loopback(team.folder, 2)).run("fail", "--torchrun", "1")
+    assert [code for code, _ in results] == [0, 1]
 
 
 def test_one_host_may_have_several_processes(team: Project) -> None:
     """One a GPU; a GPU target takes no slot there, since the machine is its own."""
     cluster = Cluster(team, loopback(team.folder, 1))
     assert cluster.run("train", "--torchrun", "gpu", CUDA_VISIBLE_DEVICES="0,1")[0][0] == 0
-    assert [each[:3] for each in map(list, cluster.saved().values())] == [
+    assert [ranks[:3] for ranks in cluster.saved().values()] == [
         ["0", "0", "2"],
         ["1", "1", "2"],
     ]
 
 
-def test_without_torchrun_it_is_said(team: Project) -> None:
+def test_without_torchrun_the_error_says_so(team: Project) -> None:
     """An image without PyTorch."""
     if shutil.which("torchrun", path=os.path.dirname(sys.executable)):
         pytest.skip("this environment has PyTorch")
@@ -248,24 +248,24 @@ def test_hosts_are_in_the_order_of_their_numbers(numbers: set[int], random: obje
     assert [Hosts(name, names).rank for name in ordered] == list(range(len(ordered)))
 
 
-@pytest.mark.parametrize("said", ["0", "-1", "two", "", "½"])
-def test_a_number_of_processes_is_a_number(said: str) -> None:
+@pytest.mark.parametrize("value", ["0", "-1", "two", "", "½"])
+def test_a_number_of_processes_is_a_number(value: str) -> None:
     """Or `gpu`."""
     with pytest.raises(BadHosts, match="must be an integer of at least 1 or `gpu`, got"):
-        processes(said)
+        processes(value)
 
 
 def test_a_host_s_name_may_come_late() -> None:
-    """It is asked for until it is known, or for too long."""
-    asked: list[str] = []
+    """It is looked up until it resolves, or until the time limit."""
+    lookups: list[str] = []
 
     def resolve(name: str) -> None:
-        asked.append(name)
-        if len(asked) < 4:
+        lookups.append(name)
+        if len(lookups) < 4:
             raise OSError("not known")
 
     wait_for_name("algo-1", sleep=lambda _: None, resolve=resolve)
-    assert asked == ["algo-1"] * 4
-    asked.clear()
+    assert lookups == ["algo-1"] * 4
+    lookups.clear()
     with pytest.raises(BadHosts, match=r"host `algo-1` does not resolve after 2 s \(not known\)"):
         wait_for_name("algo-1", seconds=2, sleep=lambda _: None, resolve=resolve)

@@ -35,16 +35,16 @@ class StaleChips(RvrunError):
 
 
 def repeated(document: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return what a second attempt of `chip` does if Raster Vision's own worker makes it."""
+    """Return the effect of a second attempt of `chip` by Raster Vision's own worker."""
     if WRITERS in sys.modules and document["config"].get("chip_uri"):
         folder = document["config"]["chip_uri"]
-        return {CHIP: f"adds to what the first one wrote in {folder}, and `train` uses both"}
+        return {CHIP: f"adds files to those of the first one in {folder}, and `train` uses both"}
     return {}
 
 
 @contextlib.contextmanager
 def chips_named(pipeline: Any, command: str, split_ind: int, num_splits: int) -> Iterator[None]:
-    """Within, the chips that `command` writes are named after its target, unless it raises.
+    """Name the chips that `command` writes after its target, and keep none if it raises.
 
     Chips that the same target, or targets of a different number of splits, wrote earlier are
     removed first. Other commands are not affected.
@@ -62,7 +62,7 @@ def chips_named(pipeline: Any, command: str, split_ind: int, num_splits: int) ->
 
 @contextlib.contextmanager
 def _writer_changed(writer: Any, prefix: str) -> Iterator[None]:
-    """Within, `writer` adds `prefix` to its file's name, and writes no file after an exception.
+    """Let `writer` add `prefix` to its file's name, and write no file after an exception.
 
     The method is replaced, as a subclass would not be used: backends derive their own writers.
     """

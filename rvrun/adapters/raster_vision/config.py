@@ -38,7 +38,7 @@ class BadConfig(RvrunError):
 
 
 def make_document(config: Any, source: str | None) -> dict[str, Any]:
-    """Convert a user's config to a document, after what Raster Vision does before it saves one.
+    """Convert a user's config to a document, prepared as Raster Vision does before it saves one.
 
     - `source`: the loose file that returned it; noted in the document only if it defines classes
       of the config. Plugins do not need it.
@@ -66,7 +66,7 @@ def _check(config: Any, subject: str) -> None:
             subject, f"is not registered, so it cannot be saved; decorate it with {decorator}"
         )
     if not config.root_uri:
-        raise BadConfig(subject, "has no `root_uri`, below which it is saved; set one")
+        raise BadConfig(subject, "has no `root_uri`, where it is saved; set one")
 
 
 def wrap(values: dict[str, Any]) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _type_hints(values: Any) -> Iterator[str]:
 
 
 def _plugin_versions(values: Any) -> dict[str, int]:
-    """The versions of the config's own plugins, which later tell how to upgrade it.
+    """The versions of the config's own plugins, which determine later how to upgrade it.
 
     Raster Vision saves those of all installed plugins, which differ between machines.
     """
@@ -131,7 +131,7 @@ def _default_name(values: Mapping[str, Any]) -> str:
 
 
 def _to_name(text: str) -> str:
-    """`text` without what a pipeline's name must not contain; possibly empty."""
+    """`text` without characters that a pipeline's name must not contain; possibly empty."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("._-").removesuffix(".json")
 
 

@@ -9,7 +9,6 @@ They are found by Raster Vision's rules, without importing it.
 
 from __future__ import annotations
 
-import configparser
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -36,7 +35,7 @@ class BadFile(RvrunError):
 
 
 def is_installed() -> bool:
-    """Whether Raster Vision is installed; without it, variables named like its are not its."""
+    """Whether Raster Vision is installed; if not, variables with its names belong to others."""
     try:
         return find_spec("rastervision.pipeline") is not None
     except (ImportError, ValueError):
@@ -98,6 +97,9 @@ def _select(values: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, str
 
 def _read(path: pathlib.Path) -> dict[str, str]:
     """All values of an INI file, by the names of Raster Vision's variables."""
+    # Every call reads settings, few of them have such a file.
+    import configparser
+
     parser = configparser.ConfigParser(
         interpolation=None, strict=False, delimiters=("=",), default_section=""
     )

@@ -16,7 +16,7 @@ from rvrun.pipelines.imports import import_source, user_code
 
 @contextlib.contextmanager
 def set_up(verbosity: int = 0) -> Iterator[None]:
-    """Set Raster Vision up as its command line does; within, loose files may be imported."""
+    """Set Raster Vision up as its command line does, so that loose files can be imported."""
     _set_up(verbosity, {})
     with _loose_classes_allowed():
         yield
@@ -34,7 +34,7 @@ def _set_up(verbosity: int, overrides: Mapping[str, str]) -> None:
 
 @contextlib.contextmanager
 def _loose_classes_allowed() -> Iterator[None]:
-    """Within, config classes of loose files can be registered.
+    """Allow config classes of loose files to be registered.
 
     Raster Vision takes the plugin of a class from its module's name, `rastervision.PLUGIN`, and
     raises an IndexError if that has no dot. It imports loose files as `rastervision.pipeline`,

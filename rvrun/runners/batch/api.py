@@ -66,7 +66,7 @@ class RetryStrategy(TypedDict, total=False):
 
 
 class Timeout(TypedDict):
-    """The most seconds of an attempt."""
+    """The maximum duration of an attempt, in seconds."""
 
     attemptDurationSeconds: int
 

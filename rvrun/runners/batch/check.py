@@ -1,4 +1,4 @@
-"""`rvrun check --runner batch`: would AWS Batch accept the jobs of a run?"""
+"""Findings of `rvrun check --runner batch`: whether AWS Batch would accept the jobs of a run."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _check_queue(name: str, queue: Mapping[str, Any] | None, have_share: set[boo
 
 
 def check_definitions(batch: Client, requests: Sequence[SubmitJobRequest]) -> Iterator[Finding]:
-    """Check that the job definitions are active, and that none on Fargate is to have GPUs."""
+    """Check that the job definitions are active, and that no GPU job uses one on Fargate."""
     for name in dict.fromkeys(request["jobDefinition"] for request in requests):
         needs_gpus = any(_needs_gpus(r) for r in requests if r["jobDefinition"] == name)
         try:
@@ -71,7 +71,7 @@ def check_definitions(batch: Client, requests: Sequence[SubmitJobRequest]) -> It
             fix = "add the `batch:DescribeJobDefinitions` permission"
             yield error("job definition", problem, fix)
             return
-        yield _check_definition(name, definition, needs_gpus)
+        yield _check_definition(name, definition, needs_gpus=needs_gpus)
 
 
 def _find_definition(batch: Client, name: str) -> Mapping[str, Any] | None:
@@ -82,7 +82,9 @@ def _find_definition(batch: Client, name: str) -> Mapping[str, Any] | None:
     return max(definitions, key=lambda definition: int(definition["revision"]), default=None)
 
 
-def _check_definition(name: str, definition: Mapping[str, Any] | None, needs_gpus: bool) -> Finding:
+def _check_definition(
+    name: str, definition: Mapping[str, Any] | None, *, needs_gpus: bool
+) -> Finding:
     subject = "job definition"
     if definition is None:
         text = f"`{name}` does not exist, or is not active"

@@ -1,4 +1,4 @@
-"""The life of a run on AWS Batch: submit, look, cancel, retry."""
+"""The lifecycle of a run on AWS Batch: submit, read its state, cancel, retry."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _submit_round(ledger: Ledger, number: int, rate: float, progress: Progress) 
 
 
 def submitter(ledger: Ledger, rate: float) -> Submitter:
-    """Return what submits the jobs of a run, at most `rate` per second."""
+    """Return a `Submitter` of the jobs of a run, at most `rate` per second."""
     account = account_of_run(ledger)
     return Submitter(
         ledger=ledger,
@@ -98,7 +98,7 @@ def state(ledger: Ledger) -> RunState:
 
 
 def cancel(ledger: Ledger, progress: Progress) -> int:
-    """End every job that waits or runs; return how many these were."""
+    """End every job that waits or runs; return their number."""
     number = ledger.num_rounds
     batch = account_of_run(ledger).reader(RUNNER)
     # A job of an interrupted submission may run although the ledger does not have its id.
@@ -139,7 +139,7 @@ def find_lost(ledger: Ledger, number: int, submitter: Submitter) -> None:
 
 
 def retry(ledger: Ledger, settings: Settings, progress: Progress) -> int:
-    """Submit again what failed and what depends on it; return how many targets these are.
+    """Submit failed targets and their dependents again; return their number.
 
     If an earlier retry was interrupted, continue it. Raises `StillRunning`, `NotSubmitted`,
     `NothingToRetry`, `Forgotten`, `NotAllSubmitted`.

@@ -44,7 +44,7 @@ _SHARE = re.compile(rf"[A-Za-z0-9]{{1,{MAX_SHARE}}}\*?")
 
 
 def check_request(key: str, request: SubmitJobRequest, run_name: str) -> list[str]:
-    """Return what Batch would refuse in the spec of the job `key`, a sentence each.
+    """Return a sentence for everything that Batch would refuse in the spec of the job `key`.
 
     - `request`: its types are right, and it contains placeholders.
     - `run_name`: of the run in which it would be submitted; job names contain it.
@@ -55,7 +55,7 @@ def check_request(key: str, request: SubmitJobRequest, run_name: str) -> list[st
 
 
 def check_sizes(key: str, request: SubmitJobRequest) -> list[str]:
-    """Return what is too large in the spec of the job `key`, a sentence each."""
+    """Return a sentence for everything that is too large in the spec of the job `key`."""
     return [f"{key}: {text}" for text in _sizes(request)]
 
 

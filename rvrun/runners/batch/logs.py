@@ -47,7 +47,7 @@ def find_job(rounds: Mapping[int, Sequence[TrackedJob]], target: str) -> str:
         splits = {split for job in jobs for split in job.spec.splits or ()}
         if len(splits) > 1:
             raise NoLog(
-                f"{stage} is split; name one of its {len(splits):,} targets, such as "
+                f"{stage} is split; specify one of its {len(splits):,} targets, such as "
                 f"{stage}/{min(splits)}"
             )
         return _id_of(jobs[-1], 0, target)

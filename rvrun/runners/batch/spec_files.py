@@ -27,7 +27,7 @@ _JOIN = re.compile(r"\.(needs|aligned)\.\d+$")
 
 
 def placeholder(key: str) -> str:
-    """Return what stands for the id of the job with that key."""
+    """Return the placeholder for the id of the job with that key."""
     return f"${{{key}}}"
 
 

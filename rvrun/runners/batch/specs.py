@@ -49,7 +49,7 @@ class TemplateJob:
 
 @attrs.frozen(kw_only=True)
 class Source:
-    """What specs are made of, besides the plan.
+    """The inputs of specs, besides the plan.
 
     - `uploads`: what jobs read of each pipeline, by its name.
     - `command_names`: all commands of all pipelines, as `tiny/chip`, also those not selected.

@@ -69,7 +69,7 @@ class Submitter:
 
     - `maker`: a client that makes each call once; `reader`: one that may repeat calls.
     - `looks`: seconds to wait before each look for a job that may have been submitted: Batch does
-      not list a new job at once.
+      not list a new job immediately.
     - `lost`: how often a job is submitted again if its reply was lost and it was not found.
     """
 
@@ -107,8 +107,8 @@ class Submitter:
     ) -> Iterator[tuple[str, str]]:
         """Yield each new job's key and id as soon as it is known; the caller adds it to `ids`.
 
-        After an error no more jobs are begun, but those under way are waited for: each may still be
-        accepted, and its id must reach the ledger and the user.
+        After an error it starts no further calls, but waits for those in progress: Batch may still
+        accept each of these jobs, and the ids must reach the ledger and the user.
         """
         by_key = {spec.key: spec for spec in specs}
         intended = self.intended(specs[0].round)

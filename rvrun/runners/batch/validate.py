@@ -1,4 +1,4 @@
-"""What Batch would refuse, or what would make jobs wait forever, found before the first call. Pure.
+"""Find what Batch would refuse, or what would make jobs wait forever, before any call. Pure.
 
 Settings are checked before rendering. Rendered specs are read back and checked too, because users
 may have templates of their own.
@@ -32,7 +32,7 @@ class BadSpec(RvrunError):
     key: str
     requirement: str
     template = f"template {TEMPLATE} must render {{requirement}}, for job {{key}}"
-    fix = f"change {TEMPLATE} in the folder of `templates`"
+    fix = f"change {TEMPLATE} in the directory of `templates`"
 
 
 def check_settings(jobs: Sequence[Job], source: Source) -> None:

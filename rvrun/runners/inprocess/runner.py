@@ -25,7 +25,7 @@ OWNS: tuple[str, ...] = ()
 
 
 def render(run: Run) -> dict[str, str]:
-    """Nothing: it runs the plan itself."""
+    """Return no files: it runs the plan itself."""
     return {}
 
 
@@ -34,12 +34,12 @@ def check_machine(settings: Settings) -> Iterator[Finding]:
 
 
 def split_index(environ: Mapping[str, str]) -> int | None:
-    """None: targets are called, not started."""
+    """Return None: targets are called, not started."""
     return None
 
 
 def attempt(environ: Mapping[str, str]) -> int | None:
-    """None: a target is attempted once."""
+    """Return None: a target is attempted once."""
     return None
 
 

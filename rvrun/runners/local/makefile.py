@@ -22,7 +22,7 @@ class Rule:
     """The rule of a stage.
 
     - `goal`: what users type after `make`.
-    - `stamp`: the file whose time tells when the stage was done.
+    - `stamp`: the file whose modification time is when the stage was done.
     - `folder`: that of the splits' stamps; None, like `num_splits`, for a command that is never
       split.
     - `arguments`: the end of the command line, after the config; `$*` is the split's index.
@@ -144,7 +144,7 @@ def help_lines(plan: Plan) -> list[str]:
     rows = [
         ("make -j8", "run all stale targets, 8 at a time"),
         ("make -n", "show what would run"),
-        ("make -k", "keep going after a failure, with what does not depend on it"),
+        ("make -k", "continue with targets that do not depend on a failed one"),
         ("make clean", "remove stamps, records and logs, so that all targets are stale"),
         ("", ""),
     ]

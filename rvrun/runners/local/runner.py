@@ -39,12 +39,12 @@ def check_machine(settings: Settings) -> Iterator[Finding]:
 
 
 def split_index(environ: Mapping[str, str]) -> int | None:
-    """None: recipes name the split."""
+    """Return None: recipes name the split."""
     return None
 
 
 def attempt(environ: Mapping[str, str]) -> int | None:
-    """None: make attempts a target once."""
+    """Return None: make attempts a target once."""
     return None
 
 

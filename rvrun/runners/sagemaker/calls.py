@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from rvrun.aws.client import Client, Patience, Unanswered
+from rvrun.aws.client import Client, Patience, Throttled, Unanswered
 from rvrun.remote.ledger import INTENDED, Ledger
 from rvrun.runners.aws_common import account_of_run
 from rvrun.runners.sagemaker.definition import Request
@@ -50,13 +50,9 @@ class Calls:
         It is repeated after throttling, and also if there is no answer and it may have been
         carried out.
         """
-
-        def call_until_answered() -> dict[str, Any]:
-            return self.patience.insist(
-                lambda: self.sagemaker.call(operation, **request), on=Unanswered
-            )
-
-        return self.patience.insist(call_until_answered)
+        return self.patience.insist(
+            lambda: self.sagemaker.call(operation, **request), Throttled, Unanswered
+        )
 
     def token(self, call: str, pipeline: str) -> str:
         """Return the token, 64 characters, that only this call of this run has."""
@@ -65,5 +61,5 @@ class Calls:
 
 
 def calls_of(ledger: Ledger) -> Calls:
-    """Return what makes the calls of a run, in the account where it was submitted."""
+    """Return the `Calls` of a run, in the account where it was submitted."""
     return Calls(ledger=ledger, sagemaker=account_of_run(ledger).maker("sagemaker"))

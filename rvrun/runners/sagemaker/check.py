@@ -1,4 +1,4 @@
-"""What `rvrun check --runner sagemaker` asks AWS: role, images, buckets. It changes nothing there.
+"""`rvrun check --runner sagemaker`: look up role, images and buckets in AWS, changing nothing.
 
 What a definition itself does wrong is found offline, by `render` and `validate`.
 """

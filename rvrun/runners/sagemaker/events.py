@@ -27,7 +27,7 @@ def is_cancelled(ledger: Ledger) -> bool:
 
 
 def next_number(ledger: Ledger, intent: str, pipeline: str) -> int:
-    """Return the number of a new call, from 1: earlier ones are not to be repeated."""
+    """Return the number of a new call, from 1; it must differ from those of earlier calls."""
     events = ledger.events(INTENDED)
     return 1 + sum((event["what"], event["pipeline"]) == (intent, pipeline) for event in events)
 

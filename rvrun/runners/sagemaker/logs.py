@@ -68,7 +68,7 @@ def find_source(executions: Sequence[Execution], target: str) -> LogSource:
     if of_stage:
         total = sum(len(job.targets) for _, job in of_stage)
         raise NoLog(
-            f"{target} is split; name one target, such as {target}/0 or another of its "
+            f"{target} is split; specify one target, such as {target}/0 or another of its "
             f"{total:,} splits"
         )
     stages = tuple(dict.fromkeys(job.stage for _, job in jobs))
@@ -114,7 +114,7 @@ def _explain(execution: Execution, job: Job) -> str:
     state, step = execution.state(job), execution.steps.get(job.name)
     reason = step.reason if step else ""
     if state is State.FAILED and not reason:
-        return "it was not started, because something that it needs failed or was stopped"
+        return "it was not started, because a step that it needs failed or was stopped"
     text = f"step `{job.name}` is {state}" + (f" ({reason})" if reason else "")
     return text if state in OVER else f"{text}; use -f to wait for it"
 

@@ -129,7 +129,7 @@ def find_missing(plan: Plan, settings: SagemakerSettings, file: str) -> list[str
                 if value is None:
                     users.setdefault(key, []).append(f"`{name}`")
     return [
-        f"`sagemaker.{key}` is required for {', '.join(names)}, but not set: set it in {file} or "
+        f"`sagemaker.{key}` is required for {', '.join(names)}; set it in {file} or "
         f"as {variable(f'sagemaker.{key}')}"
         for key, names in users.items()
     ]

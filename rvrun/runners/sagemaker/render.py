@@ -1,6 +1,6 @@
 """The files of a run on SageMaker: plan, steps, definitions, files. Pure.
 
-Everything that SageMaker would refuse is reported at once.
+Everything that SageMaker would refuse is reported in one error.
 """
 
 from __future__ import annotations

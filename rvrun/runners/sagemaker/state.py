@@ -88,7 +88,7 @@ class Execution:
         if (step := self.steps.get(job.name)) is not None:
             return step.state
         if self.status in ENDED:
-            # It was never started, because something that it needs failed or was stopped.
+            # It was never started, because a step that it needs failed or was stopped.
             return State.FAILED
         return State.GONE if self.is_gone else State.PENDING
 

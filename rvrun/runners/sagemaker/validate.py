@@ -77,7 +77,7 @@ def _top_level_problems(definition: Json) -> Iterator[str]:
         yield f"Version must be {VERSION!r}, got {definition.get('Version')!r}"
     for key in definition:
         if key not in _TOP_KEYS:
-            yield f"unknown key `{key}`; known: {', '.join(_TOP_KEYS)}"
+            yield f"unknown key `{key}`; known keys: {', '.join(_TOP_KEYS)}"
     if definition.get("Steps") == []:
         yield "Steps must not be empty"
 
@@ -176,7 +176,7 @@ def _retry_problems(policies: Any) -> Iterator[str]:
         for exception in policy.get("ExceptionType") or [None]:
             if exception not in limits.RETRY_EXCEPTIONS:
                 names = ", ".join(limits.RETRY_EXCEPTIONS)
-                yield f"{path}.ExceptionType must be some of {names}, got {exception!r}"
+                yield f"{path}.ExceptionType must be one or more of {names}, got {exception!r}"
         attempts, seconds = policy.get("MaxAttempts", 1), policy.get("IntervalSeconds", 1)
         yield from _range_problems(f"{path}.MaxAttempts", attempts, limits.RETRY_ATTEMPTS)
         most = limits.RETRY_INTERVAL_SECONDS

@@ -28,7 +28,7 @@ def stages(**splits_and_needs: tuple[int | None, Sequence[str]]) -> Plan:
     return Plan((PlannedPipeline(name="p", config_digest=DIGEST, stages=tuple(made)),))
 
 
-def shown(plan: Plan) -> tuple[tuple[str, object, tuple[str, ...]], ...]:
+def shown(plan: Plan) -> tuple[tuple[str, Sequence[int] | None, tuple[str, ...]], ...]:
     """Each job's key, its splits (None: not split; one: an array), and its dependencies."""
     return tuple(
         (
@@ -117,7 +117,7 @@ def test_so_many_parts_that_they_are_joined() -> None:
         ("p/predict.needs.1", None, parts[20:]),
     )
     assert {depends for _, _, depends in made[32:]} == {("p/predict.needs.0", "p/predict.needs.1")}
-    assert [split for _, part, _ in made[32:] for split in part] == list(range(300_000))
+    assert [split for _, part, _ in made[32:] for split in part or ()] == list(range(300_000))
 
 
 def test_aligned_arrays() -> None:

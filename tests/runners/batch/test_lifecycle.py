@@ -434,7 +434,7 @@ def test_one_split_is_retried_as_a_plain_job(site: Site, printed: Read) -> None:
     printed()
     site.rvrun("logs", "@latest", "work/chip", code=2)
     assert printed()[1] == (
-        "rvrun: work/chip is split; name one of its 3 targets, such as work/chip/0\n"
+        "rvrun: work/chip is split; specify one of its 3 targets, such as work/chip/0\n"
     )
 
 
@@ -497,7 +497,7 @@ def test_a_target_that_never_ran_has_no_log(site: Site, printed: Read) -> None:
     site.rvrun("logs", "@latest", "work/chip/9", code=2)
     assert printed()[1] == "rvrun: work/chip has no target work/chip/9\n"
     site.rvrun("logs", "@latest", "work/chop/1", code=2)
-    assert "unknown stage `work/chop`, did you mean `work/chip`?" in printed()[1]
+    assert "unknown stage `work/chop`; did you mean `work/chip`?" in printed()[1]
 
 
 # Looking, following, cancelling.
@@ -930,7 +930,7 @@ def test_waiting_survives_a_missing_network(
     site.run("first", "--wait")
     err = printed()[1]
     assert err.count("AWS batch DescribeJobs: ") == 2
-    assert "; the run continues; asking again in" in err
+    assert "; the run continues; retrying in" in err
     assert err.splitlines()[-1] == "work-ID: succeeded after N s, 1 of 1 target done"
 
 
@@ -941,7 +941,7 @@ def raise_error(error: Exception) -> None:
 def test_expired_credentials_end_the_waiting(
     site: Site, printed: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error that will not go away by itself is reported at once."""
+    """An error that will not go away by itself is reported immediately."""
     site.script.holds = {"work/first"}
     site.run("first")
     expired = aws.Refused("batch", "DescribeJobs", "ExpiredToken", "no")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rvrun import split_ranges
 from rvrun.model import Plan
+from rvrun.runners.batch.api import SubmitJobRequest
 from rvrun.runners.batch.jobs import Job
 from rvrun.runners.batch.retry import FailedJob, retry_files
 from rvrun.runners.batch.spec_files import Spec
@@ -43,10 +44,10 @@ def request(job: Job, environment: Mapping[str, str] | None = None) -> dict[str,
 
 
 def spec(job: Job, **more: Any) -> Spec:
-    return Spec(key=job.key, round=1, request=request(job, **more))
+    return Spec(key=job.key, round=1, request=cast("SubmitJobRequest", request(job, **more)))
 
 
-def retried(failed: Sequence[FailedJob], number: int = 2) -> list[dict[str, Any]]:
+def retried(failed: Sequence[FailedJob], number: int = 2) -> list[Any]:
     return [json.loads(text) for text in retry_files(failed, number).values()]
 
 
@@ -101,8 +102,8 @@ def failed_jobs(jobs: Sequence[Job], failed: set[Target]) -> list[FailedJob]:
                 failed_children.add((key, child))
         own = tuple(child for key, child in children(job) if (key, child) in failed_children)
         if own:
-            is_split = job.stage is not None and job.splits is not None
-            splits = tuple(job.splits[child] for child in own) if is_split else None
+            all_splits = job.splits if job.stage is not None else None
+            splits = tuple(all_splits[child] for child in own) if all_splits is not None else None
             result.append(FailedJob(spec(job), splits))
     return result
 

@@ -71,7 +71,7 @@ def rendered(
     return render_specs(plan, source(*pipelines, **more))
 
 
-def requests(*pipelines: DeclaredPipeline, **more: Any) -> dict[str, dict[str, Any]]:
+def requests(*pipelines: DeclaredPipeline, **more: Any) -> dict[str, Any]:
     """The requests by their jobs' keys."""
     read = map(json.loads, rendered(*pipelines, **more).values())
     return {request["tags"]["rvrun:job"]: request for request in read}
@@ -210,7 +210,7 @@ def test_files_are_in_the_order_of_submission() -> None:
     for pipelines in ([CHAIN], [STAR], [CHAIN, STAR, RASTER]):
         files = rendered(*pipelines)
         assert sorted(files) == list(files)
-        seen = set()
+        seen: set[str] = set()
         for request in map(json.loads, files.values()):
             assert {need["jobId"] for need in request.get("dependsOn", ())} <= seen
             seen.add(f"${{{request['tags']['rvrun:job']}}}")
@@ -316,7 +316,7 @@ def test_a_glob_that_matches_nothing() -> None:
 
 
 def test_missing_queues_and_definitions() -> None:
-    """Each with its key, the file and the environment variable; all stages at once."""
+    """Each with its key, the file and the environment variable; all stages in one error."""
     two = declared(chip={"is_split": True}, train={"gpu": True})
     settings = BatchSettings(cpu_job_queue="cpu", gpu_job_def="work")
     with pytest.raises(Unfit) as caught:
@@ -339,7 +339,7 @@ def test_what_a_glob_or_the_pipeline_names_is_not_missing() -> None:
 
 
 def test_settings_that_contradict_each_other() -> None:
-    """All problems of all stages are reported at once."""
+    """All problems of all stages are reported in one error."""
     three = declared(a={}, b={"resources": Resources(gpus=2)}, c={"gpu": True})
     settings = changed(
         retry="spot",
@@ -387,7 +387,7 @@ def test_a_request_of_more_than_30_kib() -> None:
 def test_names_with_room_for_retries() -> None:
     """A job's name must not become too long in a retry."""
     extra = len("-20260102-030405-abcd") + len("-p-") + len("-r99")
-    one = declared(a={}, **{"a" * 50: {}})
+    one = declared("p", a={}, **{"a" * 50: {}})
     most = "n" * (128 - extra - 50)
     assert len(rendered(one, run_name=most)) == 2
     assert problems(one, run_name=f"{most}n") == [
@@ -397,7 +397,7 @@ def test_names_with_room_for_retries() -> None:
 
 
 def test_every_other_limit() -> None:
-    """All problems of a job are reported at once."""
+    """All problems of a job are reported in one error."""
     settings = changed(
         attempts=11,
         timeout_seconds=59,
@@ -500,7 +500,7 @@ PLAIN_JSON = """
 """
 
 
-def with_template(folder: pathlib.Path, text: str, **more: Any) -> dict[str, dict[str, Any]]:
+def with_template(folder: pathlib.Path, text: str, **more: Any) -> dict[str, Any]:
     (folder / "batch-job.json.j2").write_text(text, encoding="utf-8")
     two = declared(a={"is_split": True}, b={"needs": ["a"]})
     return requests(two, templates=str(folder), **more)
@@ -602,8 +602,8 @@ MUST = "template batch-job.json.j2 must"
     ("template", "messages"),
     [
         (replaced(SHIPPED, '"jobQueue"', '"queue"'),
-         ["p/a: jobQueue is required", "p/a: queue is unknown, did you mean 'jobQueue'?",
-          "p/b: jobQueue is required", "p/b: queue is unknown, did you mean 'jobQueue'?"]),
+         ["p/a: jobQueue is required", "p/a: queue is unknown; did you mean 'jobQueue'?",
+          "p/b: jobQueue is required", "p/b: queue is unknown; did you mean 'jobQueue'?"]),
         (replaced(SHIPPED, '"propagateTags": true', '"propagateTags": "true"'),
          ["p/a: propagateTags must be true or false, got 'true'",
           "p/b: propagateTags must be true or false, got 'true'"]),
@@ -659,7 +659,7 @@ WORDS = ("tiny.py", "--splits", "2", "-a", "root_uri", "s3://bucket/tiny")
 
 
 def test_rendering_writes_specs_and_what_jobs_read(written: Project) -> None:
-    """Nothing is called. A second time nothing changes; files that are not rendered any more go."""
+    """Without calls to AWS. The second time changes nothing, except to remove obsolete files."""
     done = written.rvrun("render", "batch", *WORDS)
     files = sorted(path.name for path in (written.folder / "runs/tiny/batch").iterdir())
     assert files == [
@@ -702,8 +702,8 @@ def test_a_local_root_is_refused(written: Project) -> None:
     """It is refused before anything is written."""
     done = written.rvrun("run", "batch", "tiny.py", "-a", "root_uri", "out", code=2)
     assert done.stderr == (
-        "rvrun: jobs of AWS Batch run on other machines, which reach s3:// URIs but not the "
-        "folders of this one: `tiny` has out as `root_uri`; use one such as s3://BUCKET/FOLDER\n"
+        "rvrun: jobs of AWS Batch run on other machines, which can access s3:// URIs but not the "
+        "directories of this one: `tiny` has out as `root_uri`; use one such as s3://BUCKET/FOLDER\n"
     )
     assert not (written.folder / "runs").exists()
 

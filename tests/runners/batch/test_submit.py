@@ -43,7 +43,7 @@ PLAN = compile_plan(
 )
 SETTINGS = BatchSettings(cpu_job_queue="cpu", cpu_job_def="work")
 READS = ("ListJobs", "DescribeJobs", "TerminateJob")
-#: Repeats calls at once.
+#: Repeats calls almost immediately.
 HASTY = Patience(wait_initial=0.001, wait_max=0.002, wait_jitter=0.0, attempts=30)
 
 
@@ -69,6 +69,8 @@ class Life:
 class MortalClient(Client):
     """A client whose process may die before and after each call."""
 
+    life: Life
+
     def __init__(self, engine: BatchEngine, life: Life) -> None:
         super().__init__("batch", engine.client("batch"))
         object.__setattr__(self, "life", life)
@@ -82,6 +84,8 @@ class MortalClient(Client):
 
 class MortalLedger(Ledger):
     """A ledger whose process may die before and after each line is written."""
+
+    life: Life
 
     def __init__(self, ledger: Ledger, life: Life) -> None:
         super().__init__(ledger.folder)

@@ -204,7 +204,7 @@ def test_the_log_shown_is_that_of_the_last_attempt(work: Project) -> None:
 
 
 def test_command_lines_name_rvrun_as_it_was_called(work: Project, tmp_path: pathlib.Path) -> None:
-    """If `rvrun` is not on PATH, or is another one, command lines to copy have a path."""
+    """If PATH has no `rvrun`, or a different one, command lines to copy have a path."""
     work.write("fail-first", "")
     scripts = pathlib.Path(sys.executable).parent
     (work.folder / "env").symlink_to(scripts)
@@ -321,7 +321,7 @@ def test_a_run_continues_after_a_signal(work: Project) -> None:
 
 
 def test_targets_that_ignore_sigterm_are_killed(work: Project) -> None:
-    """A second Ctrl-C kills at once the targets that ignore the first one."""
+    """A second Ctrl-C immediately kills the targets that ignore the first one."""
     work.write("sleep-first", "")
     work.write("ignore-first", "")
     running = start(work, "run", "local", "work.py")
@@ -345,7 +345,7 @@ def test_ctrl_c_at_a_terminal(work: Project) -> None:
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
-        preexec_fn=_own_terminal,
+        preexec_fn=_own_terminal,  # noqa: PLW1509 - only the child can take the terminal
     )
     os.close(terminal)
     wait_for((work.folder / "asleep-part1").exists)
@@ -449,7 +449,7 @@ def test_a_foreign_makefile_is_not_replaced(work: Project) -> None:
     """A Makefile that rvrun did not write stays as it is."""
     work.write("Makefile", "mine:\n")
     done = work.rvrun("run", "local", "work.py", "--out", ".", code=2)
-    assert "its Makefile was not written by rvrun; name another with --out" in done.stderr
+    assert "its Makefile was not written by rvrun; choose another with --out" in done.stderr
     assert work.read("Makefile") == "mine:\n"
 
 
@@ -512,9 +512,9 @@ def test_gpu_targets_share_slots(
     if by_hand:
         project.rvrun("render", "local", "gpu.py", "--splits", "8")
         env["RVRUN_LOGS"] = "1"
-        project.make("-j8", "-C", "runs/gpu", **env)
+        project.make("-j8", "-C", "runs/gpu", code=0, **env)
     else:
-        project.rvrun("run", "local", "gpu.py", "--splits", "8", "-j8", **env)
+        project.rvrun("run", "local", "gpu.py", "--splits", "8", "-j8", code=0, **env)
     together: dict[str, int] = {}
     for index in range(8):
         log = project.read(f"runs/gpu/logs/gpu/train.8/{index}.log").splitlines()
@@ -537,9 +537,9 @@ def test_gpu_slots_from_a_flag_or_a_profile_reach_the_targets(project: Project, 
     }
     words = ("run", "local", "gpu.py", "--splits", "3", "-j3")
     if way == "flag":
-        project.rvrun(*words, "--gpu-slots", "1", **env)
+        project.rvrun(*words, "--gpu-slots", "1", code=0, **env)
     else:
-        project.rvrun("-p", "mine", *words, **env)
+        project.rvrun("-p", "mine", *words, code=0, **env)
     logs = [project.read(f"runs/gpu/logs/gpu/train.3/{index}.log") for index in range(3)]
     assert [log.splitlines()[-1] for log in logs] == ["0 1"] * 3
 

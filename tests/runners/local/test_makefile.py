@@ -185,7 +185,7 @@ def test_make_does_not_restart_forever(rendered: Project, words: tuple[str, ...]
     """Neither MAKEFILES nor variables from the environment make it restart in the directory."""
     other = rendered.write("other.mk", "")
     variables = {"MAKEFILES": str(other)} if "-C" in words else {}
-    done = rendered.make("--no-print-directory", *words, "help", **variables)
+    done = rendered.make("--no-print-directory", *words, "help", code=0, **variables)
     assert done.stdout.startswith("make -j8 ")
 
 
@@ -303,5 +303,5 @@ def test_broken_templates_are_named(tiny: Project, template: str, message: str) 
 
 def test_a_missing_template_folder_is_named() -> None:
     """A folder of templates that does not exist is an error."""
-    with pytest.raises(BadTemplate, match="template nowhere: the folder does not exist"):
+    with pytest.raises(BadTemplate, match="template nowhere: the directory does not exist"):
         render_makefile(compile_plan([pipeline("p", "a")]), templates="nowhere")

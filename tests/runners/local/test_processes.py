@@ -247,7 +247,7 @@ def test_a_target_runs_once(work: Project, first: tuple[str, ...], second: tuple
 
 
 def test_a_decision_of_make_is_checked_again(work: Project) -> None:
-    """make decided that part/2 is stale before another make ran it; it is not run again."""
+    """One make decided that part/2 is stale before another make ran it; it is not run again."""
     work.rvrun("render", "local", "work.py", "--splits", "3")
     for name in ("part0", "part1"):
         work.write(f"hold-{name}", "")
@@ -513,13 +513,13 @@ def test_recipes_ignore_cdpath(project: Project, way: str) -> None:
     other = project.folder / "else"
     for name in ("project", "up/project", "..", "."):
         (other / name).mkdir(parents=True, exist_ok=True)
-    environment = {"CDPATH": f"{other}:{other}/up"}
-    here.rvrun("render", "local", "work.py", "--out", "..", **environment)
+    searched = f"{other}:{other}/up"
+    here.rvrun("render", "local", "work.py", "--out", "..", CDPATH=searched)
     if way == "run":
-        here.rvrun("run", "local", "work.py", "--out", "..", **environment)
+        here.rvrun("run", "local", "work.py", "--out", "..", CDPATH=searched)
     else:
         place = ("-C", "up") if way == "-C" else ("-f", "up/Makefile")
-        project.make(*place, **environment)
+        project.make(*place, CDPATH=searched)
     assert here.read("log").count("-last") == 1
 
 
@@ -540,10 +540,14 @@ def test_gpu_targets_without_a_gpu_run_in_parallel(project: Project) -> None:
         "def get_config(runner): return MeetConfig(root_uri='out')\n",
     )
     words = ("run", "local", "meet.py", "--splits", "2", "-j2")
-    none = {"CUDA_VISIBLE_DEVICES": "", "RVRUN_LOCAL_GPU_LOCKS": str(project.folder / "locks")}
-    assert "waiting" not in project.rvrun(*words, **none).stderr
+    locks = str(project.folder / "locks")
+    free = project.rvrun(*words, CUDA_VISIBLE_DEVICES="", RVRUN_LOCAL_GPU_LOCKS=locks).stderr
+    assert "waiting" not in free
     project.write("alone", "")
-    limited = project.rvrun(*words, "-B", "--gpu-slots", "1", **none).stderr
+    limits = ("-B", "--gpu-slots", "1")
+    limited = project.rvrun(
+        *words, *limits, CUDA_VISIBLE_DEVICES="", RVRUN_LOCAL_GPU_LOCKS=locks
+    ).stderr
     assert limited.count("waiting for a free GPU slot (limit: 1)") == 1
 
 

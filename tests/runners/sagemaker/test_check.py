@@ -124,4 +124,4 @@ def test_problems_of_the_definition_are_found_offline(check: Check) -> None:
     assert list(texts) == ["sagemaker"]
     (text,) = texts["sagemaker"]
     assert text.startswith("words-chip: ProcessingResources.ClusterConfig.InstanceType must be one")
-    assert text.endswith(", got 'ml.m5.huge', did you mean 'ml.m5.large'?")
+    assert text.endswith(", got 'ml.m5.huge'; did you mean 'ml.m5.large'?")

@@ -79,7 +79,7 @@ def raster(*splits: str, **more: Any) -> Plan:
 
 def edges(definition: Mapping[str, Any]) -> dict[str, list[str]]:
     """The dependencies of each step; steps in a join also have those of the join."""
-    dependencies = {}
+    dependencies: dict[str, list[str]] = {}
     for step in definition["Steps"]:
         joined = step.get("DependsOn", []) if step["Type"] == "Condition" else []
         jobs = step["Arguments"]["IfSteps"] if step["Type"] == "Condition" else [step]
@@ -279,7 +279,7 @@ def test_missing_settings_name_the_commands_that_need_them() -> None:
     used = SagemakerSettings(cpu_image="image", train_image="image")
     cpu = "`rv/analyze`, `rv/chip`, `rv/eval`, `rv/bundle`"
     assert find_missing(raster("2"), used, "rvrun.toml") == [
-        f"`sagemaker.{key}` is required for {commands}, but not set: set it in rvrun.toml or as "
+        f"`sagemaker.{key}` is required for {commands}; set it in rvrun.toml or as "
         f"RVRUN_SAGEMAKER_{key.upper()}"
         for key, commands in (
             ("role", "all jobs"),
@@ -326,7 +326,7 @@ def test_a_users_template_replaces_ours(tmp_path: Any) -> None:
         "Version": "p",
     }
     for text, problem in (
-        ('{"Steps": [],}', "must render JSON, but Expecting property name"),
+        ('{"Steps": [}', "must render JSON, but Expecting value"),
         ('{"Steps": [], "Steps": []}', "must render JSON, but key `Steps` is given 2 times"),
         ("[]", "must render a JSON object, got '[]'"),
     ):

@@ -52,7 +52,7 @@ class Shop(rvrun.Pipeline):
         for file in needed:
             self.folder.joinpath(file).read_text()
         if self.folder.joinpath(f"fail-{name}").exists():
-            raise ValueError(f"{name} is to fail")
+            raise ValueError(f"{name} fails as configured")
         print("made", name)
         self.folder.joinpath(name).write_text(os.environ.get("RVRUN_SPLITS", ""))
 
@@ -182,7 +182,7 @@ def test_a_run_runs_all_targets(site: Site, split_by: str) -> None:
 def test_more_splits_than_instances_per_step(site: Site) -> None:
     """Each instance of each step determines its own split."""
     env = {"RVRUN_SAGEMAKER_SPLIT_BY": "instances", "RVRUN_SAGEMAKER_MAX_INSTANCES": "2"}
-    site.run("chip", "--wait", **env)
+    site.run("chip", "--wait", code=0, **env)
     assert site.made() == set(CHIPS)
     contents = [site.folder().joinpath(f"chip-{split}").read_text() for split in range(3)]
     assert contents == ["", "", ""]
@@ -208,7 +208,7 @@ def test_a_failure_is_reported_and_retried(site: Site) -> None:
     failure = site.fail("predict-1")
     text = site.run("--wait", code=1)
     assert "first failure: shop/predict/1 (exit 1): ClientError: AlgorithmError" in text
-    assert "ValueError: predict-1 is to fail" in text
+    assert "ValueError: predict-1 fails as configured" in text
     state = site.status(code=1)
     assert state["state"] == "failed"
     assert state["stages"][3] == {**state["stages"][3], "name": "shop/eval", "failed": 1}
@@ -242,7 +242,7 @@ def test_the_log_of_a_step(make: Callable[..., Site]) -> None:
     site = make(log_gaps=True)
     site.run("chip", "train", "--wait")
     assert "made chip-1\n" in site.rvrun("logs", "@latest", "shop/chip/1", "-f")
-    assert "shop/chip is split; name one target, such as shop/chip/0" in site.rvrun(
+    assert "shop/chip is split; specify one target, such as shop/chip/0" in site.rvrun(
         "logs", "@latest", "shop/chip", code=2
     )
     assert "did you mean `shop/train`" in site.rvrun("logs", "@latest", "shop/trian", code=2)
@@ -258,7 +258,7 @@ def test_a_cancelled_run_stops(make: Callable[..., Site]) -> None:
     state = site.status(code=1)
     assert (state["state"], state["stages"][3]["failed"]) == ("cancelled", 1)
     assert (
-        "shop/eval has no log: it was not started, because something that it needs failed or was "
+        "shop/eval has no log: it was not started, because a step that it needs failed or was "
         "stopped\n"
     ) in site.rvrun("logs", "@latest", "shop/eval", code=2)
     assert "was waiting or running" in site.rvrun("cancel", "@latest")
@@ -306,7 +306,7 @@ def test_training_on_several_instances(site: Site) -> None:
         "RVRUN_SAGEMAKER_TRAIN_INSTANCE_COUNT": "2",
         "RVRUN_SAGEMAKER_PROCESSES_PER_INSTANCE": "2",
     }
-    site.run("chip", "train", "--wait", **env)
+    site.run("chip", "train", "--wait", code=0, **env)
     assert site.made() == {*CHIPS, "train", "train-1", "train-2", "train-3"}
     lines = site.rvrun("logs", "@latest", "shop/train").splitlines()
     assert {line.split(": ")[0] for line in lines if "made" in line} == {"algo-1", "algo-2"}
@@ -343,7 +343,7 @@ def test_render_writes_everything_that_is_submitted(site: Site) -> None:
     assert site.engine.calls == []
 
 
-def test_all_problems_are_reported_at_once(site: Site) -> None:
+def test_all_problems_are_reported_together(site: Site) -> None:
     """Settings, names, limits, secrets and quotas, before the first call."""
     site.project.write(
         "rvrun.toml",
@@ -359,17 +359,17 @@ def test_all_problems_are_reported_at_once(site: Site) -> None:
     chips = "a-b-chip-0, a-b-chip-1, a-b-chip-2"
     predicts = "a-b-predict-0, a-b-predict-1, a-b-predict-2, a-b-eval"
     for part in (
-        "\n  `sagemaker.role` is required for all jobs, but not set: set it in rvrun.toml or as "
+        "\n  `sagemaker.role` is required for all jobs; set it in rvrun.toml or as "
         "RVRUN_SAGEMAKER_ROLE\n",
-        "\n  `sagemaker.cpu_image` is required for `a.b/chip`, `a.b/predict`, `a.b/eval`, but not",
-        "\n  `sagemaker.train_image` is required for `a.b/train`, but not set",
+        "\n  `sagemaker.cpu_image` is required for `a.b/chip`, `a.b/predict`, `a.b/eval`; set",
+        "\n  `sagemaker.train_image` is required for `a.b/train`; set it in",
         "\n  pipeline `a-b` must have at most 5 steps (`sagemaker.max_steps`), got 8; set "
         '`sagemaker.split_by = "instances"` to get 4 steps\n',
         f"\n  {chips}, {predicts}: Environment.LONG must have at most 256 characters, got 300 ('x",
         f"\n  {chips}, a-b-train, {predicts}: environment variable `API_KEY` looks like a secret, "
         "and everyone who may describe the pipeline can read it; fetch it in the command, for "
         "example from Secrets Manager\n",
-        ", got 'ml.m5.huge', did you mean 'ml.m5.large'?\n",
+        ", got 'ml.m5.huge'; did you mean 'ml.m5.large'?\n",
         "ClusterConfig.VolumeKmsKeyId must match [a-zA-Z0-9:/_-]*, got 'a key'\n",
         "\n  a-b-train: StoppingCondition.MaxWaitTimeInSeconds must be at least "
         "MaxRuntimeInSeconds (90000), got 80000; raise `sagemaker.spot_instance_max_wait_time` or "
@@ -408,7 +408,7 @@ def test_a_local_root_is_refused(site: Site) -> None:
     source = SHOP.replace("s3://bucket/{name}", "here/{name}")
     site.project.write("shop.py", source)
     text = site.run(code=2)
-    assert "reach s3:// URIs but not the folders of this one: `shop` has here/shop" in text
+    assert "can access s3:// URIs but not the directories of this one: `shop` has here/shop" in text
 
 
 class Died(BaseException):
@@ -560,7 +560,7 @@ def test_moto_accepts_the_calls(moto: Moto, project: Project) -> None:
     project.write("rvrun.toml", SETTINGS + "[sagemaker.tags]\nteam = 'maps'\n")
     args = ("run", "sagemaker", "shop.py", "-a", "folder", "x")
     for name in ("one", "two"):
-        project.rvrun(*args, "--out", f"runs/{name}", **moto.variables)
+        project.rvrun(*args, "--out", f"runs/{name}", code=0, **moto.variables)
     sagemaker = moto.client("sagemaker")
     described = sagemaker.describe_pipeline(PipelineName="shop")
     assert len(json.loads(described["PipelineDefinition"])["Steps"]) == 4
@@ -593,7 +593,6 @@ def test_replies_of_aws_become_states(tmp_path: pathlib.Path) -> None:
         request = {"PipelineExecutionArn": arn}
         reply = {**request, "PipelineExecutionStatus": "Executing"}
         stubber.add_response("describe_pipeline_execution", reply, request)
-        request = {**request, "MaxResults": 100}
         for page, position, token in (
             (steps[:3], {}, {"NextToken": "t"}),
             (steps[3:], {"NextToken": "t"}, {}),
@@ -601,7 +600,7 @@ def test_replies_of_aws_become_states(tmp_path: pathlib.Path) -> None:
             stubber.add_response(
                 "list_pipeline_execution_steps",
                 {"PipelineExecutionSteps": page, **token},
-                {**request, **position},
+                {**request, "MaxResults": 100, **position},
             )
         (execution,) = read_executions(ledger, Client("sagemaker", boto))
     states = [execution.state(job) for job in execution.submission.jobs]

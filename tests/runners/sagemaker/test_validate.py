@@ -108,7 +108,7 @@ JOIN = "p-chip--join"
         (
             lambda d: d.update(Stages=[]),
             [
-                "unknown key `Stages`; known: Metadata, Parameters, PipelineExperimentConfig, "
+                "unknown key `Stages`; known keys: Metadata, Parameters, PipelineExperimentConfig, "
                 "Steps, Version"
             ],
         ),
@@ -194,11 +194,17 @@ JOIN = "p-chip--join"
         ),
         (
             policy(ExceptionType=["Any"]),
-            [f"p-train: RetryPolicies[0].ExceptionType must be some of {EXCEPTIONS}, got 'Any'"],
+            [
+                "p-train: RetryPolicies[0].ExceptionType must be one or more of "
+                f"{EXCEPTIONS}, got 'Any'"
+            ],
         ),
         (
             policy(ExceptionType=[]),
-            [f"p-train: RetryPolicies[0].ExceptionType must be some of {EXCEPTIONS}, got None"],
+            [
+                "p-train: RetryPolicies[0].ExceptionType must be one or more of "
+                f"{EXCEPTIONS}, got None"
+            ],
         ),
         (
             changed("p-train", CacheConfig={"ExpireAfter": "P1D"}),

@@ -41,7 +41,7 @@ class Engine:
         """Run what has not succeeded, each stage after those that it needs."""
         with ThreadPoolExecutor(self.slots) as pool:
             for job in self.jobs:
-                splits = [None] if job.get("splits") is None else list(range(job.get("splits")))
+                splits = list(range(job["splits"])) if "splits" in job else [None]
                 todo = [i for i in splits if self.states.get(self.name(job, i)) != "succeeded"]
                 is_blocked = any(self.has_failed(need) for need in job["needs"])
                 for index in todo:

@@ -94,9 +94,9 @@ def _targets(ledger: Ledger) -> dict[str, str]:
 
 
 def _names(job: Mapping[str, Any]) -> list[str]:
-    if job.get("splits") is None:
+    if "splits" not in job:
         return [job["stage"]]
-    return [f"{job['stage']}/{index}" for index in range(job.get("splits"))]
+    return [f"{job['stage']}/{index}" for index in range(job["splits"])]
 
 
 def state(ledger: Ledger) -> RunState:

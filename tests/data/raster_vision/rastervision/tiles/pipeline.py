@@ -79,7 +79,7 @@ class Tiles(Pipeline):
     def _begin(self, name):
         time.sleep(self.config.seconds)
         if self.config.fail == name and file_exists(self._uri("fail")):
-            raise RuntimeError(f"{name} is to fail")
+            raise RuntimeError(f"{name} fails as configured")
 
     def analyze(self):
         json_to_file(self.config.analyzers, self._uri("analyze.json"))
@@ -101,7 +101,7 @@ class Tiles(Pipeline):
         self._begin("predict")
         for scene in self._share(split_ind, num_splits):
             if self.config.fail == f"predict {scene}" and file_exists(self._uri("fail")):
-                raise RuntimeError(f"predicting {scene} is to fail")
+                raise RuntimeError(f"predicting {scene} fails as configured")
             model = file_to_str(self._uri("model.json"))
             str_to_file(f"{scene}: {model}", self._uri("predict", f"{scene}.txt"))
 
@@ -109,8 +109,8 @@ class Tiles(Pipeline):
         """Write the command's surroundings, so that tests can check them."""
         self._begin("eval")
         scenes = self.config.dataset.scenes
-        found = [file_to_str(self._uri("predict", f"{scene}.txt")) for scene in scenes]
-        json_to_file({"predictions": len(found)}, self._uri("eval.json"))
+        predictions = [file_to_str(self._uri("predict", f"{scene}.txt")) for scene in scenes]
+        json_to_file({"predictions": len(predictions)}, self._uri("eval.json"))
         if "surroundings" in self.config.analyzers:
             json_to_file(
                 {

@@ -47,11 +47,11 @@ class Chips(Pipeline):
             for scene in scenes:
                 writer.write_sample(scene)
                 if file_exists(join(self.config.root_uri, f"fail-{scene}")):
-                    raise RuntimeError(f"chipping {scene} is to fail")
+                    raise RuntimeError(f"chipping {scene} fails as configured")
 
     def train(self):
-        found = []
+        names = []
         for path in list_paths(self.config.chip_uri, ext="zip"):
             with zipfile.ZipFile(download_if_needed(path)) as chips:
-                found += chips.namelist()
-        json_to_file(sorted(found), join(self.config.root_uri, "model.json"))
+                names += chips.namelist()
+        json_to_file(sorted(names), join(self.config.root_uri, "model.json"))
