@@ -2,7 +2,7 @@
 
 Python raises KeyboardInterrupt wherever it is. Where that is an import, or the end of the
 interpreter, the user sees a traceback, or the exception is lost in a callback of Python's. So a
-process of rvrun's ends at once where there is nothing to clean up, and raises only in between.
+process of rvrun's ends immediately where there is nothing to clean up, and raises only in between.
 
 Light: the worker of every target imports this module.
 """

@@ -108,8 +108,8 @@ def was_done_since(run_dir: str, target: str, since: Callable[[], float]) -> boo
 
     Call it with the lock of the target. make starts this process for a stale target. If the target
     is up to date now, another process has done it meanwhile. `since` returns the earliest time at
-    which make may have decided: a target that was up to date even then runs for another reason, such
-    as `make -W FILE`.
+    which make may have decided: a target that was up to date even then runs for another reason,
+    such as `make -W FILE`.
     """
     stamp = _mtime_ns(f"{run_dir}/{paths.DONE}/{target}")
     # Most targets have no stamp yet, and pay for nothing else.

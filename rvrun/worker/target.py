@@ -130,7 +130,7 @@ class _Target:
         self.report(f"start {self.name} {os.getpid()}")
         with _announced(self.call, self.name) as outcome:
             code = outcome["code"] = _run(self)
-        # What is done is not to be lost by a signal that comes now.
+        # A signal that arrives now must not lose what is done.
         _handle_signals(_ignore, (*ENDING, signal.SIGINT))
         if self.recorder:
             code = self._stamp() if code == DONE else code

@@ -1,4 +1,4 @@
-"""Seeded trials: real runs, killed at random moments, resumed at once, beside other makes.
+"""Seeded trials: real runs, killed at random moments, resumed immediately, beside other makes.
 
 Each trial kills rvrun, make, a target, or make with all targets, and resumes. In the end every
 target must have run to its end exactly once, except for those that were killed or ended by a signal
@@ -258,8 +258,8 @@ def test_kills(tmp_path: pathlib.Path, processes: None) -> None:
             print(f"seed {seed}: {folder}")
             raise
     print(f"\n{TRIALS} trials from seed {SEED}")
-    for what, count in sorted(total.items()):
-        print(f"{count:6} {what}")
+    for event, count in sorted(total.items()):
+        print(f"{count:6} {event}")
 
 
 @pytest.mark.parametrize("seed", range(max(TRIALS // 6, 2)))

@@ -123,12 +123,12 @@ def processes_of(project: Project) -> list[psutil.Process]:
 
 def find(project: Project, word: str) -> list[psutil.Process]:
     """Return the processes of a project that have `word` on their command line."""
-    found = []
+    matching = []
     for process in processes_of(project):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             if any(part == word or part.endswith(f"/{word}") for part in process.cmdline()):
-                found.append(process)
-    return found
+                matching.append(process)
+    return matching
 
 
 def is_locked(project: Project) -> bool:
