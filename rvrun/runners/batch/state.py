@@ -39,6 +39,8 @@ from rvrun.runners.batch.tracked import (
     track_jobs,
 )
 
+#: What parsing raises for a stored state that is damaged.
+NOT_A_STATE = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
 #: The event of the ledger that has the state of a round that is over.
 ENDED = "ended"
 #: The events of the ledger that have the first failure of a round, and when a stage began.
@@ -94,7 +96,7 @@ def _read_stored(ledger: Ledger) -> RunState | None:
     for event in ledger.intact_events(ENDED):
         if event.get("round") == number and isinstance(event.get("state"), dict):
             # Only a copy: if it is damaged, Batch may still know the run.
-            with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError):
+            with contextlib.suppress(*NOT_A_STATE):
                 return state_from_json(event["state"])
     return None
 
