@@ -29,6 +29,7 @@ FOUNDATION = (
     "environment",
     "plugins",
     "split_ranges",
+    "secret_marks",
     "signals",
     "tracebacks",
     "model",

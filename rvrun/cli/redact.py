@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
+from rvrun.secret_marks import may_be_secret
+
 #: What stands for a value.
 HIDDEN = "***"
 #: Shorter values are common words and numbers, and replacing them would spoil the traceback.
 MIN_LENGTH = 4
-#: Names of environment variables that hold secrets.
-_SECRET = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _ARG = ("-a", "--arg")
 
@@ -26,7 +26,7 @@ class Redaction:
     @classmethod
     def of(cls, argv: Sequence[str], environ: Mapping[str, str]) -> Redaction:
         """Return what hides the values of `-a` and of variables that look like secrets."""
-        secrets = [value for name, value in environ.items() if _SECRET.search(name)]
+        secrets = [value for name, value in environ.items() if may_be_secret(name, value)]
         arguments = [argv[index] for index in _value_indices(argv)]
         assigned = [match[2] for word in argv if (match := _ASSIGNMENT.fullmatch(word))]
         values = {value for value in (*secrets, *arguments, *assigned) if len(value) >= MIN_LENGTH}

@@ -12,12 +12,6 @@ from rvrun.text import count
 MAX_SUBJECTS = 8
 #: The stage or job at the beginning of a problem: `tiny/chip: no job queue`.
 _SUBJECT = re.compile(r"[\w./-]+(?=: )")
-#: A variable with one of these words in its name holds a secret.
-_SECRET = re.compile(
-    r"(^|_)(SECRET|SECRETS|PASSWORD|PASSWD|TOKEN|CREDENTIAL|CREDENTIALS|"
-    r"API_?KEY|ACCESS_?KEY(_ID)?|PRIVATE_?KEY)($|_)",
-    re.IGNORECASE,
-)
 
 
 class Unfit(RvrunError):
@@ -51,8 +45,3 @@ def _listed(subjects: Sequence[str]) -> str:
     names = ", ".join(subjects[:MAX_SUBJECTS])
     more = len(subjects) - MAX_SUBJECTS
     return f"{names} and {more:,} more" if more > 0 else names
-
-
-def is_secret(name: str) -> bool:
-    """Whether an environment variable of that name probably holds a secret."""
-    return _SECRET.search(name) is not None

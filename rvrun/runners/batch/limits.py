@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from rvrun import split_ranges
 from rvrun.environment import SPLITS
@@ -19,7 +19,7 @@ from rvrun.runners.batch.api import SubmitJobRequest
 from rvrun.runners.batch.boot import for_split_list
 from rvrun.runners.batch.jobs import MAX_ARRAY, MAX_DEPENDENCIES
 from rvrun.runners.batch.spec_files import RUN
-from rvrun.runners.problems import is_secret
+from rvrun.secret_marks import is_secret, secret_form
 
 #: Characters of a job's name, and how many of them a retry adds.
 MAX_NAME, RETRY_EXTRA = 128, len("-r99")
@@ -49,14 +49,19 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _SHARE = re.compile(rf"[A-Za-z0-9]{{1,{MAX_SHARE}}}\*?")
 
 
-def check_request(key: str, request: SubmitJobRequest, run_name: str) -> list[str]:
+def check_request(
+    key: str, request: SubmitJobRequest, run_name: str, not_secret: Collection[str] = ()
+) -> list[str]:
     """Return a sentence for everything that Batch would refuse in the spec of the job `key`.
+
+    Secrets are reported too, except in the variables and tags in `not_secret`.
 
     - `request`: its types are right, and it contains placeholders.
     - `run_name`: of the run in which it would be submitted; job names contain it.
     """
     checks = (_array, _environment, _retries, _sharing, _tags)
     problems = [*_name(request, run_name), *(text for check in checks for text in check(request))]
+    problems += secrets_in(request, not_secret)
     return [
         *(f"{key}: {text}" for text in problems),
         *check_sizes(key, as_in_retries(request), RESERVED),
@@ -147,11 +152,29 @@ def _environment(request: SubmitJobRequest) -> Iterator[str]:
             )
         if not name or not variable.get("value", ""):
             yield f"environment variable `{name}` must not be empty; set a value, or remove it"
-        if is_secret(name):
+
+
+def secrets_in(request: SubmitJobRequest, not_secret: Collection[str]) -> Iterator[str]:
+    """Yield a sentence for each environment variable and tag that looks like a secret."""
+    override = "or add its name to `batch.not_secret` if it is not one"
+    for variable in request.get("containerOverrides", {}).get("environment", ()):
+        name, value = variable.get("name", ""), variable.get("value", "")
+        if name not in not_secret and is_secret(name, value):
             yield (
-                f"environment variable `{name}` looks like a secret, which everybody who can "
-                "describe the job can read; move it to `secrets` in the job definition"
+                f"environment variable `{name}` {_how_secret(value)}, which everybody who can "
+                f"describe the job can read; move it to `secrets` in the job definition, {override}"
             )
+    for name, value in request["tags"].items():
+        if name not in not_secret and is_secret(name, value):
+            yield (
+                f"tag `{name}` {_how_secret(value)}, which everybody who can describe the job can "
+                f"read; remove it, {override}"
+            )
+
+
+def _how_secret(value: str) -> str:
+    form = secret_form(value)
+    return f"contains {form}" if form else "looks like a secret"
 
 
 def _retries(request: SubmitJobRequest) -> Iterator[str]:

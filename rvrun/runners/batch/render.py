@@ -63,5 +63,5 @@ def render_specs(plan: Plan, source: Source) -> dict[str, str]:
     check_settings(jobs, source)
     values = {job.key: template_job(job, source) for job in jobs}
     specs = {key: jinja.render(_TEMPLATE, source.templates, job=job) for key, job in values.items()}
-    check_rendered(values, specs, source.run_name)
+    check_rendered(values, specs, source.run_name, source.settings.not_secret)
     return dict(zip(file_names(specs), specs.values(), strict=True))

@@ -63,6 +63,9 @@ class BatchSettings(BatchJobSettings):
         90,
         least=0,
     )
+    not_secret: tuple[str, ...] = setting(
+        "environment variables and tags of the jobs that look like secrets but are not", ()
+    )
     worker: Worker = setting(WORKER, "own")
     commands: dict[str, BatchCommandSettings] = table(
         "the same for commands that a glob matches: [batch.commands.GLOB]"

@@ -6,7 +6,7 @@ may have templates of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from rvrun.aws import request_check
@@ -65,7 +65,10 @@ def _settings_problems(job: Job, source: Source) -> Iterator[str]:
 
 
 def check_rendered(
-    jobs: Mapping[str, TemplateJob], specs: Mapping[str, str], run_name: str
+    jobs: Mapping[str, TemplateJob],
+    specs: Mapping[str, str],
+    run_name: str,
+    not_secret: Collection[str] = (),
 ) -> None:
     """Check rendered specs against the values that the template got; both by the jobs' keys.
 
@@ -81,7 +84,7 @@ def check_rendered(
             for key, request in requests.items()
             for problem in (
                 *_omissions(key, jobs[key], request),
-                *check_request(key, request, run_name),
+                *check_request(key, request, run_name, not_secret),
             )
         ),
     )

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rvrun.aws import request_check
-from rvrun.runners.problems import is_secret
 from rvrun.runners.sagemaker import limits
+from rvrun.secret_marks import is_secret
 
 #: A JSON object, which may be anything: users can replace the template.
 Json = Mapping[str, Any]

@@ -423,13 +423,11 @@ def test_every_other_limit() -> None:
     )
     secret = (
         "looks like a secret, which everybody who can describe the job can read; move it to "
-        "`secrets` in the job definition"
+        "`secrets` in the job definition, or add its name to `batch.not_secret` if it is not one"
     )
     assert problems(pipeline("p", "a"), settings=settings) == [
-        f"p/a: environment variable `API_TOKEN` {secret}",
         "p/a: environment variable names must not begin with AWS_BATCH, got `AWS_BATCH_JOB_ID`, "
         "which Batch would drop; rename it",
-        f"p/a: environment variable `AWS_SECRET_ACCESS_KEY` {secret}",
         "p/a: environment variable `EMPTY` must not be empty; set a value, or remove it",
         "p/a: attempts must be between 1 and 10, got 11",
         "p/a: timeout must be at least 60 s, got 59 s",
@@ -441,7 +439,23 @@ def test_every_other_limit() -> None:
         f"p/a: tag names must have 1 to 128 characters, got 129: `{'k' * 129}`",
         f"p/a: tag values must have at most 256 characters, got 257 for `{'k' * 129}`",
         "p/a: tags must contain only letters, digits, spaces and _.:/=+-@, got 'a & b' for `odd`",
+        f"p/a: environment variable `API_TOKEN` {secret}",
+        f"p/a: environment variable `AWS_SECRET_ACCESS_KEY` {secret}",
     ]
+
+
+def test_secrets_by_value_and_in_tags() -> None:
+    """A message says what it looks like, without the value; a setting allows what is no secret."""
+    url = "postgres://me:hunter2@db/x"
+    settings = changed(environment={"DATABASE_URL": url}, tags={"auth": "team"})
+    reported = problems(pipeline("p", "a"), settings=settings)
+    assert [text.partition(", which everybody")[0] for text in reported] == [
+        "p/a: environment variable `DATABASE_URL` contains a URL with a password",
+        "p/a: tag `auth` looks like a secret",
+    ]
+    assert "hunter2" not in "".join(reported)
+    allowed = attrs.evolve(settings, not_secret=("auth", "DATABASE_URL"))
+    assert len(rendered(pipeline("p", "a"), settings=allowed)) == 1
 
 
 def test_problems_of_all_stages() -> None:
