@@ -17,7 +17,6 @@ from rvrun.cli.options import (
     read_common,
 )
 from rvrun.prepare import Prepared, prepare
-from rvrun.rundir import files as rundir
 from rvrun.rundir.lock import locked
 
 
@@ -54,9 +53,8 @@ def render(
 
 def write_files(prepared: Prepared, *, quiet: bool) -> None:
     """Write the rendered files to the run directory, and list which of them changed."""
-    run_dir = prepared.run.run_dir
-    with locked(run_dir):
-        changed = set(rundir.write(run_dir, prepared.files, prepared.owned))
+    with locked(prepared.run.run_dir):
+        changed = set(prepared.write())
     if not quiet:
         for path in prepared.files:
             state = "written" if path in changed else "unchanged"

@@ -27,7 +27,6 @@ from rvrun.cli.options import (
 )
 from rvrun.errors import DONE, FAILED, INTERRUPTED
 from rvrun.prepare import Prepared, Request, prepare
-from rvrun.rundir import files as rundir
 from rvrun.rundir.lock import locked
 from rvrun.runners.registry import as_detached, as_local, find_runner
 from rvrun.settings import layers
@@ -202,7 +201,7 @@ def run_here(prepared: Prepared, runner: LocalRunner, common: Common) -> int:
     with locked(run_dir):
         # Read before writing: a config that is written now makes what depends on it stale.
         statuses = prepared.statuses()
-        rundir.write(run_dir, prepared.files, prepared.owned)
+        prepared.write()
         outcome = runner.run(prepared.run, statuses, reporter)
     code = exit_code(outcome)
     if not common.quiet or code != DONE:
