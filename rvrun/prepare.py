@@ -25,6 +25,7 @@ from rvrun.plan.splits import parse_splits
 from rvrun.render.files import render_common
 from rvrun.rundir import files as rundir
 from rvrun.rundir.freshness import StageStatus, plan_status
+from rvrun.rundir.needs import missing_needs
 from rvrun.runners.protocol import Runner
 from rvrun.runners.registry import DEFAULT, find_runner
 from rvrun.runners.run import Run
@@ -87,6 +88,13 @@ class Prepared:
         """Return the stale targets of each stage in the run directory as it is now, and why."""
         run = self.run
         return plan_status(run.plan, run.run_dir, self.files, force=run.force)
+
+    def missing_needs(self) -> list[str]:
+        """Return a warning for each stage with needs that are neither selected nor done."""
+        if not self.runner.CAPABILITIES.keeps_stamps:
+            return []
+        declared = [pipeline.declared for pipeline in self.run.pipelines]
+        return missing_needs(declared, self.run.plan, self.run.run_dir)
 
     def write(self) -> list[str]:
         """Write the files whose text changed into the run directory, and return their paths.

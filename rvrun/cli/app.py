@@ -27,7 +27,7 @@ from rvrun.cli.options import (
     write_options,
     write_paragraphs,
 )
-from rvrun.errors import BUG, DONE, FAILED, INTERRUPTED, INVALID, RvrunError, check_known
+from rvrun.errors import BUG, CLOSED_PIPE, DONE, INTERRUPTED, INVALID, RvrunError, check_known
 from rvrun.tracebacks import print_error
 
 #: Wrong usage as typer's parser reports it. typer exports only this subclass of it.
@@ -135,8 +135,10 @@ def main(argv: Sequence[str]) -> int:
             completion_init()
         code = command().main(list(argv), prog_name="rvrun", standalone_mode=False)
         sys.stdout.flush()
-    except SystemExit as error:  # of a completion
-        code = error.code
+    except SystemExit as error:
+        # Of a completion; or of typer's parser, which ends with 1 when a pipe is closed.
+        pipe = error.__context__
+        code = report_os_error(pipe) if isinstance(pipe, BrokenPipeError) else error.code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except UsageError as error:
@@ -158,7 +160,7 @@ def report_os_error(error: OSError) -> int:
         # The reader of our output, such as `head`, needs no more. Python flushes stdout at exit,
         # which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        return CLOSED_PIPE
     say(f"rvrun: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
     return INVALID
 

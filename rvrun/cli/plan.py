@@ -90,7 +90,7 @@ def plan(
     prepared = (
         prepare_plan(request) if is_shown_only else prepare_all(runners or [DEFAULT], request)
     )
-    warn(*prepared.warnings)
+    warn(*prepared.warnings, *(() if check is not None else prepared.missing_needs()))
     if check is not None:
         return check_saved(kept(prepared), form, quiet=quiet)
     print_plan(prepared)

@@ -129,7 +129,7 @@ def run(
         name=run_name,
     )
     prepared = prepare(request)
-    warn(*prepared.warnings)
+    warn(*prepared.warnings, *prepared.missing_needs())
     if common.verbose:
         print_changed_settings(request)
     if dry_run:

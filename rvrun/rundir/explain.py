@@ -11,7 +11,7 @@ import attrs
 
 from rvrun import paths
 from rvrun.errors import RvrunError, check_known
-from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage
+from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage, Target
 from rvrun.pipelines.config_keys import changed_keys, look_up, narrow
 from rvrun.rundir import records
 from rvrun.rundir.files import config_version
@@ -23,6 +23,7 @@ from rvrun.rundir.freshness import (
     need_time,
     why_stale,
 )
+from rvrun.text import local_time
 
 #: The old and the new value of each changed config key.
 Changes = Mapping[str, tuple[Any, Any]]
@@ -50,6 +51,23 @@ class Needed:
 
 
 @attrs.frozen(kw_only=True)
+class Attempt:
+    """The last attempt of a target.
+
+    - `number`: from 1. `began`, `ended`: in seconds since 1970.
+    - `ended`, `exit_code`: None if it recorded no end: it was killed, or is still running.
+    - `peak_memory_kib`: of its largest process.
+    """
+
+    target: Target
+    number: int
+    began: float
+    ended: float | None
+    exit_code: int | None
+    peak_memory_kib: int | None
+
+
+@attrs.frozen(kw_only=True)
 class Explanation:
     """Why a target, or a stage as a whole, is stale or up to date.
 
@@ -61,8 +79,8 @@ class Explanation:
     - `config_keys`: the config keys that it depends on; None for the whole config.
     - `config_time`: when these changed, in ns since 1970.
     - `changes`: the keys that changed since it was done; None if that is unknown.
-    - `attempts`: how often it was started; None for a split stage as a whole.
-    - `exit_code`: that of the last attempt; None if it recorded none.
+    - `attempt`: its last attempt; None if there was none, and for a split stage as a whole.
+    - `peak_memory_kib`: of its largest target; None if none was recorded.
     """
 
     name: str
@@ -75,14 +93,21 @@ class Explanation:
     config_keys: tuple[str, ...] | None
     config_time: int
     changes: Changes | None
-    attempts: int | None = None
-    exit_code: int | None = None
+    attempt: Attempt | None = None
+    peak_memory_kib: int | None = None
 
 
 def explain(
-    plan: Plan, run_dir: pathlib.Path, statuses: Sequence[StageStatus], target: str
+    plan: Plan,
+    run_dir: pathlib.Path,
+    statuses: Sequence[StageStatus],
+    target: str,
+    configs: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Explanation:
     """Explain `target`: `tiny/train`, `tiny/predict` (all its splits) or `tiny/predict/3`.
+
+    - `configs`: the values that pipelines would run with, by name; None for those saved in
+      `run_dir`.
 
     Raises `UnknownName` or `UnknownTarget`.
     """
@@ -96,8 +121,13 @@ def explain(
     if reason not in ("", NOT_DONE, CONFIG_CHANGED):
         # Names the split of an aligned need, which is not the same for all targets of a stage.
         reason = f"after {next(n.name for n in needs if n.newer).partition('/')[2]}"
+    if reason == NOT_DONE:
+        failures = find_failures(run_dir, status, None if split_ind is None else [index])
+        reason = describe_failures(failures) or reason
     is_whole_stage = split_ind is None and stage.num_splits is not None
-    attempts, exit_code = (None, None) if is_whole_stage else _attempts(run_dir, status, index)
+    indices = range(stage.num_targets) if is_whole_stage else (index,)
+    attempts = [read_attempt(run_dir, stage.target(pipeline.name, i)) for i in indices]
+    config = None if configs is None else configs.get(pipeline.name)
     return Explanation(
         name=target,
         reason=reason,
@@ -108,9 +138,9 @@ def explain(
         waiting=_dependents(pipeline, stage.command),
         config_keys=stage.config_keys,
         config_time=status.config,
-        changes=config_changes(run_dir, status, index) if reason == CONFIG_CHANGED else {},
-        attempts=attempts,
-        exit_code=exit_code,
+        changes=config_changes(run_dir, status, index, config) if reason == CONFIG_CHANGED else {},
+        attempt=None if is_whole_stage else attempts[0],
+        peak_memory_kib=max((a.peak_memory_kib or 0 for a in attempts if a), default=0) or None,
     )
 
 
@@ -170,13 +200,46 @@ def _dependents(pipeline: PlannedPipeline, command: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _attempts(run_dir: pathlib.Path, status: StageStatus, index: int) -> tuple[int, int | None]:
-    """Return how often a target was started, and the exit code of its last attempt."""
-    target = status.stage.target(status.pipeline, index)
-    events = list(records.read(str(run_dir / paths.record(target.path))))
-    starts = [event["attempt"] for event in events if event["event"] == "start"]
-    ends = {event["attempt"]: event["exit_code"] for event in events if event["event"] == "end"}
-    return len(starts), ends.get(starts[-1]) if starts else None
+def read_attempt(run_dir: pathlib.Path, target: Target) -> Attempt | None:
+    """Return the last attempt of a target; None if it was never started by a runner."""
+    start, end = records.last_attempt(records.read(str(run_dir / paths.record(target.path))))
+    if start is None:
+        return None
+    return Attempt(
+        target=target,
+        number=start["attempt"],
+        began=start["time"],
+        ended=None if end is None else end["time"],
+        exit_code=None if end is None else end["exit_code"],
+        peak_memory_kib=None if end is None else end.get("peak_memory_kib"),
+    )
+
+
+def find_failures(
+    run_dir: pathlib.Path, status: StageStatus, indices: Sequence[int] | None = None
+) -> list[Attempt]:
+    """Return the last attempts of those of a stage's stale targets that were not successful.
+
+    - `indices`: the targets to look at; None for all.
+    """
+    stale = status.stale if indices is None else indices
+    targets = (status.stage.target(status.pipeline, index) for index in stale)
+    attempts = (read_attempt(run_dir, target) for target in targets)
+    return [attempt for attempt in attempts if attempt and attempt.exit_code != 0]
+
+
+def describe_failures(failures: Sequence[Attempt]) -> str:
+    """Return `failed 2026-01-02 03:04:05 (exit 1)`; empty if nothing failed."""
+    if not failures:
+        return ""
+    first = failures[0]
+    if first.ended is None:
+        text = f"started {local_time(first.began)}, has not ended"
+    else:
+        text = f"failed {local_time(first.ended)} (exit {first.exit_code})"
+    if first.target.split_ind is not None:
+        text = f"split {first.target.split_ind} {text}"
+    return text + (f", {len(failures) - 1:,} more" if len(failures) > 1 else "")
 
 
 def config_changes(

@@ -14,7 +14,7 @@ from rvrun import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
 
@@ -72,6 +72,19 @@ def read(path: str) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
         except ValueError:
             continue
+
+
+def last_attempt(
+    lines: Iterable[dict[str, Any]],
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the lines of the last attempt's start and end; None for what is not recorded."""
+    start = end = None
+    for line in lines:
+        if line["event"] == "start":
+            start, end = line, None
+        elif line["event"] == "end":
+            end = line
+    return start, end
 
 
 def peak_memory_kib() -> int:

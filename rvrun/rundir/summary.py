@@ -7,7 +7,7 @@ import pathlib
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -45,6 +45,7 @@ class Outcome:
     """Counts of targets, and the failures in the order in which they ended.
 
     - `stopped`: targets that were running when the run was interrupted.
+    - `largest`: the target with the highest peak memory, and that peak in KiB; None if none ended.
     - `trouble`: what went wrong outside of any target, such as an error message of make.
     """
 
@@ -55,6 +56,7 @@ class Outcome:
     failures: tuple[Failure, ...] = ()
     seconds: float = 0.0
     interrupted: bool = False
+    largest: tuple[str, int] | None = None
     trouble: str = ""
 
 
@@ -108,8 +110,14 @@ def read_outcome(
         failures=tuple(_failure(attempt, out) for attempt in sorted(failed, key=lambda a: a.time)),
         seconds=until - since,
         interrupted=interrupted,
+        largest=_largest(attempts),
         trouble=trouble,
     )
+
+
+def _largest(attempts: Sequence[_Attempt]) -> tuple[str, int] | None:
+    peaks = [(a.target.name, a.end.get("peak_memory_kib", 0)) for a in attempts if a.end]
+    return max(peaks, key=lambda peak: peak[1], default=None)
 
 
 def _attempts(
@@ -119,22 +127,10 @@ def _attempts(
     for status in statuses:
         for target in status.targets():
             lines = records.read(str(run_dir / paths.record(target.path)))
-            start, end = _last_attempt(lines)
+            start, end = records.last_attempt(lines)
             # Records have milliseconds: a start right after `since` may seem to be before it.
             if start is not None and start["time"] >= since - 0.001:
                 yield _Attempt(stage=status.stage, target=target, start=start, end=end)
-
-
-def _last_attempt(
-    lines: Iterable[dict[str, Any]],
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    start = end = None
-    for line in lines:
-        if line["event"] == "start":
-            start, end = line, None
-        elif line["event"] == "end":
-            end = line
-    return start, end
 
 
 def _failure(attempt: _Attempt, out: str) -> Failure:

@@ -186,3 +186,28 @@ def test_quiet_and_verbose_may_stand_after_the_verb(tiny: Project) -> None:
     progress = tiny.rvrun("run", "local", "tiny.py", "-v").stderr
     assert "local.jobs = 1 (rvrun.toml)" in progress
     assert "tiny/cut/0 started" in progress
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--help",
+        "plan --help",
+        "plan tiny.py",
+        "graph tiny.py",
+        "config",
+        "schema plan",
+        "check",
+        "completion bash",
+        "list --json",
+        "explain tiny/show",
+        "diff tiny.py runs/tiny",
+    ],
+)
+def test_a_closed_pipe_has_an_exit_code_of_its_own(tiny: Project, words: str) -> None:
+    """128 + SIGPIPE, as other programs have it, and not 1, which says that plans differ."""
+    tiny.rvrun("render", "local", "tiny.py", "--splits", "2")
+    tiny.run("mkfifo", "out")
+    # The reader has closed its end before rvrun writes.
+    script = f"exec 3<>out 4>out; exec 3<&-; rvrun {words} >&4"
+    assert tiny.run("sh", "-c", script, code=141).stderr == ""
