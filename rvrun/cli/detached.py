@@ -64,7 +64,12 @@ def list_runs(runs: Runs = ledgers.RUNS, as_json: AsJson = False) -> None:
         return
     from rvrun.cli.tables import Column, print_table
 
-    columns = tuple(map(Column, ("run", "runner", "submitted", "run directory")))
+    columns = (
+        Column("run"),
+        Column("runner"),
+        Column("submitted", rank=1),
+        Column("run directory"),
+    )
     print_table(columns, [tuple(row.values()) for row in rows])
 
 

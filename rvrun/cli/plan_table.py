@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 COLUMNS = (
     Column("stage"),
     Column("splits", is_right=True),
-    *map(Column, ("needs", "on", "would run", "why")),
+    Column("needs", wraps=True, rank=1),
+    Column("on", rank=2),
+    Column("would run"),
+    Column("why"),
 )
 #: How many changed keys are named in one line.
 NUM_KEYS = 3

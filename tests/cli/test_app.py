@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pathlib
 import re
 
 import pytest
-import rich.console
 import typer
 from typer.core import TyperCommand
 
 import rvrun
 from rvrun.cli.app import VERBS, command, main
-from rvrun.cli.tables import Column, format_table, make_table
 from tests.conftest import Project
 
 
@@ -128,16 +125,6 @@ def test_a_plan_is_rendered_where_that_is_asked_for(tiny: Project) -> None:
     assert done.stderr == "rvrun: template nowhere: the directory does not exist\n"
     done = tiny.rvrun("plan", "tiny.py", "--runner", "batch", code=2)
     assert done.stderr.startswith("rvrun: ")
-
-
-def test_tables_are_as_rich_draws_them() -> None:
-    """Without a terminal they are written without rich; wide characters take two columns."""
-    columns = [Column("name"), Column("number", is_right=True), Column("why")]
-    rows = [("tiny/cut", "1,000", "配置 changed"), ("t", "", ""), ("long name", "7", "ü")]
-    console = rich.console.Console(width=200, file=io.StringIO())
-    with console.capture() as captured:
-        console.print(make_table(columns, rows))
-    assert format_table(columns, rows) == [s.rstrip() for s in captured.get().splitlines()]
 
 
 def test_common_options_may_stand_anywhere(tiny: Project) -> None:

@@ -63,6 +63,13 @@ def test_the_plan_to_the_byte(tiny: Project, golden: Callable[[str, str], None])
     golden("landcover.plan.json", tiny.read("runs/landcover/plan.json"))
 
 
+def test_the_plan_as_json(tiny: Project) -> None:
+    """It is what plan.json is, without writing it."""
+    shown = tiny.rvrun("plan", "tiny.py", "--splits", "4", "--json").stdout
+    tiny.rvrun("render", "local", "tiny.py", "--splits", "4")
+    assert shown == tiny.read("runs/tiny/plan.json")
+
+
 def test_plan_writes_nothing(tiny: Project) -> None:
     """`rvrun plan` only reads."""
     tiny.rvrun("plan", "tiny.py")
