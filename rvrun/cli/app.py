@@ -27,7 +27,16 @@ from rvrun.cli.options import (
     write_options,
     write_paragraphs,
 )
-from rvrun.errors import BUG, CLOSED_PIPE, DONE, INTERRUPTED, INVALID, RvrunError, check_known
+from rvrun.errors import (
+    BUG,
+    CLOSED_PIPE,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    INVALID,
+    RvrunError,
+    check_known,
+)
 from rvrun.tracebacks import print_error
 
 #: Wrong usage as typer's parser reports it. typer exports only this subclass of it.
@@ -128,15 +137,13 @@ def command() -> TyperGroup:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line `argv` and return its exit code."""
+    if COMPLETION in os.environ:
+        return complete()
     try:
-        if COMPLETION in os.environ:
-            from typer.completion import completion_init  # type: ignore[attr-defined]
-
-            completion_init()
         code = command().main(list(argv), prog_name="rvrun", standalone_mode=False)
         sys.stdout.flush()
     except SystemExit as error:
-        # Of a completion; or of typer's parser, which ends with 1 when a pipe is closed.
+        # Of typer's parser, which ends with 1 when a pipe is closed.
         pipe = error.__context__
         code = report_os_error(pipe) if isinstance(pipe, BrokenPipeError) else error.code
     except (KeyboardInterrupt, typer.Abort):
@@ -152,6 +159,24 @@ def main(argv: Sequence[str]) -> int:
     except Exception:  # noqa: BLE001 - any other exception is a bug of rvrun's
         code = report_bug(argv)
     return code if isinstance(code, int) else DONE
+
+
+def complete() -> int:
+    """Print what can follow on the command line that the environment describes.
+
+    It says nothing about errors: the user is still typing. fish reads the exit code.
+    """
+    from typer.completion import completion_init  # type: ignore[attr-defined]
+
+    completion_init()
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until this process ends
+    try:
+        command().main([], prog_name="rvrun", standalone_mode=False)
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else DONE
+    except Exception:  # noqa: BLE001 - also a bug of rvrun's
+        return FAILED
+    return DONE
 
 
 def report_os_error(error: OSError) -> int:

@@ -17,6 +17,7 @@ from rvrun.cli.options import (
     BadOption,
     Splits,
     argument,
+    candidates,
     make_request,
     option,
 )
@@ -35,7 +36,9 @@ class NoRunDirectory(Problem):
 Target = Annotated[
     str,
     argument(
-        metavar="TARGET", help="`tiny/train`, `tiny/predict`, or one split, `tiny/predict/3`."
+        metavar="TARGET",
+        help="`tiny/train`, `tiny/predict`, or one split, `tiny/predict/3`.",
+        autocompletion=candidates("planned targets"),
     ),
 ]
 OptionalConfig = Annotated[

@@ -24,6 +24,7 @@ from rvrun.cli.options import (
     read_common,
 )
 from rvrun.cli.plan_table import print_plan
+from rvrun.plugins import runner_names
 from rvrun.prepare import kept, prepare_all, prepare_plan
 from rvrun.runners.registry import DEFAULT
 
@@ -33,6 +34,7 @@ Runners = Annotated[
         "--runner",
         metavar="NAME",
         help=f"Render for this runner; repeatable; default: {DEFAULT}.",
+        autocompletion=runner_names,
     ),
 ]
 Check = Annotated[

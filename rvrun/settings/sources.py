@@ -56,10 +56,20 @@ def raster_vision_layers(profile: str | None) -> Iterator[Layer]:
         yield validated(origin, {key: parse(text, fields[key]) for key, text in texts.items()})
 
 
+def profile_names() -> list[str]:
+    """List the profiles that there are, rvrun's and, if it is installed, Raster Vision's."""
+    names = {path.stem for path in _profiles_folder().glob("*.toml")}
+    return sorted(names.union(raster_vision.profile_names()))
+
+
+def _profiles_folder() -> pathlib.Path:
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
+    return pathlib.Path(base, "rvrun")
+
+
 def profile_layer(profile: str | None) -> Iterator[Layer]:
     """Yield the settings of a profile; without a name those of `default`, if it exists."""
-    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    path = pathlib.Path(base, "rvrun", f"{profile or 'default'}.toml")
+    path = _profiles_folder() / f"{profile or 'default'}.toml"
     if path.exists():
         yield _file_layer(path, _read_toml(path))
     elif profile is not None and not raster_vision.has_profile(profile):

@@ -155,17 +155,6 @@ def test_exit_codes_of_main(in_folder: pathlib.Path, monkeypatch: pytest.MonkeyP
     assert main(["plan", "tiny.py"]) == 130
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion(project: Project, shell: str) -> None:
-    """The script names rvrun; bash completes a verb and a runner with it."""
-    assert "rvrun" in project.rvrun("completion", shell).stdout
-    if shell == "bash":
-        words = {"_RVRUN_COMPLETE": "complete_bash", "COMP_WORDS": "rvrun pl", "COMP_CWORD": "1"}
-        assert project.rvrun(code=0, **words).stdout.split() == ["plan"]
-        words |= {"COMP_WORDS": "rvrun run lo", "COMP_CWORD": "2"}
-        assert project.rvrun(code=0, **words).stdout.split() == ["local"]
-
-
 def test_quiet_and_verbose_may_stand_after_the_verb(tiny: Project) -> None:
     """-q and -v work wherever they stand."""
     assert tiny.rvrun("render", "local", "tiny.py", "-q").stderr == ""
