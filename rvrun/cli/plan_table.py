@@ -73,7 +73,7 @@ def _reason(prepared: Prepared, status: StageStatus, config: Mapping[str, Any]) 
 
     run_dir = prepared.run.run_dir
     if status.reason == NOT_DONE:
-        return explain.describe_failures(explain.find_failures(run_dir, status)) or NOT_DONE
+        return explain.why_not_done(run_dir, status)
     if status.reason and prepared.run.force:
         # Without stamps nothing is known to be done, so such a runner runs everything.
         keeps_stamps = prepared.runner.CAPABILITIES.keeps_stamps

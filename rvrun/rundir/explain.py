@@ -122,8 +122,7 @@ def explain(
         # Names the split of an aligned need, which is not the same for all targets of a stage.
         reason = f"after {next(n.name for n in needs if n.newer).partition('/')[2]}"
     if reason == NOT_DONE:
-        failures = find_failures(run_dir, status, None if split_ind is None else [index])
-        reason = describe_failures(failures) or reason
+        reason = why_not_done(run_dir, status, None if split_ind is None else [index])
     is_whole_stage = split_ind is None and stage.num_splits is not None
     indices = range(stage.num_targets) if is_whole_stage else (index,)
     attempts = [read_attempt(run_dir, stage.target(pipeline.name, i)) for i in indices]
@@ -215,23 +214,35 @@ def read_attempt(run_dir: pathlib.Path, target: Target) -> Attempt | None:
     )
 
 
-def find_failures(
+def why_not_done(
     run_dir: pathlib.Path, status: StageStatus, indices: Sequence[int] | None = None
-) -> list[Attempt]:
-    """Return the last attempts of those of a stage's stale targets that were not successful.
+) -> str:
+    """Return why stale targets without a stamp have none, as far as the run directory shows.
 
-    - `indices`: the targets to look at; None for all.
+    - `indices`: the targets to look at; None for all that are stale.
     """
+    if failures := _failures(run_dir, status, indices):
+        return _describe_failures(failures)
+    stage = status.stage
+    pattern = f"{stage.command}.*/"
+    counts = {path.suffix[1:] for path in (run_dir / paths.DONE / status.pipeline).glob(pattern)}
+    if stage.num_splits is not None and counts and str(stage.num_splits) not in counts:
+        return f"splits changed: {', '.join(sorted(counts))} → {stage.num_splits}"
+    return NOT_DONE
+
+
+def _failures(
+    run_dir: pathlib.Path, status: StageStatus, indices: Sequence[int] | None
+) -> list[Attempt]:
+    """The last attempts of targets that were not successful."""
     stale = status.stale if indices is None else indices
     targets = (status.stage.target(status.pipeline, index) for index in stale)
     attempts = (read_attempt(run_dir, target) for target in targets)
     return [attempt for attempt in attempts if attempt and attempt.exit_code != 0]
 
 
-def describe_failures(failures: Sequence[Attempt]) -> str:
-    """Return `failed 2026-01-02 03:04:05 (exit 1)`; empty if nothing failed."""
-    if not failures:
-        return ""
+def _describe_failures(failures: Sequence[Attempt]) -> str:
+    """Return `failed 2026-01-02 03:04:05 (exit 1)`."""
     first = failures[0]
     if first.ended is None:
         text = f"started {local_time(first.began)}, has not ended"

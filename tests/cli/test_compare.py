@@ -203,7 +203,7 @@ def test_explain_a_config(tiny: Project) -> None:
     assert "  reads      top (would change)\n" in shown
     assert shown.splitlines()[-1] == "  plan       tiny.py, in runs/tiny"
     more = tiny.rvrun("explain", "tiny/count", "tiny.py", "--splits", "5").stdout
-    assert more.startswith("tiny/count would run (5 of 5 targets): not done yet\n")
+    assert more.startswith("tiny/count would run (5 of 5 targets): splits changed: 3 → 5\n")
     elsewhere = tiny.rvrun("explain", "tiny/sum", "tiny.py", "--out", "new").stdout
     assert elsewhere.endswith("  plan       tiny.py, in new\n")
     assert before == (tiny.read("runs/tiny/plan.json"), tiny.read("runs/tiny/config/tiny.json"))
