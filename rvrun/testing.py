@@ -210,7 +210,7 @@ class _Site:
         return _Done(process.pid, process.returncode, stdout, stderr)
 
     def files(self, folder: str) -> dict[str, bytes]:
-        """The files below a folder, but for what runs leave there."""
+        """The files below a folder, except those that runs leave there."""
         top = self.folder / folder
         paths = (path.relative_to(top) for path in top.rglob("*") if path.is_file())
         rendered = (path for path in paths if path.parts[0] not in ("records", ".lock"))

@@ -8,7 +8,7 @@
 #     apt-get install buildah mmdebstrap
 #
 # The base image is made by mmdebstrap, from SUITE (bookworm) of MIRROR (Debian's own), so no
-# registry of images is asked. Everything is kept in a temporary folder below TMPDIR, about 3 GB,
+# registry of images is used. Everything is kept in a temporary folder below TMPDIR, about 3 GB,
 # which is removed at the end; set KEEP=1 to keep it.
 set -euo pipefail
 

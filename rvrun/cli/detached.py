@@ -11,7 +11,7 @@ import typer
 
 from rvrun.cli.messages import say, warn
 from rvrun.cli.options import AsJson, BadOption, argument, candidates, option, read_common
-from rvrun.errors import DONE
+from rvrun.errors import DONE, RvrunError
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.state import RunState
 from rvrun.rundir.lock import locked
@@ -33,7 +33,7 @@ Runs = Annotated[
     option(
         "--runs",
         metavar="DIR",
-        help=f"Folder of the run directories; default: {ledgers.RUNS}.",
+        help=f"Directory of the run directories; default: {ledgers.RUNS}.",
     ),
 ]
 Target = Annotated[
@@ -46,7 +46,7 @@ Target = Annotated[
 ]
 Watch = Annotated[bool, option("-w", "--watch", help="Update until the run has ended.")]
 Follow = Annotated[
-    bool, option("-f", "--follow", help="Wait for more, until the target has ended.")
+    bool, option("-f", "--follow", help="Follow the log until the target has ended.")
 ]
 Wait = Annotated[bool, option("--wait", help="Wait until the run has ended.")]
 
@@ -58,15 +58,9 @@ def list_runs(runs: Runs = ledgers.RUNS, as_json: AsJson = False) -> None:
 
     - `rvrun list`
     """
-    rows = [
-        {
-            "run": ledger.run_id,
-            "runner": str(ledger.facts["runner"]),
-            "began": str(ledger.facts["began"]),
-            "run_dir": str(ledger.run_dir),
-        }
-        for ledger in ledgers.all_ledgers(pathlib.Path(runs))
-    ]
+    rows = [_row(ledger) for ledger in ledgers.all_ledgers(pathlib.Path(runs))]
+    # With the others, not instead of them: one damaged file must not hide all runs.
+    warn(*(problem for row in rows if (problem := row.pop("problem"))))
     if as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
@@ -79,6 +73,16 @@ def list_runs(runs: Runs = ledgers.RUNS, as_json: AsJson = False) -> None:
         Column("run directory"),
     )
     print_table(columns, [tuple(row.values()) for row in rows])
+
+
+def _row(ledger: ledgers.Ledger) -> dict[str, str]:
+    """What `list` shows of a run, and its problem; `damaged` if its run.json cannot be read."""
+    row = {"run": ledger.run_id, "runner": "damaged", "began": "", "run_dir": str(ledger.run_dir)}
+    try:
+        facts = ledger.facts
+    except RvrunError as error:
+        return {**row, "problem": str(error)}
+    return {**row, "runner": facts["runner"], "began": facts["began"], "problem": ""}
 
 
 def status(
@@ -127,7 +131,7 @@ def logs(run: Run, target: Target, follow: Follow = False, runs: Runs = ledgers.
 
 
 def cancel(context: typer.Context, run: Run, runs: Runs = ledgers.RUNS) -> None:
-    """Cancel everything in a run that waits or runs.
+    """Cancel all waiting and running jobs of a run.
 
     - `rvrun cancel @latest`
     """
@@ -143,7 +147,7 @@ def cancel(context: typer.Context, run: Run, runs: Runs = ledgers.RUNS) -> None:
 
 
 def retry(context: typer.Context, run: Run, wait: Wait = False, runs: Runs = ledgers.RUNS) -> int:
-    """Submit what failed in a run again.
+    """Retry the failed targets of a run.
 
     Also submits what depends on it. What is done is kept.
 

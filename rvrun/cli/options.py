@@ -13,7 +13,9 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from rvrun import plugins
+from rvrun.cli.usage import check_values
 from rvrun.errors import Problem
+from rvrun.text import shorten
 
 if TYPE_CHECKING:
     from rvrun.prepare import Request
@@ -112,7 +114,7 @@ Verbose = Annotated[
         "-v",
         "--verbose",
         count=True,
-        help="Also print settings, and targets as they start; repeat for more.",
+        help="Also print settings and each target as it starts; repeat for more detail.",
         callback=merge,
         expose_value=False,
     ),
@@ -122,7 +124,7 @@ TmpDir = Annotated[
     option(
         "--tmpdir",
         metavar="DIR",
-        help="Folder of the targets' temporary files, as with TMPDIR.",
+        help="Directory of the targets' temporary files, as with TMPDIR.",
         callback=merge,
         expose_value=False,
     ),
@@ -195,6 +197,7 @@ def make_verb(name: str, function: Callable[..., object]) -> TyperCommand:
             # typer cannot declare an option that takes two values and is repeatable; its parser
             # can read one.
             parameter.nargs = 2
+        check_values(parameter)
     common = _make_command(name, take_common).params
     for parameter in common:
         assert isinstance(parameter, TyperOption)
@@ -274,9 +277,11 @@ def parse_args(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     values: dict[str, str] = {}
     for key, value in pairs:
         if not key.isidentifier():
-            raise BadOption(f"-a {key} {value}: KEY must be a parameter's name; write -a KEY VALUE")
+            problem = "KEY must be a parameter's name; write -a KEY VALUE"
+            raise BadOption(f"-a {shorten(key)} {shorten(value)}: {problem}")
         if values.setdefault(key, value) != value:
-            raise BadOption(f"-a {key} is given twice, as {values[key]} and as {value}; keep one")
+            both = f"as {shorten(values[key])} and as {shorten(value)}"
+            raise BadOption(f"-a {shorten(key)} is given twice, {both}; keep one")
     return values
 
 
@@ -285,7 +290,7 @@ Config = Annotated[
     argument(
         metavar="CONFIG",
         help="A `.py` file or an importable module with a function `get_config` or `get_configs`, "
-        "or a saved config (`.json`).",
+        "or a saved config (`.json`). Its code is imported: use only configs that you trust.",
     ),
 ]
 Runner = Annotated[
@@ -311,9 +316,8 @@ Splits = Annotated[
         "-s",
         "--splits",
         metavar="SPLITS",
-        help="Number of splits: `N` for every split command, `COMMAND=N` for one, or "
-        "`PIPELINE/COMMAND=N` for one of one pipeline; repeatable; the most specific one applies; "
-        "default: 1.",
+        help="Number of splits: `N` for all split commands, `COMMAND=N`, or "
+        "`PIPELINE/COMMAND=N`. Repeatable; the most specific one applies. Default: 1.",
     ),
 ]
 Args = Annotated[
@@ -339,8 +343,10 @@ Templates = Annotated[
     option(
         "--templates",
         metavar="DIR",
-        help="Folder of templates that replace rvrun's own of the same name.",
+        help="Directory of templates that replace rvrun's own of the same name.",
     ),
 ]
-AlwaysMake = Annotated[bool, option("-B", "--always-make", help="Also run what is up to date.")]
+AlwaysMake = Annotated[
+    bool, option("-B", "--always-make", help="Also run targets that are up to date.")
+]
 AsJson = Annotated[bool, option("--json", help="Print JSON.")]

@@ -11,7 +11,6 @@ from rvrun.model import NeedKind, Stage
 from rvrun.pipelines.config_keys import words_of_items, words_of_key
 from rvrun.prepare import Prepared
 from rvrun.rundir.freshness import CONFIG_CHANGED, NOT_DONE, StageStatus
-from rvrun.text import title
 
 if TYPE_CHECKING:
     from rvrun.rundir.explain import Changes
@@ -37,7 +36,7 @@ def print_plan(prepared: Prepared) -> None:
     print_table(COLUMNS, [_row(status, reasons[status.name]) for status in statuses])
     stale = sum(len(status.stale) for status in statuses)
     summary = f"{stale:,} would run" if stale else "all up to date"
-    print(f"{title(prepared.run.plan)}; {summary}")
+    print(f"{prepared.run.plan.title}; {summary}")
 
 
 def _row(status: StageStatus, reason: str) -> tuple[str, ...]:

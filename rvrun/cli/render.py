@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from rvrun.cli.messages import say, warn
+from rvrun.cli.messages import say, shown_as, warn
 from rvrun.cli.options import (
     Args,
     Commands,
@@ -16,7 +16,8 @@ from rvrun.cli.options import (
     make_request,
     read_common,
 )
-from rvrun.prepare import Prepared, prepare
+from rvrun.cli.usage import check_runner
+from rvrun.prepare import Prepared, check_local_roots, prepare
 from rvrun.rundir.lock import locked
 
 
@@ -36,6 +37,7 @@ def render(
 
     - `rvrun render local my_config.py --splits 8 --out runs/big && make -j8 -C runs/big`
     """
+    check_runner(runner, context.command_path)
     request = make_request(
         context,
         config=config,
@@ -47,13 +49,14 @@ def render(
         templates=templates,
     )
     prepared = prepare(request)
+    check_local_roots(prepared.run.planned, prepared.runner)
     warn(*prepared.warnings)
     write_files(prepared, quiet=read_common(context).quiet)
 
 
 def write_files(prepared: Prepared, *, quiet: bool) -> None:
     """Write the rendered files to the run directory, and list which of them changed."""
-    with locked(prepared.run.run_dir):
+    with shown_as(prepared.run.out_typed), locked(prepared.run.run_dir):
         changed = set(prepared.write())
     if not quiet:
         for path in prepared.files:

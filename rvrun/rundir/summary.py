@@ -46,6 +46,7 @@ class Outcome:
 
     - `stopped`: targets that were running when the run was interrupted.
     - `largest`: the target with the highest peak memory, and that peak in KiB; None if none ended.
+    - `warnings`: those of the targets that ran, each once.
     - `trouble`: what went wrong outside of any target, such as an error message of make.
     """
 
@@ -54,6 +55,7 @@ class Outcome:
     not_started: int
     stopped: int = 0
     failures: tuple[Failure, ...] = ()
+    warnings: tuple[str, ...] = ()
     seconds: float = 0.0
     interrupted: bool = False
     largest: tuple[str, int] | None = None
@@ -71,6 +73,7 @@ class _Attempt:
     target: Target
     start: dict[str, Any]
     end: dict[str, Any] | None
+    warnings: tuple[str, ...]
 
     @property
     def exit_code(self) -> int | None:
@@ -108,6 +111,7 @@ def read_outcome(
         not_started=num_stale - len(attempts),
         stopped=len(stopped),
         failures=tuple(_failure(attempt, out) for attempt in sorted(failed, key=lambda a: a.time)),
+        warnings=tuple(dict.fromkeys(text for attempt in attempts for text in attempt.warnings)),
         seconds=until - since,
         interrupted=interrupted,
         largest=_largest(attempts),
@@ -116,7 +120,8 @@ def read_outcome(
 
 
 def _largest(attempts: Sequence[_Attempt]) -> tuple[str, int] | None:
-    peaks = [(a.target.name, a.end.get("peak_memory_kib", 0)) for a in attempts if a.end]
+    ends = ((attempt.target.name, attempt.end) for attempt in attempts if attempt.end)
+    peaks = [(name, peak) for name, end in ends if (peak := records.memory_of(end)) is not None]
     return max(peaks, key=lambda peak: peak[1], default=None)
 
 
@@ -126,15 +131,24 @@ def _attempts(
     """Yield the last attempt of each stale target that was started."""
     for status in statuses:
         for target in status.targets():
-            lines = records.read(str(run_dir / paths.record(target.path)))
-            start, end = records.last_attempt(lines)
+            record = str(run_dir / paths.record(target.path))
+            lines = records.last_attempt(records.read_attempts(record))
             # Records have milliseconds: a start right after `since` may seem to be before it.
-            if start is not None and start["time"] >= since - 0.001:
-                yield _Attempt(stage=status.stage, target=target, start=start, end=end)
+            if lines and lines[0]["time"] >= since - 0.001:
+                ends = [line for line in lines if line["event"] == "end"]
+                yield _Attempt(
+                    stage=status.stage,
+                    target=target,
+                    start=lines[0],
+                    end=ends[-1] if ends else None,
+                    warnings=tuple(li["text"] for li in lines if li["event"] == records.WARNING),
+                )
 
 
 def _failure(attempt: _Attempt, out: str) -> Failure:
     offset = attempt.start.get("log_offset")
+    if type(offset) is not int or offset < 0:
+        offset = None
     return Failure(
         target=attempt.target.name,
         exit_code=attempt.exit_code,

@@ -181,7 +181,7 @@ def test_threads_leave_the_same_bytes(done: Any, tmp_path: Path) -> None:
         assert digests(done.root_uri) == digests(config.root_uri)
 
 
-def test_empty_share_is_no_error(done: Any, tmp_path: Path) -> None:
+def test_empty_share_is_not_an_error(done: Any, tmp_path: Path) -> None:
     """With more splits than windows the last split does nothing."""
     config = copy_config(done, tmp_path / "out")
     pipeline = config.build()
@@ -488,7 +488,7 @@ def test_plans_download_nothing() -> None:
     assert [pipeline.count_items(command) for command in pipeline.commands] == [None] * 6
 
 
-def test_what_is_on_s3_is_replaced_at_once(reached: Bucket) -> None:
+def test_what_is_on_s3_is_replaced_immediately(reached: Bucket) -> None:
     """A file written again within a second is not read from the copy of the old one."""
     path = landcover.locate("s3://lake/twice/", "file.json")
 

@@ -27,7 +27,7 @@ all: rv
 help:
 	@echo 'make -j8         run all stale targets, 8 at a time'
 	@echo 'make -n          show what would run'
-	@echo 'make -k          keep going after a failure, with what does not depend on it'
+	@echo 'make -k          continue with targets that do not depend on a failed one'
 	@echo 'make clean       remove stamps, records and logs, so that all targets are stale'
 	@echo ''
 	@echo 'make rv          24 targets in 6 stages'

@@ -44,6 +44,8 @@ PHRASES = (
     (r"\bwhole numbers?\b", "integer", ""),
     (r"\b(?:is|are|was|were) none of\b", "is not one of; must be one of", ""),
     (r"\b(?:is|are|was|were) neither of\b", "is not one of; must be one of", ""),
+    (r"\bare not one of\b", "must be one of; must be between ... and ...", ""),
+    (r"\b(?:a|the|each|one|first|second|last|every|another) tr(?:y|ies)\b", "attempt", ""),
     (
         r"\b(?:is|are|was|were) no (?!longer\b|more than\b|less than\b|\w+er than\b)\w+",
         "is not a ...; has no ...; must be ...",
@@ -53,7 +55,7 @@ PHRASES = (
     (r"\bso far as\b", "unless; if; as far as", r"\bas $"),
     (r"\b(?:hang|hangs|hung) on\b", "depends on", ""),
     (r"\bsays? otherwise\b", "conflicts with ...; keep one", ""),
-    (r"\bnot set:", "default: ...", r"\bbut $"),
+    (r"\bnot set:", "default: ...", ""),
     (r"\b(?:is|are|was|were) not to be \w+", "must not be ...; must ...", ""),
     (r"\b(?:is|are) to (?:be|do|fail|see|use)\b", "must ...; will ...; should ...", ""),
     (r"\bis another one\b", "differs; is a different one", ""),
@@ -91,6 +93,8 @@ def spaced(pattern: str) -> str:
 
 def phrases_in(text: str) -> Iterator[tuple[int, str, str]]:
     """The line of each phrase that reads badly, the phrase, and the better wording."""
+    # Names of functions are phrases, too: `test_all_are_reported_at_once`.
+    text = text.replace("_", " ")
     for pattern, better, allowed in PHRASES:
         for match in re.finditer(spaced(pattern), text, re.IGNORECASE | re.MULTILINE):
             before = re.sub(GAP, " ", text[max(0, match.start() - 60) : match.start()])
@@ -162,6 +166,9 @@ def test_variables_are_named_after_the_thing() -> None:
         "tells of an error",
         "the host is told its rank",
         "the first error met",
+        "11 attempts are not one of 1 to 10",
+        "the second try",
+        "def test_all_are_reported_at_once():",
     ],
 )
 def test_a_phrase_is_seen(text: str) -> None:

@@ -49,17 +49,17 @@ def wait_for_log(folder: pathlib.Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.usefixtures("processes")
-def test_no_more_than_the_slots_are_held_at_once(tmp_path: pathlib.Path) -> None:
+def test_no_more_than_the_slots_are_held_concurrently(tmp_path: pathlib.Path) -> None:
     """Of 12 processes, at most 3 hold a slot at any time; both devices are used, and all end."""
     processes = [hold(tmp_path, 3, 0.1, ("0", "1")) for _ in range(12)]
     for process in processes:
         process.communicate(timeout=60)
     assert [process.returncode for process in processes] == [0] * 12
     events = (tmp_path / "log").read_text().split()
-    at_once = list(itertools.accumulate(1 if event[0] == "+" else -1 for event in events))
+    concurrent = list(itertools.accumulate(1 if event[0] == "+" else -1 for event in events))
     assert len(events) == 24
-    assert max(at_once) <= 3
-    assert at_once[-1] == 0
+    assert max(concurrent) <= 3
+    assert concurrent[-1] == 0
     assert {"+0", "+1", "-0", "-1"} == set(events)
 
 

@@ -107,8 +107,8 @@ class Submitter:
     ) -> Iterator[tuple[str, str]]:
         """Yield each new job's key and id as soon as it is known; the caller adds it to `ids`.
 
-        After an error no more jobs are begun, but those under way are waited for: each may still be
-        accepted, and its id must reach the ledger and the user.
+        After an error it starts no further calls, but waits for those in progress: Batch may still
+        accept each of these jobs, and the ids must reach the ledger and the user.
         """
         by_key = {spec.key: spec for spec in specs}
         intended = self.intended(specs[0].round)

@@ -30,7 +30,9 @@ class SagemakerCommandSettings:
     retry_interval: int | None = setting("as in [sagemaker]", most=43200)
     cache_expire_after: str | None = setting("as in [sagemaker]")
     tags: dict[str, str] = table("tags of the jobs")
-    environment: dict[str, str] = table("environment variables of the jobs; no secrets")
+    environment: dict[str, str] = table(
+        "environment variables of the jobs; no secrets", secret=True
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -102,7 +104,9 @@ class SagemakerSettings:
         "encrypt the traffic between the instances of a step", default=False
     )
     tags: dict[str, str] = table("tags of pipelines and jobs")
-    environment: dict[str, str] = table("environment variables of the jobs; no secrets")
+    environment: dict[str, str] = table(
+        "environment variables of the jobs; no secrets", secret=True
+    )
     commands: dict[str, SagemakerCommandSettings] = table(
         "settings for commands that match a glob: [sagemaker.commands.GLOB]"
     )

@@ -248,15 +248,20 @@ def test_joins_do_next_to_nothing() -> None:
             ],
             "command": ["true"],
         },
+        "retryStrategy": {"attempts": 1},
         "propagateTags": True,
         "tags": {"rvrun:run": RUN, "rvrun:job": "star/last.needs.2"},
     }
 
 
+def test_a_job_is_attempted_once_by_default() -> None:
+    """Also if its definition has retries, which write the chips of Raster Vision twice."""
+    assert requests(pipeline("p", "a"))["p/a"]["retryStrategy"] == {"attempts": 1}
+
+
 def test_retries_after_reclaimed_instances_only() -> None:
     """Batch retries what no condition matches, so the last condition matches everything."""
     one = pipeline("p", "a")
-    assert "retryStrategy" not in requests(one)["p/a"]
     assert requests(one, settings=changed(attempts=2))["p/a"]["retryStrategy"] == {"attempts": 2}
     assert requests(one, settings=changed(attempts=2, retry="spot"))["p/a"]["retryStrategy"] == {
         "attempts": 2,
@@ -574,7 +579,8 @@ NO_TAGS = f"{RENDERS} a `jobName` with ${{run}} and the tags of `job.tags`, for 
          "template batch-job.json.j2: 'rvrun.runners.batch.specs.TemplateJob object' has no "
          "attribute 'nam'"),
         (replaced(PLAIN_JSON, '"jobName"', '"jobName'), BadSpec,
-         f"{RENDERS} JSON (Expecting ':' delimiter: line 3 column 14 (char 16)), for job p/a"),
+         f"{RENDERS} JSON, but it is not JSON (Expecting ':' delimiter: line 3 column 14 "
+         "(char 16)), for job p/a"),
         (replaced(PLAIN_JSON, '"tags": {', '"tags": null, "other": {'), BadSpec, NO_TAGS),
         (replaced(PLAIN_JSON, '"tags": {', '"tags": {"n": 1, '), BadSpec, NO_TAGS),
         (replaced(PLAIN_JSON, "{% for key, value in job.tags.items() %}",
@@ -659,7 +665,7 @@ WORDS = ("tiny.py", "--splits", "2", "-a", "root_uri", "s3://bucket/tiny")
 
 
 def test_rendering_writes_specs_and_what_jobs_read(written: Project) -> None:
-    """Nothing is called. A second time nothing changes; files that are not rendered any more go."""
+    """Without calls to AWS. The second time changes nothing, except to remove obsolete files."""
     done = written.rvrun("render", "batch", *WORDS)
     files = sorted(path.name for path in (written.folder / "runs/tiny/batch").iterdir())
     assert files == [

@@ -343,7 +343,7 @@ def test_render_writes_everything_that_is_submitted(site: Site) -> None:
     assert site.engine.calls == []
 
 
-def test_all_problems_are_reported_at_once(site: Site) -> None:
+def test_all_problems_are_reported_together(site: Site) -> None:
     """Settings, names, limits, secrets and quotas, before the first call."""
     site.project.write(
         "rvrun.toml",
@@ -361,8 +361,8 @@ def test_all_problems_are_reported_at_once(site: Site) -> None:
     for part in (
         "\n  `sagemaker.role` is required for all jobs; set it in rvrun.toml or as "
         "RVRUN_SAGEMAKER_ROLE\n",
-        "\n  `sagemaker.cpu_image` is required for `a.b/chip`, `a.b/predict`, `a.b/eval`, but not",
-        "\n  `sagemaker.train_image` is required for `a.b/train`, but not set",
+        "\n  `sagemaker.cpu_image` is required for `a.b/chip`, `a.b/predict`, `a.b/eval`; set",
+        "\n  `sagemaker.train_image` is required for `a.b/train`; set it in",
         "\n  pipeline `a-b` must have at most 5 steps (`sagemaker.max_steps`), got 8; set "
         '`sagemaker.split_by = "instances"` to get 4 steps\n',
         f"\n  {chips}, {predicts}: Environment.LONG must have at most 256 characters, got 300 ('x",
@@ -408,7 +408,7 @@ def test_a_local_root_is_refused(site: Site) -> None:
     source = SHOP.replace("s3://bucket/{name}", "here/{name}")
     site.project.write("shop.py", source)
     text = site.run(code=2)
-    assert "reach s3:// URIs but not the directories of this one: `shop` has here/shop" in text
+    assert "can access s3:// URIs but not the directories of this one: `shop` has here/shop" in text
 
 
 class Died(BaseException):
