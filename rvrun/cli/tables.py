@@ -107,7 +107,8 @@ def _shrink(
     least = {}
     for index, column in enumerate(columns):
         if column.wraps or index == len(columns) - 1:
-            longest = max(_width(word) for row in rows for word in ["", *row[index].split()])
+            words = (word for row in rows for word in row[index].split())
+            longest = max(map(_width, words), default=0)
             least[index] = LEAST if breaks_words else max(LEAST, min(longest, LONGEST))
     shrunk = list(widths)
     while width is not None and _total(shrunk) > width:

@@ -291,6 +291,11 @@ def test_plan_shows_the_same_reason(tiny: Project) -> None:
             "`count`, `sum`, `show`",
         ),
         ("tiny", "unknown target `tiny`: name a command too, such as tiny/cut"),
+        (
+            "tiny.py",
+            "TARGET must be a target such as tiny/train, got tiny.py, which looks like a config; "
+            "write `rvrun explain TARGET CONFIG`",
+        ),
         ("tiny/cut/3", "unknown target `tiny/cut/3`: `cut` has splits 0 to 2"),
         ("tiny/sum/0", "unknown target `tiny/sum/0`: `sum` is not split"),
         (

@@ -72,6 +72,13 @@ def test_a_table_that_is_too_wide() -> None:
     ]
 
 
+@pytest.mark.parametrize("width", [None, 80, 20])
+def test_a_table_without_rows_is_its_headings(width: int | None) -> None:
+    """As `rvrun list` prints where nothing was submitted."""
+    columns, rows = fit(COLUMNS, [], width)
+    assert format_table(columns, rows)[0].startswith("name")
+
+
 def at_terminal(project: Project, width: int, *words: str) -> list[str]:
     """What `words` prints at a terminal of that width, line by line."""
     ours, theirs = pty.openpty()
