@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from rvrun import __version__
-from rvrun.cli.messages import say
+from rvrun.cli.messages import drop_stdout, protect_stderr, say
 from rvrun.cli.options import (
     COMPLETION,
     Profile,
@@ -144,6 +144,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the command line `argv` and return its exit code."""
     if COMPLETION in os.environ:
         return complete()
+    protect_stderr()
     try:
         check_arguments(argv)
         code = command().main(list(argv), prog_name="rvrun", standalone_mode=False)
@@ -202,10 +203,12 @@ def report_usage(error: Any, argv: Sequence[str]) -> int:
 
 def report_os_error(error: OSError) -> int:
     """Report what the operating system refused, such as a full disk or an unreadable file."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        drop_stdout()
     if isinstance(error, BrokenPipeError):
-        # The reader of our output, such as `head`, needs no more. Python flushes stdout at exit,
-        # which must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output, such as `head`, needs no more.
         return CLOSED_PIPE
     print_error(from_os_error(error))
     return INVALID

@@ -7,7 +7,7 @@ from typing import Any
 from rvrun.cli.plan_table import name_keys
 from rvrun.pipelines.config_keys import MISSING, words_of_items, words_of_key
 from rvrun.plan.diff_formats import format_value
-from rvrun.rundir.explain import Attempt, Explanation, Needed
+from rvrun.rundir.explain import Attempt, Explanation, Needed, describe_end
 from rvrun.rundir.freshness import NEVER, NOW
 from rvrun.text import duration, local_time, memory
 
@@ -52,10 +52,8 @@ def _facts(explanation: Explanation) -> list[tuple[str, str]]:
 def _attempt(attempt: Attempt) -> str:
     """Return `exit 0 after 2.1 s (attempt 3)`."""
     number = f" (attempt {attempt.number})" if attempt.number > 1 else ""
-    if attempt.ended is None:
-        return f"began {local_time(attempt.began)}, has not ended{number}"
-    seconds = duration(attempt.ended - attempt.began)
-    return f"exit {attempt.exit_code} after {seconds}{number}"
+    after = "" if attempt.ended is None else f" after {duration(attempt.ended - attempt.began)}"
+    return f"{describe_end(attempt)}{after}{number}"
 
 
 def _needed(needed: Needed) -> str:
@@ -85,6 +83,8 @@ def explanation_to_dict(explanation: Explanation) -> dict[str, Any]:
         "done_ns": None if explanation.when == NEVER else explanation.when,
         "tries": attempt and attempt.number,
         "exit_code": attempt and attempt.exit_code,
+        "signal": attempt and attempt.signal,
+        "running": bool(attempt and attempt.is_running),
         "peak_memory_kib": explanation.peak_memory_kib,
         "changes": None if changes is None else {k: _pair(*pair) for k, pair in changes.items()},
         "needs": [

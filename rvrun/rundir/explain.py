@@ -24,6 +24,8 @@ from rvrun.rundir.freshness import (
     need_time,
     why_stale,
 )
+from rvrun.rundir.target_lock import is_locked
+from rvrun.signals import name_of
 from rvrun.text import local_time
 
 #: The old and the new value of each changed config key.
@@ -57,6 +59,8 @@ class Attempt:
 
     - `number`: from 1. `began`, `ended`: in seconds since 1970.
     - `ended`, `exit_code`: None if it recorded no end: it was killed, or is still running.
+    - `signal`: the number of the signal that killed it; None if that is unknown.
+    - `is_running`: whether a process runs it now.
     - `peak_memory_kib`: of its largest process.
     """
 
@@ -65,6 +69,8 @@ class Attempt:
     began: float
     ended: float | None
     exit_code: int | None
+    signal: int | None
+    is_running: bool
     peak_memory_kib: int | None
 
 
@@ -205,16 +211,18 @@ def _dependents(pipeline: PlannedPipeline, command: str) -> tuple[str, ...]:
 def read_attempt(run_dir: pathlib.Path, target: Target) -> Attempt | None:
     """Return the last attempt of a target; None if it was never started by a runner."""
     record = str(run_dir / paths.record(target.path))
-    lines = records.last_attempt(records.read_attempts(record))
+    lines, end = records.last_attempt(record)
     if not lines:
         return None
-    start, end = lines[0], next((line for line in lines if line["event"] == "end"), None)
+    start = lines[0]
     return Attempt(
         target=target,
         number=start["attempt"],
         began=start["time"],
         ended=None if end is None else end["time"],
-        exit_code=None if end is None else end["exit_code"],
+        exit_code=None if end is None else end.get("exit_code"),
+        signal=None if end is None else end.get("signal"),
+        is_running=end is None and is_locked(record),
         peak_memory_kib=None if end is None else records.memory_of(end),
     )
 
@@ -249,13 +257,22 @@ def _failures(
 def _describe_failures(failures: Sequence[Attempt]) -> str:
     """Return `failed 2026-01-02 03:04:05 (exit 1)`."""
     first = failures[0]
-    if first.ended is None:
-        text = f"started {local_time(first.began)}, has not ended"
+    if first.is_running:
+        text = f"running since {local_time(first.began)}"
     else:
-        text = f"failed {local_time(first.ended)} (exit {first.exit_code})"
+        text = f"failed {local_time(first.ended or first.began)} ({describe_end(first)})"
     if first.target.split_ind is not None:
         text = f"split {first.target.split_ind} {text}"
     return text + (f", {len(failures) - 1:,} more" if len(failures) > 1 else "")
+
+
+def describe_end(attempt: Attempt) -> str:
+    """Return how an attempt ended: `exit 1`, or that it was killed or still runs."""
+    if attempt.is_running:
+        return "it is running"
+    if attempt.exit_code is not None:
+        return f"exit {attempt.exit_code}"
+    return f"killed by {name_of(attempt.signal)}" if attempt.signal else "killed"
 
 
 def config_changes(

@@ -615,7 +615,7 @@ MUST = "template batch-job.json.j2 must"
           "p/b: propagateTags must be true or false, got 'true'"]),
         (replaced(SHIPPED, '{"size": job.size}', '{"size": job.size and "2"}'),
          ["p/a: arrayProperties.size must be an integer, got '2'"]),
-        (replaced(PLAIN_JSON, '"tags"', '"retryStrategy": null, "tags"'),
+        (replaced(PLAIN_JSON, "{{ job.retry_strategy | json }}", "null"),
          ["p/a: retryStrategy must be an object, got None",
           "p/b: retryStrategy must be an object, got None"]),
         (replaced(SHIPPED, '{"size": job.size}', '{"size": job.size and 3}'),
