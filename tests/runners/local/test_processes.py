@@ -337,11 +337,11 @@ def test_explain_tells_running_from_killed(work: Project) -> None:
     work.write("hold-part0", "")
     running = start(work, *MAKE)
     wait_for_target(work, "part0")
-    assert "never (it is running)" in work.rvrun("explain", "work/part/0").stdout
+    assert "last run   it is running" in work.rvrun("explain", "work/part/0").stdout
     for process in find(work, "run_command"):
         process.kill()
     running.communicate(timeout=60)
-    assert "never (it was killed)" in work.rvrun("explain", "work/part/0").stdout
+    assert "last run   killed" in work.rvrun("explain", "work/part/0").stdout
 
 
 STREAMS = {
