@@ -270,7 +270,7 @@ def test_forced_targets_run_again(work: Project) -> None:
     """`make -B` and `make -W` run what is up to date."""
     work.run(*MAKE)
     work.run(*MAKE, "-B")
-    # The start of a make and the time of a stamp can be told apart only to some hundredths of a
+    # The start of a make and the time of a stamp can be distinguished only to some hundredths of a
     # second; `-W`, unlike `-B`, does not reach the targets.
     time.sleep(0.2)
     work.run(*MAKE, "-W", "config/work.json")
