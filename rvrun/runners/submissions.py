@@ -27,12 +27,14 @@ def unfinished(
     *,
     cancelled: bool,
     submitted: bool,
+    has_jobs: bool = False,
     read_state: Callable[[], RunState],
 ) -> Ledger | None:
     """Return `last` if its submission was interrupted and must be continued, else None.
 
     - `last`: the latest run of a run directory. `files`: what would be submitted now.
     - `cancelled`, `submitted`: whether it was.
+    - `has_jobs`: whether the service knows jobs of it, whatever the ledger says.
 
     Raises `Interrupted` if its files were different ones, `StillRunning` while it is.
     """
@@ -45,7 +47,7 @@ def unfinished(
     if last.num_rounds == 1 and last.round_files(1) == files:
         return last
     # Without an intention no call was made, so nothing of it can be running.
-    if last.has(INTENDED):
+    if has_jobs or last.has(INTENDED):
         raise Interrupted(last.handle)
     return None
 

@@ -28,6 +28,7 @@ from rvrun.runners.batch.submit import LISTING_DELAY, Submitter, report_on_stder
 from rvrun.runners.batch.tracked import (
     CANCEL_REASON,
     TrackedJob,
+    is_cancelled,
     is_submitted,
     rounds_with,
     track_jobs,
@@ -70,11 +71,16 @@ def _unfinished(run_dir: pathlib.Path, files: Mapping[str, str]) -> Ledger | Non
     if (last := ledgers.last(run_dir, RUNNER)) is None:
         return None
     number = last.num_rounds
+    jobs: Sequence[TrackedJob] = ()
+    if not is_noted(last, number):
+        # The ledger may only have lost that it was submitted, and then the run goes on.
+        jobs = track_jobs(last, account_of_run(last).reader(RUNNER)).rounds[number]
     return unfinished(
         last,
         files,
-        cancelled=number in rounds_with(last, CANCELLED),
-        submitted=number in rounds_with(last, SUBMITTED),
+        cancelled=is_cancelled(last, number, jobs),
+        submitted=is_submitted(last, number, jobs),
+        has_jobs=any(job.id is not None for job in jobs),
         read_state=lambda: state(last),
     )
 
@@ -172,7 +178,7 @@ def retry(ledger: Ledger, settings: Settings, progress: Progress) -> int:
     """
     number, rate = ledger.num_rounds, settings.of(BatchSettings).submit_rate
     is_new = False
-    if number not in rounds_with(ledger, SUBMITTED) | rounds_with(ledger, CANCELLED):
+    if not was_submitted(ledger, number):
         if number == 1:
             raise NotSubmitted(ledger.handle)
     elif not state(ledger).is_over:
@@ -183,6 +189,19 @@ def retry(ledger: Ledger, settings: Settings, progress: Progress) -> int:
         is_new = True
     specs = _submit_round(ledger, number, rate, progress, is_new=is_new)
     return sum(spec.num_targets for spec in specs if not spec.is_join)
+
+
+def is_noted(ledger: Ledger, number: int) -> bool:
+    """Whether the ledger says that a round was submitted or cancelled."""
+    return number in rounds_with(ledger, SUBMITTED) | rounds_with(ledger, CANCELLED)
+
+
+def was_submitted(ledger: Ledger, number: int) -> bool:
+    """Whether a round was submitted or cancelled, also if the ledger has lost that."""
+    if is_noted(ledger, number):
+        return True
+    jobs = track_jobs(ledger, account_of_run(ledger).reader(RUNNER)).rounds[number]
+    return is_submitted(ledger, number, jobs) or is_cancelled(ledger, number, jobs)
 
 
 def _find_failed(ledger: Ledger, number: int) -> list[FailedJob]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import attrs
 
@@ -109,9 +109,11 @@ def rounds_with(ledger: Ledger, event: str) -> set[int]:
     }
 
 
-def is_submitted(ledger: Ledger, number: int, jobs: Iterable[TrackedJob]) -> bool:
+def is_submitted(ledger: Ledger, number: int, jobs: Collection[TrackedJob]) -> bool:
     """Whether all jobs of a round were submitted: the ledger may have lost the event."""
-    return number in rounds_with(ledger, SUBMITTED) or all(job.id is not None for job in jobs)
+    if number in rounds_with(ledger, SUBMITTED):
+        return True
+    return len(jobs) > 0 and all(job.id is not None for job in jobs)
 
 
 def is_cancelled(ledger: Ledger, number: int, jobs: Iterable[TrackedJob]) -> bool:

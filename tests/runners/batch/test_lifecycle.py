@@ -749,7 +749,7 @@ def test_nothing_was_submitted_yet(site: Site, printed: Read) -> None:
 
 
 def test_definitions_are_checked_before_anything_is_submitted(site: Site, printed: Read) -> None:
-    """All problems at once; one call for each definition."""
+    """All problems together; one call for each definition."""
     site.engine.add_definition("eks", eksProperties={"podProperties": {}})
     site.engine.definitions["eks"][0].pop("containerProperties")
     site.settings(
@@ -1089,6 +1089,78 @@ def test_waiting_survives_a_missing_network(
 
 
 # Without the ledger.
+
+
+@pytest.mark.parametrize("damage", ["emptied", "removed"])
+def test_a_run_goes_on_without_its_events(site: Site, printed: Read, damage: str) -> None:
+    """All verbs find its jobs: nothing is started beside it, and failures are retried."""
+
+    def lose() -> None:
+        events = site.latest.folder / "events.jsonl"
+        events.unlink() if damage == "removed" else events.write_bytes(b"")
+
+    site.script.holds = {"work/chip/1"}
+    site.run()
+    site.engine.wait_for(lambda: "work/chip/1" in site.script.ran)
+    lose()
+    printed()
+    site.run(code=2)
+    assert "run work-ID is still running" in printed()[1]
+    lose()
+    site.run("chip", code=2)
+    assert "run work-ID is still running" in printed()[1]
+    lose()
+    site.rvrun("status", "@latest")
+    assert printed()[0].splitlines()[-1].startswith("work-ID: running for ")
+    lose()
+    site.rvrun("cancel", "@latest")
+    assert printed()[1] == "cancelled work-ID: 3 jobs ended\n"
+    site.engine.wait()
+    lose()
+    site.rvrun("status", "@latest", code=1)
+    assert printed()[0].splitlines()[-1].startswith("work-ID: cancelled after ")
+    lose()
+    site.script.holds = set()
+    site.rvrun("retry", "@latest", "--wait")
+    assert len(site.engine.submitted) == 4 + 3
+    assert len(ledgers.all_ledgers(pathlib.Path("runs"))) == 1
+
+
+def test_a_duplicate_is_ended_and_reported(site: Site, printed: Read) -> None:
+    """By any verb that looks; dependents go on with the other job."""
+    site.script.holds = {"work/first"}
+    site.run("first")
+    site.engine.wait_for(lambda: "work/first" in site.script.ran)
+    (request,) = site.engine.submitted
+    site.engine.client("batch").submit_job(**request)
+    first, second = jobs(site)
+    second.head.created = first.head.created - 1  # the older one, but not in the ledger
+    printed()
+    site.rvrun("status", "@latest", "--json")
+    text = f"work/first was submitted twice; job {second.id}, a duplicate of {first.id}, was ended"
+    assert json.loads(printed()[0])["warnings"] == [text]
+    site.engine.wait_for(lambda: second.status == "FAILED")
+    assert first.status == "RUNNING"
+    site.rvrun("status", "@latest")
+    assert f"warning: {text}\n" in printed()[0]
+    site.rvrun("cancel", "@latest")
+    assert printed()[1] == f"warning: {text}\ncancelled work-ID: 1 job ended\n"
+
+
+def test_a_duplicate_that_cannot_be_ended(site: Site, printed: Read) -> None:
+    """`status` still works, and says what to do."""
+    site.script.holds = {"work/first"}
+    site.run("first")
+    site.engine.client("batch").submit_job(**site.engine.submitted[0])
+
+    def fault(operation: str, request: dict[str, Any], number: int) -> Fault | None:
+        return Refuse("AccessDeniedException") if operation == "TerminateJob" else None
+
+    site.engine.fault = fault
+    printed()
+    site.rvrun("status", "@latest")
+    out, _ = printed()
+    assert "could not be ended (AWS batch TerminateJob: no (AccessDeniedException); add the" in out
 
 
 def test_a_run_is_found_by_its_id_on_another_machine(

@@ -445,7 +445,7 @@ def test_every_other_limit() -> None:
 
 
 def test_secrets_by_value_and_in_tags() -> None:
-    """A message says what it looks like, without the value; a setting allows what is no secret."""
+    """A message says what it looks like, without the value; a setting allows exceptions."""
     url = "postgres://me:hunter2@db/x"
     settings = changed(environment={"DATABASE_URL": url}, tags={"auth": "team"})
     reported = problems(pipeline("p", "a"), settings=settings)

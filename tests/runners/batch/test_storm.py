@@ -1,4 +1,4 @@
-"""Storms: lost replies, dead processes, late listings, damaged ledgers and full disks at once.
+"""Storms: lost replies, dead processes, late listings, damaged ledgers and full disks together.
 
 Time is scaled: a second of Batch lasts a millisecond here. RVRUN_STORM_RUNS sets the number of runs
 of each storm, for example 200; `-s` prints what happened in them.
