@@ -208,7 +208,9 @@ def _find_failed(ledger: Ledger, number: int) -> list[FailedJob]:
     """The jobs of a round that failed. Raises `Forgotten` or `NothingToRetry` if there are none."""
     batch = account_of_run(ledger).reader(RUNNER)
     jobs = track_jobs(ledger, batch).rounds[number]
-    failed = [failed_job for job in jobs for failed_job in _failed_splits(job, batch)]
+    with cf.ThreadPoolExecutor(THREADS) as pool:
+        lists = pool.map(lambda job: list(_failed_splits(job, batch)), jobs)
+        failed = [failed_job for failed_jobs in lists for failed_job in failed_jobs]
     if failed:
         return failed
     is_forgotten = any(job.count(State.GONE) for job in jobs)
@@ -221,14 +223,21 @@ def _failed_splits(job: TrackedJob, batch: Client) -> Iterator[FailedJob]:
         return
     splits = job.spec.splits
     if splits is not None and job.spec.size is not None and job.id is not None:
-        # What succeeded is left out, rather than what failed taken: children of an array that
-        # failed before it had any are not listed at all.
-        done = _succeeded_children(job, batch)
-        splits = [split for child, split in enumerate(splits) if child not in done]
+        failed = _failed_children(job, batch)
+        splits = [split for child, split in enumerate(splits) if child in failed]
     yield FailedJob(job.spec, None if splits is None else tuple(splits))
 
 
-def _succeeded_children(job: TrackedJob, batch: Client) -> set[int]:
-    if job.id is None or not job.count(State.SUCCEEDED):
-        return set()
-    return {child_index(child) for child in list_children(batch, job.id, "SUCCEEDED")}
+def _failed_children(job: TrackedJob, batch: Client) -> set[int]:
+    """The indices of the failed children of an array that is over, from the shorter list."""
+    size, num_failed = job.spec.num_targets, job.count(State.FAILED)
+    if job.id is None or num_failed == size:
+        return set(range(size))
+    if num_failed < job.count(State.SUCCEEDED):
+        failed = {child_index(child) for child in list_children(batch, job.id, "FAILED")}
+        if len(failed) == num_failed:
+            return failed
+    # Children of an array that failed before it had any are not listed, so whatever has not
+    # succeeded has failed.
+    succeeded = {child_index(child) for child in list_children(batch, job.id, "SUCCEEDED")}
+    return set(range(size)) - succeeded
