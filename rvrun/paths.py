@@ -14,8 +14,6 @@ submitted/RUN                  the ledger of run RUN of a detached runner
 
 from __future__ import annotations
 
-import re
-
 PLAN = "plan.json"
 MAKEFILE = "Makefile"
 CONFIGS = "config"
@@ -27,12 +25,15 @@ LOCK = ".lock"
 SUBMITTED = "submitted"
 
 
-_PIPELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
 def is_pipeline_name(name: object) -> bool:
-    """Whether `name` can be a part of these paths as it is."""
-    return isinstance(name, str) and _PIPELINE_NAME.fullmatch(name) is not None
+    """Whether `name` can be a part of these paths as it is.
+
+    It has only ASCII letters, digits, `.`, `_` and `-`, and begins with a letter or digit.
+    """
+    # Not a regular expression: a worker imports this module, but not necessarily `re`.
+    if not isinstance(name, str) or not name.isascii() or not name[:1].isalnum():
+        return False
+    return all(character.isalnum() or character in "._-" for character in name)
 
 
 def config(pipeline: str) -> str:

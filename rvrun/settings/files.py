@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 PROFILE = "RVRUN_PROFILE"
 PROJECT_FILE = "rvrun.toml"
 PYPROJECT_FILE = "pyproject.toml"
+#: A word in every `pyproject.toml` with settings of rvrun: its table is `tool.rvrun`.
+PYPROJECT_TABLE = "rvrun"
 #: The setting that the worker obeys, and its environment variable.
 IMPORTS = "imports"
 IMPORTS_VARIABLE = "RVRUN_IMPORTS"
@@ -43,15 +45,23 @@ def may_restrict_imports() -> bool:
     """
     if IMPORTS_VARIABLE in os.environ:
         return True
-    paths = [profile_file(os.environ.get(PROFILE))]
-    for folder in project_folders():
-        paths += [os.path.join(folder, PROJECT_FILE), os.path.join(folder, PYPROJECT_FILE)]
-    return any(_mentions(path) for path in paths if os.path.exists(path))
+    if _mentions(profile_file(os.environ.get(PROFILE)), IMPORTS):
+        return True
+    return any(
+        _mentions(os.path.join(folder, PROJECT_FILE), IMPORTS)
+        # Other tools have a setting with this word, too.
+        or _mentions(os.path.join(folder, PYPROJECT_FILE), IMPORTS, PYPROJECT_TABLE)
+        for folder in project_folders()
+    )
 
 
-def _mentions(path: str) -> bool:
+def _mentions(path: str, *words: str) -> bool:
+    """Whether a file has all these words; False if it does not exist."""
+    if not os.path.exists(path):
+        return False
     try:
-        return IMPORTS.encode() in read_bytes(path)
+        content = read_bytes(path)
+        return all(word.encode() in content for word in words)
     except RvrunError:
         # Whoever loads the settings reports it.
         return True
