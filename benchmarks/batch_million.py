@@ -12,7 +12,6 @@ import collections
 import os
 import pathlib
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import time
 from rvrun.plan.compile import compile_plan
 from rvrun.plan.splits import SplitRequest
 from rvrun.remote.ledger import Ledger
+from rvrun.rundir.records import peak_memory_kib
 from rvrun.runners.batch import lifecycle
 from rvrun.runners.batch.spec_files import read_specs
 from rvrun.settings.layers import load_settings
@@ -76,8 +76,7 @@ def main() -> None:
         start = time.perf_counter()
         result = act(sys.argv[2], Ledger(pathlib.Path(sys.argv[3])))
         seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        print(f"{result}, {seconds:.1f} s, {peak} MiB")
+        print(f"{result}, {seconds:.1f} s, {peak_memory_kib() // 1024} MiB")
         return
     splits = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     plan = compile_plan([pipeline("p", "chip*")], splits=[SplitRequest(splits)])

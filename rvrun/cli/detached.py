@@ -117,7 +117,7 @@ def status(
 
     - `rvrun status @latest`
     - `rvrun status @latest --watch`
-    - `rvrun status --run-id landcover-20260102-030405-abcd`
+    - `rvrun status --run-id landcover-20260102-030405-abcdef01`
     """
     from rvrun.cli.submit import exit_code, wait_for
 

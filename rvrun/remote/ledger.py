@@ -40,10 +40,10 @@ LATEST = "@latest"
 RUNS = "runs"
 VERSION = 1
 #: How many characters a run's id has more than its name.
-ID_EXTRA = len("-20260102-030405-abcd")
+ID_EXTRA = len("-20260102-030405-abcdef01")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 #: The time in a run's id.
-_TIME = re.compile(r"-(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)-[0-9a-f]{4}$")
+_TIME = re.compile(r"-(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)-[0-9a-f]{4,8}$")
 #: What to do about a damaged run.
 RESTORE = "restore it, or move the directory of that run away"
 
@@ -281,7 +281,9 @@ def create(
 
     - `facts`: what else its runner must know of the run later, as JSON values.
     """
-    run_id = f"{name}-{_now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    # Services find the jobs of a run by its id, and end duplicates. Four bytes keep apart the runs
+    # that many machines begin in the same second.
+    run_id = f"{name}-{_now():%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
     return restore(run_dir, run_id, runner, rounds=[files], began=_now(), facts=facts)
 
 

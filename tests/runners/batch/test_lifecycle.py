@@ -154,7 +154,7 @@ class Site:
         """Submitted requests, from the `start`th on, by the job's name without the run's id."""
         requests = {}
         for request in self.engine.submitted[start:]:
-            name = re.sub(r"^.*?-\d{8}-\d{6}-[0-9a-f]{4}-", "", request["jobName"])
+            name = re.sub(r"^.*?-\d{8}-\d{6}-[0-9a-f]{8}-", "", request["jobName"])
             assert name not in requests
             requests[name] = request
         return requests
@@ -229,7 +229,7 @@ def finish(engine: BatchEngine) -> None:
 
 def without_ids(text: str) -> str:
     """`text` with placeholders for the run's id and for durations."""
-    text = re.sub(r"\b([a-z]+)-\d{8}-\d{6}-[0-9a-f]{4}\b", r"\1-ID", text)
+    text = re.sub(r"\b([a-z]+)-\d{8}-\d{6}-[0-9a-f]{8}\b", r"\1-ID", text)
     return re.sub(r"\d+\.\d s|\d+ min( \d+ s)?", "N s", text)
 
 
@@ -1188,7 +1188,7 @@ def test_a_run_is_found_by_its_id_on_another_machine(
     by_name = {stage["name"]: stage for stage in there["stages"]}
     assert by_name == {stage["name"]: stage for stage in here["stages"]}
     assert [path.name for path in elsewhere.iterdir()] == ["rvrun.toml"]
-    site.rvrun("status", "--run-id", "work-20200101-000000-abcd", code=2)
+    site.rvrun("status", "--run-id", "work-20200101-000000-abcdef01", code=2)
     assert "no job of run work-ID in the job queues of region us-east-1: `cpu`" in printed()[1]
     for words in (["--run-id", "x", "--watch"], ["--runner", "batch"]):
         site.rvrun("status", *words, code=2)

@@ -391,7 +391,7 @@ def test_a_request_of_more_than_30_kib() -> None:
 
 def test_names_with_room_for_retries() -> None:
     """A job's name must not become too long in a retry."""
-    extra = len("-20260102-030405-abcd") + len("-p-") + len("-r99")
+    extra = len("-20260102-030405-abcdef01") + len("-p-") + len("-r99")
     one = declared("p", a={}, **{"a" * 50: {}})
     most = "n" * (128 - extra - 50)
     assert len(rendered(one, run_name=most)) == 2
