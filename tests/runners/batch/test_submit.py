@@ -187,7 +187,7 @@ def test_each_spec_becomes_a_job(tmp_path: pathlib.Path, new_engine: Any) -> Non
     assert engine.count("SubmitJob") == len(KEYS)
 
 
-@pytest.mark.parametrize("chunk", range(4))
+@pytest.mark.parametrize("chunk", range(2))
 @pytest.mark.usefixtures("processes")
 def test_each_spec_becomes_one_job_whatever_happens(
     chunk: int, tmp_path: pathlib.Path, new_engine: Any
