@@ -8,8 +8,9 @@
 
 A step starts when all steps that it depends on have succeeded and, inside of a Condition step, when
 that one has chosen its branch. Each instance of a job is a process; RVRUN_RESOURCE_CONFIG is the
-path of the list of instances. If an instance fails, the others are ended and the job fails. After a
-failure no further step starts, but running steps continue to their end.
+path of the list of instances. If an instance fails, the others are ended and the job fails. Running
+steps continue to their end after a failure. AWS does not document whether further steps start that
+do not depend on the failed one, so the engine can do either: see `stops`.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from tests.engines.moto import DUMMY, client
 from tests.engines.sagemaker_rules import (
     MAX_INLINE,
     TOKEN,
+    check_tags,
     invalid,
     job_spec,
     may_retry,
@@ -87,6 +89,7 @@ class SagemakerEngine:
     - `environment`: variables of the jobs, in addition to those of a clean environment.
     - `fault`: chooses a fault for each call. `job_fault`: the same for each attempt of a step.
     - `read_s3`: reads an object by bucket and key.
+    - `stops`: whether no further step of an execution starts after one has failed.
     - `log_gaps`: whether pages of logs may be empty, or have one item, before the end.
     """
 
@@ -100,6 +103,7 @@ class SagemakerEngine:
         job_fault: JobFault = lambda step, attempt: None,
         read_s3: Callable[[str, str], bytes] | None = None,
         grace: float = 5.0,
+        stops: bool = True,
         log_gaps: bool = False,
     ) -> None:
         self.execute = execute or (lambda attempt: run_process(attempt, grace=grace))
@@ -107,6 +111,7 @@ class SagemakerEngine:
         self.fault = fault
         self.job_fault = job_fault
         self.read_s3 = read_s3
+        self.stops = stops
         self.pipelines: dict[str, Pipeline] = {}
         self.executions: dict[str, Execution] = {}
         self.calls: list[Call] = []
@@ -208,6 +213,7 @@ class SagemakerEngine:
                 "Pipeline names must be unique within an AWS account and region. Pipeline with "
                 f"name ({name}) already exists."
             )
+        check_tags(request.get("Tags", ()))
         pipeline = Pipeline(_kept(request), [self._definition(request)])
         self.pipelines[name] = pipeline
         return self._remembered("CreatePipeline", request, pipeline.arn)
@@ -240,12 +246,14 @@ class SagemakerEngine:
         version = request.get("PipelineVersionId", len(pipeline.versions))
         if not 1 <= version <= len(pipeline.versions):
             raise invalid(f"there is no version {version}")
-        parallel = pipeline.request.get("ParallelismConfiguration", {})
+        # That of the request overrides that of the pipeline, for this execution only.
+        parallel = _parallelism(request) or _parallelism(pipeline.request)
         execution = Execution(
             request["PipelineName"],
             pipeline.versions[version - 1],
-            parallel.get("MaxParallelExecutionSteps"),
+            parallel,
             request.get("PipelineExecutionDisplayName", ""),
+            stops=self.stops,
         )
         self.executions[execution.arn] = execution
         self._remembered("StartPipelineExecution", request, execution.arn)
@@ -290,6 +298,8 @@ class SagemakerEngine:
             raise invalid(
                 f"only Failed and Stopped executions can be retried, got {execution.status}"
             )
+        pipeline = self.pipelines[execution.pipeline].request
+        execution.max_running = _parallelism(request) or _parallelism(pipeline)
         execution.retry()
         self._remembered("RetryPipelineExecution", request, execution.arn)
         return execution
@@ -486,6 +496,14 @@ def _refusal(fault: faults.Fault | None) -> ServiceError | None:
     if isinstance(fault, Throttle):
         return sagemaker_api.throttled()
     return sagemaker_api.internal_failure() if fault == ServerError() else None
+
+
+def _parallelism(request: Json) -> int | None:
+    """The maximum number of steps that run in parallel; None if the request has none."""
+    number: int | None = request.get("ParallelismConfiguration", {}).get(
+        "MaxParallelExecutionSteps"
+    )
+    return number
 
 
 def _kept(request: Json) -> Json:

@@ -65,6 +65,20 @@ def update_pipeline(engine: SagemakerEngine, request: Json) -> Json:
     return {"PipelineArn": arn, "PipelineVersionId": version}
 
 
+def list_versions(engine: SagemakerEngine, request: Json) -> Json:
+    """The versions of a pipeline, by default the latest first."""
+    pipeline = engine.pipeline(request["PipelineName"])
+    versions = [
+        {"PipelineArn": pipeline.arn, "PipelineVersionId": number}
+        for number in range(1, len(pipeline.versions) + 1)
+    ]
+    if request.get("SortOrder", "Descending") == "Descending":
+        versions.reverse()
+    start, size = int(request.get("NextToken", "0")), request.get("MaxResults", 10)
+    page: Json = {"PipelineVersionSummaries": versions[start : start + size]}
+    return {**page, "NextToken": str(start + size)} if versions[start + size :] else page
+
+
 def add_tags(engine: SagemakerEngine, request: Json) -> Json:
     pipeline = engine.pipeline(request["ResourceArn"].rpartition("/")[2])
     tags = {tag["Key"]: tag for tag in (*pipeline.request.get("Tags", ()), *request["Tags"])}
@@ -131,6 +145,8 @@ def step_json(run: StepRun) -> Json:
         metadata = {f"{run.step['Type']}Job": {"Arn": run.job_arn}}
     members = {
         "StepName": run.name,
+        "StepDisplayName": run.step.get("DisplayName"),
+        "StepDescription": run.step.get("Description"),
         "StartTime": run.started,
         "EndTime": run.ended,
         "StepStatus": run.status,
@@ -160,6 +176,7 @@ def describe_log_streams(engine: SagemakerEngine, request: Json) -> Json:
 OPERATIONS: dict[str, Callable[[Any, Json], Json]] = {
     "CreatePipeline": create_pipeline,
     "UpdatePipeline": update_pipeline,
+    "ListPipelineVersions": list_versions,
     "AddTags": add_tags,
     "ListPipelineExecutions": list_executions,
     "DescribePipeline": describe_pipeline,

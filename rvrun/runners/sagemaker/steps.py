@@ -1,7 +1,7 @@
 """A plan as the steps of SageMaker pipelines, as values for a template. Pure.
 
-A step depends only on what its stage needs directly. If each of several steps needs all of several
-others, a join connects them with N + M names instead of N x M: a Condition step that is always
+A step depends only on what its stage needs directly, by name. If each of many steps needs all of
+many others, a join connects them with N + M names instead of N x M: a Condition step that is always
 true, depends on the needed steps and contains those that need them. It runs on no machine.
 
 It must contain them because no step may depend on a Condition step. The steps inside start when
@@ -9,6 +9,9 @@ its condition is true, and other steps may depend on them. (Sources: issue 3565 
 aws/sagemaker-python-sdk, and in its tests: the integration tests whose condition is
 `ConditionEquals(left=1, right=1)`, and the unit test of a step that depends on one inside of a
 Condition step.) Joins are never nested, because Condition steps may not be.
+
+These sources show that the definition is accepted; no document describes how such an execution
+runs. Therefore `MAX_DIRECT_EDGES` keeps joins out of every definition that fits the usual quota.
 """
 
 from __future__ import annotations
@@ -24,6 +27,11 @@ from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage
 from rvrun.remote.upload import Upload, rvrun_argv
 from rvrun.runners.sagemaker.machine import Machine, choose_machine
 from rvrun.runners.sagemaker.settings import RUNNER, SagemakerSettings
+
+#: How many dependencies between the steps of a stage and those that it needs are direct; more are
+#: joined. The quota of an account is usually 50 steps per pipeline, and 50 steps in two stages have
+#: at most 25 x 25 dependencies.
+MAX_DIRECT_EDGES = 25 * 25
 
 
 @attrs.frozen(kw_only=True)
@@ -45,11 +53,13 @@ class Step:
 
     - `stage`: such as `tiny/chip`. `splits`: the indices that it runs; empty for a command that is
       not split.
+    - `display_name`: what consoles show; its target, or the targets of its instances.
     """
 
     name: str
     stage: str
     splits: range
+    display_name: str
     depends_on: tuple[str, ...]
     machine: Machine
     instance_count: int
@@ -61,9 +71,14 @@ class Step:
 
 @attrs.frozen(kw_only=True)
 class Join:
-    """A Condition step that is always true: `steps` start when all of `depends_on` are done."""
+    """A Condition step that is always true: `steps` start when all of `depends_on` are done.
+
+    - `display_name`, `description`: what consoles show, so that it is not taken for a decision.
+    """
 
     name: str
+    display_name: str
+    description: str
     depends_on: tuple[str, ...]
     steps: tuple[Step, ...]
 
@@ -154,7 +169,7 @@ def _pipeline_steps(
         machine = choose_machine(pipeline.name, stage, settings)
         own = chunks[stage.command] = _chunks(pipeline.name, stage, machine.max_instances)
         whole = _needed_whole(stage, chunks)
-        is_joined = len(own) > 1 and len(whole) > 1
+        is_joined = min(len(own), len(whole)) > 1 and len(own) * len(whole) > MAX_DIRECT_EDGES
         steps = tuple(
             _step(
                 pipeline.name,
@@ -170,10 +185,22 @@ def _pipeline_steps(
             for chunk in own
         )
         if is_joined:
-            name = _step_name(pipeline.name, stage.command, "-join")
-            yield Join(name=name, depends_on=whole, steps=steps)
+            yield _join(f"{pipeline.name}/{stage.command}", whole, steps)
         else:
             yield from steps
+
+
+def _join(stage: str, depends_on: tuple[str, ...], steps: tuple[Step, ...]) -> Join:
+    pipeline, _, command = stage.partition("/")
+    return Join(
+        name=_step_name(pipeline, command, "-join"),
+        display_name=f"Start {stage}",
+        description=(
+            f"Always true: starts the steps of {stage} when all steps that they need have succeeded"
+        ),
+        depends_on=depends_on,
+        steps=steps,
+    )
 
 
 def _needed_whole(stage: Stage, chunks: Mapping[str, tuple[_Chunk, ...]]) -> tuple[str, ...]:
@@ -218,6 +245,9 @@ def _step(
         name=chunk.name,
         stage=f"{pipeline}/{stage.command}",
         splits=chunk.splits,
+        display_name="/".join(
+            [pipeline, stage.command, *filter(None, [split_ranges.write(chunk.splits)])]
+        ),
         depends_on=depends_on,
         machine=machine,
         instance_count=len(chunk.splits) if on_instances else machine.instance_count,
