@@ -109,16 +109,24 @@ def _model() -> Any:
 
 @attrs.frozen(kw_only=True)
 class JobSpec:
-    """What a job runs: `count` instances of `command`."""
+    """What a job runs: `count` instances of `command`.
+
+    - `checkpoint_uri`: where checkpoints are in S3; None for none. `checkpoint_path`: their
+      directory in the container.
+    """
 
     image: str
     command: tuple[str, ...]
     environment: Mapping[str, str]
     count: int
+    checkpoint_uri: str | None
+    checkpoint_path: str
+    is_spot: bool
 
 
-def job_spec(step: Json) -> JobSpec:
-    arguments = step["Arguments"]
+def job_spec(step: Json, execution_id: str = "a1b2c3d4e5f6") -> JobSpec:
+    arguments = resolve(step["Arguments"], execution_id)
+    checkpoints = arguments.get("CheckpointConfig", {})
     image = "ImageUri"
     if step["Type"] == "Processing":
         container = arguments["AppSpecification"]
@@ -131,6 +139,9 @@ def job_spec(step: Json) -> JobSpec:
         command=(*container["ContainerEntrypoint"], *container.get("ContainerArguments", ())),
         environment=arguments.get("Environment", {}),
         count=count,
+        checkpoint_uri=checkpoints.get("S3Uri"),
+        checkpoint_path=checkpoints.get("LocalPath", "/opt/ml/checkpoints"),
+        is_spot=arguments.get("EnableManagedSpotTraining", False),
     )
 
 

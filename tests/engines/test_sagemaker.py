@@ -406,27 +406,50 @@ def test_steps_are_listed_in_pages(start: Start) -> None:
     assert [run["StepName"] for run in last["PipelineExecutionSteps"]] == ["s1", "s0"]
 
 
-def test_training_hosts_reach_each_other(start: Start) -> None:
-    """Their names are loopback addresses of this machine."""
-    region = start()
-    (one,) = [step("t", 'cat "$RVRUN_RESOURCE_CONFIG"')]
-    one["Type"] = "Training"
-    one["Arguments"] = {
+def training(name: str, script: str, count: int = 1, **more: Any) -> Json:
+    """A training step that runs a shell script on each instance."""
+    arguments = {
         "AlgorithmSpecification": {
             "TrainingImage": "image",
             "TrainingInputMode": "File",
-            "ContainerEntrypoint": ["sh", "-c", 'cat "$RVRUN_RESOURCE_CONFIG"'],
+            "ContainerEntrypoint": ["sh", "-c", script],
         },
         "OutputDataConfig": {"S3OutputPath": "s3://b/k"},
         "ResourceConfig": {
-            "InstanceCount": 2,
+            "InstanceCount": count,
             "InstanceType": "ml.m5.large",
             "VolumeSizeInGB": 30,
         },
         "RoleArn": ROLE,
         "StoppingCondition": {"MaxRuntimeInSeconds": 60},
     }
-    arn = region.run(one)
+    return {"Name": name, "Type": "Training", "Arguments": {**arguments, **more}}
+
+
+def test_reclaimed_spot_instances_keep_their_checkpoints(start: Start) -> None:
+    """And nothing else; functions in the URI are evaluated, so each execution has its own."""
+    script = (
+        "cd $ENGINE_ROOT/tmp/saved; cat * ../lost 2>/dev/null; echo $$ >../lost; echo saved >>file"
+    )
+    uri = {"Std:Join": {"On": "/", "Values": ["s3://b", {"Get": "Execution.PipelineExecutionId"}]}}
+    config = {"S3Uri": uri, "LocalPath": "/tmp/saved"}
+    region = start(reclaim=lambda name, times: times < 2)
+    spot = {"EnableManagedSpotTraining": True, "CheckpointConfig": config}
+    arn = region.run(training("t", script, **spot))
+    assert region.steps(arn)[0]["AttemptCount"] == 1
+    region.start()
+    region.engine.wait()
+    streams = region.engine.logs["Training"].streams.values()
+    lines = [event.message for events in streams for event in events]
+    assert lines == ["saved", "saved", "saved"] * 2
+    assert next(iter(region.engine.checkpoints)) == f"s3://b/{arn.rpartition('/')[2]}"
+    assert len(region.engine.checkpoints) == 2
+
+
+def test_training_hosts_reach_each_other(start: Start) -> None:
+    """Their names are loopback addresses of this machine."""
+    region = start()
+    arn = region.run(training("t", 'cat "$RVRUN_RESOURCE_CONFIG"', count=2))
     assert "TrainingJob" in region.steps(arn)[0]["Metadata"]
     lines = [
         e.message for events in region.engine.logs["Training"].streams.values() for e in events

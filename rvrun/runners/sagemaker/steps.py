@@ -18,13 +18,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 
 from rvrun import split_ranges
 from rvrun.environment import SPLITS
 from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage
-from rvrun.remote.upload import Upload, rvrun_argv
+from rvrun.remote.upload import Upload, rvrun_argv, short_digest
+from rvrun.runners.sagemaker.functions import EXECUTION_ID, join
 from rvrun.runners.sagemaker.machine import Machine, choose_machine
 from rvrun.runners.sagemaker.settings import RUNNER, SagemakerSettings
 
@@ -53,6 +55,8 @@ class Step:
 
     - `stage`: such as `tiny/chip`. `splits`: the indices that it runs; empty for a command that is
       not split.
+    - `checkpoint_uri`: where its checkpoints are, as a string or as a function of the execution;
+      None for no checkpoints.
     - `display_name`: what consoles show; its target, or the targets of its instances.
     """
 
@@ -67,6 +71,7 @@ class Step:
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     output_uri: str
+    checkpoint_uri: str | Mapping[str, Any] | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -236,6 +241,9 @@ def _step(
     depends_on: tuple[str, ...],
 ) -> Step:
     on_instances = len(chunk.splits) > 1
+    target = [pipeline, stage.command]
+    if chunk.splits:
+        target.append(split_ranges.write(chunk.splits))
     entrypoint, *arguments = argv = _argv(stage, chunk, machine, context)
     environment = dict(machine.environment)
     # An instance's rank is its split, unless the splits of the step are only some of the stage's.
@@ -245,9 +253,7 @@ def _step(
         name=chunk.name,
         stage=f"{pipeline}/{stage.command}",
         splits=chunk.splits,
-        display_name="/".join(
-            [pipeline, stage.command, *filter(None, [split_ranges.write(chunk.splits)])]
-        ),
+        display_name="/".join(target),
         depends_on=depends_on,
         machine=machine,
         instance_count=len(chunk.splits) if on_instances else machine.instance_count,
@@ -255,7 +261,29 @@ def _step(
         arguments=tuple(arguments),
         environment={**environment, **context.upload.environment(argv, context.verbosity)},
         output_uri=f"{context.root_uri.rstrip('/')}/sagemaker-output",
+        checkpoint_uri=_checkpoint_uri(machine, context, "/".join(target)),
     )
+
+
+def _checkpoint_uri(
+    machine: Machine, context: JobContext, target: str
+) -> str | Mapping[str, Any] | None:
+    """Where the checkpoints of a training step are: a place of its own for each target.
+
+    By default for each execution, too, so that a new run does not continue an earlier one, while a
+    retry of the same execution does. But checkpoints are part of what SageMaker compares to reuse a
+    cached result (Amazon SageMaker Developer Guide, "Default cache key attributes by pipeline step
+    type"), so that with caching, runs with an equal config share them.
+    """
+    if machine.checkpoint_uri is not None:
+        return f"{machine.checkpoint_uri.rstrip('/')}/{target}"
+    if not machine.is_spot:
+        return None
+    folder = f"{context.root_uri.rstrip('/')}/sagemaker-checkpoints"
+    if machine.cache is None:
+        return join(folder, EXECUTION_ID, target)
+    config = f"{context.upload.config_uri} {context.upload.digest}"
+    return f"{folder}/{short_digest(config.encode())}/{target}"
 
 
 def _argv(stage: Stage, chunk: _Chunk, machine: Machine, context: JobContext) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 from rvrun.aws import request_check
 from rvrun.runners.problems import is_secret
 from rvrun.runners.sagemaker import limits
+from rvrun.runners.sagemaker.functions import resolve
 
 #: A JSON object, which may be anything: users can replace the template.
 Json = Mapping[str, Any]
@@ -109,6 +110,7 @@ def _step_problems(step: Json) -> Iterator[str]:
         yield from _condition_problems(arguments)
     else:
         operation, added = JOBS[kind]
+        arguments = resolve(arguments)
         yield from request_check.problems("sagemaker", operation, arguments, without=(added,))
         yield from _image_problems(str(kind), arguments)
         yield from tag_problems(arguments.get("Tags"))
@@ -138,6 +140,12 @@ def _training_problems(arguments: Json) -> Iterator[str]:
         if isinstance(number, int):
             yield from _range_problems(f"ResourceConfig.{key}", number, most)
     is_spot = arguments.get("EnableManagedSpotTraining") is True
+    if is_spot and "KeepAlivePeriodInSeconds" in resources:
+        # Amazon SageMaker Developer Guide, "Train Using SageMaker Managed Warm Pools".
+        yield (
+            "ResourceConfig.KeepAlivePeriodInSeconds conflicts with spot instances; remove "
+            "`sagemaker.keep_alive` or `sagemaker.use_spot_instances`"
+        )
     yield from _time_problems(_member(arguments, "StoppingCondition"), is_spot=is_spot)
 
 

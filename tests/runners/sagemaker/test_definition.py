@@ -26,6 +26,7 @@ from rvrun.runners.sagemaker.definition import (
     to_compact_json,
 )
 from rvrun.runners.sagemaker.files import RenderedPipeline, render_files
+from rvrun.runners.sagemaker.functions import EXECUTION_ID, join, resolve
 from rvrun.runners.sagemaker.machine import find_missing
 from rvrun.runners.sagemaker.quota import quota_problems
 from rvrun.runners.sagemaker.settings import SagemakerCommandSettings, SagemakerSettings
@@ -122,6 +123,8 @@ def test_golden_of_all_settings(golden: Callable[[str, str], None]) -> None:
         train_instance_count=2,
         use_spot_instances=True,
         spot_instance_max_wait_time=100_000,
+        checkpoint_uri="s3://bucket/saved",
+        metrics={"loss": "loss=([0-9.]+)"},
         kms_key="arn:aws:kms:eu-west-1:123456789012:key/1234abcd",
         subnets=("subnet-1", "subnet-2"),
         security_groups=("sg-1",),
@@ -244,6 +247,70 @@ def test_spot_training_may_take_at_least_its_run_time() -> None:
         "(200000), got 100000; raise `sagemaker.spot_instance_max_wait_time` or lower "
         "`sagemaker.max_run_time`"
     ]
+
+
+def checkpoints(**changed: Any) -> object:
+    """Where the checkpoints of `rv/train` are."""
+    request = arguments(rendered(raster("2"), settings(**changed)), "rv-train")
+    return request.get("CheckpointConfig", {}).get("S3Uri")
+
+
+def test_spot_training_has_checkpoints() -> None:
+    """For each execution, below the root; other training only where it is configured."""
+    folder = "s3://bucket/rv/sagemaker-checkpoints"
+    assert checkpoints() is None
+    assert checkpoints(use_spot_instances=True) == {
+        "Std:Join": {
+            "On": "/",
+            "Values": [folder, {"Get": "Execution.PipelineExecutionId"}, "rv/train"],
+        }
+    }
+    assert checkpoints(checkpoint_uri="s3://mine/") == "s3://mine/rv/train"
+    used = settings(use_spot_instances=True, checkpoint_path="/saved")
+    config = arguments(rendered(raster("2"), used), "rv-train")["CheckpointConfig"]
+    assert config["LocalPath"] == "/saved"
+
+
+def test_cached_training_has_checkpoints_of_its_config() -> None:
+    """SageMaker compares where they are: a place for each execution would never match."""
+    uri = checkpoints(use_spot_instances=True, cache_expire_after="P30D")
+    assert isinstance(uri, str)
+    prefix = "s3://bucket/rv/sagemaker-checkpoints/"
+    assert re.fullmatch(re.escape(prefix) + r"[0-9a-f]{16}/rv/train", uri)
+
+
+def test_splits_of_training_do_not_share_checkpoints() -> None:
+    """Each has a place of its own."""
+    plan = compile_plan([pipeline("p", "train*")], splits=parse_splits(["2"]))
+    definition = rendered(plan, settings(checkpoint_uri="s3://mine"))
+    uris = [step["Arguments"]["CheckpointConfig"]["S3Uri"] for step in all_steps(definition)]
+    assert uris == ["s3://mine/p/train/0", "s3://mine/p/train/1"]
+
+
+def test_warm_pools_and_metrics_are_for_training() -> None:
+    """Processing jobs have neither, and warm pools are not for spot instances."""
+    used = settings(keep_alive=600, metrics={"loss": "loss=([0-9.]+)", "acc": "acc=(.*)"})
+    definition = rendered(raster("2"), used)
+    train = arguments(definition, "rv-train")
+    assert train["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 600
+    assert train["AlgorithmSpecification"]["MetricDefinitions"] == [
+        {"Name": "acc", "Regex": "acc=(.*)"},
+        {"Name": "loss", "Regex": "loss=([0-9.]+)"},
+    ]
+    assert "KeepAlive" not in json.dumps(arguments(definition, "rv-eval"))
+    spot = attrs.evolve(used, use_spot_instances=True)
+    (single,) = steps(raster("2"), spot)
+    assert validate_definition(render_definition(single, spot)) == [
+        "rv-train: ResourceConfig.KeepAlivePeriodInSeconds conflicts with spot instances; remove "
+        "`sagemaker.keep_alive` or `sagemaker.use_spot_instances`"
+    ]
+
+
+def test_functions_are_checked_as_what_they_return() -> None:
+    """Those that rvrun does not use stay as they are, and are reported."""
+    assert resolve(join("s3://b", EXECUTION_ID, "x")) == "s3://b/a1b2c3d4e5f6/x"
+    other = {"Get": "Parameters.Bucket"}
+    assert resolve({"a": [join("s3:/", other), 1]}) == {"a": [join("s3:/", other), 1]}
 
 
 @pytest.mark.parametrize(

@@ -558,6 +558,42 @@ def test_cancelling_twice_reports_the_jobs_once(make: Callable[..., Site]) -> No
     assert site.engine.count("StopPipelineExecution") == 1
 
 
+#: Training that continues from a checkpoint, and says from which.
+RESUMING = """
+        saved = pathlib.Path(os.environ["ENGINE_ROOT"] + "/opt/ml/checkpoints/epoch")
+        epoch = int(saved.read_text()) if saved.exists() else 0
+        print("from epoch", epoch)
+        saved.write_text(str(epoch + 1))
+"""
+
+
+def test_training_resumes_on_new_spot_instances_and_in_a_retry(make: Callable[..., Site]) -> None:
+    """From its checkpoints, which another run does not use unless it is configured."""
+    site = make(reclaim=lambda name, times: times == 0)
+    train = 'self.save("train", *(f"chip-{i}" for i in range(3)))'
+    site.project.write("shop.py", SHOP.replace(train, RESUMING + f"        {train}"))
+    spot = {"RVRUN_SAGEMAKER_USE_SPOT_INSTANCES": "true"}
+
+    def epochs() -> list[str]:
+        streams = site.engine.logs["Training"].streams.values()
+        lines = [event.message for events in streams for event in events]
+        return [line.rpartition(" ")[2] for line in lines if line.startswith("from epoch")]
+
+    failure = site.fail("train")
+    site.run("chip", "train", "--wait", code=1, **spot)
+    assert epochs() == ["0", "1"]
+    failure.unlink()
+    site.rvrun("retry", "@latest", "--wait")
+    assert epochs()[2:] == ["2", "3"]
+    site.run("chip", "train", "--wait", **spot)
+    assert epochs()[4:] == ["0", "1"]
+    everywhere = {**spot, "RVRUN_SAGEMAKER_CHECKPOINT_URI": "s3://bucket/mine/"}
+    for _ in range(2):
+        site.run("chip", "train", "--wait", **everywhere)
+    assert epochs()[6:] == ["0", "1", "2", "3"]
+    assert "s3://bucket/mine/shop/train" in site.engine.checkpoints
+
+
 @pytest.mark.parametrize("stops", [True, False])
 def test_nothing_depends_on_what_starts_after_a_failure(
     make: Callable[..., Site], stops: bool
