@@ -1,5 +1,7 @@
 """SageMaker Pipelines on loopback: its API, and jobs that run, with a process per instance.
 
+It also answers for CloudWatch Logs, and for Service Quotas with `quotas`.
+
     with SagemakerEngine() as engine:
         sagemaker = engine.client("sagemaker")
         sagemaker.create_pipeline(PipelineName="p", RoleArn=ROLE, PipelineDefinition=text)
@@ -122,6 +124,7 @@ class SagemakerEngine:
         self.reclaim = reclaim
         self.read_s3 = read_s3
         self.checkpoints: dict[str, pathlib.Path] = {}
+        self.quotas: dict[str, float] = {}
         self.stops = stops
         self.pipelines: dict[str, Pipeline] = {}
         self.executions: dict[str, Execution] = {}
@@ -170,6 +173,7 @@ class SagemakerEngine:
             **DUMMY,
             "AWS_ENDPOINT_URL_SAGEMAKER": self.url,
             "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": self.url,
+            "AWS_ENDPOINT_URL_SERVICE_QUOTAS": self.url,
         }
 
     def client(self, service: str) -> Any:
