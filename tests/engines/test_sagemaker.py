@@ -434,8 +434,8 @@ def test_reclaimed_spot_instances_keep_their_checkpoints(start: Start) -> None:
     uri = {"Std:Join": {"On": "/", "Values": ["s3://b", {"Get": "Execution.PipelineExecutionId"}]}}
     config = {"S3Uri": uri, "LocalPath": "/tmp/saved"}
     region = start(reclaim=lambda name, times: times < 2)
-    spot = {"EnableManagedSpotTraining": True, "CheckpointConfig": config}
-    arn = region.run(training("t", script, **spot))
+    one = training("t", script, EnableManagedSpotTraining=True, CheckpointConfig=config)
+    arn = region.run(one)
     assert region.steps(arn)[0]["AttemptCount"] == 1
     region.start()
     region.engine.wait()

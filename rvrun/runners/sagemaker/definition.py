@@ -75,7 +75,7 @@ def create_request(pipeline: SagemakerPipeline, settings: SagemakerSettings) -> 
             "PipelineDescription": description[:MAX_DESCRIPTION],
             "RoleArn": offline_arn(settings.role),
             # Always set: UpdatePipeline keeps what a request lacks, so that a limit which was
-            # removed from the settings would stay. As many as there are steps is no limit.
+            # removed from the settings would stay. With as many as there are steps, nothing is limited.
             "ParallelismConfiguration": {
                 "MaxParallelExecutionSteps": settings.parallel_steps or pipeline.num_steps
             },

@@ -21,12 +21,12 @@ _SUBJECT = "quota"
 class Usage:
     """What a plan needs of one quota.
 
-    - `per_job`: instances of the largest job. `at_once`: of the jobs that may run in parallel.
+    - `per_job`: instances of the largest job. `concurrent`: of the jobs that may run in parallel.
     """
 
     quota: str
     per_job: int
-    at_once: int
+    concurrent: int
 
 
 def check_quotas(
@@ -61,7 +61,7 @@ def _read_quotas(account: Account) -> dict[str, float]:
 def usages(pipelines: Iterable[SagemakerPipeline], settings: SagemakerSettings) -> list[Usage]:
     """Return what pipelines need of each quota, assuming that only a stage's own jobs overlap."""
     largest: Counter[str] = Counter()
-    at_once: Counter[str] = Counter()
+    concurrent: Counter[str] = Counter()
     by_stage: dict[tuple[str, str], list[Step]] = {}
     for pipeline in pipelines:
         for step in pipeline.jobs():
@@ -69,8 +69,8 @@ def usages(pipelines: Iterable[SagemakerPipeline], settings: SagemakerSettings) 
     for (name, _), steps in by_stage.items():
         sizes = sorted((step.instance_count for step in steps), reverse=True)
         largest[name] = max(largest[name], sizes[0])
-        at_once[name] = max(at_once[name], sum(sizes[: settings.parallel_steps]))
-    return [Usage(name, largest[name], at_once[name]) for name in largest]
+        concurrent[name] = max(concurrent[name], sum(sizes[: settings.parallel_steps]))
+    return [Usage(name, largest[name], concurrent[name]) for name in largest]
 
 
 def quota_name(machine: Machine) -> str:
@@ -98,9 +98,9 @@ def _compare(usage: Usage, value: int) -> Finding:
         needed = count(usage.per_job, "instance")
         text = f"quota `{usage.quota}` is {value}, but a job needs {needed}"
         return error(_SUBJECT, text, "request an increase, or use another instance type")
-    if value < usage.at_once:
-        needed = count(usage.at_once, "instance")
+    if value < usage.concurrent:
+        needed = count(usage.concurrent, "instance")
         text = f"quota `{usage.quota}` is {value}, but {needed} may run in parallel"
         most = value // usage.per_job
         return warning(_SUBJECT, text, f"set `sagemaker.parallel_steps = {most}` or less")
-    return ok(_SUBJECT, f"`{usage.quota}`: {usage.at_once} of {value}")
+    return ok(_SUBJECT, f"`{usage.quota}`: {usage.concurrent} of {value}")

@@ -585,11 +585,11 @@ def test_training_resumes_on_new_spot_instances_and_in_a_retry(make: Callable[..
     failure.unlink()
     site.rvrun("retry", "@latest", "--wait")
     assert epochs()[2:] == ["2", "3"]
-    site.run("chip", "train", "--wait", **spot)
+    site.run("chip", "train", "--wait", code=0, **spot)
     assert epochs()[4:] == ["0", "1"]
     everywhere = {**spot, "RVRUN_SAGEMAKER_CHECKPOINT_URI": "s3://bucket/mine/"}
     for _ in range(2):
-        site.run("chip", "train", "--wait", **everywhere)
+        site.run("chip", "train", "--wait", code=0, **everywhere)
     assert epochs()[6:] == ["0", "1", "2", "3"]
     assert "s3://bucket/mine/shop/train" in site.engine.checkpoints
 
