@@ -62,7 +62,7 @@ def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def to_compact_json(definition: Definition) -> str:
-    """Return a definition as it is submitted: without whitespace, as the limit is in characters."""
+    """Return a definition as it is submitted: without whitespace, as its size is limited."""
     return json.dumps(definition, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -74,8 +74,8 @@ def create_request(pipeline: SagemakerPipeline, settings: SagemakerSettings) -> 
             "PipelineName": pipeline.name,
             "PipelineDescription": description[:MAX_DESCRIPTION],
             "RoleArn": offline_arn(settings.role),
-            # Always set: UpdatePipeline keeps what a request lacks, so that a limit which was
-            # removed from the settings would stay. With as many as there are steps, nothing is limited.
+            # Always set: UpdatePipeline may keep what a request lacks, so that a limit which was
+            # removed from the settings would stay. The number of all steps limits nothing.
             "ParallelismConfiguration": {
                 "MaxParallelExecutionSteps": settings.parallel_steps or pipeline.num_steps
             },
