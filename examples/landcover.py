@@ -135,6 +135,7 @@ GRID = ("scene.image", "scene.dem", "scene.window", "scene.held_out")
 
 class Landcover(rvrun.Pipeline):
     commands = ("analyze", "chip", "train", "predict", "eval", "bundle")
+    handles_uris = True
     split_commands = ("chip", "predict")
     # `chip` and `analyze` can run in parallel, and `train` needs both. All other commands need the
     # command before them.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from rvrun.streams import open_streams
+
 
 def main() -> None:
     """Run the command line and exit."""
+    open_streams()
     if sys.argv[1:2] == ["run_command"]:
         from rvrun.worker.target import main as run_command
 

@@ -5,8 +5,11 @@ Light on purpose: the worker of every target imports this module.
 
 from __future__ import annotations
 
+from rvrun.text import quoted, shorten
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, ClassVar, dataclass_transform
 else:
 
@@ -20,6 +23,8 @@ FAILED = 1
 INVALID = 2
 BUG = 3
 INTERRUPTED = 130
+#: Longer names are not compared with known ones, which takes time quadratic in their length.
+MAX_COMPARED = 200
 
 
 @dataclass_transform()
@@ -28,7 +33,8 @@ class RvrunError(Exception):
 
     Subclasses declare their facts as annotations, with or without a default; the constructor takes
     them in that order or by name. `template` and `fix` are templates in which `{name}` stands for
-    a fact; a message with alternatives overrides `__str__`.
+    a fact; a message with alternatives overrides `__str__`. Long facts are shortened in messages,
+    except for those in `sentences`, which quote values themselves (`text.quoted`).
 
         class TooMany(RvrunError):
             count: int
@@ -41,6 +47,8 @@ class RvrunError(Exception):
     #: What to type or change, as an imperative; empty where only the caller can tell.
     fix: ClassVar[str] = ""
     exit_code: ClassVar[int] = INVALID
+    #: The facts that are sentences or parts of one, whose end may be the fix.
+    sentences: ClassVar[tuple[str, ...]] = ("problem", "hint", "remedy", "rule", "signature")
 
     def __init__(self, *values: Any, **named: Any) -> None:
         names = self._names()
@@ -61,7 +69,11 @@ class RvrunError(Exception):
         return dict.fromkeys(name for name in names if not name.startswith("_"))
 
     def _facts(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self._names()}
+        facts = {name: getattr(self, name) for name in self._names()}
+        return {
+            name: value if name in self.sentences else _Shown(value)
+            for name, value in facts.items()
+        }
 
     def __str__(self) -> str:
         return self.template.format_map(self._facts())
@@ -69,6 +81,19 @@ class RvrunError(Exception):
     def how_to_fix(self) -> str:
         """Return what to type or change, as an imperative; empty if the error does not know."""
         return self.fix.format_map(self._facts())
+
+
+class _Shown:
+    """A fact as a template shows it: `{name}` and `{name!r}` are shortened."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec) if spec else shorten(str(self.value))
+
+    def __repr__(self) -> str:
+        return quoted(self.value)
 
 
 class Problem(RvrunError):
@@ -105,35 +130,40 @@ class UnknownName(RvrunError):
 
     def __str__(self) -> str:
         place = f" in {self.place}" if self.place else ""
-        problem = f"unknown {self.kind} `{self.name}`{place}"
+        problem = f"unknown {self.kind} `{shorten(self.name)}`{place}"
         return f"{problem}{self.suggestion(f'known {self.kind}s')}"
 
     def how_to_fix(self) -> str:
         if self.kind == "environment variable":
-            return f"unset {self.name}, or give it a known name"
+            return f"unset {shorten(self.name)}, or give it a known name"
         place = f" from {self.place}" if self.place else ""
-        return f"remove `{self.name}`{place}, or give it a known name"
+        return f"remove `{shorten(self.name)}`{place}, or give it a known name"
 
     def suggestion(self, label: str) -> str:
         """Return the end of a message: a known name that is close, if any, and the known names.
 
         - `label`: what to call the known names, such as `known commands`.
         """
-        import difflib
-
         names = ", ".join(f"`{name}`" for name in self.nearby or self.names) or "none"
-        near = difflib.get_close_matches(self.name, self.names, n=1)
-        if near:
-            return f"; did you mean `{near[0]}`? {label[:1].upper()}{label[1:]}: {names}"
+        if near := closest(self.name, self.names):
+            return f"; did you mean `{near}`? {label[:1].upper()}{label[1:]}: {names}"
         return f"; {label}: {names}"
+
+
+def closest(name: str, names: Sequence[str]) -> str | None:
+    """Return the one of `names` that `name` is probably a misspelling of; None if none is close."""
+    import difflib
+
+    near = difflib.get_close_matches(name, names, n=1) if len(name) <= MAX_COMPARED else []
+    return near[0] if near else None
 
 
 def describe(error: BaseException) -> str:
     """Return `ValueError: message`; for errors of attrs only the sentence, without its objects."""
-    text: object = error
+    message: object = error
     if any(type(argument).__name__ == "Attribute" for argument in error.args):
-        text = error.args[0]
-    return f"{type(error).__name__}: {text}"
+        message = error.args[0]
+    return f"{type(error).__name__}: {shorten(str(message))}"
 
 
 def check_known(kind: str, name: str, names: tuple[str, ...], place: str = "") -> None:

@@ -14,24 +14,27 @@ import attrs
 
 from rvrun import paths
 from rvrun.errors import Problem, RvrunError
+from rvrun.text import count, quoted
 
 
 def _check_count(_: object, field: attrs.Attribute[int | None], value: object) -> None:
     # Not isinstance: True is an int, but not a count.
     if value is not None and (type(value) is not int or value < 1):
-        raise ValueError(f"`{field.name}` must be an integer of at least 1, got {value!r}")
+        raise ValueError(f"`{field.name}` must be an integer of at least 1, got {quoted(value)}")
 
 
 def _check_string(_: object, field: attrs.Attribute[str | None], value: object) -> None:
     if value is not None and (not isinstance(value, str) or not value):
-        raise ValueError(f"`{field.name}` must be a non-empty string, got {value!r}")
+        raise ValueError(f"`{field.name}` must be a non-empty string, got {quoted(value)}")
 
 
 def _check_boolean(_: object, field: attrs.Attribute[bool], value: object) -> None:
     if not isinstance(value, bool):
-        raise TypeError(f"`{field.name}` must be a boolean, got {value!r}")
+        raise TypeError(f"`{field.name}` must be a boolean, got {quoted(value)}")
 
 
+#: More than any machine can run; a mistyped number fails early instead of exhausting memory.
+MAX_SPLITS = 10_000_000
 #: Placeholders in argv that a runner replaces.
 CONFIG = "{config}"
 SPLIT_IND = "{split_ind}"
@@ -211,6 +214,13 @@ class Plan:
     def num_targets(self) -> int:
         return sum(s.num_targets for pipeline in self.pipelines for s in pipeline.stages)
 
+    @property
+    def title(self) -> str:
+        """The plan in one line: `tiny: 12 targets in 6 stages`."""
+        names = ", ".join(pipeline.name for pipeline in self.pipelines)
+        targets, stages = count(self.num_targets, "target"), count(self.num_stages, "stage")
+        return f"{names}: {targets} in {stages}"
+
     def targets(self) -> Iterator[Target]:
         """Return all targets, each after the targets it needs."""
         for pipeline in self.pipelines:
@@ -229,12 +239,11 @@ class BadName(RvrunError):
 
     def __str__(self) -> str:
         location = f" ({self.location})" if self.location else ""
-        return f"a {self.kind} name must {self.rule}, got {self.name!r}{location}"
+        return f"a {self.kind} name must {self.rule}, got {quoted(self.name)}{location}"
 
 
 #: Goals and directories of the Makefile, so a pipeline cannot have these names.
 RESERVED = ("all", "clean", "done", "forward", "help")
-_PIPELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _COMMAND_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PIPELINE_RULE = (
     "contain only ASCII letters, digits, `.`, `_` and `-`, start with a letter or digit, "
@@ -246,7 +255,7 @@ _COMMAND_RULE = "contain only ASCII letters, digits and `_`, and not start with 
 
 def check_pipeline_name(name: str, location: str = "") -> None:
     """Raise `BadName` unless `name` can be part of file names and make targets as it is."""
-    if not _matches(_PIPELINE_NAME, name) or name.endswith(".json"):
+    if not paths.is_pipeline_name(name) or name.endswith(".json"):
         raise BadName("pipeline", name, _PIPELINE_RULE, location)
     if name.casefold() in RESERVED:
         raise BadName("pipeline", name, _RESERVED_RULE, location)
@@ -254,13 +263,9 @@ def check_pipeline_name(name: str, location: str = "") -> None:
 
 def check_command_name(name: str, location: str = "") -> None:
     """Raise `BadName` unless `name` is an ASCII identifier."""
-    if not _matches(_COMMAND_NAME, name):
-        raise BadName("command", name, _COMMAND_RULE, location)
-
-
-def _matches(pattern: re.Pattern[str], name: object) -> bool:
     # A user's config or a plan.json may contain a value of another type.
-    return isinstance(name, str) and pattern.fullmatch(name) is not None
+    if not isinstance(name, str) or not _COMMAND_NAME.fullmatch(name):
+        raise BadName("command", name, _COMMAND_RULE, location)
 
 
 class BadPlan(Problem):
@@ -280,6 +285,9 @@ def check_plan(plan: Plan) -> None:
         earlier: dict[str, Stage] = {}
         for stage in pipeline.stages:
             check_command_name(stage.command)
+            if (stage.num_splits or 0) > MAX_SPLITS:
+                limit = f"`{pipeline.name}/{stage.command}` must have at most {MAX_SPLITS:,} splits"
+                raise BadPlan(f"{limit}, got {stage.num_splits:,}")
             for need in stage.needs:
                 _check_need(f"{pipeline.name}/{stage.command}", stage, need, earlier)
             earlier[stage.command] = stage

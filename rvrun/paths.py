@@ -14,6 +14,8 @@ submitted/RUN                  the ledger of run RUN of a detached runner
 
 from __future__ import annotations
 
+import re
+
 PLAN = "plan.json"
 MAKEFILE = "Makefile"
 CONFIGS = "config"
@@ -23,6 +25,14 @@ LOGS = "logs"
 MAKE_LOG = "logs/make.log"
 LOCK = ".lock"
 SUBMITTED = "submitted"
+
+
+_PIPELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def is_pipeline_name(name: object) -> bool:
+    """Whether `name` can be a part of these paths as it is."""
+    return isinstance(name, str) and _PIPELINE_NAME.fullmatch(name) is not None
 
 
 def config(pipeline: str) -> str:

@@ -16,10 +16,13 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from rvrun import paths
+from rvrun.aws.storage import scheme
 from rvrun.errors import Problem, RvrunError
 from rvrun.load.source import load
 from rvrun.model import Plan
+from rvrun.pipelines.base import Pipeline
 from rvrun.pipelines.declare import LoadedPipeline
+from rvrun.pipelines.imports import restrict_to
 from rvrun.plan.compile import compile_plan, idle_splits
 from rvrun.plan.splits import parse_splits
 from rvrun.render.files import render_common
@@ -27,7 +30,7 @@ from rvrun.rundir.freshness import StageStatus, plan_status
 from rvrun.runners.protocol import Runner
 from rvrun.runners.registry import DEFAULT, find_runner
 from rvrun.runners.run import Run
-from rvrun.settings.layers import load_settings
+from rvrun.settings.layers import load_settings, trusted_folder
 from rvrun.settings.schema import Settings
 
 
@@ -36,6 +39,28 @@ class EmptyOut(RvrunError):
 
     template = "--out must name a directory, got an empty string"
     fix = "specify a directory with --out"
+
+
+class RemoteRoot(RvrunError):
+    """A root with a scheme, for a pipeline on this machine that would take it for a path."""
+
+    name: str
+    root: str
+    class_name: str
+    template = (
+        "`root_uri` of pipeline `{name}` must be a directory for a run on this machine, got "
+        "`{root}`; use a path, or set `handles_uris = True` in `{class_name}` if its commands "
+        "read and write such URIs"
+    )
+    fix = "use a path, or set `handles_uris = True` in `{class_name}`"
+
+
+class RemoteOut(RvrunError):
+    """A run directory with a scheme, which would become a directory such as `s3:`."""
+
+    out: str
+    template = "--out must name a directory on this machine, got `{out}`; use a path"
+    fix = "name a directory with --out"
 
 
 class Conflict(Problem):
@@ -97,7 +122,7 @@ def prepare_plan(request: Request) -> Prepared:
     """Prepare without the runner's own files, which is enough to show a plan."""
     runner = find_runner(request.runner)
     settings = load_settings(request.flags, request.profile)
-    pipelines = load_pipelines(request)
+    pipelines = load_pipelines(request, settings)
     plan = compile_pipelines(pipelines, request)
     run = make_run(plan, pipelines, settings, runner, request)
     files = render_common(plan, pipelines)
@@ -107,8 +132,9 @@ def prepare_plan(request: Request) -> Prepared:
     )
 
 
-def load_pipelines(request: Request) -> tuple[LoadedPipeline, ...]:
-    """Load the pipelines of the request's config."""
+def load_pipelines(request: Request, settings: Settings) -> tuple[LoadedPipeline, ...]:
+    """Load the pipelines of the request's config, from where the settings allow."""
+    restrict_to(trusted_folder(settings))
     # stdout is for what a verb prints; whatever the user's code prints while it loads is not that.
     with contextlib.redirect_stdout(sys.stderr):
         loaded = load(request.config, request.runner, request.args, verbosity=request.verbosity)
@@ -140,7 +166,22 @@ def make_run(
         debug=request.debug,
         name=request.name,
         verbosity=request.verbosity,
+        out_typed=request.out,
     )
+
+
+def check_local_roots(pipelines: Sequence[LoadedPipeline], runner: Runner) -> None:
+    """Raise `RemoteRoot` if a pipeline on this machine would take the URI of its root for a path.
+
+    Other systems have file systems of their own: their adapters check that these handle the root.
+    """
+    if runner.CAPABILITIES.detached:
+        return
+    for pipeline in pipelines:
+        is_ours = isinstance(pipeline.pipeline, Pipeline)
+        if is_ours and scheme(pipeline.root_uri) and not pipeline.pipeline.handles_uris:
+            class_name = type(pipeline.pipeline).__name__
+            raise RemoteRoot(pipeline.name, pipeline.root_uri, class_name)
 
 
 def render_files(run: Run, runner: Runner) -> dict[str, str]:
@@ -180,7 +221,7 @@ def kept(prepared: Prepared) -> Prepared:
 def run_dir_of(config: str, out: str | None) -> str:
     """Return the run directory relative to the current one: `out`, else `runs/` and CONFIG's name.
 
-    A config saved in a run directory belongs to that one. Raises `EmptyOut`.
+    A config saved in a run directory belongs to that one. Raises `EmptyOut` or `RemoteOut`.
     """
     if out is None:
         path = pathlib.PurePath(config)
@@ -191,6 +232,8 @@ def run_dir_of(config: str, out: str | None) -> str:
             out = f"runs/{path.stem if is_file else config.rpartition('.')[2]}"
     if not out:
         raise EmptyOut
+    if scheme(out):
+        raise RemoteOut(out)
     relative = (
         os.path.relpath(os.path.realpath(out)) if os.path.isabs(out) else os.path.normpath(out)
     )

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Longer ranges are written as a bitmap.
 MAX_CHARACTERS = 1_000
+#: Digits of an index: a mistyped range must not exhaust memory.
+MAX_DIGITS = 8
 
 
 def write(indices: Sequence[int]) -> str:
@@ -52,6 +54,8 @@ def _read_ranges(text: str) -> list[int]:
     indices: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
+        if len(first) > MAX_DIGITS or len(last) > MAX_DIGITS:
+            raise ValueError("an index is too large")
         indices.extend(range(int(first), int(last or first) + 1))
     return indices
 

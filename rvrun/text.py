@@ -1,21 +1,18 @@
-"""Numbers and plans as short strings for people."""
+"""Numbers, durations and values as short strings for people.
+
+Light on purpose: errors, which the worker of every target imports, format their facts with it.
+"""
 
 from __future__ import annotations
 
-from rvrun.model import Plan
-
 MINUTE, HOUR = 60, 3600
+#: The most characters of a value that a message shows.
+MAX_SHOWN = 300
 
 
 def count(number: int, thing: str) -> str:
     """Format a number of things: `1 stage`, `2 stages`, `10,000 targets`."""
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
-
-
-def title(plan: Plan) -> str:
-    """Summarize a plan in one line: `tiny: 12 targets in 6 stages`."""
-    names = ", ".join(pipeline.name for pipeline in plan.pipelines)
-    return f"{names}: {count(plan.num_targets, 'target')} in {count(plan.num_stages, 'stage')}"
 
 
 def duration(seconds: float) -> str:
@@ -26,3 +23,21 @@ def duration(seconds: float) -> str:
     if whole < HOUR:
         return f"{whole // MINUTE} min {whole % MINUTE:02} s"
     return f"{whole // HOUR} h {whole % HOUR // MINUTE:02} min"
+
+
+def shorten(string: str) -> str:
+    """Return `string`, or its beginning and its length if it is too long for a message."""
+    if len(string) <= MAX_SHOWN:
+        return string
+    return f"{string[:MAX_SHOWN]}… ({count(len(string), 'character')})"
+
+
+def quoted(value: object) -> str:
+    """Return the `repr` of a value, shortened; never fails, whatever the value's `repr` does."""
+    if isinstance(value, str | bytes) and len(value) > MAX_SHOWN:
+        thing = "character" if isinstance(value, str) else "byte"
+        return f"{value[:MAX_SHOWN]!r}… ({count(len(value), thing)})"
+    try:
+        return shorten(repr(value))
+    except Exception:  # noqa: BLE001 - such as ValueError for an integer of 5,000 digits
+        return f"a value of type {type(value).__name__} that cannot be shown"

@@ -20,10 +20,40 @@ def print_error(error: RvrunError) -> None:
 
 
 def print_traceback(error: BaseException) -> None:
-    """Print `error`'s traceback to stderr, without the frames of rvrun that led to it."""
+    """Print `error`'s traceback to stderr, without the frames of rvrun."""
+    sys.stderr.write(format_traceback(error))
+
+
+def format_traceback(error: BaseException) -> str:
+    """Format `error`'s traceback without the frames of rvrun, nor of what creates configs."""
     import traceback
 
-    traceback.print_exception(type(error), error, user_frames(error.__traceback__))
+    shown = traceback.TracebackException(type(error), error, user_frames(error.__traceback__))
+    frames = [frame for frame in shown.stack if not _is_own(frame.filename)]
+    shown.stack = traceback.StackSummary.from_list(frames)
+    return "".join(shown.format())
+
+
+def _is_own(file: str) -> bool:
+    """Whether a frame's file is rvrun's, or code that attrs generated for a config class."""
+    own = os.path.dirname(__file__) + os.sep
+    return file.startswith((own, "<frozen importlib", "<attrs generated"))
+
+
+def innermost_place(error: BaseException) -> str:
+    """Return `file:line` of the user's innermost frame, the file without its folder; or empty."""
+    import traceback
+
+    places = [
+        f"{os.path.basename(frame.f_code.co_filename)}:{line}"
+        for frame, line in traceback.walk_tb(user_frames(error.__traceback__))
+        if not _is_own(frame.f_code.co_filename) and not _is_attrs(frame.f_code.co_filename)
+    ]
+    return places[-1] if places else ""
+
+
+def _is_attrs(file: str) -> bool:
+    return os.path.basename(os.path.dirname(file)) == "attr"
 
 
 def user_frames(frames: TracebackType | None) -> TracebackType | None:

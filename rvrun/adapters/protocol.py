@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -42,8 +42,15 @@ class Adapter(Protocol):
         num_splits: int | None,
         *,
         verbosity: int,
+        warn: Callable[[str], None],
     ) -> AbstractContextManager[Any]:
-        """Open the pipeline of a saved config, set up to run one target."""
+        """Open the pipeline of a saved config, set up to run one target.
+
+        - `warn`: receives sentences that the user should see even if the target succeeds.
+        """
+
+    def leftovers(self, document: Mapping[str, Any]) -> Iterator[str]:
+        """Yield a sentence for what earlier runs left that commands would misuse."""
 
     def config_uri(self, document: Mapping[str, Any]) -> str:
         """Return where the system's own worker looks for a saved config."""

@@ -9,6 +9,7 @@ import contextlib
 import os
 
 from rvrun.errors import RvrunError
+from rvrun.inputs import read_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ THREADS = 16
 
 
 class CannotReach(RvrunError):
-    """A file that cannot be read from or written to its URI."""
+    """A file that cannot be read from or written to its S3 URI."""
 
     uri: str
     problem: str
@@ -56,13 +57,9 @@ def split_s3(uri: str) -> tuple[str, str]:
 
 
 def read(uri: str, account: Account | None = None) -> bytes:
-    """Return the content of the file at `uri`. Raises `CannotReach`."""
+    """Return the content of the file at `uri`. Raises `CannotRead` or `CannotReach`."""
     if not scheme(uri):
-        try:
-            with open(uri, "rb") as file:
-                return file.read()
-        except OSError as error:
-            raise CannotReach(uri, f"cannot be read: {error.strerror}") from None
+        return read_bytes(uri, "name another file, or make it readable")
     bucket, key = split_s3(uri)
     with _naming(uri):
         return _account(account).reader("s3").content("GetObject", Bucket=bucket, Key=key)
@@ -71,7 +68,7 @@ def read(uri: str, account: Account | None = None) -> bytes:
 def fetch(uri: str) -> str:
     """Return the path of a copy of the file at `uri`, which is deleted when this process ends.
 
-    The copy has the same name. Raises `CannotReach`.
+    The copy has the same name. Raises `CannotRead` or `CannotReach`.
     """
     import atexit
     import shutil

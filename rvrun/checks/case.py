@@ -58,7 +58,13 @@ class Case:
     def pipelines(self) -> tuple[LoadedPipeline, ...] | RvrunError | None:
         if not self.request.config or isinstance(self.runner, RvrunError):
             return None
-        return attempt(lambda: prepare.load_pipelines(self.request))
+        settings = self.settings
+        if isinstance(settings, RvrunError):
+            if self.request.config.endswith(".json"):
+                # Its code may be anywhere, and the settings would have said where it may be.
+                return None
+            settings = Settings()
+        return attempt(lambda: prepare.load_pipelines(self.request, settings))
 
     @functools.cached_property
     def loaded(self) -> tuple[LoadedPipeline, ...]:

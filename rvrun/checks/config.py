@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import traceback
 from collections.abc import Iterator, Mapping
 
 from rvrun.checks.case import Case
@@ -13,8 +12,8 @@ from rvrun.errors import RvrunError, UserCodeError
 from rvrun.finding import Finding, error, ok, warning
 from rvrun.plan.compile import idle_splits
 from rvrun.runners.problems import Unfit, grouped
-from rvrun.text import count, title
-from rvrun.tracebacks import user_frames
+from rvrun.text import count
+from rvrun.tracebacks import format_traceback
 
 #: A rendered file is first written under a longer name: `.NAME.` and a process id.
 EXTRA_BYTES = 10
@@ -36,8 +35,7 @@ def _details(problem: RvrunError) -> str:
     cause = problem.__cause__
     if not isinstance(problem, UserCodeError) or cause is None:
         return ""
-    frames = user_frames(cause.__traceback__)
-    return "".join(traceback.format_exception(type(cause), cause, frames))
+    return format_traceback(cause)
 
 
 def check_plan(case: Case) -> Iterator[Finding]:
@@ -47,7 +45,7 @@ def check_plan(case: Case) -> Iterator[Finding]:
         fix = "change names, `commands` or `needs` in the pipeline's class or config"
         yield error("plan", plan, fix)
     elif plan is not None:
-        yield ok("plan", title(plan))
+        yield ok("plan", plan.title)
         declared = [pipeline.declared for pipeline in case.loaded]
         for text in idle_splits(declared, plan):
             yield warning("splits", text, "use a lower number with --splits")

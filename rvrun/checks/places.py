@@ -6,13 +6,17 @@ import fcntl
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rvrun import paths
+from rvrun.adapters import registry as adapters
 from rvrun.aws.storage import scheme
 from rvrun.checks.case import Case
+from rvrun.errors import RvrunError
 from rvrun.finding import Finding, error, ok, warning
 from rvrun.pipelines.declare import LoadedPipeline
+from rvrun.prepare import RemoteRoot, check_local_roots
+from rvrun.rundir.roots import OtherRoot, check_same_roots
 
 
 def check_run_dir(case: Case) -> Iterator[Finding]:
@@ -28,8 +32,21 @@ def check_run_dir(case: Case) -> Iterator[Finding]:
     elif holder := _holder(folder / paths.LOCK):
         text = f"{folder} is in use by another rvrun (process {holder})"
         yield error("run dir", text, f"wait until it ends, or {another}")
+    elif (other := _other_root(case)) is not None:
+        yield error("run dir", other, other.how_to_fix())
     else:
         yield ok("run dir", f"{folder} {'is writable' if folder.exists() else 'can be created'}")
+
+
+def _other_root(case: Case) -> OtherRoot | None:
+    """The error of a run directory whose stamps are for another root; None if there is none."""
+    if case.run is None or not isinstance(case.files, Mapping):
+        return None
+    try:
+        check_same_roots(case.run.run_dir, case.files)
+    except OtherRoot as problem:
+        return problem
+    return None
 
 
 def _holder(lock: pathlib.Path) -> str:
@@ -38,7 +55,7 @@ def _holder(lock: pathlib.Path) -> str:
     The lock is shared, so that two checks do not take each other for a run.
     """
     try:
-        with lock.open(encoding="utf-8") as file:
+        with lock.open(encoding="ascii", errors="replace") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -55,7 +72,12 @@ def check_root_uris(case: Case) -> Iterator[Finding]:
         name = f"{pipeline.name}: {root or '.'}"
         if storage := scheme(root):
             # A detached runner's own check has already asked the service.
-            if case.detached is not None:
+            if case.detached is not None or isinstance(case.runner, RvrunError):
+                continue
+            try:
+                check_local_roots([pipeline], case.runner)
+            except RemoteRoot as refusal:
+                yield error("root_uri", refusal)
                 continue
             text = f"{name} is not checked: the pipeline's own code reads and writes {storage}"
             fix = f"make sure that its commands can access {storage} from here, or use a path"
@@ -81,6 +103,14 @@ def check_shared_roots(case: Case) -> Iterator[Finding]:
             root = pipelines[0].root_uri
             text = f"{names} share {root} and may overwrite each other's files"
             yield warning("root_uri", text, f"give each its own, such as {root.rstrip('/')}/NAME")
+
+
+def check_leftovers(case: Case) -> Iterator[Finding]:
+    """Warn about files of earlier runs that commands would misuse."""
+    for pipeline in case.loaded:
+        adapter = adapters.of_document(pipeline.document)
+        for text in adapter.leftovers(pipeline.document) if adapter else ():
+            yield warning("files", f"{pipeline.name}: {text}", "remove these files")
 
 
 def folder_problem(folder: pathlib.Path, *, lock: bool = False) -> str:

@@ -32,6 +32,7 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     places.check_run_dir,
     places.check_root_uris,
     places.check_shared_roots,
+    places.check_leftovers,
 )
 
 

@@ -21,12 +21,8 @@ def check_settings(case: Case) -> Iterator[Finding]:
         return
     listed = options(case.request.flags, case.request.profile)
     given = [option for option in listed if option.origin != "default"]
-    shown = ", ".join(f"{o.key} = {_shown(o.value)} ({o.origin})" for o in given)
+    shown = ", ".join(f"{o.key} = {o.shown} ({o.origin})" for o in given)
     yield ok("settings", shown or "all defaults")
-
-
-def _shown(value: object) -> str:
-    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _fix(problem: RvrunError) -> str:
@@ -46,8 +42,9 @@ def check_templates(case: Case) -> Iterator[Finding]:
     folder = pathlib.Path(settings.templates)
     change = f"change --templates or the setting `templates` ({variable('templates')})"
     names = runner.TEMPLATES
-    used = [name for name in names if (folder / name).is_file()]
-    if not folder.is_dir():
+    # Not pathlib's methods, which raise for a name that is too long.
+    used = [name for name in names if os.path.isfile(folder / name)]
+    if not os.path.isdir(folder):
         yield error("templates", f"there is no directory {folder}", change)
     elif used:
         yield ok("templates", f"{', '.join(used)} from {folder}")

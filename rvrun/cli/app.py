@@ -27,11 +27,11 @@ from rvrun.cli.options import (
     write_options,
     write_paragraphs,
 )
+from rvrun.cli.usage import UsageError
 from rvrun.errors import BUG, DONE, FAILED, INTERRUPTED, INVALID, RvrunError, check_known
+from rvrun.inputs import check_arguments, from_os_error
+from rvrun.text import quoted
 from rvrun.tracebacks import print_error
-
-#: Wrong usage as typer's parser reports it. typer exports only this subclass of it.
-UsageError: Any = typer.BadParameter.__base__
 
 #: The verbs in the sections that `--help` shows: the verb's module and function in `rvrun.cli`,
 #: and what it does, which is also the first sentence of its own help.
@@ -81,9 +81,14 @@ class Verbs(TyperGroup):
         return None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the verb that `args` name. Raises `UnknownName`."""
-        if not ctx.resilient_parsing:
-            check_known("verb", args[0], tuple(self.list_commands(ctx)))
+        """Return the verb that `args` name. Raises `UnknownName` or `OtherCommand`."""
+        verbs = tuple(self.list_commands(ctx))
+        if not ctx.resilient_parsing and args[0] not in verbs:
+            # Only now, so that no other call imports it.
+            from rvrun.adapters.raster_vision.settings import check_command
+
+            check_command(args)
+            check_known("verb", args[0], verbs)
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -129,6 +134,7 @@ def command() -> TyperGroup:
 def main(argv: Sequence[str]) -> int:
     """Run the command line `argv` and return its exit code."""
     try:
+        check_arguments(argv)
         if COMPLETION in os.environ:
             from typer.completion import completion_init  # type: ignore[attr-defined]
 
@@ -140,8 +146,7 @@ def main(argv: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except UsageError as error:
-        error.show()
-        code = error.exit_code
+        code = report_usage(error, argv)
     except RvrunError as error:
         print_error(error)
         code = error.exit_code
@@ -152,6 +157,22 @@ def main(argv: Sequence[str]) -> int:
     return code if isinstance(code, int) else DONE
 
 
+def report_usage(error: Any, argv: Sequence[str]) -> int:
+    """Report what the parser refused; `rvrun` alone is a request for help."""
+    from rvrun.cli.usage import explain
+
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        try:
+            verbs = [name for section in VERBS.values() for name in section]
+            problem = explain(error, argv, verbs)
+        except RvrunError as better:
+            problem = better
+        print_error(problem)
+    return INVALID
+
+
 def report_os_error(error: OSError) -> int:
     """Report what the operating system refused, such as a full disk or an unreadable file."""
     if isinstance(error, BrokenPipeError):
@@ -159,17 +180,30 @@ def report_os_error(error: OSError) -> int:
         # which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    say(f"rvrun: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+    print_error(from_os_error(error))
     return INVALID
 
 
 def report_bug(argv: Sequence[str]) -> int:
-    """Write the traceback of a bug of rvrun's to a file, and say where it is."""
+    """Write the traceback of a bug of rvrun's to a file without secrets, and say where it is."""
     import tempfile
     import traceback
 
-    with tempfile.NamedTemporaryFile("w", prefix="rvrun-bug-", suffix=".log", delete=False) as log:
-        log.write(f"rvrun {__version__}, Python {sys.version}, {os.uname()}\n{list(argv)}\n\n")
-        traceback.print_exc(file=log)
-    say(f"rvrun: this is a bug in rvrun: {sys.exc_info()[1]!r}; please report it with {log.name}")
+    from rvrun.cli.redact import Redaction
+
+    redaction = Redaction.of(argv, os.environ)
+    error = redaction.text(quoted(sys.exc_info()[1]))
+    head = f"rvrun {__version__}, Python {sys.version}, {os.uname()}\n{redaction.words(argv)}\n\n"
+    report = head + redaction.text(traceback.format_exc())
+    try:
+        with tempfile.NamedTemporaryFile(
+            "wb", prefix="rvrun-bug-", suffix=".log", delete=False
+        ) as log:
+            log.write(report.encode(errors="backslashreplace"))
+        place = log.name
+    except OSError:
+        # Without a temporary folder, the report is still worth having.
+        sys.stderr.write(report)
+        place = "the lines above"
+    say(f"rvrun: this is a bug in rvrun: {error}; please report it with {place}")
     return BUG

@@ -11,7 +11,7 @@ import typer
 
 from rvrun.cli.messages import say, warn
 from rvrun.cli.options import AsJson, BadOption, argument, option, read_common
-from rvrun.errors import DONE
+from rvrun.errors import DONE, RvrunError
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.state import RunState
 from rvrun.rundir.lock import locked
@@ -50,15 +50,9 @@ def list_runs(runs: Runs = ledgers.RUNS, as_json: AsJson = False) -> None:
 
     - `rvrun list`
     """
-    rows = [
-        {
-            "run": ledger.run_id,
-            "runner": str(ledger.facts["runner"]),
-            "began": str(ledger.facts["began"]),
-            "run_dir": str(ledger.run_dir),
-        }
-        for ledger in ledgers.all_ledgers(pathlib.Path(runs))
-    ]
+    rows = [_row(ledger) for ledger in ledgers.all_ledgers(pathlib.Path(runs))]
+    # With the others, not instead of them: one damaged file must not hide all runs.
+    warn(*(problem for row in rows if (problem := row.pop("problem"))))
     if as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
@@ -66,6 +60,16 @@ def list_runs(runs: Runs = ledgers.RUNS, as_json: AsJson = False) -> None:
 
     columns = tuple(map(Column, ("run", "runner", "submitted", "run directory")))
     print_table(columns, [tuple(row.values()) for row in rows])
+
+
+def _row(ledger: ledgers.Ledger) -> dict[str, str]:
+    """What `list` shows of a run, and its problem; `damaged` if its run.json cannot be read."""
+    row = {"run": ledger.run_id, "runner": "damaged", "began": "", "run_dir": str(ledger.run_dir)}
+    try:
+        facts = ledger.facts
+    except RvrunError as error:
+        return {**row, "problem": str(error)}
+    return {**row, "runner": facts["runner"], "began": facts["began"], "problem": ""}
 
 
 def status(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from rvrun.cli.messages import say
 from rvrun.cli.options import BadOption, option
 from rvrun.errors import DONE, FAILED
+from rvrun.text import shorten
 
 if TYPE_CHECKING:
     from rvrun.plan.diff import PlanDiff
@@ -69,6 +70,11 @@ def check_saved(prepared: Prepared, form: DiffFormat, *, quiet: bool) -> int:
     from rvrun.rundir.files import is_current, strangers
 
     run_dir, out = prepared.run.run_dir, prepared.run.out
+    if not run_dir.exists():
+        raise BadOption(
+            f"--check must name a directory with a saved plan, got `{shorten(out)}`, which does "
+            f"not exist; save the plan there with `rvrun plan CONFIG --out {shorten(out)}`"
+        )
     saved = read_plan(pathlib.Path(out, paths.PLAN))
     code = print_diff(diff_plans(saved, compiled_side(prepared)), form)
     stale = [path for path, text in prepared.files.items() if not is_current(run_dir, path, text)]

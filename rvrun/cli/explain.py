@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from typing import Annotated
 
@@ -11,8 +12,12 @@ from rvrun.cli.explanation import explanation_to_dict, print_explanation
 from rvrun.cli.options import AsJson, argument, option
 from rvrun.cli.sides import read_plan
 from rvrun.errors import Problem
+from rvrun.inputs import read_text
+from rvrun.model import Plan
+from rvrun.plan.serialize import RENDER, NotAPlan
 from rvrun.rundir.explain import explain as explain_target
 from rvrun.rundir.freshness import plan_status
+from rvrun.text import shorten
 
 
 class NoRunDirectory(Problem):
@@ -46,7 +51,7 @@ def explain(target: Target, run_dir: RunDir = None, as_json: AsJson = False) -> 
     folder = pathlib.Path(run_dir) if run_dir is not None else find_run_dir(target)
     plan = read_plan(folder / paths.PLAN).plan
     configs = {
-        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        path.relative_to(folder).as_posix(): read_text(str(path), RENDER)
         for path in (folder / paths.CONFIGS).rglob("*.json")
     }
     explanation = explain_target(plan, folder, plan_status(plan, folder, configs), target)
@@ -59,25 +64,28 @@ def explain(target: Target, run_dir: RunDir = None, as_json: AsJson = False) -> 
 def find_run_dir(target: str) -> pathlib.Path:
     """Return the only run directory in runs/ whose plan has the target's pipeline.
 
-    Raises `NoRunDirectory`.
+    Raises `NoRunDirectory`, or `NotAPlan` if only a plan that cannot be read might have it.
     """
     pipeline = target.partition("/")[0]
-    candidates = sorted(path.parent for path in pathlib.Path("runs").glob("*/plan.json"))
-    matching = [
-        folder
-        for folder in candidates
-        if any(p.name == pipeline for p in read_plan(folder / paths.PLAN).plan.pipelines)
-    ]
+    # Not only what exists: a plan that is a broken link cannot be read.
+    candidates = sorted(path.parent for path in pathlib.Path("runs").glob("*/*"))
+    candidates = [f for f in dict.fromkeys(candidates) if os.path.lexists(f / paths.PLAN)]
+    plans: dict[pathlib.Path, Plan] = {}
+    unreadable: list[NotAPlan] = []
+    for folder in candidates:
+        try:
+            plans[folder] = read_plan(folder / paths.PLAN).plan
+        except NotAPlan as error:
+            # Another run directory's plan is not this target's business.
+            unreadable.append(error)
+    matching = [f for f, plan in plans.items() if pipeline in (p.name for p in plan.pipelines)]
     if len(matching) == 1:
         return matching[0]
-    if matching:
-        folders = ", ".join(map(str, matching))
-        raise NoRunDirectory(
-            f"several run directories have a pipeline `{pipeline}`: {folders}; specify one "
-            "with --run DIR"
-        )
-    folders = ", ".join(map(str, candidates)) or "none"
+    if unreadable and not matching:
+        raise unreadable[0]
+    problem = "several run directories have" if matching else "no run directory in runs/ has"
+    folders = ", ".join(map(str, matching or candidates)) or "none"
+    listed = f": {folders}" if matching else f" (searched: {folders})"
     raise NoRunDirectory(
-        f"no run directory in runs/ has a pipeline `{pipeline}` (searched: {folders}); specify "
-        "one with --run DIR"
+        f"{problem} a pipeline `{shorten(pipeline)}`{listed}; specify one with --run DIR"
     )

@@ -13,7 +13,9 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from rvrun import plugins
+from rvrun.cli.usage import check_values
 from rvrun.errors import Problem
+from rvrun.text import shorten
 
 if TYPE_CHECKING:
     from rvrun.prepare import Request
@@ -161,6 +163,7 @@ def make_verb(name: str, function: Callable[..., object]) -> TyperCommand:
             # typer cannot declare an option that takes two values and is repeatable; its parser
             # can read one.
             parameter.nargs = 2
+        check_values(parameter)
     common = _make_command(name, take_common).params
     for parameter in common:
         assert isinstance(parameter, TyperOption)
@@ -240,9 +243,11 @@ def parse_args(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     values: dict[str, str] = {}
     for key, value in pairs:
         if not key.isidentifier():
-            raise BadOption(f"-a {key} {value}: KEY must be a parameter's name; write -a KEY VALUE")
+            problem = "KEY must be a parameter's name; write -a KEY VALUE"
+            raise BadOption(f"-a {shorten(key)} {shorten(value)}: {problem}")
         if values.setdefault(key, value) != value:
-            raise BadOption(f"-a {key} is given twice, as {values[key]} and as {value}; keep one")
+            both = f"as {shorten(values[key])} and as {shorten(value)}"
+            raise BadOption(f"-a {shorten(key)} is given twice, {both}; keep one")
     return values
 
 
@@ -251,7 +256,7 @@ Config = Annotated[
     argument(
         metavar="CONFIG",
         help="A `.py` file or an importable module with a function `get_config` or `get_configs`, "
-        "or a saved config (`.json`).",
+        "or a saved config (`.json`). Its code is imported: use only configs that you trust.",
     ),
 ]
 Runner = Annotated[

@@ -8,7 +8,6 @@ from rvrun.cli.tables import Column, print_table
 from rvrun.model import NeedKind, Stage
 from rvrun.prepare import Prepared
 from rvrun.rundir.freshness import CONFIG_CHANGED, StageStatus
-from rvrun.text import title
 
 COLUMNS = (
     Column("stage"),
@@ -26,7 +25,7 @@ def print_plan(prepared: Prepared) -> None:
     print_table(COLUMNS, [_row(status, reasons[status.name]) for status in statuses])
     stale = sum(len(status.stale) for status in statuses)
     summary = f"{stale:,} would run" if stale else "all up to date"
-    print(f"{title(prepared.run.plan)}; {summary}")
+    print(f"{prepared.run.plan.title}; {summary}")
 
 
 def _row(status: StageStatus, reason: str) -> tuple[str, ...]:

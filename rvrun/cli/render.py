@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from rvrun.cli.messages import say, warn
+from rvrun.cli.messages import say, shown_as, warn
 from rvrun.cli.options import (
     Args,
     Commands,
@@ -16,7 +16,8 @@ from rvrun.cli.options import (
     make_request,
     read_common,
 )
-from rvrun.prepare import Prepared, prepare
+from rvrun.cli.usage import check_runner
+from rvrun.prepare import Prepared, check_local_roots, prepare
 from rvrun.rundir import files as rundir
 from rvrun.rundir.lock import locked
 
@@ -37,6 +38,7 @@ def render(
 
     - `rvrun render local my_config.py --splits 8 --out runs/big && make -j8 -C runs/big`
     """
+    check_runner(runner, context.command_path)
     request = make_request(
         context,
         config=config,
@@ -48,6 +50,7 @@ def render(
         templates=templates,
     )
     prepared = prepare(request)
+    check_local_roots(prepared.run.planned, prepared.runner)
     warn(*prepared.warnings)
     write_files(prepared, quiet=read_common(context).quiet)
 
@@ -55,7 +58,7 @@ def render(
 def write_files(prepared: Prepared, *, quiet: bool) -> None:
     """Write the rendered files to the run directory, and list which of them changed."""
     run_dir = prepared.run.run_dir
-    with locked(run_dir):
+    with shown_as(prepared.run.out_typed), locked(run_dir):
         changed = set(rundir.write(run_dir, prepared.files, prepared.owned))
     if not quiet:
         for path in prepared.files:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rvrun import paths, plugins
-from rvrun.cli.messages import say, warn
+from rvrun.cli.messages import say, shown_as, warn
 from rvrun.cli.options import (
     AlwaysMake,
     Args,
@@ -25,8 +25,9 @@ from rvrun.cli.options import (
     option,
     read_common,
 )
+from rvrun.cli.usage import check_runner
 from rvrun.errors import DONE, FAILED, INTERRUPTED
-from rvrun.prepare import Prepared, Request, prepare
+from rvrun.prepare import Prepared, Request, check_local_roots, prepare
 from rvrun.rundir import files as rundir
 from rvrun.rundir.lock import locked
 from rvrun.runners.registry import as_detached, as_local, find_runner
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from rvrun.rundir.summary import Outcome
     from rvrun.runners.capabilities import Capabilities
     from rvrun.runners.protocol import LocalRunner
-    from rvrun.runners.run import Reporter
+    from rvrun.runners.run import Reporter, Run
 
 
 Jobs = Annotated[
@@ -57,9 +58,10 @@ RunName = Annotated[
     str | None,
     option(
         "--run-name",
+        "--pipeline-run-name",
         metavar="NAME",
         help="Name of a detached run, at the beginning of its jobs' names; default: the run "
-        "directory's.",
+        "directory's. The long name is Raster Vision's.",
     ),
 ]
 Wait = Annotated[
@@ -68,6 +70,14 @@ Wait = Annotated[
 ]
 DryRun = Annotated[bool, option("--dry-run", help="Show what would run; write and run nothing.")]
 Debug = Annotated[bool, option("--pdb", help="Stop in the debugger where a command raises.")]
+ShowOutput = Annotated[
+    bool | None,
+    option(
+        "--show-output/--no-show-output",
+        help="Also print what targets print while they run, as `TARGET | LINE` if several run in "
+        "parallel; default: only with -j1.",
+    ),
+]
 GpuSlots = Annotated[
     int | None,
     option(
@@ -88,6 +98,7 @@ def run(
     out: Out = None,
     jobs: Jobs = None,
     keep_going: KeepGoing = False,
+    show_output: ShowOutput = None,
     run_name: RunName = None,
     wait: Wait = False,
     force: AlwaysMake = False,
@@ -104,11 +115,12 @@ def run(
     - `rvrun run local my_config.py predict eval --splits predict=16 -a root_uri out/run1`
     """
     common = read_common(context)
+    check_runner(runner, context.command_path)
     check_options(
         runner,
         find_runner(runner).CAPABILITIES,
         detached={"--wait": wait, "--run-name": run_name},
-        local={"--jobs": jobs, "--gpu-slots": gpu_slots},
+        local={"--jobs": jobs, "--gpu-slots": gpu_slots, "--show-output": show_output},
         keep_going=keep_going,
         debug=debug,
     )
@@ -131,6 +143,7 @@ def run(
         name=run_name,
     )
     prepared = prepare(request)
+    check_local_roots(prepared.run.planned, prepared.runner)
     warn(*prepared.warnings)
     if common.verbose:
         print_changed_settings(request)
@@ -145,7 +158,7 @@ def run(
         return submit(prepared, detached, common, wait=wait)
     local = as_local(prepared.runner)
     assert local is not None, "a runner is detached or local"
-    return run_here(prepared, local, common)
+    return run_here(prepared, local, common, show_output=show_output)
 
 
 def check_options(
@@ -189,18 +202,24 @@ def print_changed_settings(request: Request) -> None:
     """Print each setting that is not at its default, with its origin."""
     for setting in layers.options(request.flags, request.profile):
         if setting.origin != "default":
-            say(f"{setting.key} = {setting.value} ({setting.origin})")
+            say(f"{setting.key} = {setting.shown} ({setting.origin})")
 
 
-def run_here(prepared: Prepared, runner: LocalRunner, common: Common) -> int:
-    """Run on this machine, print the summary, and return the exit code."""
+def run_here(
+    prepared: Prepared, runner: LocalRunner, common: Common, *, show_output: bool | None
+) -> int:
+    """Run on this machine, print the summary, and return the exit code.
+
+    - `show_output`: whether to print the targets' output as it is written; None decides by the
+      number of targets that run in parallel.
+    """
     from rvrun.cli.summary import print_summary
     from rvrun.rundir.summary import program
 
     is_isolated = runner.CAPABILITIES.isolated
-    reporter = make_reporter(common, is_isolated=is_isolated)
+    reporter = make_reporter(common, prepared.run, is_isolated=is_isolated, output=show_output)
     run_dir = prepared.run.run_dir
-    with locked(run_dir):
+    with shown_as(prepared.run.out_typed), locked(run_dir):
         # Read before writing: a config that is written now makes what depends on it stale.
         statuses = prepared.statuses()
         rundir.write(run_dir, prepared.files, prepared.owned)
@@ -212,19 +231,23 @@ def run_here(prepared: Prepared, runner: LocalRunner, common: Common) -> int:
     return code
 
 
-def make_reporter(common: Common, *, is_isolated: bool) -> Reporter:
-    """Return what shows the progress of a run on this machine."""
+def make_reporter(common: Common, run: Run, *, is_isolated: bool, output: bool | None) -> Reporter:
+    """Return what shows the progress of a run on this machine, and its output if `output`."""
+    from rvrun.cli.output import Output
     from rvrun.cli.progress import Bars, Headings, Lines, Silent
     from rvrun.cli.tables import make_console
+    from rvrun.worker.processes import num_cpus
 
     err = make_console(err=True)
-    if common.quiet:
-        return Silent()
+    is_parallel = (run.settings.of(MachineSettings).jobs or num_cpus()) > 1
+    is_shown = not (is_parallel or common.quiet) if output is None else output
+    lines = Silent() if common.quiet else Lines(err, shows_starts=bool(common.verbose))
     if not is_isolated:
-        return Headings(err)
-    if common.verbose or not err.is_terminal:
-        return Lines(err, shows_starts=bool(common.verbose))
-    return Bars(err)
+        return lines if common.quiet else Headings(err)
+    if is_shown:
+        # Lines and not bars, which output between them would garble.
+        return Output(run.run_dir, lines, has_prefixes=is_parallel)
+    return lines if common.quiet or common.verbose or not err.is_terminal else Bars(err)
 
 
 def exit_code(outcome: Outcome) -> int:

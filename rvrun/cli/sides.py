@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 
 from rvrun import paths
 from rvrun.adapters import registry as adapters
 from rvrun.cli.messages import warn
+from rvrun.inputs import CannotRead, read_json, read_text
 from rvrun.pipelines.serialize import FILE_KEY, digest
 from rvrun.plan.diff import Side
 from rvrun.plan.serialize import NotAPlan, plan_from_json
@@ -33,8 +33,8 @@ def read_side(request: Request) -> Side:
 def _is_config(path: pathlib.Path) -> bool:
     """Whether a JSON file contains a saved config, or a list of them."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        document = read_json(str(path))
+    except CannotRead:
         return False
     first = document[0] if isinstance(document, list) and document else document
     return isinstance(first, dict) and (FILE_KEY in first or adapters.is_own(first))
@@ -53,11 +53,9 @@ def read_plan(path: pathlib.Path) -> Side:
     Raises `NotAPlan`.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise NotAPlan(str(path), f"it cannot be read ({error.strerror})") from None
-    except ValueError:
-        raise NotAPlan(str(path), "it is not UTF-8") from None
+        text = read_text(str(path))
+    except CannotRead as error:
+        raise NotAPlan(str(path), f"it {error.problem}") from None
     plan = plan_from_json(text, str(path))
     configs = {}
     for pipeline in plan.pipelines:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from rvrun.cli.messages import say, warn
+from rvrun.cli.messages import say, shown_as, warn
 from rvrun.cli.options import Common
 from rvrun.cli.run_table import print_summary, progress_bar, watching
 from rvrun.cli.summary import LOG_LINES
@@ -29,7 +29,7 @@ def submit(prepared: Prepared, runner: DetachedRunner, common: Common, *, wait: 
     """Write and submit a run, wait for its end if `wait`, and return the exit code."""
     run = prepared.run
     warn(*dict.fromkeys(runner.risks(prepared.files)))
-    with locked(run.run_dir):
+    with shown_as(run.out_typed), locked(run.run_dir):
         rundir.write(run.run_dir, prepared.files, prepared.owned)
         with counting("submitting", common) as progress:
             try:

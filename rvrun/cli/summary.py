@@ -37,6 +37,8 @@ def print_summary(outcome: Outcome, logs: str, command_line: str) -> None:
             err.print(f"… and {len(outcome.failures) - NUM_FAILURES:,} more")
     elif outcome.trouble:
         err.print(outcome.trouble)
+    for text in outcome.warnings:
+        err.print(Text(f"warning: {text}", "yellow"))
     counts = _counts(outcome)
     if logs and outcome.ran + len(outcome.failures) + outcome.stopped:
         counts.append(f"; logs in {logs}")

@@ -7,10 +7,14 @@ import inspect
 import pathlib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from rvrun.errors import RvrunError, UnknownName
+from rvrun.text import shorten
+
+#: The most characters of a number.
+MAX_CHARACTERS = 300
 
 
 class BadArgument(RvrunError):
@@ -51,13 +55,12 @@ def bind(
     for key, string in strings.items():
         parameter = named.get(key, others)
         if parameter is None:
-            raise UnknownArgument(
-                "argument", key, tuple(named), f"-a {key} {string} for {function_label}"
-            )
+            place = f"-a {shorten(key)} {shorten(string)} for {function_label}"
+            raise UnknownArgument("argument", key, tuple(named), place)
         try:
             values[key] = _convert(string, _type(function, parameter))
         except ValueError as error:
-            raise BadArgument(signature, f"-a {key} {string}: {error}") from None
+            raise BadArgument(signature, f"-a {key} {shorten(string)}: {error}") from None
     for name, parameter in named.items():
         if name not in values and parameter.default is parameter.empty:
             raise BadArgument(signature, f"argument `{name}` is missing: add -a {name} VALUE")
@@ -74,7 +77,7 @@ def _to_text(parameter: inspect.Parameter) -> str:
 
 
 def _type(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
-    """The parameter's type: its annotation, else the type of its default."""
+    """The parameter's type: its annotation, else the type of its default; empty if unknown."""
     annotation = parameter.annotation
     if annotation is parameter.empty:
         is_simple = isinstance(parameter.default, (bool, int, float, str))
@@ -85,8 +88,9 @@ def _type(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
     holder = types.SimpleNamespace(__annotations__={parameter.name: annotation})
     try:
         return typing.get_type_hints(holder, function.__globals__)[parameter.name]
-    except NameError as error:
-        raise ValueError(f"its annotation `{annotation}` cannot be resolved: {error}") from None
+    except (NameError, AttributeError):
+        # A name that is imported only for type checkers. Raster Vision never looks at annotations.
+        return parameter.empty
 
 
 def _convert(string: str, type_: Any) -> Any:
@@ -101,15 +105,21 @@ def _convert(string: str, type_: Any) -> Any:
         return _convert_choice(string, {str(member.value): member for member in type_})
     if type_ in _CONVERTERS:
         return _CONVERTERS[type_](string)
+    if (origin or type_) in _STRINGS and members in ((), (str,), (str, ...)):
+        return string
     raise ValueError(f"a value of type {type_} cannot be given on the command line")
 
 
 def _convert_union(string: str, members: tuple[Any, ...]) -> Any:
-    """Convert to the first member that accepts `string`, str last; `none` is None."""
+    """Convert to the first member that accepts `string`, str last; `none` is None.
+
+    `1` or `yes` is a boolean only if no other member accepts it.
+    """
     if types.NoneType in members and string.lower() in ("none", "null"):
         return None
     problems = []
-    for member in sorted(members, key=lambda member: member is str):
+    is_word = string.lower() not in _BOOLEANS
+    for member in sorted(members, key=lambda m: 2 if m is bool and is_word else m is str):
         if member is types.NoneType:
             continue
         try:
@@ -126,16 +136,23 @@ def _convert_choice(string: str, choices: Mapping[str, Any]) -> Any:
 
 
 _BOOLEANS = {"true": True, "false": False}
+#: What else is a boolean where nothing but a boolean can be meant.
+_WORDS = {**_BOOLEANS, "yes": True, "no": False, "on": True, "off": False, "1": True, "0": False}
+#: Types whose values users often make of a string themselves, as for Raster Vision: `a,b`.
+_STRINGS = (list, tuple, set, frozenset, Sequence, Iterable, Collection)
 
 
 def _convert_boolean(string: str) -> bool:
-    if string.lower() not in _BOOLEANS:
+    if string.lower() not in _WORDS:
         raise ValueError("must be true or false")
-    return _BOOLEANS[string.lower()]
+    return _WORDS[string.lower()]
 
 
 def _number_converter(type_: type[int | float], kind: str) -> Callable[[str], Any]:
     def convert(string: str) -> Any:
+        if len(string) > MAX_CHARACTERS:
+            # Python refuses to convert more than 4,300 digits, and to print what it then has.
+            raise ValueError(f"must have at most {MAX_CHARACTERS} digits, got {len(string):,}")
         try:
             return type_(string)
         except ValueError:

@@ -10,7 +10,6 @@ Configs of other systems go through their adapters instead; see `adapters.regist
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,12 +19,22 @@ import attrs
 from rvrun.adapters import registry as adapters
 from rvrun.aws import storage
 from rvrun.errors import RvrunError
+from rvrun.inputs import parse_json
 from rvrun.load.arguments import bind
 from rvrun.model import check_pipeline_name
 from rvrun.pipelines import serialize
 from rvrun.pipelines.base import Pipeline, PipelineConfig
 from rvrun.pipelines.declare import CannotLoad, LoadedPipeline, check_document, declare, location
-from rvrun.pipelines.imports import CannotImport, import_module, import_source, user_code
+from rvrun.pipelines.imports import (
+    CannotImport,
+    InvalidField,
+    import_module,
+    import_saved_source,
+    import_source,
+    naming,
+    user_code,
+)
+from rvrun.text import quoted
 
 
 class NoArguments(RvrunError):
@@ -34,6 +43,17 @@ class NoArguments(RvrunError):
     path: str
     template = "{path}: a saved config accepts no -a arguments"
     fix = "remove the -a arguments"
+
+
+class NoRoot(RvrunError):
+    """A pipeline whose files would be scattered in the current directory."""
+
+    name: str
+    template = (
+        "`root_uri` of pipeline `{name}` must name a directory, got an empty string; name one, or "
+        "`.` for the current directory"
+    )
+    fix = "name a directory, or `.` for the current one"
 
 
 def load(
@@ -50,7 +70,7 @@ def load(
     if source.endswith(".json"):
         if args:
             raise NoArguments(source)
-        return _distinguish([_load_saved(document) for document in read_documents(source)])
+        return _distinguish([_load_saved(document, source) for document in read_documents(source)])
     is_file = source.endswith(".py") or os.sep in source
     path = os.path.relpath(source).replace(os.sep, "/") if is_file else None
     with adapters.set_up_for(source, verbosity):
@@ -61,11 +81,7 @@ def load(
 
 def read_documents(path: str) -> list[dict[str, Any]]:
     """Read the saved configs in the JSON file at `path`: one, or a list of them."""
-    content = storage.read(path)
-    try:
-        documents = json.loads(content)
-    except ValueError as error:
-        raise CannotLoad(path, f"is not JSON ({error})") from None
+    documents = parse_json(storage.read(path), path)
     documents = documents if isinstance(documents, list) else [documents]
     if not documents:
         raise CannotLoad(path, "contains no config")
@@ -88,14 +104,20 @@ def _get_configs(module: Any, source: str, runner: str, args: Mapping[str, str])
     function = _config_function(module, source)
     label = f"`{function.__name__}` of {source}"
     arguments = bind(function, args, label)
-    with user_code(label):
-        result = function(runner, **arguments)
+    try:
+        with user_code(label):
+            result = function(runner, **arguments)
+    except InvalidField as error:
+        # The field often has the name of the argument that set it.
+        if error.field in args:
+            error.remedy = f"change -a {error.field}"
+        raise
     configs = list(result) if isinstance(result, (list, tuple)) else [result]
     if not configs:
         raise CannotLoad(source, f"`{function.__name__}` returned no config")
     for config in configs:
         if not isinstance(config, PipelineConfig) and adapters.of_config(config) is None:
-            problem = f"must return an rvrun.PipelineConfig or a list of them, got {config!r}"
+            problem = f"must return an rvrun.PipelineConfig or a list of them, got {quoted(config)}"
             raise CannotLoad(source, f"`{function.__name__}` {problem}")
     return configs
 
@@ -124,14 +146,15 @@ def _load_any(config: Any, source: str | None) -> LoadedPipeline:
     return _load(config, source) if adapter is None else adapter.load(config, source)
 
 
-def _load_saved(document: dict[str, Any]) -> LoadedPipeline:
+def _load_saved(document: dict[str, Any], path: str) -> LoadedPipeline:
     adapter = adapters.of_document(document)
     if adapter is not None:
         return adapter.load_saved(document)
     source = document.get("source")
     if source:
-        import_source(source)
-    config = serialize.config_from_json(document.get("config"))
+        import_saved_source(source, path)
+    with naming(path):
+        config = serialize.config_from_json(document.get("config"))
     assert isinstance(config, PipelineConfig)
     return _load(config, source)
 
@@ -141,11 +164,14 @@ def _load(config: PipelineConfig, source: str | None) -> LoadedPipeline:
         # An attrs class, by its base, which mypy cannot see.
         config = attrs.evolve(config, name=default_name(type(config)))  # type: ignore[misc]
     check_pipeline_name(config.name, location(type(config)))
+    if not config.root_uri:
+        raise NoRoot(config.name)
     values = serialize.check_round_trip(config)
     with user_code(f"building pipeline `{config.name}`"):
         pipeline: object = config.build()
     if not isinstance(pipeline, Pipeline):
-        problem = f"`{type(config).__name__}.build` must return an rvrun.Pipeline, got {pipeline!r}"
+        build = f"`{type(config).__name__}.build`"
+        problem = f"{build} must return an rvrun.Pipeline, got {quoted(pipeline)}"
         raise CannotLoad(f"pipeline `{config.name}`", problem)
     return LoadedPipeline(
         config=config,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 
+from rvrun.text import quoted, shorten
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -63,7 +65,7 @@ def _check_types(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.At
     import attrs
 
     def checked(field: attrs.Attribute[Any]) -> attrs.Attribute[Any]:
-        validators = [_check_type, *([field.validator] if field.validator else [])]
+        validators = [_check_type, *([_explained(field.validator)] if field.validator else [])]
         return field.evolve(validator=attrs.validators.and_(*validators))
 
     # Inherited fields are checked already.
@@ -86,7 +88,53 @@ def _check_type(config: Config, field: attrs.Attribute[Any], value: object) -> N
             value, expected, collection_check_strategy=typeguard.CollectionCheckStrategy.ALL_ITEMS
         )
     except typeguard.TypeCheckError as error:
-        raise TypeError(f"{cls.__name__}.{field.name} = {value!r}: {error}") from None
+        problem = f"{cls.__name__}.{field.name} = {quoted(value)}: {shorten(str(error))}"
+        raise InvalidType(problem, field.name) from None
+
+
+class InvalidType(TypeError):
+    """A value of another type than its config field's; a sentence, and the field's name."""
+
+    def __init__(self, problem: str, field: str) -> None:
+        super().__init__(problem)
+        self.field = field
+
+
+class InvalidValue(ValueError):
+    """A value that a validator of attrs refuses; a sentence, and the field's name."""
+
+    def __init__(self, problem: str, field: str) -> None:
+        super().__init__(problem)
+        self.field = field
+
+
+def _explained(validator: Any) -> Any:
+    """Like `validator`, but what attrs raises becomes a sentence with class, rule and value."""
+
+    def validate(config: Config, field: attrs.Attribute[Any], value: object) -> None:
+        try:
+            validator(config, field, value)
+        except (ValueError, TypeError) as error:
+            import traceback
+
+            *_, (last, _) = traceback.walk_tb(error.__traceback__)
+            # A validator of the user's own is their code: its traceback is theirs to see.
+            if not last.f_globals.get("__name__", "").startswith("attr."):
+                raise
+            name = f"{type(config).__name__}.{field.name}"
+            problem = _rephrase(str(error.args[0]), name, field.name, value)
+            raise InvalidValue(problem, field.name) from None
+
+    return validate
+
+
+def _rephrase(message: str, name: str, field: str, value: object) -> str:
+    """Attrs' message, "'lr' must be > 0: -1", in rvrun's words: "`Tiny.lr` must be > 0, got -1"."""
+    rule = message.partition(" (got ")[0].partition(": ")[0]
+    subject = f"'{field}' "
+    if not rule.startswith(subject):
+        return f"`{name}` = {quoted(value)}: {shorten(message)}"
+    return f"`{name}` {shorten(rule.removeprefix(subject))}, got {quoted(value)}"
 
 
 class Config(_Fields):
@@ -211,6 +259,9 @@ class Pipeline:
     #: The config fields that each command depends on (`"model.lr"` for a nested one); changing
     #: other fields does not make it stale. Default: the whole config.
     config_keys: Mapping[str, Sequence[str]] = {}
+    #: Whether the commands themselves read and write files at a `root_uri` with a scheme, such as
+    #: `s3://`. If not, a run on this machine refuses such a root: Python would take it for a path.
+    handles_uris: bool = False
     #: The resources that each command requires of the machine that runs it.
     resources: Mapping[str, Resources] = {}
 

@@ -16,7 +16,8 @@ from rvrun.errors import RvrunError, UnknownName, check_known
 from rvrun.model import Command, DeclaredPipeline, Need, NeedKind, Resources, check_command_name
 from rvrun.pipelines import serialize
 from rvrun.pipelines.base import Aligned, Pipeline
-from rvrun.pipelines.imports import user_code
+from rvrun.pipelines.imports import ROOT_FILE, user_code
+from rvrun.text import quoted, shorten
 
 
 class CannotLoad(RvrunError):
@@ -44,13 +45,16 @@ class NoMethod(UnknownName):
     """A command without a method of its name in its pipeline's class; `names` are the methods."""
 
     class_name: str = ""
+    attribute: str = "commands"
 
     def __str__(self) -> str:
-        problem = f"`{self.class_name}` has no method `{self.name}` for the command of that name"
+        name = shorten(self.name)
+        problem = f"`{self.class_name}` has no method `{name}`, which `{self.attribute}` names"
         return f"{self.place}: {problem}{self.suggestion('its methods')}"
 
     def how_to_fix(self) -> str:
-        return f"add a method `{self.name}` to `{self.class_name}`, or correct the command's name"
+        method = f"add a method `{shorten(self.name)}` to `{self.class_name}`"
+        return f"{method}, or correct `{self.attribute}`"
 
 
 @attrs.frozen(kw_only=True)
@@ -77,6 +81,11 @@ class LoadedPipeline:
     def root_uri(self) -> str:
         return str(self.document["config"]["root_uri"])
 
+    @property
+    def root_file(self) -> str | None:
+        """A file below the root, without which nothing is done; None if there is none to see."""
+        return self.document.get(ROOT_FILE)
+
 
 def check_document(document: object, path: str) -> None:
     """Raise `CannotLoad` unless `document` is a saved config of this version of rvrun."""
@@ -84,19 +93,25 @@ def check_document(document: object, path: str) -> None:
         raise CannotLoad(path, f"is not a saved config: it has no `{serialize.FILE_KEY}` version")
     version = document[serialize.FILE_KEY]
     if version != serialize.FILE_VERSION:
-        problem = f"`{serialize.FILE_KEY}` must be {serialize.FILE_VERSION}, got {version!r}"
+        problem = f"`{serialize.FILE_KEY}` must be {serialize.FILE_VERSION}, got {quoted(version)}"
         raise CannotLoad(path, problem)
     source = document.get("source")
     if not isinstance(source, str | None):
         raise CannotLoad(path, f"`source` must be a path or null, got {source!r}")
 
 
-def declare(pipeline: Any, name: str, config: Mapping[str, Any]) -> DeclaredPipeline:
+def declare(
+    pipeline: Any,
+    name: str,
+    config: Mapping[str, Any],
+    config_keys: Mapping[str, tuple[str, ...]] | None = None,
+) -> DeclaredPipeline:
     """Return what `pipeline` declares about its commands, checked against its class and config.
 
     - `pipeline`: rvrun's, or another system's that has at least `commands`, `split_commands` and
       `gpu_commands`.
     - `config`: its saved config.
+    - `config_keys`: those of commands for which `pipeline` declares none.
 
     `commands` may depend on the config, so other attributes may name commands that are not in it,
     but every command must be a method. Raises `CannotLoad`, `BadDeclaration`, `BadName`,
@@ -104,11 +119,11 @@ def declare(pipeline: Any, name: str, config: Mapping[str, Any]) -> DeclaredPipe
     """
     owner = f"pipeline `{name}`"
     with user_code(f"reading {owner}"):
-        declarations = Declarations.read(pipeline)
+        declarations = Declarations.read(pipeline, config_keys or {})
     if not declarations.commands:
         raise CannotLoad(owner, f"`{type(pipeline).__name__}.commands` is empty")
-    for command in declarations.all_commands():
-        _check_method(pipeline, command, owner)
+    for command, attribute in declarations.all_commands().items():
+        _check_method(pipeline, command, attribute, owner)
     for command in (*declarations.split_commands, *declarations.commands):
         is_split = command in declarations.split_commands
         _check_parameters(pipeline, command, owner, is_split=is_split)
@@ -135,27 +150,24 @@ class Declarations:
     resources: Mapping[str, Resources]
 
     @classmethod
-    def read(cls, pipeline: Any) -> Declarations:
+    def read(cls, pipeline: Any, config_keys: Mapping[str, tuple[str, ...]]) -> Declarations:
         """Read each attribute once, as it may be a property. Raises `BadDeclaration`."""
         return cls(
             commands=_read_names(pipeline, "commands"),
             split_commands=_read_names(pipeline, "split_commands"),
             gpu_commands=_read_names(pipeline, "gpu_commands"),
             needs=_read_lists(pipeline, "needs"),
-            config_keys=_read_lists(pipeline, "config_keys"),
+            config_keys={**config_keys, **_read_lists(pipeline, "config_keys")},
             resources=_read_resources(pipeline),
         )
 
-    def all_commands(self) -> list[str]:
-        """List every command that any attribute names as its own."""
-        return [
-            *self.commands,
-            *self.split_commands,
-            *self.gpu_commands,
-            *self.needs,
-            *self.config_keys,
-            *self.resources,
-        ]
+    def all_commands(self) -> dict[str, str]:
+        """Return every command, with the first attribute that names it as its own."""
+        attributes: dict[str, str] = {}
+        for field in attrs.fields(Declarations):
+            for command in getattr(self, field.name):
+                attributes.setdefault(command, field.name)
+        return attributes
 
 
 def _read_names(pipeline: Any, attribute: str) -> tuple[str, ...]:
@@ -196,7 +208,7 @@ def _read_resources(pipeline: Any) -> dict[str, Resources]:
     return mapping
 
 
-def _check_method(pipeline: Any, command: str, owner: str) -> None:
+def _check_method(pipeline: Any, command: str, attribute: str, owner: str) -> None:
     check_command_name(command, owner)
     if not callable(getattr(pipeline, command, None)) or hasattr(Pipeline, command):
         methods = tuple(
@@ -204,7 +216,8 @@ def _check_method(pipeline: Any, command: str, owner: str) -> None:
             for name, value in inspect.getmembers(type(pipeline), inspect.isfunction)
             if not name.startswith("_") and not hasattr(Pipeline, name)
         )
-        raise NoMethod("method", command, methods, owner, class_name=type(pipeline).__name__)
+        cls = type(pipeline).__name__
+        raise NoMethod("method", command, methods, owner, class_name=cls, attribute=attribute)
 
 
 def _check_parameters(pipeline: Any, command: str, owner: str, *, is_split: bool) -> None:

@@ -12,7 +12,14 @@ import sys
 
 from rvrun.aws import storage
 from rvrun.errors import RvrunError, UserCodeError, describe
-from rvrun.pipelines.base import REGISTERED, Config, own_annotations
+from rvrun.pipelines.base import (
+    REGISTERED,
+    Config,
+    InvalidType,
+    InvalidValue,
+    own_annotations,
+)
+from rvrun.tracebacks import innermost_place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +29,9 @@ if TYPE_CHECKING:
 
 #: Keys of a saved config. `$` keeps them apart from fields, which are Python names.
 TYPE = "$type"
+#: The key of another system's saved config: the path of the file that the system keeps below the
+#: root. The first target writes it; without it, the root was removed with all that was done there.
+ROOT_FILE = "root_file"
 VERSION = "$version"
 
 
@@ -43,12 +53,62 @@ class MissingModule(UserCodeError):
     fix = "install `{module}` for {executable}, or add its directory to PYTHONPATH"
 
 
-class NoConfigClass(RvrunError):
+class SavedConfigError(RvrunError):
+    """A saved config whose values do not fit; `place` is its path, if that is known."""
+
+    # Not a fact: `naming` adds it, as what converts values does not know their file.
+    place = ""
+
+    def describe(self) -> str:
+        """Return the message without the path."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        if not self.place:
+            return self.describe()
+        return f"{self.place}: {self.describe()}; {self.how_to_fix()}"
+
+    def how_to_fix(self) -> str:
+        if not self.place:
+            return super().how_to_fix()
+        return "correct that file, or save it again with `rvrun render`"
+
+
+@contextlib.contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Let errors in a saved config name its file."""
+    try:
+        yield
+    except SavedConfigError as error:
+        error.place = error.place or place
+        raise
+
+
+class NoConfigClass(SavedConfigError):
     """A type in a saved config that is not the name of a suitable config class."""
 
     type_name: object
     problem: str
     template = "saved config of type {type_name!r}: {problem}"
+
+
+class InvalidField(RvrunError):
+    """A value that a config's field does not accept, where the user's code created the config.
+
+    - `problem`: a sentence with the field, the rule and the value. `place`: `file:line`, or empty.
+    - `remedy`: what to change, as an imperative.
+    """
+
+    problem: str
+    field: str
+    place: str = ""
+    remedy: str = "change that value"
+
+    def __str__(self) -> str:
+        return f"{self.place}{': ' if self.place else ''}{self.problem}; {self.remedy}"
+
+    def how_to_fix(self) -> str:
+        return self.remedy
 
 
 @contextlib.contextmanager
@@ -57,17 +117,106 @@ def user_code(action: str) -> Iterator[None]:
 
     - `action`: what the code is doing: "building pipeline `tiny`".
 
-    An `RvrunError` passes as it is; so does an interrupt.
+    An `RvrunError` passes as it is; so does an interrupt. A value that a config refuses is an
+    `InvalidField`.
     """
     try:
         yield
     except RvrunError:
         raise
+    except (InvalidType, InvalidValue) as error:
+        # The rule says it all; a traceback would end in attrs or in rvrun.
+        raise InvalidField(str(error), error.field, innermost_place(error)) from None
     except (Exception, SystemExit) as error:
         problem = f"{action} raised {describe(error)}"
         if isinstance(error, ModuleNotFoundError) and error.name:
             raise MissingModule(problem, error.name) from error
         raise UserCodeError(problem) from error
+
+
+class BadSource(RvrunError):
+    """A `source` in a saved config that is not a Python file."""
+
+    place: str
+    problem: str
+    source: object
+    template = (
+        "{place}: `source` must be {problem}, got {source!r}; save the config again with "
+        "`rvrun render`"
+    )
+    fix = "save the config again with `rvrun render`"
+
+
+class NotTrusted(RvrunError):
+    """Code in a place from which the setting `imports` does not allow it."""
+
+    name: str
+    folder: str
+    template = (
+        "`{name}` must be in {folder} or in an installed package, because of the setting "
+        '`imports = "project"`; move it, or set `imports = "any"` if you trust it'
+    )
+    fix = 'move it, or set `imports = "any"` if you trust it'
+
+
+#: The only directory, besides installed packages, from which a config's code may be imported; empty
+#: for any. Process-wide, as imports are: the class of a nested config is imported deep in cattrs.
+_trusted: list[str] = []
+
+
+def restrict_to(folder: str | None) -> None:
+    """Import the code of configs only from `folder` and installed packages; None for anywhere.
+
+    What that code imports is its own business.
+    """
+    _trusted[:] = [] if folder is None else [folder]
+
+
+def _check_trusted(name: str, *paths: str) -> None:
+    """Raise `NotTrusted` unless all of `paths`, at least one, are where code may be."""
+    if not _trusted:
+        return
+    import site
+
+    # Not the standard library: it has no configs, and importing some of it does something.
+    folders = [*_trusted, *site.getsitepackages(), site.getusersitepackages()]
+    roots = [os.path.join(os.path.realpath(folder), "") for folder in folders]
+    if not paths or not all(os.path.realpath(path).startswith(tuple(roots)) for path in paths):
+        raise NotTrusted(name, *_trusted)
+
+
+def _check_trusted_module(name: str) -> None:
+    """Raise `NotTrusted` unless the package of a module is where code may be. Imports nothing."""
+    if not _trusted:
+        return
+    from importlib.util import find_spec
+
+    try:
+        spec = find_spec(name.partition(".")[0])
+    except ValueError:  # a module without a spec, such as `__main__`
+        return
+    if spec is not None:
+        places = spec.submodule_search_locations or ([spec.origin] if spec.origin else [])
+        _check_trusted(name, *places)
+
+
+def import_saved_source(source: object, place: str) -> ModuleType:
+    """Import the `source` of the saved config at `place`. Raises what `import_source` raises.
+
+    A saved config may come from anyone, so what it names is looked at first. Raises `BadSource`.
+    """
+    if not isinstance(source, str):
+        raise BadSource(place, "a path or null", source)
+    if "\0" in source or not os.path.basename(source).removesuffix(".py"):
+        raise BadSource(place, "the path of a Python file", source)
+    if not source.endswith(".py"):
+        raise BadSource(place, "a path that ends in `.py`", source)
+    is_remote = storage.scheme(source)
+    if is_remote and not storage.is_on_s3(source):
+        raise BadSource(place, f"a path or an {storage.S3} URI", source)
+    if not is_remote and os.path.lexists(source) and not os.path.isfile(source):
+        raise BadSource(place, "a regular file", source)
+    return import_source(source)
 
 
 def add_import_paths(*folders: str) -> None:
@@ -86,6 +235,8 @@ def import_source(path: str) -> ModuleType:
     """
     from importlib.util import module_from_spec, spec_from_file_location
 
+    # Before it is fetched: code on S3 is never in the project.
+    _check_trusted(path, *([] if storage.scheme(path) else [path]))
     path = storage.fetch(path) if storage.scheme(path) else os.path.abspath(path)
     name = os.path.basename(path).removesuffix(".py")
     if name in sys.modules:
@@ -122,8 +273,9 @@ def import_module(name: str) -> ModuleType:
     Raises `CannotImport` or `UserCodeError`.
     """
     add_import_paths(os.getcwd())
-    if not all(name.split(".")):
+    if not all(name.split(".")) or "\0" in name:
         raise CannotImport(name, "there is no such module")
+    _check_trusted_module(name)
     try:
         with user_code(f"importing `{name}`"):
             return importlib.import_module(name)
@@ -137,8 +289,9 @@ def import_module(name: str) -> ModuleType:
 def config_class(type_name: object, base: type[Config]) -> type[Config]:
     """Return the class that a saved config's `$type` names: registered, or `module:Class`.
 
-    Raises `NoConfigClass` unless it is `base` or a subclass of it, so that a file cannot create
-    anything but what the user's code declares.
+    Raises `NoConfigClass` unless it is `base` or a subclass of it. That limits which objects a file
+    can create, but not which code runs: the module that it names is imported first. Whoever does
+    not trust the file restricts the modules with the setting `imports` (`restrict_to`).
     """
     if not isinstance(type_name, str):
         raise NoConfigClass(type_name, f"`{TYPE}` must be a string such as `module:Class`")

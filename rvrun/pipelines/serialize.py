@@ -21,26 +21,32 @@ import attrs
 import cattrs
 from cattrs.preconf.json import make_converter
 
-from rvrun.errors import RvrunError, describe
+from rvrun.errors import RvrunError, closest, describe
+from rvrun.inputs import CannotRead, is_unicode, parse_json
 from rvrun.pipelines.base import Config, PipelineConfig
-from rvrun.pipelines.imports import TYPE, VERSION, config_class, user_code
+from rvrun.pipelines.imports import TYPE, VERSION, SavedConfigError, config_class, user_code
+from rvrun.text import quoted, shorten
 
 #: The version of the file that holds a config, as `config_version` is that of a class.
 FILE_VERSION = 1
 FILE_KEY = "rvrun_config"
 
 
+#: What converting a config to JSON, or back, raises for values that JSON cannot represent.
+_UNSAVEABLE = (TypeError, ValueError, RecursionError, cattrs.StructureHandlerNotFoundError)
+
+
 class _NotAConfig(ValueError):
     """A value that should be a config. A ValueError, so that cattrs collects it."""
 
 
-class BadConfig(RvrunError):
+class BadConfig(SavedConfigError):
     """Config values that do not fit their class, with all of their problems."""
 
     subject: str
     problems: Sequence[str]
 
-    def __str__(self) -> str:
+    def describe(self) -> str:
         return f"{self.subject}: {'; '.join(self.problems)}"
 
 
@@ -63,9 +69,12 @@ def config_from_json(values: object, base: type[Config] = PipelineConfig) -> Con
     try:
         return _converter.structure(values, base)
     except cattrs.BaseValidationError as error:
-        raise BadConfig(f"saved config {_named_type(values)}", _problems(error)) from error
+        problems = _problems(error)
     except _NotAConfig as error:
-        raise BadConfig(f"saved config {_named_type(values)}", [str(error)]) from None
+        problems = [str(error)]
+    except RecursionError:
+        problems = ["it nests configs too deeply"]
+    raise BadConfig(f"saved config {_named_type(values)}", problems)
 
 
 def digest(values: object) -> str:
@@ -82,19 +91,47 @@ def check_round_trip(config: PipelineConfig) -> dict[str, Any]:
     subject = f"config class {type(config).__name__}"
     try:
         values = config_to_json(config)
-        copy = config_from_json(json.loads(json.dumps(values)), type(config))
+        copy = config_from_json(_through_json(values, subject), type(config))
     except BadConfig as error:
         raise BadConfig(subject, error.problems) from error
-    except (TypeError, ValueError, cattrs.StructureHandlerNotFoundError) as error:
-        raise BadConfig(subject, [f"cannot be saved as JSON: {error}"]) from error
+    except CannotRead as error:
+        raise BadConfig(subject, [f"{_field_to_blame(config)}{error.problem}"]) from None
+    except _UNSAVEABLE as error:
+        problem = f"cannot be saved as JSON: {describe(error).partition(': ')[2]}"
+        raise BadConfig(subject, [f"{_field_to_blame(config)}{problem}"]) from error
     if copy != config:
-        problem = f"does not survive a JSON round trip: {config!r} becomes {copy!r}"
-        raise BadConfig(subject, [problem])
+        both = f"{quoted(config)} becomes {quoted(copy)}"
+        raise BadConfig(subject, [f"does not survive a JSON round trip: {both}"])
     return values
 
 
+def _through_json(values: Any, subject: str) -> Any:
+    """JSON values as they are read back from a file, in which they are one level deeper."""
+    text = json.dumps({"config": values}, ensure_ascii=False)
+    if not is_unicode(text):
+        raise CannotRead(subject, "must be a valid string, without surrogates")
+    return parse_json(text, subject)["config"]
+
+
+def _field_to_blame(config: Config) -> str:
+    """``field `x` ``, if one field of `config` by itself cannot be saved and read; else empty."""
+    cls = type(config)
+    for field in attrs.fields(attrs.resolve_types(cls)):
+        try:
+            value = getattr(config, field.name)
+            values = _converter.unstructure(value, unstructure_as=field.type)
+            _converter.structure(_through_json(values, field.name), field.type)
+        except (CannotRead, *_UNSAVEABLE):
+            return f"field `{field.name}` "
+        except cattrs.BaseValidationError:
+            return f"field `{field.name}` "
+    return ""
+
+
 def _named_type(values: object) -> str:
-    return f"of type `{values.get(TYPE)}`" if isinstance(values, dict) else repr(values)
+    if not isinstance(values, dict):
+        return quoted(values)
+    return f"of type `{shorten(str(values.get(TYPE)))}`"
 
 
 def _problems(error: cattrs.BaseValidationError) -> list[str]:
@@ -106,10 +143,16 @@ def _problems(error: cattrs.BaseValidationError) -> list[str]:
 
 def _describe(error: BaseException, type_: type | None) -> str:
     if isinstance(error, KeyError):
-        return f"field `{error.args[0]}` is missing"
+        return f"field `{shorten(str(error.args[0]))}` is missing"
     if isinstance(error, cattrs.ForbiddenExtraKeysError):
-        return f"unknown fields: {', '.join(f'`{name}`' for name in sorted(error.extra_fields))}"
+        names = [field.name for field in attrs.fields(error.cl)]
+        return ", ".join(_unknown_field(name, names) for name in sorted(error.extra_fields))
     return str(error) if isinstance(error, RvrunError) else describe(error).partition(": ")[2]
+
+
+def _unknown_field(name: str, names: Sequence[str]) -> str:
+    near = closest(name, names)
+    return f"unknown field `{shorten(name)}`" + (f" (did you mean `{near}`?)" if near else "")
 
 
 def _is_config(cls: object) -> bool:
@@ -134,7 +177,7 @@ def _unstructure_config(config: Config) -> dict[str, Any]:
 
 def _structure_config(values: object, base: type[Config]) -> Config:
     if not isinstance(values, dict):
-        raise _NotAConfig(f"{values!r} is not a config of type {base.__name__}")
+        raise _NotAConfig(f"{quoted(values)} is not a config of type {base.__name__}")
     cls = config_class(values.get(TYPE, type_name(base)), base)
     fields = _upgraded(cls, values)
     attrs.resolve_types(cls)
@@ -148,7 +191,7 @@ def _upgraded(cls: type[Config], values: dict[str, Any]) -> dict[str, Any]:
     fields = {name: value for name, value in values.items() if name not in (TYPE, VERSION)}
     saved = values.get(VERSION, cls.config_version)
     if type(saved) is not int or not 1 <= saved <= cls.config_version:
-        problem = f"`{VERSION}` must be between 1 and {cls.config_version}, got {saved!r}"
+        problem = f"`{VERSION}` must be between 1 and {cls.config_version}, got {quoted(saved)}"
         raise BadConfig(f"saved config of type `{type_name(cls)}`", [problem])
     for version in range(saved, cls.config_version):
         with user_code(f"`{cls.__name__}.upgrade` from version {version}"):
@@ -178,7 +221,7 @@ _PRIMITIVES = {str: "a string", int: "an integer", float: "a number", bool: "a b
 def _structure_primitive(value: object, expected: type) -> object:
     """Check a value without coercion: cattrs would read "false" as True. An int is a float, too."""
     if type(value) is not expected and (expected, type(value)) != (float, int):
-        raise ValueError(f"{value!r} is not {_PRIMITIVES[expected]}")
+        raise ValueError(f"{quoted(value)} is not {_PRIMITIVES[expected]}")
     return expected(value)
 
 
@@ -203,7 +246,7 @@ def _refusing_strings(factory: Any) -> Any:
 
         def checked(value: object, cls: Any) -> Any:
             if not isinstance(value, (list, tuple)):
-                raise ValueError(f"{value!r} is not a list")  # noqa: TRY004 - cattrs collects it
+                raise ValueError(f"{quoted(value)} is not a list")  # noqa: TRY004 - cattrs collects it
             return structure(value, cls)
 
         return checked

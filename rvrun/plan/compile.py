@@ -43,12 +43,17 @@ class NamesClash(RvrunError):
     kind: str
     names: tuple[str, str]
     locations: tuple[str, str] = ("", "")
-    fix = "rename one of the two {kind}s"
 
     def __str__(self) -> str:
         pairs = zip(self.names, self.locations, strict=True)
         both = " and ".join(f"`{name}`{f' ({place})' if place else ''}" for name, place in pairs)
-        return f"{self.kind} names must be unique, ignoring case, got {both}"
+        problem = f"{self.kind} names must be unique, ignoring case, got {both}"
+        return f"{problem}; {self.how_to_fix()}"
+
+    def how_to_fix(self) -> str:
+        if self.kind == "pipeline":
+            return f'give one of the two configs another name, such as `name="{self.names[1]}-2"`'
+        return f"rename one of the two {self.kind}s"
 
 
 class UnknownSelected(UnknownName):

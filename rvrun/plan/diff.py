@@ -22,6 +22,8 @@ from rvrun.text import count
 Config = Mapping[str, Any] | None
 #: Characters of a config digest to show: `sha256:` and twelve digits.
 _DIGEST_LENGTH = 19
+#: How the detail of a changed config key begins.
+_CONFIG_KEY = "config: "
 
 
 @attrs.frozen(kw_only=True)
@@ -142,7 +144,42 @@ def _diff_config(
         yield Change(ChangeKind.CHANGED, new.name, "config", *digests)
         return
     for key, (before, after) in changed_keys(old_config, new_config).items():
-        yield Change(ChangeKind.CHANGED, new.name, f"config: {key}", before, after)
+        yield Change(ChangeKind.CHANGED, new.name, f"{_CONFIG_KEY}{key}", before, after)
+
+
+def collapse(changes: Sequence[Change]) -> list[Change]:
+    """Return `changes` for people: a single one for all config keys with the same changed prefix.
+
+    A new root changes every path below it: `a/chip` → `b/chip`, `a/train` → `b/train`. The result
+    has `a` → `b`, in the place of the first of these keys.
+    """
+    groups: dict[tuple[str, str, str], list[Change]] = {}
+    for change in changes:
+        if (prefix := _changed_prefix(change)) is not None:
+            groups.setdefault((change.name, *prefix), []).append(change)
+    collapsed: dict[int, Change | None] = {}
+    for (name, old, new), members in groups.items():
+        # Without a slash, these are two settings that happen to change alike, not paths.
+        if len(members) > 1 and any("/" in change.old for change in members):
+            detail = f"{members[0].detail} and {count(len(members) - 1, 'more key')}:"
+            merged = Change(ChangeKind.CHANGED, name, detail, old, new)
+            collapsed |= dict.fromkeys(map(id, members)) | {id(members[0]): merged}
+    result = (collapsed.get(id(change), change) for change in changes)
+    return [change for change in result if change is not None]
+
+
+def _changed_prefix(change: Change) -> tuple[str, str] | None:
+    """The part of a changed path before what both have in common; None if it is not a string."""
+    old, new = change.old, change.new
+    if not (
+        change.detail.startswith(_CONFIG_KEY) and isinstance(old, str) and isinstance(new, str)
+    ):
+        return None
+    before, after = old.rstrip("/").split("/"), new.rstrip("/").split("/")
+    while len(before) > 1 and len(after) > 1 and before[-1] == after[-1]:
+        before.pop()
+        after.pop()
+    return "/".join(before), "/".join(after)
 
 
 def _diff_stage(name: str, old: Stage, new: Stage) -> Iterator[Change]:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from rvrun.pipelines.config_keys import MISSING
-from rvrun.plan.diff import Change, ChangeKind, PlanDiff, Rerun
+from rvrun.plan.diff import Change, ChangeKind, PlanDiff, Rerun, collapse
 from rvrun.text import count
 
 SIGNS = {ChangeKind.ADDED: "+", ChangeKind.REMOVED: "-", ChangeKind.CHANGED: "~"}
@@ -19,10 +19,11 @@ def to_text(diff: PlanDiff) -> str:
     """
     if diff.same:
         return ""
-    width = max(len(change.name) for change in diff.changes)
+    changes = collapse(diff.changes)
+    width = max(len(change.name) for change in changes)
     lines = [
         f"{SIGNS[change.kind]} {change.name:{width}}  {_change_text(change)}".rstrip()
-        for change in diff.changes
+        for change in changes
     ]
     if diff.reruns:
         width = max(len(rerun.name) for rerun in diff.reruns)
@@ -68,7 +69,7 @@ def to_markdown(diff: PlanDiff) -> str:
     lines = [head, "", "| | where | what |", "| --- | --- | --- |"]
     lines += [
         f"| {SIGNS[change.kind]} | `{change.name}` | {_markdown_cell(_change_text(change))} |"
-        for change in diff.changes
+        for change in collapse(diff.changes)
     ]
     if diff.reruns:
         lines += ["", "| would run again | why |", "| --- | --- |"]
@@ -89,7 +90,7 @@ def to_github(diff: PlanDiff) -> str:
     """Format as annotations of GitHub Actions: a notice per change, a warning per rerun."""
     notices = [
         f"{SIGNS[change.kind]} {change.name}  {_change_text(change)}".rstrip()
-        for change in diff.changes
+        for change in collapse(diff.changes)
     ]
     warnings = [f"{rerun.name}: {_rerun_text(rerun)}" for rerun in diff.reruns]
     lines = [f"::notice title=plan changed::{_command_data(text)}\n" for text in notices]

@@ -9,10 +9,14 @@ from typing import Any
 import attrs
 
 from rvrun.errors import RvrunError, describe
+from rvrun.inputs import CannotRead, parse_json
 from rvrun.model import Need, NeedKind, Plan, PlannedPipeline, Resources, Stage, check_plan
+from rvrun.text import quoted, shorten
 
 #: The version of the format that this rvrun writes.
 VERSION = 1
+#: What to do about a plan that cannot be read.
+RENDER = "write it again with `rvrun plan` or `rvrun render`, or name another file"
 _PIPELINE_KEYS = ("name", "config", "config_digest", "stages")
 _STAGE_KEYS = ("command", "splits", "gpu", "needs", "config_keys", "resources", "argv")
 
@@ -22,7 +26,8 @@ class NotAPlan(RvrunError):
 
     place: str
     problem: str
-    template = "{place} is not a plan that this rvrun can read: {problem}"
+    template = f"{{place}} is not a plan that this rvrun can read: {{problem}}; {RENDER}"
+    fix = RENDER
 
 
 def plan_to_json(plan: Plan) -> str:
@@ -58,14 +63,16 @@ def _stage_to_dict(stage: Stage) -> dict[str, Any]:
 def plan_from_json(text: str, place: str = "the document") -> Plan:
     """Parse what `plan_to_json` writes. Raises `NotAPlan` with `place`, such as a path."""
     try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise NotAPlan(place, f"it is not JSON ({error})") from None
+        document = parse_json(text, place)
+    except CannotRead as error:
+        raise NotAPlan(place, f"it {error.problem}") from None
     if not isinstance(document, dict) or "rvrun_plan" not in document:
         raise NotAPlan(place, "it has no `rvrun_plan` version")
     version = document["rvrun_plan"]
     if type(version) is not int or version != VERSION:
-        raise NotAPlan(place, f"it has version {version!r}, this rvrun reads version {VERSION}")
+        raise NotAPlan(
+            place, f"it has version {quoted(version)}, this rvrun reads version {VERSION}"
+        )
     try:
         plan = Plan(tuple(_pipeline_from_dict(item) for item in document["pipelines"]))
         check_plan(plan)
@@ -80,7 +87,7 @@ def _pipeline_from_dict(item: dict[str, Any]) -> PlannedPipeline:
     _check_keys(item, _PIPELINE_KEYS)
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", item["config_digest"]):
         rule = "`config_digest` must be `sha256:` and 64 hexadecimal digits in lower case"
-        raise ValueError(f"{rule}, got {item['config_digest']!r}")
+        raise ValueError(f"{rule}, got {quoted(item['config_digest'])}")
     return PlannedPipeline(
         name=item["name"],
         config_digest=item["config_digest"],
@@ -91,14 +98,14 @@ def _pipeline_from_dict(item: dict[str, Any]) -> PlannedPipeline:
 def _check_keys(item: dict[str, Any], allowed: tuple[str, ...]) -> None:
     for key in item:
         if key not in allowed:
-            raise ValueError(f"unknown key `{key}`")
+            raise ValueError(f"unknown key `{shorten(key)}`")
 
 
 def _stage_from_dict(item: dict[str, Any]) -> Stage:
     _check_keys(item, _STAGE_KEYS)
     keys = item["config_keys"]
     if keys is not None and not (isinstance(keys, list) and all(isinstance(k, str) for k in keys)):
-        raise ValueError(f"`config_keys` must be a list of strings or null, got {keys!r}")
+        raise ValueError(f"`config_keys` must be a list of strings or null, got {quoted(keys)}")
     return Stage(
         command=item["command"],
         num_splits=item["splits"],

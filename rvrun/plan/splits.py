@@ -7,9 +7,8 @@ from collections.abc import Iterable
 import attrs
 
 from rvrun.errors import RvrunError
-
-#: More than any machine can run; a mistyped number fails here instead of exhausting memory.
-MAX_SPLITS = 10_000_000
+from rvrun.inputs import parse_integer
+from rvrun.model import MAX_SPLITS
 
 
 class BadSplits(RvrunError):
@@ -58,9 +57,10 @@ def _parse(value: str) -> SplitRequest:
     pipeline, _, command = target.rpartition("/")
     if not (count.isascii() and count.isdigit()) or ("=" in value and not command):
         raise BadSplits(value, "must be NUMBER, COMMAND=NUMBER or PIPELINE/COMMAND=NUMBER")
-    if not 1 <= int(count) <= MAX_SPLITS:
+    number = parse_integer(count)
+    if number is None or not 1 <= number <= MAX_SPLITS:
         raise BadSplits(value, f"the number must be between 1 and {MAX_SPLITS:,}")
-    return SplitRequest(count=int(count), command=command, pipeline=pipeline)
+    return SplitRequest(count=number, command=command, pipeline=pipeline)
 
 
 def choose_num_splits(requests: Iterable[SplitRequest], pipeline: str, command: str) -> int:

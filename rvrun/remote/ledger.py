@@ -10,6 +10,7 @@ whatever dies at whatever time, every call that was made has at least its intent
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
@@ -23,9 +24,11 @@ from typing import Any
 import attrs
 
 from rvrun import paths
-from rvrun.errors import Problem, RvrunError
+from rvrun.errors import Problem, RvrunError, describe
+from rvrun.inputs import read_object, read_text
 from rvrun.rundir import records as record
 from rvrun.rundir.files import write
+from rvrun.text import quoted, shorten
 
 RUN_FILE = "run.json"
 EVENTS = "events.jsonl"
@@ -38,10 +41,23 @@ VERSION = 1
 #: How many characters a run's id has more than its name.
 ID_EXTRA = len("-20260102-030405-abcd")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+#: The time in a run's id.
+_TIME = re.compile(r"-(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)-[0-9a-f]{4}$")
+#: What to do about a damaged run.
+RESTORE = "restore it, or move the directory of that run away"
 
 
 class NoRun(Problem):
     """A run that does not exist, or a name that fits several."""
+
+
+class DamagedRun(RvrunError):
+    """A file of a ledger that rvrun did not write like this."""
+
+    path: str
+    problem: str
+    template = f"{{path}}: {{problem}}; {RESTORE}"
+    fix = RESTORE
 
 
 class BadRunName(RvrunError):
@@ -52,6 +68,33 @@ class BadRunName(RvrunError):
         "run name {name!r} is not valid: use letters a-z, digits, `_` and `-`, and begin with a "
         "letter or digit"
     )
+
+
+class _Facts(dict[str, Any]):
+    """The values in a file of a ledger; a missing one raises `DamagedRun`."""
+
+    def __init__(self, path: str, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self.path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise DamagedRun(self.path, f"has no `{name}`")
+
+
+def _check_event(path: str, line: Mapping[str, Any]) -> None:
+    for name, value in line.items():
+        if isinstance(value, list) or (isinstance(value, dict) and name != "state"):
+            problem = f"`{name}` of event `{line['event']}` must be a string or number"
+            raise DamagedRun(path, f"{problem}, got {quoted(value)}")
+
+
+@contextlib.contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Turn what parsing a damaged file of a run raises within into `DamagedRun`."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedRun(path, f"has been changed or damaged ({describe(error)})") from error
 
 
 @attrs.frozen
@@ -78,32 +121,56 @@ class Ledger:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What run.json says. Raises `NoRun` if it cannot be read."""
-        try:
-            facts = json.loads((self.folder / RUN_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise NoRun(
-                f"{self.folder} is not a run: its {RUN_FILE} cannot be read ({error})"
-            ) from None
-        if not isinstance(facts, dict) or facts.get("rvrun_run") != VERSION:
+        """What run.json says; it raises `DamagedRun` for what is missing.
+
+        Raises `CannotRead`, `DamagedRun`, or `NoRun` if another version of rvrun wrote it.
+        """
+        path = str(self.folder / RUN_FILE)
+        facts = _Facts(path, read_object(path, RESTORE))
+        if facts.get("rvrun_run") != VERSION:
             raise NoRun(f"{self.folder} was written by another version of rvrun; use that version")
+        for name in ("runner", "began"):
+            if not isinstance(facts[name], str):
+                raise DamagedRun(path, f"`{name}` must be a string, got {quoted(facts[name])}")
+        with reading(path):
+            dt.datetime.fromisoformat(facts["began"])
         return facts
 
     @property
     def runner(self) -> str:
         return str(self.facts["runner"])
 
+    @property
+    def age_key(self) -> str:
+        """A key that sorts runs by when they began, also those whose run.json is damaged.
+
+        A damaged one counts as the last of its second: `@latest` must not silently be another run.
+        """
+        try:
+            return str(self.facts["began"])
+        except RvrunError:
+            began = _TIME.search(self.run_id)
+            return "{}-{}-{}T{}:{}:{}~".format(*began.groups()) if began else "~"
+
     def note(self, event: str, **facts: Any) -> None:
-        """Add an event; it is on disk when this returns."""
+        """Add an event; it is on disk when this returns.
+
+        - `facts`: strings, numbers or None; only `state` may be an object.
+        """
         line = {"event": event, "time": _now().isoformat(timespec="milliseconds"), **facts}
         with self._lock:
             record.append(str(self.folder / EVENTS), line, sync=True)
 
     def events(self, *kinds: str) -> Iterator[dict[str, Any]]:
-        """Yield its events, the oldest first; with `kinds` only these."""
-        for line in record.read(str(self.folder / EVENTS)):
-            if not kinds or line.get("event") in kinds:
-                yield line
+        """Yield its events, the oldest first; with `kinds` only these.
+
+        An event raises `DamagedRun` for a fact that it lacks.
+        """
+        path = str(self.folder / EVENTS)
+        for line in record.read(path):
+            if not kinds or line["event"] in kinds:
+                _check_event(path, line)
+                yield _Facts(path, line)
 
     def has(self, kind: str) -> bool:
         """Whether it has an event of that kind."""
@@ -117,7 +184,7 @@ class Ledger:
         """Return the contents of a round's files, by relative path."""
         folder = self.round_folder(number)
         return {
-            path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+            path.relative_to(folder).as_posix(): read_text(str(path), RESTORE)
             for path in folder.rglob("*")
             if path.is_file()
         }
@@ -128,8 +195,10 @@ class Ledger:
         return sum(1 for _ in self.rounds())
 
     def rounds(self) -> Iterator[int]:
-        """Yield the numbers of the rounds."""
+        """Yield the numbers of the rounds. Raises `DamagedRun` if there is none."""
         number = 1
+        if not self.round_folder(number).is_dir():
+            raise DamagedRun(str(self.folder), f"has no directory {self.round_folder(1).name}")
         while self.round_folder(number).is_dir():
             yield number
             number += 1
@@ -182,8 +251,9 @@ def run_name(run_dir: str, given: str | None) -> str:
 
 def ledgers(run_dir: pathlib.Path) -> list[Ledger]:
     """Return the runs of a run directory, the oldest first."""
-    folders = (run_dir / paths.SUBMITTED).glob(f"[!.]*/{RUN_FILE}")
-    return _by_age(Ledger(path.parent) for path in folders)
+    folders = (run_dir / paths.SUBMITTED).glob("[!.]*")
+    # A run.json that is a broken link is damaged, not absent.
+    return _by_age(Ledger(path) for path in folders if os.path.lexists(path / RUN_FILE))
 
 
 def last(run_dir: pathlib.Path, runner: str) -> Ledger | None:
@@ -199,7 +269,7 @@ def all_ledgers(root: pathlib.Path) -> list[Ledger]:
 
 
 def _by_age(unsorted: Iterable[Ledger]) -> list[Ledger]:
-    return sorted(unsorted, key=lambda ledger: (ledger.facts["began"], ledger.run_id))
+    return sorted(unsorted, key=lambda ledger: (ledger.age_key, ledger.run_id))
 
 
 def find(run: str, root: pathlib.Path) -> Ledger:
@@ -208,7 +278,7 @@ def find(run: str, root: pathlib.Path) -> Ledger:
     Ids are searched in the run directories in `root`; a run directory names its latest run.
     Raises `NoRun`.
     """
-    path, runs = pathlib.Path(run), all_ledgers(root)
+    path, runs, name = pathlib.Path(run), all_ledgers(root), shorten(run)
     if run == LATEST:
         if not runs:
             raise NoRun(f"nothing was submitted from the run directories in {root}")
@@ -223,11 +293,11 @@ def find(run: str, root: pathlib.Path) -> Ledger:
         return matching[0]
     if matching:
         ids = ", ".join(ledger.run_id for ledger in matching)
-        raise NoRun(f"`{run}` is ambiguous: {ids}; type more of the id")
+        raise NoRun(f"`{name}` is ambiguous: {shorten(ids)}; type more of the id")
     if path.is_dir():
-        raise NoRun(f"nothing was submitted from {run}")
+        raise NoRun(f"nothing was submitted from {name}")
     latest = f"; the latest is {runs[-1].run_id}" if runs else ""
-    raise NoRun(f"no run `{run}` in the run directories in {root}{latest}; see `rvrun list`")
+    raise NoRun(f"no run `{name}` in the run directories in {root}{latest}; see `rvrun list`")
 
 
 def _now() -> dt.datetime:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import types
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
+
+from rvrun.text import quoted
 
 
 class State(enum.StrEnum):
@@ -118,6 +121,27 @@ class Progress(Protocol):
 
     def __call__(self, done: int, total: int) -> None:
         """`done` of `total` jobs are done."""
+
+
+def state_from_json(values: Mapping[str, Any]) -> RunState:
+    """Return the state whose `attrs.asdict` was stored as JSON.
+
+    Raises ValueError, TypeError, LookupError or AttributeError for anything else.
+    """
+    for times in (values, *values["stages"]):
+        for name in ("began", "ended"):
+            if type(times[name]) not in (int, float, types.NoneType):
+                raise TypeError(f"`{name}` must be a number or null")
+    stages = [
+        StageState(**{**stage, "counts": {State(k): int(n) for k, n in stage["counts"].items()}})
+        for stage in values["stages"]
+    ]
+    failure = RemoteFailure(**values["failure"]) if values["failure"] else None
+    state = RunState(**{**values, "stages": tuple(stages), "failure": failure})
+    for name in (state.run_id, state.runner, *(s.name for s in stages), *(s.stuck for s in stages)):
+        if not isinstance(name, str):
+            raise TypeError(f"must be a string, got {quoted(name)}")
+    return state
 
 
 def timestamp(text: str) -> float:

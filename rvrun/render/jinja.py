@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import jinja2
 
-from rvrun.errors import RvrunError
+from rvrun.errors import RvrunError, describe
 from rvrun.render.quote import (
     for_definition,
     for_json,
@@ -51,8 +51,15 @@ def render(template: Template, user_folder: str | None = None, **values: Any) ->
         return environment.get_template(name).render(**values)
     except jinja2.TemplateSyntaxError as error:
         raise BadTemplate(f"{error.filename or name}:{error.lineno}", str(error)) from error
+    except UnicodeDecodeError as error:
+        raise BadTemplate(name, f"must be UTF-8 ({error.reason} at byte {error.start})") from error
+    except RvrunError:
+        raise
     except jinja2.TemplateError as error:
         raise BadTemplate(name, str(error)) from error
+    except Exception as error:
+        # A template is the user's code: it can call methods, divide by zero, recurse.
+        raise BadTemplate(name, f"rendering it raised {describe(error)}") from error
 
 
 @functools.lru_cache(maxsize=8)

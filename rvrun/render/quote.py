@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rvrun.errors import RvrunError
+from rvrun.inputs import check_utf8
 
 
 class Unquotable(RvrunError):
@@ -30,20 +31,21 @@ def for_shell(word: str) -> str:
 
 def for_make(line: str) -> str:
     """Escape a line for a recipe; quote its words for the shell first. Raises `Unquotable`."""
-    _check_line_breaks(line)
+    _check_word(line)
     return line.replace("$", "$$")
 
 
 def for_recipe(word: str) -> str:
     """Quote `word` as one shell word of a recipe. Raises `Unquotable`."""
     # Checked here too, so that the error shows the word as it was before it was quoted.
-    _check_line_breaks(word)
+    _check_word(word)
     return for_make(for_shell(word))
 
 
-def _check_line_breaks(string: str) -> None:
+def _check_word(string: str) -> None:
     if "\n" in string or "\r" in string:
         raise Unquotable(string)
+    check_utf8("a path in a Makefile", string)
 
 
 def for_definition(recipe: str) -> str:

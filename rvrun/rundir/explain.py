@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import attrs
 
 from rvrun import paths
 from rvrun.errors import RvrunError, check_known
+from rvrun.inputs import CannotRead, parse_integer, read_object
 from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage
 from rvrun.pipelines.config_keys import changed_keys, look_up, narrow
 from rvrun.rundir import records
@@ -18,6 +18,7 @@ from rvrun.rundir.files import config_version
 from rvrun.rundir.freshness import (
     CONFIG_CHANGED,
     NOT_DONE,
+    ROOT_REMOVED,
     StageStatus,
     Statuses,
     need_time,
@@ -91,9 +92,10 @@ def explain(
     status = by_command[stage.command]
     index = _representative(status) if split_ind is None else split_ind
     is_stale = index in status.stale
-    reason = why_stale(stage, index, status.done[index], by_command) if is_stale else ""
+    done = status.done[index]
+    reason = why_stale(stage, index, done, by_command, lost=status.lost) if is_stale else ""
     needs = _needed(status, index, by_command)
-    if reason not in ("", NOT_DONE, CONFIG_CHANGED):
+    if reason not in ("", NOT_DONE, CONFIG_CHANGED, ROOT_REMOVED):
         # Names the split of an aligned need, which is not the same for all targets of a stage.
         reason = f"after {next(n.name for n in needs if n.newer).partition('/')[2]}"
     is_whole_stage = split_ind is None and stage.num_splits is not None
@@ -133,9 +135,10 @@ def find_target(plan: Plan, name: str) -> tuple[PlannedPipeline, Stage, int | No
         return pipeline, stage, None
     if stage.num_splits is None:
         raise UnknownTarget(name, f"`{command}` is not split")
-    if not (split.isascii() and split.isdigit() and int(split) < stage.num_splits):
+    index = parse_integer(split)
+    if index is None or index >= stage.num_splits:
         raise UnknownTarget(name, f"`{command}` has splits 0 to {stage.num_splits - 1}")
-    return pipeline, stage, int(split)
+    return pipeline, stage, index
 
 
 def _representative(status: StageStatus) -> int:
@@ -173,7 +176,7 @@ def _dependents(pipeline: PlannedPipeline, command: str) -> tuple[str, ...]:
 def _attempts(run_dir: pathlib.Path, status: StageStatus, index: int) -> tuple[int, int | None]:
     """Return how often a target was started, and the exit code of its last attempt."""
     target = status.stage.target(status.pipeline, index)
-    events = list(records.read(str(run_dir / paths.record(target.path))))
+    events = list(records.read_attempts(str(run_dir / paths.record(target.path))))
     starts = [event["attempt"] for event in events if event["event"] == "start"]
     ends = {event["attempt"]: event["exit_code"] for event in events if event["event"] == "end"}
     return len(starts), ends.get(starts[-1]) if starts else None
@@ -189,12 +192,13 @@ def config_changes(
 
     - `config`: the values that it would run with; None for those saved in the run directory.
     """
-    old_document = config_version(run_dir, status.pipeline, status.done[index])
+    version = config_version(run_dir, status.pipeline, status.done[index])
+    old = None if version is None else read_values(version)
     if config is None:
         config = read_values(run_dir / paths.config(status.pipeline))
-    if old_document is None or config is None:
+    if old is None or config is None:
         return None
-    old, new = json.loads(old_document)["config"], dict(config)
+    new = dict(config)
     keys = status.stage.config_keys
     changes = changed_keys(old, new) if keys is None else _changed_parts(old, new, keys)
     return changes or None
@@ -212,7 +216,7 @@ def _changed_parts(old: Mapping[str, Any], new: Mapping[str, Any], keys: Sequenc
 def read_values(path: pathlib.Path) -> Mapping[str, Any] | None:
     """Read the config values of a saved config; None if it is missing or is not a saved config."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))["config"]
-    except (OSError, ValueError, KeyError, TypeError):
+        values = read_object(str(path)).get("config")
+    except CannotRead:
         return None
     return values if isinstance(values, dict) else None

@@ -9,6 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from rvrun import paths
 from rvrun.errors import RvrunError
+from rvrun.rundir.roots import check_same_roots
+from rvrun.text import shorten
+
+#: Digits of a time in the name of a copy of a config, so that names sort by time.
+TIME_DIGITS = 20
 
 
 class UnusableRunDir(RvrunError):
@@ -26,13 +31,15 @@ def write(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[str] =
     - `files`: text by path in `folder`.
     - `owned`: folders that belong to the rendered files; other files in them are removed.
 
-    Raises `UnusableRunDir`, also if `folder` has a Makefile that rvrun did not write.
+    Raises `UnusableRunDir`, also if `folder` has a Makefile that rvrun did not write, and
+    `OtherRoot` if its stamps are for another root.
     """
     if folder.exists() and not folder.is_dir():
         raise UnusableRunDir(folder, "it is a file")
     if (folder / paths.MAKEFILE).exists() and not (folder / paths.PLAN).exists():
         problem = "its Makefile was not written by rvrun; choose another with --out"
         raise UnusableRunDir(folder, problem)
+    check_same_roots(folder, files)
     for path in strangers(folder, files, owned):
         (folder / path).unlink()
     written = [path for path, text in files.items() if _write_if_changed(folder, path, text)]
@@ -67,7 +74,9 @@ def _write_if_changed(folder: pathlib.Path, path: str, text: str) -> bool:
     except OSError as error:
         with contextlib.suppress(OSError):
             unfinished.unlink()
-        raise UnusableRunDir(folder, f"{error.strerror}: {error.filename or path}") from None
+        raise UnusableRunDir(
+            folder, f"{error.strerror}: {shorten(str(error.filename or path))}"
+        ) from None
     return True
 
 
@@ -86,11 +95,17 @@ def _keep_version(folder: pathlib.Path, path: str, text: str) -> None:
     """
     pipeline = path.removeprefix(f"{paths.CONFIGS}/").removesuffix(".json")
     since = (folder / path).stat().st_mtime_ns
-    _write_if_changed(folder, f"{paths.config_versions(pipeline)}/{since:020}.json", text)
+    _write_if_changed(
+        folder, f"{paths.config_versions(pipeline)}/{since:0{TIME_DIGITS}}.json", text
+    )
 
 
-def config_version(folder: pathlib.Path, pipeline: str, time_ns: int) -> str | None:
-    """Return the config of `pipeline` that was current at `time_ns`; None if no copy was kept."""
-    versions = (folder / paths.config_versions(pipeline)).glob("*.json")
-    earlier = [path for path in versions if int(path.stem) <= time_ns]
-    return max(earlier).read_text(encoding="utf-8") if earlier else None
+def config_version(folder: pathlib.Path, pipeline: str, time_ns: int) -> pathlib.Path | None:
+    """Return the copy of the config of `pipeline` as of `time_ns`; None if no copy was kept."""
+    versions = {}
+    for path in (folder / paths.config_versions(pipeline)).glob("*.json"):
+        # Other files in it are not ours.
+        if path.stem.isascii() and path.stem.isdigit() and len(path.stem) == TIME_DIGITS:
+            versions[int(path.stem)] = path
+    earlier = [since for since in versions if since <= time_ns]
+    return versions[max(earlier)] if earlier else None

@@ -1,7 +1,8 @@
 """Which targets are stale, and why: make's own rules, evaluated without running make.
 
 A target is stale if its stamp is missing, or older than its config or than the stamps of what it
-needs. A config that would be written first, and what stale targets produce, count as new.
+needs. A config that would be written first, and what stale targets produce, count as new. All
+targets of a pipeline are stale if its root was removed.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
+from rvrun import paths
 from rvrun.model import Need, NeedKind, Plan, Stage, Target
 from rvrun.rundir.files import is_current
+from rvrun.rundir.roots import check_same_roots, is_lost
 
 #: Times are in nanoseconds since 1970. NEVER: the file does not exist; NOW: it will be written.
 NEVER, NOW = -1, 1 << 63
 NOT_DONE = "not done yet"
 CONFIG_CHANGED = "config changed"
+ROOT_REMOVED = "root removed"
 
 
 @attrs.frozen(kw_only=True)
@@ -31,6 +35,7 @@ class StageStatus:
     - `times`: like `done`, but NOW for stale targets.
     - `whole`: when all targets were done; NOW if one of them would run.
     - `config`: when the config that the stage depends on changed.
+    - `lost`: whether the pipeline's root was removed, so that all stamps count for nothing.
     """
 
     pipeline: str
@@ -41,6 +46,7 @@ class StageStatus:
     times: tuple[int, ...]
     whole: int
     config: int
+    lost: bool = False
 
     @property
     def name(self) -> str:
@@ -63,16 +69,23 @@ def plan_status(
 
     - `files`: the rendered files that would be written into `run_dir` first, by path.
     - `force`: consider every target stale, as `make -B` does.
+
+    Raises `OtherRoot` if the stamps in `run_dir` are for another root.
     """
+    check_same_roots(run_dir, files)
     statuses: list[StageStatus] = []
     for pipeline in plan.pipelines:
         earlier: dict[str, StageStatus] = {}
+        lost = is_lost(files.get(paths.config(pipeline.name), ""))
         # A stage comes after those that it needs, so their statuses are complete.
         for stage in pipeline.stages:
             path = stage.config_file(pipeline.name)
-            is_same = not force and is_current(run_dir, path, files[path])
-            config = _mtime(run_dir / path) if is_same else NOW
-            earlier[stage.command] = _stage_status(pipeline.name, stage, run_dir, config, earlier)
+            # Without its config, which someone removed, it would be written, too.
+            text = files.get(path)
+            is_same = text is not None and not force and is_current(run_dir, path, text)
+            config = _mtime(run_dir / path) if is_same and not lost else NOW
+            status = _stage_status(pipeline.name, stage, run_dir, config, earlier, lost=lost)
+            earlier[stage.command] = status
         statuses += earlier.values()
     return statuses
 
@@ -83,10 +96,12 @@ def need_time(need: Need, index: int, statuses: Statuses) -> int:
     return status.times[index] if need.kind is NeedKind.ALIGNED else status.whole
 
 
-def why_stale(stage: Stage, index: int, done: int, statuses: Statuses) -> str:
+def why_stale(stage: Stage, index: int, done: int, statuses: Statuses, *, lost: bool) -> str:
     """Return why a stale target, last done at `done`, is stale: the first reason of several."""
     if done == NEVER:
         return NOT_DONE
+    if lost:
+        return ROOT_REMOVED
     for need in stage.needs:
         if need_time(need, index, statuses) > done:
             return f"after {need.command}"
@@ -94,7 +109,13 @@ def why_stale(stage: Stage, index: int, done: int, statuses: Statuses) -> str:
 
 
 def _stage_status(
-    pipeline: str, stage: Stage, run_dir: pathlib.Path, config: int, statuses: Statuses
+    pipeline: str,
+    stage: Stage,
+    run_dir: pathlib.Path,
+    config: int,
+    statuses: Statuses,
+    *,
+    lost: bool,
 ) -> StageStatus:
     done = _stamp_times(pipeline, stage, run_dir)
     limits = _newest_dependencies(stage, config, statuses)
@@ -109,11 +130,12 @@ def _stage_status(
         pipeline=pipeline,
         stage=stage,
         stale=stale,
-        reason=why_stale(stage, stale[0], done[stale[0]], statuses) if stale else "",
+        reason=why_stale(stage, stale[0], done[stale[0]], statuses, lost=lost) if stale else "",
         done=done,
         times=times,
         whole=whole,
         config=config,
+        lost=lost,
     )
 
 

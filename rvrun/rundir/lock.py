@@ -25,7 +25,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # "a+" and not "w": opening the file must not erase the process id of its holder.
-        lock = open(folder / paths.LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - closed below
+        lock = open(folder / paths.LOCK, "a+", encoding="ascii", errors="replace")  # noqa: SIM115 - closed below
     except OSError as error:
         problem = "it is a file" if folder.is_file() else str(error.strerror)
         raise UnusableRunDir(folder, problem) from None

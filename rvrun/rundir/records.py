@@ -6,11 +6,13 @@ This module imports little, because the worker of every target imports it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
 
 from rvrun import paths
+from rvrun.inputs import CannotRead, parse_json, read_bytes, writing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,16 +20,21 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+#: The event of a warning; its `text` is shown at the end of the run.
+WARNING = "warning"
+
+
 class Recorder:
     """Writes the record of one attempt of the target at `target` (see `paths.target`)."""
 
     def __init__(self, run_dir: str, target: str) -> None:
         self.path = os.path.join(run_dir, paths.record(target))
-        self.attempt = 1 + sum(line["event"] == "start" for line in read(self.path))
+        self.attempt = 1 + sum(line["event"] == "start" for line in read_attempts(self.path))
 
     def start(self, **facts: object) -> None:
         """Record the start; `facts` has `log_offset`, in bytes, if the output goes to a log."""
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        with writing(self.path):
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)
         self.note("start", host=os.uname().nodename, pid=os.getpid(), **facts)
 
     def end(self, exit_code: int) -> None:
@@ -37,7 +44,8 @@ class Recorder:
     def note(self, event: str, **facts: object) -> None:
         """Append a line: the event, the attempt, the time in seconds since 1970, and `facts`."""
         line = {"event": event, "attempt": self.attempt, "time": round(time.time(), 3), **facts}
-        append(self.path, line)
+        with writing(self.path):
+            append(self.path, line)
 
 
 def append(path: str, line: dict[str, Any], *, sync: bool = False) -> None:
@@ -58,20 +66,27 @@ def append(path: str, line: dict[str, Any], *, sync: bool = False) -> None:
 
 
 def read(path: str) -> Iterator[dict[str, Any]]:
-    """Yield the lines of the record at `path`; none if the file does not exist.
+    """Yield the lines of JSON at `path` that have an `event`; none if the file does not exist.
 
-    Lines that are not JSON are skipped: a full disk may have cut them off.
+    Other lines are skipped: a full disk may have cut them off, and what is readable must not be
+    lost with them. Raises `CannotRead` if the file as a whole cannot be read.
     """
-    try:
-        with open(path, encoding="utf-8") as lines:
-            text = lines.read()
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return
-    for line in text.splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue
+    for content in read_bytes(path, "remove it").splitlines():
+        with contextlib.suppress(CannotRead):
+            line = parse_json(content, path)
+            if isinstance(line, dict) and isinstance(line.get("event"), str):
+                yield line
+
+
+def read_attempts(path: str) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a target's record that are as `Recorder` writes them; see `read`."""
+    for line in read(path):
+        is_counted = type(line.get("attempt")) is int and type(line.get("time")) in (int, float)
+        is_end = line["event"] == "end"
+        if is_counted and (not is_end or type(line.get("exit_code")) is int):
+            yield line
 
 
 def peak_memory_kib() -> int:

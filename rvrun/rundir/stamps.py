@@ -26,6 +26,14 @@ def prepare(run_dir: pathlib.Path, pipeline: str, stage: Stage) -> None:
         (run_dir / folder).mkdir(parents=True)
 
 
+def forget(run_dir: pathlib.Path, pipeline: str) -> None:
+    """Remove all stamps of a pipeline whose root was removed, also of stages that do not run now.
+
+    Once the first target has written to the root again, they would count as done.
+    """
+    shutil.rmtree(run_dir / paths.DONE / pipeline, ignore_errors=True)
+
+
 def done(run_dir: pathlib.Path, target: Target) -> None:
     """Touch the stamp of a target that succeeded."""
     (run_dir / paths.DONE / target.path).touch()

@@ -45,6 +45,7 @@ class Outcome:
     """Counts of targets, and the failures in the order in which they ended.
 
     - `stopped`: targets that were running when the run was interrupted.
+    - `warnings`: those of the targets that ran, each once.
     - `trouble`: what went wrong outside of any target, such as an error message of make.
     """
 
@@ -53,6 +54,7 @@ class Outcome:
     not_started: int
     stopped: int = 0
     failures: tuple[Failure, ...] = ()
+    warnings: tuple[str, ...] = ()
     seconds: float = 0.0
     interrupted: bool = False
     trouble: str = ""
@@ -69,6 +71,7 @@ class _Attempt:
     target: Target
     start: dict[str, Any]
     end: dict[str, Any] | None
+    warnings: tuple[str, ...]
 
     @property
     def exit_code(self) -> int | None:
@@ -106,6 +109,7 @@ def read_outcome(
         not_started=num_stale - len(attempts),
         stopped=len(stopped),
         failures=tuple(_failure(attempt, out) for attempt in sorted(failed, key=lambda a: a.time)),
+        warnings=tuple(dict.fromkeys(text for attempt in attempts for text in attempt.warnings)),
         seconds=until - since,
         interrupted=interrupted,
         trouble=trouble,
@@ -118,27 +122,34 @@ def _attempts(
     """Yield the last attempt of each stale target that was started."""
     for status in statuses:
         for target in status.targets():
-            lines = records.read(str(run_dir / paths.record(target.path)))
-            start, end = _last_attempt(lines)
+            lines = _last_attempt(records.read_attempts(str(run_dir / paths.record(target.path))))
             # Records have milliseconds: a start right after `since` may seem to be before it.
-            if start is not None and start["time"] >= since - 0.001:
-                yield _Attempt(stage=status.stage, target=target, start=start, end=end)
+            if lines and lines[0]["time"] >= since - 0.001:
+                ends = [line for line in lines if line["event"] == "end"]
+                yield _Attempt(
+                    stage=status.stage,
+                    target=target,
+                    start=lines[0],
+                    end=ends[-1] if ends else None,
+                    warnings=tuple(li["text"] for li in lines if li["event"] == records.WARNING),
+                )
 
 
-def _last_attempt(
-    lines: Iterable[dict[str, Any]],
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    start = end = None
+def _last_attempt(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines of a record from the last start on."""
+    last: list[dict[str, Any]] = []
     for line in lines:
         if line["event"] == "start":
-            start, end = line, None
-        elif line["event"] == "end":
-            end = line
-    return start, end
+            last = [line]
+        elif last:
+            last.append(line)
+    return last
 
 
 def _failure(attempt: _Attempt, out: str) -> Failure:
     offset = attempt.start.get("log_offset")
+    if type(offset) is not int or offset < 0:
+        offset = None
     return Failure(
         target=attempt.target.name,
         exit_code=attempt.exit_code,

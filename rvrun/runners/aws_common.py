@@ -8,7 +8,7 @@ from typing import Any
 from rvrun.aws import storage
 from rvrun.aws.client import Account, AwsError, Client
 from rvrun.finding import Finding, Level, error, ok
-from rvrun.remote.ledger import Ledger
+from rvrun.remote.ledger import DamagedRun, Ledger
 from rvrun.remote.upload import foreign_configs
 from rvrun.runners.run import Run
 from rvrun.runners.submissions import check_attempts
@@ -28,7 +28,10 @@ def account_facts(account: Account) -> dict[str, Any]:
 def account_of_run(ledger: Ledger) -> Account:
     """Return the account in which a run was submitted, whatever the settings say now."""
     facts = ledger.facts
-    return Account(profile=facts.get("profile"), region=facts.get("region"))
+    profile, region = facts.get("profile"), facts.get("region")
+    if not isinstance(profile, str | None) or not isinstance(region, str | None):
+        raise DamagedRun(str(ledger.folder), "`profile` and `region` must be strings or null")
+    return Account(profile=profile, region=region)
 
 
 def upload_all(run: Run, files: Mapping[str, bytes], account: Account) -> None:

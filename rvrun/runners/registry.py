@@ -5,10 +5,21 @@ from __future__ import annotations
 from typing import cast
 
 from rvrun import plugins
+from rvrun.errors import RvrunError
 from rvrun.runners.protocol import DetachedRunner, LocalRunner, Runner
 
 #: The default runner of verbs that need one.
 DEFAULT = "local"
+
+
+class NotDetached(RvrunError):
+    """A runner that submits no runs, in the ledger of one."""
+
+    runner: str
+    template = (
+        "the ledger of a run must name a detached runner, got `{runner}`; restore its run.json"
+    )
+    fix = "restore its run.json"
 
 
 def find_runner(name: str) -> Runner:
@@ -17,9 +28,13 @@ def find_runner(name: str) -> Runner:
 
 
 def find_detached(name: str) -> DetachedRunner:
-    """Return the runner called `name` of a run that was submitted."""
+    """Return the runner called `name` of a run that was submitted.
+
+    Raises `NotDetached`, `UnknownName` or `BrokenRunner`.
+    """
     runner = as_detached(find_runner(name))
-    assert runner is not None, f"{name} submitted a run, so it is detached"
+    if runner is None:
+        raise NotDetached(name)
     return runner
 
 

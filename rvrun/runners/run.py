@@ -20,7 +20,8 @@ class Run:
     """A plan to be run, with everything that the user specified about running it.
 
     - `pipelines`: all loaded pipelines, also those without a stage in the plan.
-    - `out`: the run directory, relative to `workdir`, where commands run.
+    - `out`: the run directory, relative to `workdir`, where commands run. `out_typed`: as typed,
+      for messages; None if the user did not name one.
     - `force`: also run what is up to date. `debug`: stop in the debugger where a command raises.
     - `name`: the name of a detached run; None names it after the run directory.
     - `verbosity`: how verbose other systems' pipelines are, from 0.
@@ -36,6 +37,7 @@ class Run:
     debug: bool = False
     verbosity: int = 0
     name: str | None = None
+    out_typed: str | None = None
 
     @property
     def planned(self) -> tuple[LoadedPipeline, ...]:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from rvrun.adapters import registry as adapters
 from rvrun.finding import Finding, warning
+from rvrun.inputs import read_object
 from rvrun.remote.errors import Interrupted, StillRunning
-from rvrun.remote.ledger import INTENDED, Ledger
+from rvrun.remote.ledger import INTENDED, RESTORE, Ledger
 from rvrun.remote.state import RunState, State
 from rvrun.remote.upload import Upload
 from rvrun.runners.run import Run
@@ -99,7 +100,7 @@ def retried_twice(
     once: dict[str, str] = {}
     for folder in owned:
         if (path := ledger.round_folder(1) / folder / ONCE).exists():
-            once |= json.loads(path.read_text(encoding="utf-8"))
+            once |= read_object(str(path), RESTORE)
     if not once:
         # Most runs have no such stage, and the state costs calls to the service.
         return

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import attrs
 
 from rvrun.settings import sources
+from rvrun.settings.files import IMPORTS, PROFILE
 from rvrun.settings.schema import (
     AwsSettings,
     Field,
@@ -24,7 +25,8 @@ from rvrun.settings.schema import (
     runner_sections,
     variable,
 )
-from rvrun.settings.sources import PROFILE, Layer
+from rvrun.settings.sources import Layer
+from rvrun.settings.values import spell
 
 T = TypeVar("T", bound=attrs.AttrsInstance)
 
@@ -43,6 +45,12 @@ class Option:
     help: str
     value: Any
     origin: str
+    secret: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The value as its environment variable spells it, without values that may be secrets."""
+        return spell(self.value, secret=self.secret)
 
 
 def load_settings(flags: Mapping[str, Any] | None = None, profile: str | None = None) -> Settings:
@@ -59,6 +67,11 @@ def load_settings(flags: Mapping[str, Any] | None = None, profile: str | None = 
     return _settings(stack)
 
 
+def trusted_folder(settings: Settings) -> str | None:
+    """Return the directory to which `imports` restricts a config's code; None if it does not."""
+    return sources.project_folder() if settings.imports == "project" else None
+
+
 def options(flags: Mapping[str, Any] | None = None, profile: str | None = None) -> list[Option]:
     """List every setting with its value and origin, as `rvrun config` shows them."""
     stack = layers(flags or {}, profile)
@@ -70,6 +83,7 @@ def options(flags: Mapping[str, Any] | None = None, profile: str | None = None) 
             help=field.help,
             value=_value(settings, field.key),
             origin=_origin(stack, field) or "default",
+            secret=field.secret,
         )
         for field in all_fields()
     ]
@@ -115,7 +129,9 @@ def _settings(stack: Sequence[Layer]) -> Settings:
         values.update(layer.values)
     runners = {name: _section(cls, f"{name}.", values) for name, cls in runner_sections().items()}
     aws = _section(AwsSettings, "aws.", values)
-    return Settings(templates=values.get("templates"), aws=aws, runners=runners)
+    return Settings(
+        templates=values.get("templates"), imports=values.get(IMPORTS), aws=aws, runners=runners
+    )
 
 
 def _section(cls: type[T], prefix: str, values: Mapping[str, Any]) -> T:

@@ -19,6 +19,8 @@ from rvrun.errors import RvrunError
 T = TypeVar("T", bound=attrs.AttrsInstance)
 
 ENV_PREFIX = "RVRUN_"
+#: More than any machine can run at once; make accepts no number that is much greater.
+MAX_PARALLEL = 100_000
 
 #: What runs the targets of another system's pipelines in jobs: that system's worker, or rvrun's.
 Worker = Literal["own", "rvrun"]
@@ -45,21 +47,27 @@ def setting(
     return attrs.field(default=default, metadata=metadata)
 
 
-def table(text: str) -> Any:
-    """Return an attrs field that is a table of settings; `text` explains it to users."""
-    return attrs.field(factory=dict, metadata={"help": text})
+def table(text: str, *, secret: bool = False) -> Any:
+    """Return an attrs field that is a table of settings; `text` explains it to users.
+
+    - `secret`: whether no message may show its values.
+    """
+    return attrs.field(factory=dict, metadata={"help": text, "secret": secret})
 
 
 @attrs.frozen(kw_only=True)
 class MachineSettings:
     """How many targets run in parallel on this machine, and on which GPUs."""
 
-    jobs: int | None = setting("targets that run in parallel; default: one per CPU")
+    jobs: int | None = setting(
+        "targets that run in parallel; default: one per CPU", most=MAX_PARALLEL
+    )
     gpus: tuple[str, ...] = setting(
         "GPUs to use, as CUDA_VISIBLE_DEVICES names them; default: all that are found", ()
     )
     gpu_slots: int | None = setting(
-        "GPU targets that run in parallel, on all GPUs together; default: one per GPU"
+        "GPU targets that run in parallel, on all GPUs together; default: one per GPU",
+        most=MAX_PARALLEL,
     )
     gpu_locks: str | None = setting(
         "directory of the GPU slots' lock files; default: a temporary directory of this user"
@@ -80,6 +88,10 @@ class Settings:
 
     templates: str | None = setting(
         "directory of templates that replace rvrun's own of the same name"
+    )
+    imports: Literal["any", "project"] | None = setting(
+        "where the code of a config may be: `any`, or `project`, the directory of rvrun.toml (else "
+        "the current one) and installed packages; default: any"
     )
     aws: AwsSettings = AwsSettings()
     runners: Mapping[str, attrs.AttrsInstance] = attrs.field(factory=dict)
@@ -127,6 +139,7 @@ class Field:
     least: int = 1
     most: int | None = None
     raster_vision: bool = False
+    secret: bool = False
 
     @property
     def is_table(self) -> bool:

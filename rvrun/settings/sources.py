@@ -16,11 +16,17 @@ import attrs
 from rvrun.adapters.raster_vision import settings as raster_vision
 from rvrun.environment import INTERNAL
 from rvrun.errors import UnknownName
+from rvrun.inputs import check_utf8, read_toml
+from rvrun.settings.files import (
+    PROFILE,
+    PROJECT_FILE,
+    PYPROJECT_FILE,
+    profile_file,
+    project_folders,
+)
 from rvrun.settings.schema import ENV_PREFIX, Field, all_fields, variable
 from rvrun.settings.values import BadSetting, parse, validate
-
-PROFILE = "RVRUN_PROFILE"
-PROJECT_FILE = "rvrun.toml"
+from rvrun.text import quoted, shorten
 
 
 @attrs.frozen
@@ -58,14 +64,14 @@ def raster_vision_layers(profile: str | None) -> Iterator[Layer]:
 
 def profile_layer(profile: str | None) -> Iterator[Layer]:
     """Yield the settings of a profile; without a name those of `default`, if it exists."""
-    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    path = pathlib.Path(base, "rvrun", f"{profile or 'default'}.toml")
+    path = pathlib.Path(profile_file(profile))
     if path.exists():
-        yield _file_layer(path, _read_toml(path))
+        yield _file_layer(path, read_toml(str(path)))
     elif profile is not None and not raster_vision.has_profile(profile):
-        paths = " or ".join([str(path), *raster_vision.profile_file(profile)])
+        paths = [shorten(str(file)) for file in (path, *raster_vision.profile_file(profile))]
         fix = f"write that file, or omit --profile and {PROFILE}"
-        raise BadSetting(f"profile `{profile}`", f"there is no file {paths}", fix)
+        problem = f"there is no file {' or '.join(paths)}"
+        raise BadSetting(f"profile `{shorten(profile)}`", problem, fix)
 
 
 def project_layer() -> Iterator[Layer]:
@@ -73,19 +79,29 @@ def project_layer() -> Iterator[Layer]:
 
     They are in `rvrun.toml`, else in `[tool.rvrun]` of `pyproject.toml`.
     """
-    for folder in (pathlib.Path.cwd(), *pathlib.Path.cwd().parents):
-        own, project = folder / PROJECT_FILE, folder / "pyproject.toml"
-        if own.exists():
-            yield _file_layer(own, _read_toml(own))
+    for folder in map(pathlib.Path, project_folders()):
+        own, project = folder / PROJECT_FILE, folder / PYPROJECT_FILE
+        # A link that leads nowhere is a mistake to report, not a file to skip.
+        if os.path.lexists(own):
+            yield _file_layer(own, read_toml(str(own)))
             return
-        if project.exists():
-            tool = _read_toml(project).get("tool")
-            section = tool.get("rvrun") if isinstance(tool, dict) else None
-            if section is not None and not isinstance(section, dict):
-                raise BadSetting(str(project), f"`tool.rvrun` must be a table, got {section!r}")
-            if section is not None:
-                yield _file_layer(project, section, "tool.rvrun")
-                return
+        if os.path.lexists(project) and (section := _tool_section(project)) is not None:
+            yield _file_layer(project, section, "tool.rvrun")
+            return
+
+
+def _tool_section(project: pathlib.Path) -> dict[str, Any] | None:
+    tool = read_toml(str(project)).get("tool")
+    section = tool.get("rvrun") if isinstance(tool, dict) else None
+    if section is not None and not isinstance(section, dict):
+        raise BadSetting(str(project), f"`tool.rvrun` must be a table, got {quoted(section)}")
+    return section
+
+
+def project_folder() -> str:
+    """Return the project's directory: that of its settings, else the current one."""
+    layer = next(project_layer(), None)
+    return os.getcwd() if layer is None else os.path.dirname(os.path.abspath(layer.origin))
 
 
 def project_file() -> str:
@@ -104,17 +120,9 @@ def environment_layers() -> Iterator[Layer]:
         if name not in fields:
             nearby = _nearby(name.removeprefix(ENV_PREFIX), tuple(fields), "_")
             raise UnknownName("environment variable", name, tuple(fields), nearby=nearby)
+        check_utf8(f"the value of {name}", os.environ[name])
         field = fields[name]
         yield validated(name, {field.key: parse(os.environ[name], field)})
-
-
-def _read_toml(path: pathlib.Path) -> dict[str, Any]:
-    import tomllib
-
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadSetting(str(path), f"cannot be read: {error}") from None
 
 
 def _file_layer(path: pathlib.Path, content: Mapping[str, Any], section: str = "") -> Layer:

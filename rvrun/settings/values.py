@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import attrs
 
 from rvrun.errors import RvrunError, UnknownName
+from rvrun.inputs import parse_integer
 from rvrun.settings.schema import Field, fields_of
+from rvrun.text import quoted
 
+#: What stands for a value that may be a secret.
+HIDDEN = "***"
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -33,8 +37,11 @@ def validate(origin: str, field: Field, value: Any) -> Any:
     if field.record is not None:
         return _validate_records(origin, field, field.record, value)
     is_valid, rule = _rule(field)
+    if "\0" in spell(value):
+        # Only a file can contain one; no path, variable or argument of a program can.
+        raise BadSetting(origin, f"`{field.key}` must not contain a NUL character")
     if not is_valid(value):
-        raise BadSetting(origin, f"`{field.key}` must be {rule}, got {value!r}")
+        raise BadSetting(origin, f"`{field.key}` must be {rule}, got {_shown(value, field)}")
     return tuple(map(str, value)) if isinstance(value, list) else value
 
 
@@ -89,7 +96,7 @@ def _validate_records(
     """Validate a table of tables: the keys and values of each as those of a section."""
     if not isinstance(value, dict) or not all(isinstance(item, dict) for item in value.values()):
         rule = f"tables, written as [{field.key}.NAME]"
-        raise BadSetting(origin, f"`{field.key}` must be {rule}, got {value!r}")
+        raise BadSetting(origin, f"`{field.key}` must be {rule}, got {quoted(_names(value))}")
     validated: dict[str, Any] = {}
     for name, items in value.items():
         section = f'{field.key}."{name}"'
@@ -104,6 +111,33 @@ def _validate_records(
     return validated
 
 
+def _shown(value: Any, field: Field) -> str:
+    """A wrong value in a message; of a table that may hold secrets only the names."""
+    if not field.secret:
+        return quoted(value)
+    return f"{spell(value, secret=True)!r}" if isinstance(value, dict) else HIDDEN
+
+
+def _names(value: Any) -> Any:
+    """The names of a table of tables, whose values may be secrets."""
+    return dict.fromkeys(value, HIDDEN) if isinstance(value, dict) else value
+
+
+def spell(value: object, *, secret: bool = False) -> str:
+    """Return a value as its environment variable spells it.
+
+    - `secret`: whether to show only the names of a table.
+    """
+    if isinstance(value, Mapping):
+        pairs = ((key, HIDDEN if secret else item) for key, item in value.items())
+        return ",".join(key if attrs.has(type(item)) else f"{key}={item}" for key, item in pairs)
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
 def parse(text: str, field: Field) -> Any:
     """Parse an environment variable; return a string that does not parse, for `validate` to refuse.
 
@@ -116,7 +150,7 @@ def parse(text: str, field: Field) -> Any:
         return [item.strip() for item in text.split(",") if item.strip()]
     if bool in kinds:
         return _BOOLEANS.get(text.lower(), text)
-    number = int(text) if int in kinds and text.isascii() and text.isdigit() else None
+    number = parse_integer(text) if int in kinds else None
     return number if _is_in_range(number, field) else text
 
 

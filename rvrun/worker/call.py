@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rvrun import paths
 from rvrun.errors import Problem
+from rvrun.inputs import parse_integer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,9 +133,9 @@ def parse(argv: Sequence[str]) -> Call | None:
     if len(words) != 2 or any(word.startswith("-") for word in words):
         return None
     runner, torchrun = options.pop("--runner", None), options.pop("--torchrun", None)
-    if not all(value.isascii() and value.isdigit() for value in options.values()):
+    numbers = {name: parse_integer(value) for name, value in options.items()}
+    if None in numbers.values():
         return None
-    numbers = {name: int(value) for name, value in options.items()}
     config, command = words
     split_ind, num_splits = numbers.get("--split-ind"), numbers.get("--num-splits")
     return Call(config, command, split_ind, num_splits, runner=runner, torchrun=torchrun)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import json
 
+from rvrun import paths
 from rvrun.adapters import registry as adapters
 from rvrun.aws import storage
 from rvrun.errors import check_known
+from rvrun.inputs import parse_json
 from rvrun.pipelines import imports
 from rvrun.pipelines.base import PipelineConfig
+from rvrun.settings.files import may_restrict_imports
+from rvrun.text import quoted
 from rvrun.worker.call import BadCall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from typing import Any
 
@@ -22,12 +26,11 @@ if TYPE_CHECKING:
 
 
 def read_document(uri: str) -> dict[str, Any]:
-    """Read the saved config at a path or S3 URI. Raises `BadCall` or `CannotReach`."""
-    content = storage.read(uri)
-    try:
-        document = json.loads(content)
-    except ValueError as error:
-        raise BadCall(f"config {uri} is not JSON ({error})") from None
+    """Read the saved config at a path or S3 URI.
+
+    Raises `BadCall`, `CannotRead` or `CannotReach`.
+    """
+    document = parse_json(storage.read(uri), uri)
     if adapters.is_own(document):
         return adapters.wrapped(document)
     if not isinstance(document, dict) or not isinstance(document.get("config"), dict):
@@ -35,23 +38,52 @@ def read_document(uri: str) -> dict[str, Any]:
     return document
 
 
-def pipeline_name(document: dict[str, Any]) -> str:
-    """Return the name of the pipeline of a saved config."""
-    return str(document.get("name") or document["config"].get("name", ""))
+def pipeline_name(document: dict[str, Any], uri: str) -> str:
+    """Return the name of the pipeline of a saved config that was read from `uri`.
+
+    Raises `BadCall` if it cannot be part of the paths of records and logs.
+    """
+    name = document.get("name") or document["config"].get("name", "")
+    if name and not paths.is_pipeline_name(name):
+        raise BadCall(
+            f"{uri}: `name` must contain only ASCII letters, digits, `.`, `_` and `-`, got "
+            f"{quoted(name)}; correct that file"
+        )
+    return str(name)
 
 
-def opened(document: dict[str, Any], call: Call) -> AbstractContextManager[Any]:
-    """Open the pipeline of a saved config, set up to run the command of `call`."""
+def _restrict_imports() -> None:
+    """Obey the setting `imports` before any code of the config is imported."""
+    if may_restrict_imports():
+        from rvrun.settings.layers import load_settings, trusted_folder
+
+        imports.restrict_to(trusted_folder(load_settings()))
+
+
+def opened(
+    document: dict[str, Any], call: Call, warn: Callable[[str], None]
+) -> AbstractContextManager[Any]:
+    """Open the pipeline of a saved config, set up to run the command of `call`.
+
+    - `warn`: receives what the user should see even if the command succeeds.
+    """
+    _restrict_imports()
     adapter = adapters.of_document(document)
     if adapter is None:
         return contextlib.nullcontext(build(document, call.config))
     return adapter.opened(
-        document, call.command, call.split_ind, call.num_splits, verbosity=call.verbosity
+        document,
+        call.command,
+        call.split_ind,
+        call.num_splits,
+        verbosity=call.verbosity,
+        warn=warn,
     )
 
 
 def built(document: dict[str, Any], uri: str) -> AbstractContextManager[Any]:
     """Open the pipeline of a saved config that was read from `uri`, without running anything."""
+    _restrict_imports()
     adapter = adapters.of_document(document)
     if adapter is None:
         return contextlib.nullcontext(build(document, uri))
@@ -61,16 +93,17 @@ def built(document: dict[str, Any], uri: str) -> AbstractContextManager[Any]:
 def build(document: dict[str, Any], uri: str) -> Pipeline:
     """Build the pipeline of rvrun's own saved config, importing its source file if it has one."""
     if document.get("source"):
-        imports.import_source(document["source"])
+        imports.import_saved_source(document["source"], uri)
     saved = document["config"]
-    cls = imports.config_class(saved.get(imports.TYPE), PipelineConfig)
-    config = imports.plain_config(cls, saved)
-    if config is None:
-        from rvrun.pipelines.declare import check_document
-        from rvrun.pipelines.serialize import config_from_json
+    with imports.naming(uri):
+        cls = imports.config_class(saved.get(imports.TYPE), PipelineConfig)
+        config = imports.plain_config(cls, saved)
+        if config is None:
+            from rvrun.pipelines.declare import check_document
+            from rvrun.pipelines.serialize import config_from_json
 
-        check_document(document, uri)
-        config = config_from_json(saved)
+            check_document(document, uri)
+            config = config_from_json(saved)
     assert isinstance(config, PipelineConfig)
     return config.build()
 
@@ -79,10 +112,7 @@ def check_command(pipeline: Any, call: Call) -> None:
     """Raise `UnknownName` or `BadCall` unless `call` fits a command of `pipeline`."""
     name = type(pipeline).__name__
     check_known("command", call.command, tuple(pipeline.commands), f"pipeline `{name}`")
-    is_split = call.command in pipeline.split_commands
-    if is_split and not call.is_split:
-        raise BadCall(f"run_command {call.command}: give --split-ind and --num-splits")
-    if call.is_split and not is_split:
+    if call.is_split and call.command not in pipeline.split_commands:
         raise BadCall(
             f"run_command {call.command}: --split-ind and --num-splits are for split commands, "
             f"and `split_commands` of `{name}` does not list it"

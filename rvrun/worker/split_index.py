@@ -7,6 +7,7 @@ import os
 from rvrun import plugins, split_ranges
 from rvrun.environment import SPLITS
 from rvrun.errors import RvrunError
+from rvrun.text import quoted
 
 
 class UnknownSplit(RvrunError):
@@ -32,13 +33,15 @@ def split_of(runner: str, num_splits: int) -> int:
     try:
         splits = split_ranges.read(text) if text else range(num_splits)
     except ValueError:
-        raise UnknownSplit(f"{SPLITS}={text!r} is not a list of splits") from None
+        raise UnknownSplit(f"{SPLITS}={quoted(text)} is not a list of splits") from None
     if index is None and len(splits) != 1:
         raise UnknownSplit(f"`{runner}` gave this job no index, but it has {len(splits)} splits")
     if not 0 <= (index or 0) < len(splits):
-        of = f"{SPLITS}={text!r}" if text else f"{num_splits} splits"
+        of = f"{SPLITS}={quoted(text)}" if text else f"{num_splits} splits"
         raise UnknownSplit(f"index {index} of `{runner}` is out of range for {of}")
     split = splits[index or 0]
     if not 0 <= split < num_splits:
-        raise UnknownSplit(f"{SPLITS}={text!r} gives split {split}, but there are {num_splits}")
+        raise UnknownSplit(
+            f"{SPLITS}={quoted(text)} gives split {split}, but there are {num_splits}"
+        )
     return split

@@ -12,6 +12,7 @@ stderr what it runs and how that ended, for the job's log.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import stat
@@ -20,7 +21,8 @@ import time
 
 from rvrun import environment, paths
 from rvrun.errors import FAILED, INTERRUPTED, INVALID, RvrunError
-from rvrun.rundir.records import Recorder, peak_memory_kib
+from rvrun.inputs import check_arguments, from_os_error, parse_integer, writing
+from rvrun.rundir.records import WARNING, Recorder, peak_memory_kib
 from rvrun.tracebacks import exit_code_of, print_error, print_traceback
 from rvrun.worker.call import parse
 from rvrun.worker.pipeline import check_command, opened, pipeline_name, read_document
@@ -43,11 +45,14 @@ def main(argv: Sequence[str]) -> int | None:
     Returns None where only the full command line can parse `argv`.
     """
     try:
+        check_arguments(argv)
         call = parse(argv)
         return None if call is None else run_command(call)
     except RvrunError as error:
-        print(f"rvrun: {error}", file=sys.stderr)
-        return INVALID
+        print_error(error)
+    except OSError as error:
+        print_error(from_os_error(error))
+    return INVALID
 
 
 def run_command(call: Call) -> int:
@@ -64,8 +69,8 @@ def run_command(call: Call) -> int:
     # Removed, so that a command of the user's that runs rvrun does not report as this target.
     variables = {name: os.environ.pop(name, "") for name in environment.INTERNAL}
     document = read_document(call.config)
-    pipeline = pipeline_name(document)
-    call.verbosity = call.verbosity or _integer(variables[environment.VERBOSITY])
+    pipeline = pipeline_name(document, call.config)
+    call.verbosity = call.verbosity or parse_integer(variables[environment.VERBOSITY]) or 0
     for number in ENDING:
         signal.signal(number, _end)
     recorder, log = _start_log(call, pipeline, variables)
@@ -142,7 +147,8 @@ def _run(call: Call, document: dict[str, Any], recorder: Recorder | None) -> int
 
 def _call_method(call: Call, document: dict[str, Any], recorder: Recorder | None) -> None:
     with contextlib.ExitStack() as stack:
-        pipeline = stack.enter_context(opened(document, call))
+        warn = functools.partial(warn_user, recorder)
+        pipeline = stack.enter_context(opened(document, call, warn))
         check_command(pipeline, call)
         method = getattr(pipeline, call.command)
         # A job has its GPUs to itself.
@@ -152,8 +158,18 @@ def _call_method(call: Call, document: dict[str, Any], recorder: Recorder | None
                 recorder.note("gpu", device=device)
         if call.is_split:
             method(split_ind=call.split_ind, num_splits=call.num_splits)
+        elif call.command in pipeline.split_commands:
+            # All of it, as Raster Vision's own worker does without split options.
+            method(split_ind=0, num_splits=1)
         else:
             method()
+
+
+def warn_user(recorder: Recorder | None, text: str) -> None:
+    """Print a warning, and record it, so that it is shown at the end of the run, too."""
+    print(f"rvrun: warning: {text}", file=sys.stderr, flush=True)
+    if recorder:
+        recorder.note(WARNING, text=text)
 
 
 @contextlib.contextmanager
@@ -191,17 +207,16 @@ def _ignore(signum: int, frame: object) -> None:
     """Handle a signal by ignoring it. Unlike SIG_IGN, child processes do not inherit this."""
 
 
-def _integer(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else 0
-
-
 def _redirect_output(path: str) -> int:
     """Append all output of this process and its children to the file at `path`.
 
-    Returns the size of the file before, in bytes.
+    Returns the size of the file before, in bytes. Raises `CannotWrite`.
     """
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    with writing(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        # O_NONBLOCK: opening a FIFO for writing would wait for a reader.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o666)
+    os.set_blocking(descriptor, True)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
@@ -215,8 +230,11 @@ class _EventPipe:
 
     def __init__(self, descriptor: str) -> None:
         self._descriptor: int | None = None
-        with contextlib.suppress(ValueError, OSError):
-            number = int(descriptor)
+        number = parse_integer(descriptor)
+        # OverflowError: a number that no descriptor can have.
+        with contextlib.suppress(OverflowError, OSError):
+            if number is None:
+                return
             # The number may be another file by now, if something between closed the pipe.
             if stat.S_ISFIFO(os.fstat(number).st_mode):
                 # The user's processes would keep the pipe open after this target has ended.

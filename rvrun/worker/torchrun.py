@@ -11,6 +11,8 @@ import sys
 import time
 
 from rvrun.errors import Problem, RvrunError
+from rvrun.inputs import parse_integer
+from rvrun.text import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,9 +75,9 @@ def processes(text: str) -> int:
         from rvrun.worker.gpu_slots import find_gpus
 
         return max(1, len(find_gpus()))
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise BadHosts(f"--torchrun must be an integer of at least 1 or `gpu`, got {text!r}")
-    return int(text)
+    if not (number := parse_integer(text)):
+        raise BadHosts(f"--torchrun must be an integer of at least 1 or `gpu`, got {quoted(text)}")
+    return number
 
 
 def torchrun_argv(

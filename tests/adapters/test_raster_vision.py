@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import time
@@ -141,10 +142,26 @@ def test_the_same_arguments_write_the_same_files(
     runs = [("rastervision", "local"), ("rastervision", "inprocess")]
     for program, runner in (*runs, ("rvrun", "local"), ("rvrun", "inprocess")):
         root = f"{program}-{runner}"
-        project.run(program, "run", runner, "tiles.py", *words, "-a", "root_uri", root)
+        out = ("--out", f"runs/{runner}") if program == "rvrun" else ()
+        project.run(program, "run", runner, "tiles.py", *words, "-a", "root_uri", root, *out)
     files = [project.files(f"rastervision-{runner}") for runner in ("local", "inprocess")]
     assert "pipeline-config.json" in files[0]
     assert files[0] == files[1] == project.files("rvrun-local") == project.files("rvrun-inprocess")
+
+
+@pytest.mark.usefixtures("processes")
+def test_the_saved_config_has_the_same_bytes(project: PluginProject) -> None:
+    """Also of a default of 0 for a float, and of 1e-5, which only Python writes as 1e-05."""
+    sets = CONFIG.replace("scenes=scenes.split()", "scenes=scenes.split(), groups={'one': {'a'}}")
+    project.write("sets.py", sets)
+    words = ("run", "inprocess", "sets.py", "chip", "-a", "root_uri", "out")
+    project.raster_vision(*words)
+    theirs = project.read("out/pipeline-config.json")
+    assert '"nodata_value":0,"size":3,"rates":[' in theirs
+    assert "1e-05" not in theirs
+    (project.folder / "out/pipeline-config.json").unlink()
+    project.rvrun(*words)
+    assert project.read("out/pipeline-config.json") == theirs
 
 
 @pytest.mark.usefixtures("processes")
@@ -197,6 +214,15 @@ def test_one_target_of_a_saved_config(project: PluginProject) -> None:
         "predict/b.txt",
     ]
     assert project.read("out/pipeline-config.json") == saved
+
+
+@pytest.mark.usefixtures("processes")
+def test_a_whole_split_command_of_a_saved_config(project: PluginProject) -> None:
+    """Without split options, a command runs unsplit, as Raster Vision's own worker runs it."""
+    project.raster_vision("run", "inprocess", "tiles.py", "analyze", "-a", "root_uri", "out")
+    project.rvrun("run_command", "out/pipeline-config.json", "chip")
+    names = [path for path in project.files("out") if path.startswith("chip/")]
+    assert names == [f"chip/{scene}.txt" for scene in "abcd"]
 
 
 @pytest.mark.usefixtures("processes")
@@ -331,6 +357,57 @@ def test_explain_and_resume(project: PluginProject) -> None:
     explanation = project.rvrun("explain", "tiles/train").stdout
     assert explanation.startswith("tiles/train would run: after chip\n")
     assert "  changed    epochs: 1 → 3\n" in project.rvrun("explain", "tiles/chip").stdout
+
+
+# A root that was removed.
+
+
+@pytest.mark.parametrize("root", ["out", "a b/$(x) #y'z,)"])
+@pytest.mark.parametrize("runner", ["make", "local", "inprocess"])
+@pytest.mark.usefixtures("processes")
+def test_nothing_is_done_without_the_root(project: PluginProject, runner: str, root: str) -> None:
+    """`plan` and make agree, and then everything runs again."""
+    words = ("tiles.py", "-a", "root_uri", root, "--splits", "2")
+    project.rvrun("run", "local", *words)
+    project.make("-q", "-C", "runs/tiles")
+    before = project.files(root)
+    shutil.rmtree(project.folder / root)
+    assert project.rvrun("plan", *words).stdout.count("root removed") == 4
+    assert "would run: root removed" in project.rvrun("explain", "tiles/chip/1").stdout
+    project.make("-q", "-C", "runs/tiles", code=1)
+    if runner == "make":
+        project.make("-j2", "-C", "runs/tiles")
+    else:
+        assert "6 targets ran" in project.rvrun("run", runner, *words).stderr
+    assert project.files(root) == before
+    project.make("-q", "-C", "runs/tiles")
+    assert "all up to date" in project.rvrun("plan", *words).stdout
+
+
+@pytest.mark.parametrize("runner", ["make", "local", "inprocess"])
+@pytest.mark.usefixtures("processes")
+def test_one_stage_does_not_bring_the_others_back(project: PluginProject, runner: str) -> None:
+    """The file that it writes below the root again stands for no other stage."""
+    needs = "class Free(Tiles):\n    needs = {'eval': []}\n    def eval(self): pass\n"
+    project.write(
+        "free.py",
+        "from rastervision.pipeline.config import register_config\n"
+        "from rastervision.tiles import TilesConfig\n"
+        f"from rastervision.tiles.pipeline import Tiles\n{needs}"
+        "@register_config('free.free')\n"
+        "class FreeConfig(TilesConfig):\n"
+        "    def build(self, tmp_dir):\n        return Free(self, tmp_dir)\n"
+        "def get_config(runner):\n    return FreeConfig(root_uri='out')\n",
+    )
+    project.rvrun("run", "local", "free.py")
+    shutil.rmtree(project.folder / "out")
+    if runner == "make":
+        project.make("free/chip", "-C", "runs/free")
+    else:
+        project.rvrun("run", runner, "free.py", "chip")
+    assert project.rvrun("plan", "free.py").stdout.count("not done yet") == 3
+    project.rvrun("render", "local", "free.py")
+    assert project.make("-n", "-C", "runs/free").stdout.count("run_command") == 3
 
 
 # Known defects of Raster Vision's own runners.
@@ -541,6 +618,32 @@ def test_unknown_chips_are_not_removed(project: PluginProject) -> None:
     assert theirs.exists()
     log = project.read("runs/chips/logs/chips/chip.2/0.log")
     assert f"`train` will use them too; remove them if you do not want that: {theirs.name}" in log
+
+
+@pytest.mark.parametrize("runner", ["local", "inprocess"])
+@pytest.mark.usefixtures("processes")
+def test_unknown_chips_are_shown_at_the_end(project: PluginProject, runner: str) -> None:
+    """Of the run, whether it chips or only trains, and by `check`: both name them."""
+    project.raster_vision("run", "inprocess", *CHIP, "1")
+    (theirs,) = (project.folder / "out/chip").iterdir()
+    unknown = (
+        "out/chip contains chips that are not from this run, and `train` will use them too; remove "
+        f"them if you do not want that: {theirs.name}"
+    )
+    for commands in ((), ("train",)):
+        done = project.rvrun("run", runner, "chips.py", *commands, *CHIP[1:], "2", "-B")
+        assert done.stderr.splitlines()[-2] == f"warning: {unknown}"
+    for number in range(9):
+        project.write(f"out/chip/{number}.zip", "incomplete")
+    failed = project.rvrun("run", runner, "chips.py", "train", *CHIP[1:], "2", "-B", code=1)
+    broken = (
+        "out/chip contains incomplete zip files, on which `train` will fail; remove them: 0.zip, "
+        "1.zip, 2.zip, 3.zip, 4.zip and 4 more"
+    )
+    assert f"warning: {broken}\nwarning: {unknown}\n" in failed.stderr
+    checked = project.rvrun("check", *CHIP, "2").stdout
+    assert f"chips: {broken}\n" in checked
+    assert f"chips: {unknown}\n" in checked
 
 
 # Its own worker, for machines without rvrun.

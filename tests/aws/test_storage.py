@@ -9,6 +9,7 @@ import pytest
 from rvrun.aws import storage
 from rvrun.aws.client import Account
 from rvrun.aws.storage import CannotReach
+from rvrun.inputs import CannotRead
 from tests.engines.moto import Moto
 
 
@@ -84,9 +85,10 @@ def test_paths_are_read(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"content")
     assert storage.read(str(path)) == b"content"
-    with pytest.raises(CannotReach) as caught:
+    with pytest.raises(CannotRead) as caught:
         storage.read(f"{path}.no")
-    assert str(caught.value) == f"{path}.no: cannot be read: No such file or directory"
+    problem = "cannot be read: No such file or directory"
+    assert str(caught.value) == f"{path}.no: {problem}; name another file, or make it readable"
 
 
 def test_objects_are_written_and_read(s3: Moto, account: Account) -> None:

@@ -31,7 +31,7 @@ class WorkConfig(rvrun.PipelineConfig):
         return Work(self)
 
 class Work(rvrun.Pipeline):
-    commands = ("work",)
+    commands, handles_uris = ("work",), True
     def work(self):
         pass
 """
@@ -299,10 +299,10 @@ def test_an_unknown_variable(tiny: Project) -> None:
         ("job = 3", "unknown setting `job`", "remove `job` from FILE, or give it a known name"),
         (
             "local.jobs = 0",
-            "rvrun.toml: `local.jobs` must be an integer of at least 1, got 0",
+            "rvrun.toml: `local.jobs` must be an integer between 1 and 100000, got 0",
             "change it in rvrun.toml",
         ),
-        ("local = [", "FILE: cannot be read: ", "change it in FILE"),
+        ("local = [", "FILE: is not TOML (", "correct that file"),
     ],
 )
 def test_a_settings_file_with_an_error(tiny: Project, toml: str, text: str, fix: str) -> None:
@@ -431,7 +431,7 @@ def test_a_config_that_raises(project: Project) -> None:
             "cannot import `cfgs`: there is no such module",
             "name a file, or a module that PYTHON can import from here",
         ),
-        ("saved.json", "saved.json: is not JSON (", "change saved.json"),
+        ("saved.json", "saved.json: is not JSON (", "correct that file"),
     ],
     ids=["missing import", "no module", "no JSON"],
 )
@@ -689,14 +689,29 @@ def test_a_root_without_permission(tiny: Project) -> None:
     assert "you have no permission to read and write " in text
 
 
-def test_a_root_that_is_not_a_path(tiny: Project) -> None:
+def test_a_root_that_is_not_a_path(project: Project) -> None:
     """A runner on this machine does not check it, and the message says so."""
-    assert problems(tiny, "tiny.py", "-a", "root_uri", "s3://bucket/tiny") == [
+    project.write("cfg.py", config("return WorkConfig(root_uri='s3://bucket/work')"))
+    assert problems(project, "cfg.py") == [
         (
             "warning",
             "root_uri",
-            "tiny: s3://bucket/tiny is not checked: the pipeline's own code reads and writes s3://",
+            "work: s3://bucket/work is not checked: the pipeline's own code reads and writes s3://",
             "make sure that its commands can access s3:// from here, or use a path",
+        )
+    ]
+
+
+def test_a_root_that_would_be_taken_for_a_path(tiny: Project) -> None:
+    """A pipeline that does not say that it handles URIs would create a directory `s3:`."""
+    assert problems(tiny, "tiny.py", "-a", "root_uri", "s3://bucket/tiny", code=2) == [
+        (
+            "error",
+            "root_uri",
+            "`root_uri` of pipeline `tiny` must be a directory for a run on this machine, got "
+            "`s3://bucket/tiny`; use a path, or set `handles_uris = True` in `Tiny` if its "
+            "commands read and write such URIs",
+            "use a path, or set `handles_uris = True` in `Tiny`",
         )
     ]
 

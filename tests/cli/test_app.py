@@ -6,6 +6,7 @@ import io
 import os
 import pathlib
 import re
+import shlex
 
 import pytest
 import rich.console
@@ -22,10 +23,21 @@ def test_usage_errors(project: Project) -> None:
     """Unknown verbs and options, and values of the wrong type or number: exit 2."""
     unknown = project.rvrun("rum", code=2).stderr
     assert unknown.startswith("rvrun: unknown verb `rum`; did you mean `run`? Known verbs: `run`, ")
-    assert "No such option" in project.rvrun("plan", "x.py", "--split", "3", code=2).stderr
-    assert "'-a' requires 2 arguments" in project.rvrun("plan", "x.py", "-a", "k", code=2).stderr
+    option = project.rvrun("plan", "x.py", "--split", "3", code=2).stderr
+    assert option.startswith("rvrun: unknown option `--split` in `rvrun plan`; did you mean `--spl")
+    assert "`-a` requires 2 arguments" in project.rvrun("plan", "x.py", "-a", "k", code=2).stderr
     number = project.rvrun("run", "local", "x.py", "-j", "many", code=2).stderr
-    assert "Invalid value for '-j' / '--jobs': 'many' is not a valid int" in number
+    assert number == "rvrun: --jobs must be an integer, got 'many'\n"
+
+
+def test_commands_that_only_raster_vision_has(project: Project) -> None:
+    """Those that its plugins add: the error is the line to type instead."""
+    for words in (("predict", "bundle.zip", "a b.tif", "out"), ("predict_scene", "bundle.zip")):
+        line = shlex.join(words)
+        assert project.rvrun(*words, code=2).stderr == (
+            f"rvrun: `{words[0]}` is a command of Raster Vision's, which runs no pipeline; "
+            f"type `rastervision {line}`\n"
+        )
 
 
 def test_a_bug_in_rvrun_keeps_its_traceback(tiny: Project) -> None:
@@ -95,7 +107,7 @@ finally:
     print(*sorted(sys.modules), file=sys.stderr)
 """
 #: The modules in `rvrun.cli` that every call loads.
-BASE = {"rvrun.cli.app", "rvrun.cli.messages", "rvrun.cli.options"}
+BASE = {f"rvrun.cli.{name}" for name in ("app", "messages", "options", "usage")}
 
 
 def loaded_by(project: Project, *words: str) -> set[str]:

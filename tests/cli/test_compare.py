@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 
+from rvrun.plan.serialize import RENDER
 from tests.conftest import ROOT, Project, clean_environment
 
 SPLITS = ("--splits", "3")
@@ -83,8 +84,8 @@ def test_check_without_a_plan_is_an_error(tiny: Project) -> None:
     """Exit 2 and a sentence."""
     done = tiny.rvrun("plan", "tiny.py", "--check", "nowhere", code=2)
     assert done.stderr == (
-        "rvrun: nowhere/plan.json is not a plan that this rvrun can read: it cannot be read "
-        "(No such file or directory)\n"
+        "rvrun: --check must name a directory with a saved plan, got `nowhere`, which does not "
+        "exist; save the plan there with `rvrun plan CONFIG --out nowhere`\n"
     )
 
 
@@ -106,7 +107,7 @@ def test_a_side_that_does_not_exist_is_an_error(saved: Project) -> None:
     """A mistyped run directory is reported as such, not as a module that cannot be imported."""
     assert saved.rvrun("diff", "plans/tiny", "plans/tniy", code=2).stderr == (
         "rvrun: plans/tniy is not a plan that this rvrun can read: there is no such run "
-        "directory, file or config\n"
+        f"directory, file or config; {RENDER}\n"
     )
 
 
@@ -142,7 +143,8 @@ def test_a_file_that_is_not_a_plan_is_one_sentence(saved: Project, text: str, pr
     """Truncated JSON, other JSON, a newer version: exit 2."""
     saved.write("odd.json", text)
     done = saved.rvrun("diff", "odd.json", "plans/tiny", code=2)
-    assert done.stderr == f"rvrun: odd.json is not a plan that this rvrun can read: {problem}\n"
+    message = f"odd.json is not a plan that this rvrun can read: {problem}; {RENDER}"
+    assert done.stderr == f"rvrun: {message}\n"
     assert done.stdout == ""
 
 

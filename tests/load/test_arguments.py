@@ -4,7 +4,7 @@ from __future__ import annotations
 import enum
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -148,7 +148,7 @@ def test_annotations_may_be_types_or_strings(first: str) -> None:
         ("integer", "x", "is not an integer"),
         ("integer", "1.5", "is not an integer"),
         ("number", "x", "is not a number"),
-        ("boolean", "1", "must be true or false"),
+        ("boolean", "2", "must be true or false"),
         ("size", "medium", "must be one of small, 2"),
         ("choice", "b", "must be one of a, 1"),
         ("optional", "x", "is not an integer"),
@@ -159,8 +159,48 @@ def test_a_value_that_does_not_fit_is_refused(name: str, string: str, problem: s
     assert f"-a {name} {string}: {problem}; {PLACE} takes " in refusal(annotated, **{name: string})
 
 
+@pytest.mark.parametrize("string", ["yes", "On", "1", "true", "no", "OFF", "0", "False"])
+def test_words_are_booleans_where_nothing_else_can_be_meant(string: str) -> None:
+    """A number or a string that another type of a union accepts is not one."""
+
+    def booleans(  # type: ignore[no-untyped-def]
+        runner: str,
+        flag: bool,
+        optional: bool | None = None,
+        number: bool | int = 0,
+        text: bool | str = "",
+        default=True,
+        bare=None,
+    ) -> None: ...
+
+    names = ("flag", "optional", "number", "text", "default", "bare")
+    values = bind(booleans, dict.fromkeys(names, string), PLACE)
+    value = string.lower() in ("yes", "on", "1", "true")
+    strict = value if string.lower() in ("true", "false") else string
+    number = int(string) if string.isdigit() else value
+    expected = {"flag": value, "optional": value, "number": number, "text": strict}
+    assert repr(expected | {"default": value, "bare": strict}) == repr(values)
+
+
+def test_the_function_makes_a_list_of_a_string() -> None:
+    """As configs for Raster Vision do, whose command line only has strings."""
+
+    def lists(
+        runner: str,
+        scenes: list[str],
+        bands: Sequence[str] = (),
+        pair: tuple[str, ...] = (),
+        anything: list = [],  # type: ignore[type-arg]
+        optional: list[str] | None = None,
+    ) -> None: ...
+
+    values = dict.fromkeys(("scenes", "bands", "pair", "anything", "optional"), "a,b")
+    assert bind(lists, values, PLACE) == values
+    assert bind(lists, {"scenes": "a", "optional": "none"}, PLACE)["optional"] is None
+
+
 def test_an_unsupported_type_is_refused() -> None:
-    """A list cannot be given on the command line; its default still works."""
+    """A list of numbers cannot be given on the command line; its default still works."""
 
     def lists(runner: str, numbers: list[int] = []) -> None: ...
 
@@ -229,14 +269,11 @@ def test_names_only_for_type_checkers_are_allowed() -> None:
     assert bind(hidden_result, {"size": "1"}, PLACE) == {"size": 1}
 
 
-def test_an_annotation_that_cannot_be_resolved_is_refused() -> None:
-    """If the type of a given argument is unknown, the error names the argument."""
+def test_an_annotation_that_cannot_be_resolved_is_ignored() -> None:
+    """The argument is treated as one without an annotation: only booleans are converted."""
     assert bind(hidden_parameter, {}, PLACE) == {}
-    expected = (
-        "-a size 1: its annotation `Unknown` cannot be resolved: name 'Unknown' is not defined; "
-        "`get_config` of cfg.py takes `size: Unknown = 0`"
-    )
-    assert expected == refusal(hidden_parameter, size="1")
+    assert bind(hidden_parameter, {"size": "1"}, PLACE) == {"size": "1"}
+    assert bind(hidden_parameter, {"size": "true"}, PLACE) == {"size": True}
 
 
 def test_defaults_are_not_filled_in() -> None:

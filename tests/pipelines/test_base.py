@@ -198,7 +198,7 @@ def test_the_repr_is_valid_code() -> None:
 def test_validators_and_converters_work() -> None:
     """`attrs.field` keeps its validator and converter; types are checked before validators."""
     assert Checked(size=6, step="3").step * 2 == 6  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"^'size' must be >= 1: 0$"):
+    with pytest.raises(ValueError, match=r"^`Checked.size` must be >= 1, got 0$"):
         Checked(size=0)
     with pytest.raises(ValueError, match=r"^size 5 is not a multiple of 3$"):
         Checked(size=5, step=3)

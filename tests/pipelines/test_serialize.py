@@ -276,9 +276,9 @@ def test_a_wrong_value_is_named(fields: dict[str, object], problem: str) -> None
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"rot_uri": 1}, "unknown fields: `rot_uri`"),
-        ({"b": 1, "a": 2}, "unknown fields: `a`, `b`"),
-        ({"leaf": {"txt": ""}}, "unknown fields: `txt` at leaf"),
+        ({"rot_uri": 1}, "unknown field `rot_uri` (did you mean `root_uri`?)"),
+        ({"b": 1, "a": 2}, "unknown field `a`, unknown field `b`"),
+        ({"leaf": {"txt": ""}}, "unknown field `txt` (did you mean `text`?) at leaf"),
     ],
 )
 def test_unknown_fields_are_named(fields: dict[str, object], problem: str) -> None:
@@ -303,7 +303,7 @@ def test_a_string_is_not_a_list() -> None:
 def test_messages_of_validators_are_shown() -> None:
     """Of the errors of attrs' validators, only the sentence is shown."""
     expected = (
-        f"saved config of type `{__name__}:Tree`: 'kind' must be in ['oak', 'elm'] (got 'ash')"
+        f"saved config of type `{__name__}:Tree`: `Tree.kind` must be in ['oak', 'elm'], got 'ash'"
     )
     assert expected == refusal(saved(kind="ash"))
 
@@ -438,7 +438,7 @@ def test_a_config_that_cannot_be_saved_is_refused() -> None:
     with pytest.raises(BadConfig) as caught:
         serialize.check_round_trip(Opaque(root_uri="out", thing={1, 2}.add))
     expected = (
-        "config class Opaque: cannot be saved as JSON: "
+        "config class Opaque: field `thing` cannot be saved as JSON: "
         "Object of type builtin_function_or_method is not JSON serializable"
     )
     assert expected == str(caught.value)

@@ -120,21 +120,24 @@ def test_the_most_specific_split_count_wins() -> None:
             [pipeline("tiny", "a", location="x.py:3"), pipeline("tiny", "b", location="x.py:9")],
             [],
             [],
-            "pipeline names must be unique, ignoring case, got `tiny` (x.py:3) and `tiny` (x.py:9)",
-            "rename one of the two pipelines",
+            "pipeline names must be unique, ignoring case, got `tiny` (x.py:3) and `tiny` "
+            '(x.py:9); give one of the two configs another name, such as `name="tiny-2"`',
+            'give one of the two configs another name, such as `name="tiny-2"`',
         ),
         (
             [pipeline("tiny", "a"), pipeline("Tiny", "b")],
             [],
             [],
-            "pipeline names must be unique, ignoring case, got `tiny` and `Tiny`",
-            "rename one of the two pipelines",
+            "pipeline names must be unique, ignoring case, got `tiny` and `Tiny`; give one of the "
+            'two configs another name, such as `name="Tiny-2"`',
+            'give one of the two configs another name, such as `name="Tiny-2"`',
         ),
         (
             [pipeline("p", "a", "a")],
             [],
             [],
-            "command names must be unique, ignoring case, got `a` and `a`",
+            "command names must be unique, ignoring case, got `a` and `a`; rename one of the two "
+            "commands",
             "rename one of the two commands",
         ),
         (

@@ -65,6 +65,34 @@ would run again:
   tiny/eval     after predict
 """,
     ),
+    "another root": (
+        side(TINY, config={"root_uri": "a/run", "scenes": ["a/run/chip/x", "s3://b/y", "adam"]}),
+        side(TINY, config={"root_uri": "b/run", "scenes": ["b/run/chip/x", "s3://b/z", "sgd"]}),
+        """\
+~ tiny  config: root_uri and 1 more key: a → b
+~ tiny  config: scenes.1 s3://b/y → s3://b/z
+~ tiny  config: scenes.2 adam → sgd
+would run again:
+  tiny/chip     4 targets, config changed
+  tiny/train    after chip
+  tiny/predict  4 targets, after train
+  tiny/eval     after predict
+""",
+    ),
+    "values that change alike": (
+        side(TINY, config={"lr": "low", "scenes": ["low", "out/"]}),
+        side(TINY, config={"lr": "high", "scenes": ["high", "new/"]}),
+        """\
+~ tiny  config: lr low → high
+~ tiny  config: scenes.0 low → high
+~ tiny  config: scenes.1 out/ → new/
+would run again:
+  tiny/chip     4 targets, config changed
+  tiny/train    after chip
+  tiny/predict  4 targets, after train
+  tiny/eval     after predict
+""",
+    ),
     "a command added": (
         side(TINY),
         side(pipeline("tiny", *COMMANDS, "bundle")),

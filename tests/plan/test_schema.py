@@ -22,6 +22,7 @@ from jsonschema import Draft202012Validator
 from rvrun.cli.schema import SchemaName, read_schema
 from rvrun.errors import RvrunError
 from rvrun.model import (
+    MAX_SPLITS,
     RESERVED,
     DeclaredPipeline,
     NeedKind,
@@ -34,7 +35,6 @@ from rvrun.model import (
 )
 from rvrun.plan.compile import compile_plan
 from rvrun.plan.serialize import VERSION, NotAPlan, plan_from_json, plan_to_json
-from rvrun.plan.splits import MAX_SPLITS
 from tests.conftest import GOLDENS, ROOT, Project
 from tests.strategies import declared_pipelines, plans
 

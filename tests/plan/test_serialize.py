@@ -19,7 +19,7 @@ from rvrun.model import (
     Stage,
 )
 from rvrun.plan.compile import compile_plan
-from rvrun.plan.serialize import NotAPlan, plan_from_json, plan_to_json
+from rvrun.plan.serialize import RENDER, NotAPlan, plan_from_json, plan_to_json
 from tests.strategies import declared_pipelines, plans
 
 PLAN = Plan(
@@ -128,9 +128,10 @@ def refusal(text: str) -> str:
     """The problem that rvrun has with an invalid plan."""
     with pytest.raises(NotAPlan) as caught:
         plan_from_json(text, "plan.json")
-    prefix = "plan.json is not a plan that this rvrun can read: "
+    prefix, ending = "plan.json is not a plan that this rvrun can read: ", f"; {RENDER}"
     assert str(caught.value).startswith(prefix)
-    return str(caught.value).removeprefix(prefix)
+    assert str(caught.value).endswith(ending)
+    return str(caught.value).removeprefix(prefix).removesuffix(ending)
 
 
 def changed(change: Callable[[dict[str, Any]], object]) -> str:
@@ -194,7 +195,7 @@ def test_the_place_is_optional() -> None:
     with pytest.raises(NotAPlan) as caught:
         plan_from_json("{}")
     problem = "it has no `rvrun_plan` version"
-    expected = f"the document is not a plan that this rvrun can read: {problem}"
+    expected = f"the document is not a plan that this rvrun can read: {problem}; {RENDER}"
     assert expected == str(caught.value)
 
 

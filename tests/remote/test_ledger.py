@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from rvrun.errors import RvrunError
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.ledger import BadRunName, Ledger, NoRun, find, run_name
 
@@ -101,8 +102,8 @@ def test_runs_within_a_second_are_in_order(tmp_path: pathlib.Path) -> None:
     ("text", "problem"),
     [
         (None, "cannot be read"),
-        ("{", "cannot be read"),
-        ("[]", "another version"),
+        ("{", "is not JSON"),
+        ("[]", "must be a JSON object, got \\[\\]"),
         ('{"rvrun_run": 99}', "another version"),
     ],
 )
@@ -110,7 +111,7 @@ def test_a_folder_that_is_not_a_run(tmp_path: pathlib.Path, text: str | None, pr
     """The message has the folder and the reason."""
     if text is not None:
         (tmp_path / "run.json").write_text(text)
-    with pytest.raises(NoRun, match=problem) as caught:
+    with pytest.raises(RvrunError, match=problem) as caught:
         _ = Ledger(tmp_path).facts
     assert str(tmp_path) in str(caught.value)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from rvrun.errors import UnknownName
+from rvrun.inputs import CannotRead
 from rvrun.runners.batch.settings import BatchCommandSettings, BatchSettings
 from rvrun.runners.sagemaker.settings import SagemakerCommandSettings, SagemakerSettings
 from rvrun.settings.layers import load_settings, options
@@ -15,7 +16,7 @@ from rvrun.settings.schema import MachineSettings, Settings, fields_of, key_of
 from rvrun.settings.values import BadSetting
 
 KNOWN = "Known settings: `local.jobs`, `local.gpus`, `local.gpu_slots`, `local.gpu_locks`"
-SECTIONS = "`templates`, `aws`, `batch`, `local`, `sagemaker`"
+SECTIONS = "`templates`, `imports`, `aws`, `batch`, `local`, `sagemaker`"
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +54,7 @@ def write(path: pathlib.Path, text: str) -> None:
 
 
 def refusal(**flags: object) -> str:
-    with pytest.raises(BadSetting) as caught:
+    with pytest.raises((BadSetting, CannotRead)) as caught:
         load_settings({key.replace("__", "."): value for key, value in flags.items()})
     return str(caught.value)
 
@@ -197,7 +198,7 @@ def test_an_unknown_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert expected == unknown()
 
 
-NUMBER = "an integer of at least 1"
+NUMBER = "an integer between 1 and 100000"
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "x", "1.5", ""])
@@ -310,8 +311,8 @@ def test_broken_toml_is_named(name: str, folder: pathlib.Path) -> None:
     """With the file and the place in it."""
     write(folder / name, "[local\n")
     expected = (
-        f"{folder / name}: cannot be read: "
-        "Expected ']' at the end of a table declaration (at line 1, column 7)"
+        f"{folder / name}: is not TOML "
+        "(Expected ']' at the end of a table declaration (at line 1, column 7)); correct that file"
     )
     assert expected == refusal()
 
@@ -319,7 +320,9 @@ def test_broken_toml_is_named(name: str, folder: pathlib.Path) -> None:
 def test_a_file_that_is_not_text_is_named(folder: pathlib.Path) -> None:
     """Files must be UTF-8."""
     (folder / "rvrun.toml").write_bytes(b"\xff")
-    assert refusal().startswith(f"{folder / 'rvrun.toml'}: cannot be read: 'utf-8' codec")
+    assert refusal() == (
+        f"{folder / 'rvrun.toml'}: is not UTF-8 (byte 0xff at offset 0); correct that file"
+    )
 
 
 @pytest.mark.parametrize("text", ["tool = 3\n", "[tool]\nrvrun = 3\n"])
@@ -393,8 +396,11 @@ def test_tables_are_merged_key_by_key(
         ("tags = 3", "`batch.tags` must be a table of strings, got 3"),
         ("tags = {a = 1}", "`batch.tags` must be a table of strings, got {'a': 1}"),
         ("commands = 3", f"`batch.commands` must be {TABLES}, got 3"),
-        ("commands.train = 3", f"`batch.commands` must be {TABLES}, got {{'train': 3}}"),
-        ("commands.train.vcpus = 0", f'`batch.commands."train".vcpus` must be {NUMBER}, got 0'),
+        ("commands.train = 3", f"`batch.commands` must be {TABLES}, got {{'train': '***'}}"),
+        (
+            "commands.train.vcpus = 0",
+            '`batch.commands."train".vcpus` must be an integer of at least 1, got 0',
+        ),
     ],
 )
 def test_bad_values_of_tables_are_named(text: str, message: str, folder: pathlib.Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rvrun.adapters import registry as adapters
-from rvrun.adapters.raster_vision.chips import repeated
+from rvrun.adapters.raster_vision.chips import leftovers, repeated
 from rvrun.adapters.raster_vision.config import (
     check_uris,
     config_uri,
@@ -23,8 +23,10 @@ from rvrun.adapters.raster_vision.config import (
     make_document,
     read,
     saved,
+    type_hints,
     wrap,
 )
+from rvrun.adapters.raster_vision.stock import config_keys
 from rvrun.adapters.raster_vision.worker import argv, built, opened, set_up
 from rvrun.aws import storage
 
@@ -36,6 +38,7 @@ __all__ = [
     "built",
     "config_uri",
     "distinguish",
+    "leftovers",
     "load",
     "load_saved",
     "opened",
@@ -54,7 +57,7 @@ def load(config: Any, source: str | None) -> LoadedPipeline:
 def load_saved(document: Mapping[str, Any]) -> LoadedPipeline:
     """Load the pipeline of a saved config; Raster Vision updates those that it saved itself."""
     if adapters.is_own(document):
-        return load(read(document), None)
+        return _load(make_document(read(document), None, document))
     return _load(document)
 
 
@@ -63,8 +66,10 @@ def _load(document: Mapping[str, Any]) -> LoadedPipeline:
     # Not at the top: they import attrs and cattrs, which targets do not need.
     from rvrun.pipelines.declare import LoadedPipeline, declare
 
+    values = document["config"]
     with built(document) as pipeline:
-        declared = declare(pipeline, document["name"], document["config"])
+        keys = config_keys(pipeline, values, type_hints(values))
+        declared = declare(pipeline, document["name"], values, keys)
     return LoadedPipeline(
         config=pipeline.config,
         document=dict(document),

@@ -10,7 +10,8 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rastervision.pipeline.file_system import FileSystem
@@ -20,6 +21,10 @@ from rvrun.errors import RvrunError
 
 #: The command that writes chips.
 CHIP = "chip"
+#: The command that reads them.
+TRAIN = "train"
+#: How many files a warning names.
+NUM_NAMES = 5
 #: The module whose `PyTorchLearnerSampleWriter` writes chips, for all kinds of pipelines.
 WRITERS = "rastervision.pytorch_backend.pytorch_learner_backend"
 #: The name of a file that a target of rvrun's wrote: its split, and the number of splits.
@@ -42,16 +47,34 @@ def repeated(document: Mapping[str, Any]) -> Mapping[str, str]:
     return {}
 
 
+def leftovers(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the files in a local folder of chips, as far as rvrun can tell."""
+    folder = document["config"].get("chip_uri")
+    if WRITERS in sys.modules and folder and is_local(folder):
+        yield from _problems(folder, _list_unknown(folder))
+
+
 @contextlib.contextmanager
-def chips_named(pipeline: Any, command: str, split_ind: int, num_splits: int) -> Iterator[None]:
+def chips_named(
+    pipeline: Any, command: str, split_ind: int, num_splits: int, warn: Callable[[str], None]
+) -> Iterator[None]:
     """Name the chips that `command` writes after its target, and keep none if it raises.
 
     Chips that the same target, or targets of a different number of splits, wrote earlier are
     removed first. Other commands are not affected.
+
+    - `warn`: receives what is wrong with the other files there, once of all splits of `chip`, and
+      from `train`, which reads them.
     """
     folder = getattr(pipeline.config, "chip_uri", None)
     writers = sys.modules.get(WRITERS)
-    if command != CHIP or not folder or writers is None:
+    if command not in (CHIP, TRAIN) or not folder or writers is None:
+        yield
+        return
+    if split_ind == 0:
+        for problem in _problems(folder, _list_unknown(folder)):
+            warn(problem)
+    if command == TRAIN:
         yield
         return
     _remove_stale_chips(folder, split_ind, num_splits)
@@ -84,21 +107,39 @@ def _writer_changed(writer: Any, prefix: str) -> Iterator[None]:
 
 
 def _remove_stale_chips(folder: str, split_ind: int, num_splits: int) -> None:
-    unknown = []
     for uri in _list_zips(folder):
-        name = uri.rpartition("/")[2]
-        match = _NAME.fullmatch(name)
-        if match is None:
-            unknown.append(name)
-        elif int(match[2]) != num_splits or int(match[1]) == split_ind:
+        match = _NAME.fullmatch(_name(uri))
+        if match is not None and (int(match[2]) != num_splits or int(match[1]) == split_ind):
             _remove(uri)
-    # All splits see the same files; one warning is enough.
-    if unknown and split_ind == 0:
-        print(
-            f"rvrun: warning: {folder} contains chips that are not from this run, and `train` "
-            f"will use them too; remove them if you do not want that: {', '.join(unknown)}",
-            file=sys.stderr,
+
+
+def _name(uri: str) -> str:
+    return uri.rpartition("/")[2]
+
+
+def _list_unknown(folder: str) -> list[str]:
+    """The files that no target of rvrun's wrote, and that `train` reads nevertheless."""
+    return [uri for uri in _list_zips(folder) if _NAME.fullmatch(_name(uri)) is None]
+
+
+def _problems(folder: str, unknown: Sequence[str]) -> Iterator[str]:
+    """What is wrong with files: a sentence for those that are incomplete, one for the others."""
+    broken = [uri for uri in unknown if is_local(uri) and not zipfile.is_zipfile(uri)]
+    if broken:
+        yield (
+            f"{folder} contains incomplete zip files, on which `train` will fail; remove them: "
+            f"{_join(broken)}"
         )
+    if rest := [uri for uri in unknown if uri not in broken]:
+        yield (
+            f"{folder} contains chips that are not from this run, and `train` will use them too; "
+            f"remove them if you do not want that: {_join(rest)}"
+        )
+
+
+def _join(uris: Sequence[str]) -> str:
+    more = f" and {len(uris) - NUM_NAMES} more" if len(uris) > NUM_NAMES else ""
+    return ", ".join(map(_name, uris[:NUM_NAMES])) + more
 
 
 def _list_zips(folder: str) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from pydantic_core import to_json
 from rastervision.pipeline import registry_ as registry
 from rastervision.pipeline import rv_config_ as rv_config
 from rastervision.pipeline.config import Config, build_config
@@ -18,7 +19,7 @@ from rastervision.pipeline.pipeline_config import PipelineConfig
 
 from rvrun.adapters import registry as adapters
 from rvrun.errors import RvrunError
-from rvrun.pipelines.imports import user_code
+from rvrun.pipelines.imports import ROOT_FILE, user_code
 
 #: The distributions whose plugins handle URIs, by scheme.
 _PLUGINS = {"s3": "rastervision-aws-s3"}
@@ -37,11 +38,15 @@ class BadConfig(RvrunError):
 # To documents
 
 
-def make_document(config: Any, source: str | None) -> dict[str, Any]:
+def make_document(
+    config: Any, source: str | None, saved: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Convert a user's config to a document, prepared as Raster Vision does before it saves one.
 
     - `source`: the loose file that returned it; noted in the document only if it defines classes
       of the config. Plugins do not need it.
+    - `saved`: the values that the config was read from. Numbers that are equal keep their notation:
+      otherwise a default of 0 for a float, which is saved as 0, would become 0.0.
 
     Raises `BadConfig` or `UserCodeError`.
     """
@@ -52,9 +57,12 @@ def make_document(config: Any, source: str | None) -> dict[str, Any]:
     with user_code(f"validating {subject}"):
         config.recursive_validate_config()
     with user_code(f"saving {subject}"):
-        values = json.loads(_to_json(config))
+        values = _to_values(config)
+    values = _keep_numbers(saved, values)
     values |= {"rv_config": None, "plugin_versions": _plugin_versions(values)}
-    return _document(values, source if source and _defines_class(source, values) else None)
+    document = _document(values, source if source and _defines_class(source, values) else None)
+    uri = str(config.get_config_uri())
+    return {**document, ROOT_FILE: uri} if is_local(uri) else document
 
 
 def _check(config: Any, subject: str) -> None:
@@ -87,16 +95,16 @@ def _document(values: dict[str, Any], source: str | None) -> dict[str, Any]:
     }
 
 
-def _type_hints(values: Any) -> Iterator[str]:
-    """The type hints of all configs within `values`."""
+def type_hints(values: Any) -> Iterator[str]:
+    """Yield the type hints of all configs within `values`."""
     if isinstance(values, dict):
         if isinstance(values.get("type_hint"), str):
             yield values["type_hint"]
         for value in values.values():
-            yield from _type_hints(value)
+            yield from type_hints(value)
     elif isinstance(values, list):
         for value in values:
-            yield from _type_hints(value)
+            yield from type_hints(value)
 
 
 def _plugin_versions(values: Any) -> dict[str, int]:
@@ -106,7 +114,7 @@ def _plugin_versions(values: Any) -> dict[str, int]:
     """
     plugins = {
         registry.get_plugin(ancestor)
-        for hint in _type_hints(values)
+        for hint in type_hints(values)
         for ancestor in registry.get_type_hint_lineage(hint)
     }
     versions = registry.plugin_versions
@@ -116,7 +124,7 @@ def _plugin_versions(values: Any) -> dict[str, int]:
 def _defines_class(source: str, values: Any) -> bool:
     """Whether the loose file `source` defines a class of the config, rather than a plugin."""
     module = os.path.basename(source).removesuffix(".py")
-    return any(registry.get_config(hint).__module__ == module for hint in _type_hints(values))
+    return any(registry.get_config(hint).__module__ == module for hint in type_hints(values))
 
 
 # Names
@@ -194,12 +202,16 @@ def check_uris(configs: Sequence[tuple[str, Any]]) -> None:
 def read(values: Mapping[str, Any]) -> Any:
     """Return the config of saved values, upgraded if a plugin is newer than they are."""
     fields = {key: value for key, value in values.items() if key not in _METADATA}
-    versions = values.get("plugin_versions") or {}
-    is_current = all(registry.plugin_versions.get(name) == versions[name] for name in versions)
     with user_code(f"reading a saved Raster Vision config of type `{values.get('type_hint')}`"):
-        if is_current:
+        if _is_current(values):
             return build_config(fields)
-        return Config.from_dict({**fields, "plugin_versions": versions})
+        return Config.from_dict({**fields, "plugin_versions": values["plugin_versions"]})
+
+
+def _is_current(values: Mapping[str, Any]) -> bool:
+    """Whether saved values need no upgrade by the plugins that are installed."""
+    versions = values.get("plugin_versions") or {}
+    return all(registry.plugin_versions.get(name) == versions[name] for name in versions)
 
 
 def config_uri(document: Mapping[str, Any]) -> str:
@@ -222,34 +234,46 @@ def check_plugin(uri: str) -> None:
 def saved(document: Mapping[str, Any]) -> tuple[str, str]:
     """Return where Raster Vision looks for the config, and the text that it saves there.
 
-    The text includes this machine's settings and the versions of all plugins.
+    The text includes this machine's settings and the versions of all plugins. It has the bytes of
+    Raster Vision's `save_pipeline_config`, except that sets are sorted: the order of a set of
+    strings differs between processes, so that the file would never be the same as before.
     """
-    return _to_save(read(document["config"]))
+    return _to_save(document["config"], read(document["config"]))
 
 
-def save(config: Any) -> None:
-    """Save a config at its URI, unless it is saved there already."""
-    _write(*_to_save(config))
+def save(document: Mapping[str, Any], config: Any) -> None:
+    """Save the config of a document at its URI, unless it is saved there already."""
+    _write(*_to_save(document["config"], config))
 
 
-def _to_save(config: Any) -> tuple[str, str]:
-    config.rv_config = rv_config.get_config_dict(registry.rv_config_schema)
-    config.plugin_versions = registry.plugin_versions
-    return str(config.get_config_uri()), _to_json(config)
+def _to_save(values: Mapping[str, Any], config: Any) -> tuple[str, str]:
+    # Not the values of `config`: reading it again turns a default of 0 for a float into 0.0.
+    current = values if _is_current(values) else _to_values(config)
+    metadata = {
+        "rv_config": rv_config.get_config_dict(registry.rv_config_schema),
+        "plugin_versions": registry.plugin_versions,
+    }
+    # Pydantic's own serializer, because Python's writes some numbers in another way: 1e-05.
+    text = to_json({**current, **metadata}).decode()
+    return str(config.get_config_uri()), text
 
 
-def _to_json(config: Any) -> str:
-    """A config's JSON as Raster Vision writes it, except that sets are sorted.
-
-    The order of a set of strings differs between processes, so that neither a plan nor the file
-    that records a target's config would ever be the same as before.
-    """
-    text = str(config.json())
+def _to_values(config: Any) -> dict[str, Any]:
+    """The JSON values of a config, its sets sorted."""
+    values: dict[str, Any] = json.loads(config.json())
     plain = config.dict()
-    if not _has_sets(plain):
-        return text
-    values = _sort_sets(plain, json.loads(text))
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    return _sort_sets(plain, values) if _has_sets(plain) else values
+
+
+def _keep_numbers(old: Any, new: Any) -> Any:
+    """`new`, with the numbers of `old` that are equal."""
+    if isinstance(old, Mapping) and isinstance(new, dict):
+        return {key: _keep_numbers(old.get(key), value) for key, value in new.items()}
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [_keep_numbers(*pair) for pair in zip(old, new, strict=True)]
+    if {type(old), type(new)} == {int, float} and old == new:
+        return old
+    return new
 
 
 def _has_sets(plain: Any) -> bool:

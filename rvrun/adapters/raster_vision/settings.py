@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 
 from rvrun.errors import RvrunError
+from rvrun.inputs import read_text
 
 #: The variable that names the profile; Raster Vision's workers read it, too.
 PROFILE = "RV_PROFILE"
 DEFAULT_PROFILE = "default"
 #: Its booleans besides true and false.
 _BOOLEANS = {"yes": "true", "y": "true", "no": "false", "n": "false"}
+#: The commands of `rastervision-core` 0.31, which apply a model bundle to images.
+COMMANDS = ("predict", "predict_scene")
 #: The name given to the keys before the first section of an INI file.
 _TOP = "main"
 
@@ -32,6 +36,24 @@ class BadFile(RvrunError):
     problem: str
     template = "{path}: cannot be read as Raster Vision's settings: {problem}"
     fix = "correct {path}"
+
+
+class OtherCommand(RvrunError):
+    """A command that Raster Vision's plugins add to its command line."""
+
+    name: str
+    line: str
+    template = (
+        "`{name}` is a command of Raster Vision's, which runs no pipeline; "
+        "type `rastervision {line}`"
+    )
+    fix = "type `rastervision {line}`"
+
+
+def check_command(words: Sequence[str]) -> None:
+    """Raise `OtherCommand` if the first word is a command that only Raster Vision has."""
+    if words[0] in COMMANDS:
+        raise OtherCommand(words[0], shlex.join(words))
 
 
 def is_installed() -> bool:
@@ -105,9 +127,9 @@ def _read(path: pathlib.Path) -> dict[str, str]:
     )
     try:
         # Without indents: this parser, unlike Raster Vision's, takes them for continued values.
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in read_text(str(path)).splitlines()]
         parser.read_string("\n".join([f"[{_TOP}]", *lines]), str(path))
-    except (OSError, ValueError, configparser.Error) as error:
+    except configparser.Error as error:
         raise BadFile(path, " ".join(str(error).split())) from None
     return {
         (name if section == _TOP else f"{section}_{name}").upper(): text.strip().strip("\"'")

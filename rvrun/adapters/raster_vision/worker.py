@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rastervision.pipeline import config as config_module
@@ -11,7 +11,7 @@ from rastervision.pipeline import rv_config_ as rv_config
 
 from rvrun.adapters.raster_vision.chips import chips_named
 from rvrun.adapters.raster_vision.config import check_plugin, read, save
-from rvrun.pipelines.imports import import_source, user_code
+from rvrun.pipelines.imports import import_saved_source, user_code
 
 
 @contextlib.contextmanager
@@ -65,7 +65,7 @@ def _read_config(document: Mapping[str, Any]) -> Any:
     """The config of a document, whose classes may be in a loose file."""
     if document.get("source"):
         with _loose_classes_allowed():
-            import_source(document["source"])
+            import_saved_source(document["source"], "the saved config")
     return read(document["config"])
 
 
@@ -85,6 +85,7 @@ def opened(
     num_splits: int | None,
     *,
     verbosity: int,
+    warn: Callable[[str], None],
 ) -> Iterator[Any]:
     """Open the pipeline of a saved config, set up as by Raster Vision's command line.
 
@@ -96,10 +97,10 @@ def opened(
     check_plugin(str(config.get_config_uri()))
     # Only a config that Raster Vision saved itself has settings, and it is at its URI already.
     if "rv_config" not in document:
-        save(config)
+        save(document, config)
     with (
         _built(config, document["name"]) as pipeline,
-        chips_named(pipeline, command, split_ind or 0, num_splits or 1),
+        chips_named(pipeline, command, split_ind or 0, num_splits or 1, warn),
     ):
         yield pipeline
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rvrun.errors import RvrunError
+from rvrun.inputs import parse_integer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,12 +27,11 @@ def split_index(environ: Mapping[str, str]) -> int | None:
     text = environ.get(ARRAY_INDEX)
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit()):
+    if (index := parse_integer(text)) is None:
         raise BadIndex(text)
-    return int(text)
+    return index
 
 
 def attempt(environ: Mapping[str, str]) -> int:
     """Return which attempt of the job this is, from 1."""
-    text = environ.get(ATTEMPT, "1")
-    return int(text) if text.isascii() and text.isdigit() else 1
+    return parse_integer(environ.get(ATTEMPT, "")) or 1

@@ -17,7 +17,7 @@ class BatchJobSettings:
     memory_mib: int | None = setting("memory of a job in MiB; default: from the job definition")
     gpus: int | None = setting("GPUs of a GPU command's job; default: from the job definition")
     attempts: int | None = setting(
-        "attempts of each job, 1 to 10; default: from the job definition",
+        "attempts of each job, 1 to 10; default: 1, whatever the job definition says",
         most=10,
         raster_vision=True,
     )
@@ -30,7 +30,9 @@ class BatchJobSettings:
         "priority within the share, 0 to 9999", least=0, most=9999
     )
     tags: dict[str, str] = table("tags of the jobs")
-    environment: dict[str, str] = table("environment variables of the jobs; no secrets")
+    environment: dict[str, str] = table(
+        "environment variables of the jobs; no secrets", secret=True
+    )
 
 
 @attrs.frozen(kw_only=True)

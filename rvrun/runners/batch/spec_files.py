@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
-import json
+import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import attrs
 
 from rvrun import split_ranges
 from rvrun.environment import SPLITS
-from rvrun.remote.ledger import Ledger
+from rvrun.inputs import parse_json, read_object
+from rvrun.remote.ledger import RESTORE, DamagedRun, Ledger, reading
 from rvrun.runners.batch.api import JobDependency, SubmitJobRequest
 
 #: The folder of specs, in a run directory and in a round of a ledger.
@@ -71,7 +73,7 @@ def is_spec(path: str) -> bool:
 
 def requests_in(files: Mapping[str, str]) -> Iterator[SubmitJobRequest]:
     """Yield the requests of the specs among rendered files."""
-    return (json.loads(text) for path, text in files.items() if is_spec(path))
+    return (parse_json(text, path) for path, text in files.items() if is_spec(path))
 
 
 @attrs.frozen(kw_only=True)
@@ -137,16 +139,32 @@ class Spec:
 
 
 def read_specs(ledger: Ledger, number: int) -> list[Spec]:
-    """Return the specs of a round, in the order of submission."""
-    folder = ledger.round_folder(number)
-    files = {
-        f"{FOLDER}/{path.name}": path.read_text(encoding="utf-8")
-        for path in sorted((folder / FOLDER).glob("*.json"))
-    }
-    return [
-        Spec(key=request["tags"][JOB_TAG], round=number, request=request)
-        for request in requests_in(files)
+    """Return the specs of a round, in the order of submission.
+
+    Raises `CannotRead` or `DamagedRun`.
+    """
+    folder = ledger.round_folder(number) / FOLDER
+    specs = [
+        _read_spec(ledger.run_id, number, path)
+        for path in sorted(folder.glob("*.json"))
+        if is_spec(f"{FOLDER}/{path.name}")
     ]
+    if not specs:
+        raise DamagedRun(str(folder), "has no job specs")
+    return specs
+
+
+def _read_spec(run_id: str, number: int, path: pathlib.Path) -> Spec:
+    request: Any = read_object(str(path), RESTORE)
+    with reading(str(path)):
+        spec = Spec(key=request["tags"][JOB_TAG], round=number, request=request)
+        # Read once here, so that a damaged spec is found before anything is asked or submitted.
+        if spec.num_targets != len(spec.splits or ()) and spec.splits is not None:
+            raise ValueError("the size of its array is not the number of its splits")
+        names = (spec.fill_in(run_id, {})["jobName"], spec.stage)
+        if not all(isinstance(name, str) for name in (*names, *spec.depends)):
+            raise TypeError("names must be strings")
+    return spec
 
 
 def _with_id(dependency: JobDependency, ids: Mapping[str, str]) -> JobDependency:

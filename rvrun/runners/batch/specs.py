@@ -40,7 +40,7 @@ class TemplateJob:
     resources: Sequence[Resource]
     environment: Sequence[KeyValue]
     command: Sequence[str]
-    retry_strategy: RetryStrategy | None
+    retry_strategy: RetryStrategy
     timeout_seconds: int | None
     share_identifier: str | None
     scheduling_priority: int | None
@@ -146,14 +146,17 @@ def _command(job: Job, source: Source) -> list[str]:
     return argv if job.whole else prepend_boot(argv)
 
 
-def retry_strategy(attempts: int | None, retry: str | None) -> RetryStrategy | None:
-    """Return how many attempts a job has, and after what; None leaves it to the job definition.
+def retry_strategy(attempts: int | None, retry: str | None) -> RetryStrategy:
+    """Return how many attempts a job has, and after what; None is one attempt.
+
+    It is always sent: without it, Batch would take the strategy of the job definition, which may
+    retry commands that must not be attempted twice, and which no plan shows. (AWS Batch API
+    Reference, SubmitJob: `retryStrategy` overrides that of the job definition.)
 
     Batch retries a job that no condition matches, so the last condition matches everything and
     exits (AWS Batch User Guide, "Automated job retries").
     """
-    if attempts is None:
-        return None
+    attempts = 1 if attempts is None else attempts
     if retry != "spot":
         return {"attempts": attempts}
     return {

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import attrs
 
 from rvrun.aws.client import Client
 from rvrun.remote.ledger import CANCELLED, SUBMITTED, Ledger
-from rvrun.remote.state import RemoteFailure, RunState, StageState, State, timestamp
+from rvrun.remote.state import (
+    RemoteFailure,
+    RunState,
+    StageState,
+    State,
+    state_from_json,
+    timestamp,
+)
 from rvrun.runners.batch.api import JobDetail, JobSummary, describe_jobs, list_some_children
 from rvrun.runners.batch.spec_files import Spec, read_specs
 from rvrun.runners.batch.submit import read_ids
@@ -78,7 +85,9 @@ class TrackedJob:
 def track_jobs(ledger: Ledger, batch: Client) -> dict[int, list[TrackedJob]]:
     """Return the jobs of each round, in the order of submission."""
     cancelled = rounds_with(ledger, CANCELLED)
-    ids = {number: read_ids(ledger, number) for number in ledger.rounds()}
+    # Before anything is asked: a damaged spec should not wait for a reply.
+    specs = {number: read_specs(ledger, number) for number in ledger.rounds()}
+    ids = {number: read_ids(ledger, number) for number in specs}
     # One list for all rounds, so that small rounds share calls.
     all_ids = [id_ for ids_of_round in ids.values() for id_ in ids_of_round.values()]
     details = {detail["jobId"]: detail for detail in describe_jobs(batch, all_ids)}
@@ -90,9 +99,9 @@ def track_jobs(ledger: Ledger, batch: Client) -> dict[int, list[TrackedJob]]:
                 detail=None if id_ is None else details.get(id_),
                 cancelled=number in cancelled,
             )
-            for spec in read_specs(ledger, number)
+            for spec in specs_of_round
         ]
-        for number in ids
+        for number, specs_of_round in specs.items()
     }
 
 
@@ -128,17 +137,10 @@ def _read_stored(ledger: Ledger) -> RunState | None:
     number = ledger.num_rounds
     for event in ledger.events(ENDED):
         if event["round"] == number:
-            return _from_json(event["state"])
+            # Only a copy: Batch may still know the run.
+            with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError):
+                return state_from_json(event["state"])
     return None
-
-
-def _from_json(values: Mapping[str, Any]) -> RunState:
-    stages = [
-        StageState(**{**stage, "counts": {State(k): n for k, n in stage["counts"].items()}})
-        for stage in values["stages"]
-    ]
-    failure = RemoteFailure(**values["failure"]) if values["failure"] else None
-    return RunState(**{**values, "stages": tuple(stages), "failure": failure})
 
 
 def _stage_states(

@@ -6,13 +6,13 @@ may have templates of their own.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from rvrun.aws import request_check
 from rvrun.environment import SPLITS
 from rvrun.errors import RvrunError
+from rvrun.inputs import CannotRead, parse_json
 from rvrun.runners.batch.api import SubmitJobRequest
 from rvrun.runners.batch.jobs import Job
 from rvrun.runners.batch.limits import check_request
@@ -90,9 +90,9 @@ def check_rendered(
 def parse(key: str, text: str) -> SubmitJobRequest:
     """Read back the spec of the job `key`. Raises `BadSpec`."""
     try:
-        request: Any = json.loads(text)
-    except ValueError as error:
-        raise BadSpec(key, f"JSON ({error})") from None
+        request: Any = parse_json(text, key)
+    except CannotRead as error:
+        raise BadSpec(key, f"JSON, but it {error.problem}") from None
     if not isinstance(request, dict) or not isinstance(request.get("jobName"), str):
         raise BadSpec(key, "an object with a `jobName`")
     tags: Any = request.get("tags")

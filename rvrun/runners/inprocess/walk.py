@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -20,7 +21,7 @@ from rvrun.rundir.summary import Outcome, read_outcome
 from rvrun.runners.run import Reporter, Run
 from rvrun.settings.schema import MachineSettings
 from rvrun.tracebacks import exit_code_of, print_error, print_traceback, user_frames
-from rvrun.worker.target import gpu_slot
+from rvrun.worker.target import gpu_slot, warn_user
 
 
 def walk(run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> Outcome:
@@ -30,6 +31,8 @@ def walk(run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> Outco
     """
     since = time.time()
     reporter.begin(statuses)
+    for pipeline in {status.pipeline for status in statuses if status.lost}:
+        stamps.forget(run.run_dir, pipeline)
     with contextlib.ExitStack() as until_end:
         state = _Walk(run=run, reporter=reporter, until_end=until_end)
         for status in statuses:
@@ -87,7 +90,7 @@ class _Walk:
         recorder = Recorder(str(self.run.run_dir), target.path)
         self.reporter.started(target.name)
         recorder.start()
-        code = self.call(target)
+        code = self.call(target, recorder)
         recorder.end(code)
         self.reporter.ended(target.name, code)
         if code == DONE:
@@ -95,13 +98,13 @@ class _Walk:
             stamps.done(self.run.run_dir, target)
         return code
 
-    def call(self, target: Target) -> int:
+    def call(self, target: Target, recorder: Recorder) -> int:
         """Call the target's method, show or debug what it raises, and return the exit code."""
         split: dict[str, Any] = {}
         if target.split_ind is not None:
             split = {"split_ind": target.split_ind, "num_splits": target.num_splits}
         try:
-            with self.open_pipeline(target) as pipeline:
+            with self.open_pipeline(target, recorder) as pipeline:
                 getattr(pipeline, target.command)(**split)
         except RvrunError as error:
             print_error(error)
@@ -121,7 +124,7 @@ class _Walk:
             return FAILED
         return DONE
 
-    def open_pipeline(self, target: Target) -> AbstractContextManager[Any]:
+    def open_pipeline(self, target: Target, recorder: Recorder) -> AbstractContextManager[Any]:
         """Open the target's pipeline; a pipeline of rvrun's is shared by all targets of a run."""
         loaded = next(p for p in self.run.pipelines if p.name == target.pipeline)
         adapter = adapters.of_document(loaded.document)
@@ -133,4 +136,5 @@ class _Walk:
             target.split_ind,
             target.num_splits,
             verbosity=self.run.verbosity,
+            warn=functools.partial(warn_user, recorder),
         )

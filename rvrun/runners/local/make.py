@@ -23,6 +23,7 @@ from rvrun.render.quote import for_make
 from rvrun.rundir.freshness import StageStatus
 from rvrun.rundir.summary import Outcome, read_outcome, tail
 from rvrun.runners.run import Reporter, Run
+from rvrun.settings.files import IMPORTS
 from rvrun.settings.schema import MachineSettings, key_of, variable
 from rvrun.worker.processes import end_children, num_cpus
 
@@ -128,6 +129,8 @@ def _environment(events: int, run: Run) -> dict[str, str]:
     program = shlex.join([sys.executable, "-P", "-m", "rvrun"])
     # make expands variables from the environment too, hence `for_make`.
     environment |= {"RVRUN": for_make(program), EVENTS: str(events), LOGS: "1"}
+    if run.settings.imports:
+        environment[variable(IMPORTS)] = run.settings.imports
     if run.verbosity:
         environment[VERBOSITY] = str(run.verbosity)
     machine = run.settings.of(MachineSettings)

@@ -12,7 +12,7 @@ from rvrun.render.jinja import Template
 from rvrun.render.jinja import render as render_template
 from rvrun.render.quote import for_recipe
 from rvrun.runners.run import Run
-from rvrun.text import count, title
+from rvrun.text import count
 
 TEMPLATE = Template("rvrun.templates", "local", "Makefile.j2")
 
@@ -41,11 +41,13 @@ class Section:
     """The rules of a pipeline.
 
     - `run`: the start of the command line of its recipes, up to and including the config.
+    - `root`: a command line that fails if the pipeline's root was removed; empty if there is none.
     """
 
     name: str
     title: str
     run: str
+    root: str
     rules: tuple[Rule, ...]
 
 
@@ -56,18 +58,25 @@ def render(run: Run) -> dict[str, str]:
         out=run.out,
         workdir=run.workdir_from_run_dir,
         templates=run.settings.templates,
+        root_files={p.name: p.root_file for p in run.planned if p.root_file},
     )
     return {paths.MAKEFILE: makefile}
 
 
 def render_makefile(
-    plan: Plan, *, out: str = ".", workdir: str = ".", templates: str | None = None
+    plan: Plan,
+    *,
+    out: str = ".",
+    workdir: str = ".",
+    templates: str | None = None,
+    root_files: Mapping[str, str] | None = None,
 ) -> str:
     """Render the Makefile of `plan`.
 
     - `out`: the run directory, relative to the directory where commands run.
     - `workdir`: the directory where commands run, relative to the run directory.
     - `templates`: a folder whose `Makefile.j2`, if any, replaces the built-in one.
+    - `root_files`: files, by pipeline, without which nothing of the pipeline is done.
 
     Raises `BadTemplate` or `Unquotable`.
     """
@@ -76,26 +85,31 @@ def render_makefile(
         TEMPLATE,
         templates,
         version=__version__,
-        title=title(plan),
-        pipelines=tuple(section(pipeline, out, workdir) for pipeline in plan.pipelines),
+        title=plan.title,
+        pipelines=tuple(
+            section(pipeline, out, workdir, (root_files or {}).get(pipeline.name))
+            for pipeline in plan.pipelines
+        ),
         indices={count: " ".join(map(str, range(count))) for count in sorted(counts)},
         help=help_lines(plan),
     )
 
 
-def section(pipeline: PlannedPipeline, out: str, workdir: str) -> Section:
-    """Return the rules of `pipeline`."""
+def section(pipeline: PlannedPipeline, out: str, workdir: str, root_file: str | None) -> Section:
+    """Return the rules of `pipeline`; `root_file` is as in `LoadedPipeline`."""
     stages = {stage.command: stage for stage in pipeline.stages}
     start, _ = _split_argv(pipeline.stages[0])
     words = {"rvrun": "$(RVRUN)", CONFIG: for_recipe(f"{out}/{paths.config(pipeline.name)}")}
     # `./` keeps `cd` from taking a name such as `-x` for an option, and from searching CDPATH.
     folder = workdir if workdir.split("/", maxsplit=1)[0] in ("", ".", "..") else f"./{workdir}"
+    go = f"cd {for_recipe(folder)} &&"
     # `exec` makes the target a child of make: a shell between them would not pass SIGTERM on.
-    run = f"cd {for_recipe(folder)} && exec {_command_line(start, words)}"
+    run = f"{go} exec {_command_line(start, words)}"
     return Section(
         name=pipeline.name,
-        title=title(Plan((pipeline,))),
+        title=Plan((pipeline,)).title,
         run=run,
+        root=f"{go} test -e {for_recipe(root_file)}" if root_file else "",
         rules=tuple(rule(pipeline.name, stage, stages) for stage in pipeline.stages),
     )
 
@@ -149,7 +163,7 @@ def help_lines(plan: Plan) -> list[str]:
         ("", ""),
     ]
     for pipeline in plan.pipelines:
-        rows.append((f"make {pipeline.name}", title(Plan((pipeline,))).partition(": ")[2]))
+        rows.append((f"make {pipeline.name}", Plan((pipeline,)).title.partition(": ")[2]))
         goals = {f"make {pipeline.name}/{stage.command}": stage for stage in pipeline.stages}
         rows += [(goal, describe(stage)) for goal, stage in goals.items()]
     split = [(p.name, stage) for p in plan.pipelines for stage in p.stages if stage.num_splits]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rvrun.aws import request_check
+from rvrun.inputs import CannotRead, parse_json
 from rvrun.render.jinja import BadTemplate, Template, render
 from rvrun.render.quote import without_none
 from rvrun.runners.sagemaker import limits
@@ -44,21 +45,12 @@ def render_definition(
         role=offline_arn(settings.role),
     )
     try:
-        definition = json.loads(text, object_pairs_hook=_object_without_duplicates)
-    except ValueError as error:
-        raise BadTemplate(TEMPLATE.name, f"must render JSON, but {error}") from None
+        definition = parse_json(text, TEMPLATE.name)
+    except CannotRead as error:
+        raise BadTemplate(TEMPLATE.name, f"must render JSON, but it {error.problem}") from None
     if not isinstance(definition, dict):
         raise BadTemplate(TEMPLATE.name, f"must render a JSON object, got {text.strip()[:40]!r}")
     return definition
-
-
-def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object without duplicate keys, of which all values but one would be lost silently."""
-    keys = [key for key, _ in pairs]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise ValueError(f"key `{key}` is given {keys.count(key)} times")
-    return dict(pairs)
 
 
 def to_compact_json(definition: Definition) -> str:

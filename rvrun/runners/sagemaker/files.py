@@ -8,15 +8,15 @@ sagemaker/uploads.json           what to upload to S3: {URI: path}; the files ar
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import attrs
 
 from rvrun import split_ranges
 from rvrun.aws import storage
+from rvrun.inputs import read_bytes, read_object
+from rvrun.remote.ledger import RESTORE, reading
 from rvrun.remote.upload import short_digest, upload_paths
 from rvrun.render.files import to_text
 from rvrun.runners.sagemaker import limits
@@ -126,31 +126,30 @@ def read_submissions(folder: pathlib.Path) -> list[Submission]:
 
 
 def _read_submission(path: pathlib.Path, name: str) -> Submission:
-    request = _read_json(path)
+    request = read_object(str(path), RESTORE)
     if "PipelineDefinitionS3Location" not in request:
-        definition = _read_json(path.with_name(name + _DEFINITION))
+        definition = read_object(str(path.with_name(name + _DEFINITION)), RESTORE)
         request["PipelineDefinition"] = to_compact_json(definition)
-    jobs = _read_json(path.with_name(name + _STEPS))
-    return Submission(
-        name=name,
-        request=request,
-        jobs=tuple(
-            Job(
-                name=step,
-                stage=job["stage"],
-                splits=tuple(split_ranges.read(job["splits"])) if job["splits"] else None,
-            )
-            for step, job in jobs.items()
-        ),
-    )
+    steps = path.with_name(name + _STEPS)
+    jobs = read_object(str(steps), RESTORE)
+    with reading(str(steps)):
+        return Submission(
+            name=name,
+            request=request,
+            jobs=tuple(
+                Job(
+                    name=step,
+                    stage=job["stage"],
+                    splits=tuple(split_ranges.read(job["splits"])) if job["splits"] else None,
+                )
+                for step, job in jobs.items()
+            ),
+        )
 
 
 def read_uploads(folder: pathlib.Path) -> dict[str, bytes]:
     """Read what to upload to S3, by URI."""
-    paths = _read_json(folder / UPLOADS)
-    return {uri: (folder / path).read_bytes() for uri, path in paths.items()}
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return values
+    uploads = str(folder / UPLOADS)
+    paths = read_object(uploads, RESTORE)
+    with reading(uploads):
+        return {uri: read_bytes(str(folder / path), RESTORE) for uri, path in paths.items()}

@@ -6,10 +6,10 @@ Source: Amazon SageMaker Developer Guide, "How Amazon SageMaker AI Processes Tra
 
 from __future__ import annotations
 
-import json
 import os
 
 from rvrun.environment import RESOURCE_CONFIG
+from rvrun.inputs import CannotRead, read_object
 from rvrun.worker.torchrun import BadHosts, Hosts
 
 TYPE_CHECKING = False
@@ -31,10 +31,9 @@ def read_hosts(environ: Mapping[str, str]) -> Hosts:
     if path is None:
         raise BadHosts(f"found no list of this job's hosts at {' or '.join(paths)}")
     try:
-        with open(path, encoding="utf-8") as file:
-            values = json.load(file)
+        values = read_object(path)
         current, hosts = str(values["current_host"]), [str(host) for host in values["hosts"]]
         interface = values.get("network_interface_name")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (CannotRead, KeyError, TypeError) as error:
         raise BadHosts(f"{path} does not list this job's hosts ({error!r})") from None
     return Hosts(current, hosts, interface)

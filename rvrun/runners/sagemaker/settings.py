@@ -34,7 +34,9 @@ class SagemakerCommandSettings:
     cache_expire_after: str | None = setting("as in [sagemaker]")
     metrics: dict[str, str] = table("as in [sagemaker]")
     tags: dict[str, str] = table("tags of the jobs")
-    environment: dict[str, str] = table("environment variables of the jobs; no secrets")
+    environment: dict[str, str] = table(
+        "environment variables of the jobs; no secrets", secret=True
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -124,7 +126,9 @@ class SagemakerSettings:
         "line of the log"
     )
     tags: dict[str, str] = table("tags of pipelines and jobs")
-    environment: dict[str, str] = table("environment variables of the jobs; no secrets")
+    environment: dict[str, str] = table(
+        "environment variables of the jobs; no secrets", secret=True
+    )
     commands: dict[str, SagemakerCommandSettings] = table(
         "settings for commands that match a glob: [sagemaker.commands.GLOB]"
     )

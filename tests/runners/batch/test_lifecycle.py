@@ -792,7 +792,8 @@ def test_parts_of_a_stage_over_the_size_of_an_array(
     site.script.fails = {"work/chip/5", "work/chip/6"}
     site.run("--wait", code=1, splits=10)
     assert len([target for target in site.script.ran if "chip" in target]) == 10
-    assert "first failure: work/chip/5 (exit 7)" in printed()[1]
+    # The two fail in parallel, so either may be the first.
+    assert re.search(r"first failure: work/chip/[56] \(exit 7\)", printed()[1])
     first = len(site.engine.submitted)
     site.script.fails = set()
     site.script.ran.clear()

@@ -248,15 +248,20 @@ def test_joins_do_next_to_nothing() -> None:
             ],
             "command": ["true"],
         },
+        "retryStrategy": {"attempts": 1},
         "propagateTags": True,
         "tags": {"rvrun:run": RUN, "rvrun:job": "star/last.needs.2"},
     }
 
 
+def test_a_job_is_attempted_once_by_default() -> None:
+    """Also if its definition has retries, which write the chips of Raster Vision twice."""
+    assert requests(pipeline("p", "a"))["p/a"]["retryStrategy"] == {"attempts": 1}
+
+
 def test_retries_after_reclaimed_instances_only() -> None:
     """Batch retries what no condition matches, so the last condition matches everything."""
     one = pipeline("p", "a")
-    assert "retryStrategy" not in requests(one)["p/a"]
     assert requests(one, settings=changed(attempts=2))["p/a"]["retryStrategy"] == {"attempts": 2}
     assert requests(one, settings=changed(attempts=2, retry="spot"))["p/a"]["retryStrategy"] == {
         "attempts": 2,
@@ -574,7 +579,8 @@ NO_TAGS = f"{RENDERS} a `jobName` with ${{run}} and the tags of `job.tags`, for 
          "template batch-job.json.j2: 'rvrun.runners.batch.specs.TemplateJob object' has no "
          "attribute 'nam'"),
         (replaced(PLAIN_JSON, '"jobName"', '"jobName'), BadSpec,
-         f"{RENDERS} JSON (Expecting ':' delimiter: line 3 column 14 (char 16)), for job p/a"),
+         f"{RENDERS} JSON, but it is not JSON (Expecting ':' delimiter: line 3 column 14 "
+         "(char 16)), for job p/a"),
         (replaced(PLAIN_JSON, '"tags": {', '"tags": null, "other": {'), BadSpec, NO_TAGS),
         (replaced(PLAIN_JSON, '"tags": {', '"tags": {"n": 1, '), BadSpec, NO_TAGS),
         (replaced(PLAIN_JSON, "{% for key, value in job.tags.items() %}",
@@ -609,7 +615,7 @@ MUST = "template batch-job.json.j2 must"
           "p/b: propagateTags must be true or false, got 'true'"]),
         (replaced(SHIPPED, '{"size": job.size}', '{"size": job.size and "2"}'),
          ["p/a: arrayProperties.size must be an integer, got '2'"]),
-        (replaced(PLAIN_JSON, '"tags"', '"retryStrategy": null, "tags"'),
+        (replaced(PLAIN_JSON, "{{ job.retry_strategy | json }}", "null"),
          ["p/a: retryStrategy must be an object, got None",
           "p/b: retryStrategy must be an object, got None"]),
         (replaced(SHIPPED, '{"size": job.size}', '{"size": job.size and 3}'),

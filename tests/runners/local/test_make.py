@@ -116,7 +116,8 @@ def without_times(text: str) -> str:
 
 def test_a_run_and_a_second_one(work: Project) -> None:
     """All targets run once; in the second run all are up to date."""
-    done = work.rvrun("run", "local", "work.py", "--splits", "2", "-j1")
+    quietly = ("-j1", "--no-show-output")
+    done = work.rvrun("run", "local", "work.py", "--splits", "2", *quietly)
     assert done.stdout == ""
     assert without_times(done.stderr) == (
         "work/first done\nwork/part/0 done\nwork/part/1 done\nwork/last done\n"
@@ -142,7 +143,8 @@ def test_each_target_has_a_log_and_a_record(work: Project) -> None:
 def test_the_first_failure_is_shown_and_can_be_repeated(work: Project) -> None:
     """The summary has the user's traceback, and a command line that fails in the same way."""
     work.write("fail-part1", "")
-    done = work.rvrun("run", "local", "work.py", "--splits", "2", "-j1", code=1)
+    quietly = ("-j1", "--no-show-output")
+    done = work.rvrun("run", "local", "work.py", "--splits", "2", *quietly, code=1)
     file = work.folder / "work.py"
     assert without_markers(without_times(done.stderr)) == (
         "work/first done\n"
@@ -160,7 +162,8 @@ def test_the_first_failure_is_shown_and_can_be_repeated(work: Project) -> None:
         "to rerun this target:  rvrun run_command runs/work/config/work.json part --split-ind 1 "
         "--num-splits 2\n"
         "failed in N s: 2 targets ran, 1 failed, 1 not started; logs in runs/work/logs\n"
-        "to continue:           rvrun run local work.py --splits 2 -j1\n"
+        "to continue:           rvrun run local work.py --splits 2 -j1 "
+        "--no-show-output\n"
     )
     line = done.stderr.split("to rerun this target:")[1].splitlines()[0].split()
     alone = work.run(*line, code=1)
@@ -173,7 +176,7 @@ def test_continuing_after_a_failure(work: Project) -> None:
     work.write("fail-part1", "")
     work.rvrun("run", "local", "work.py", "--splits", "3", "-j1", code=1)
     (work.folder / "fail-part1").unlink()
-    again = work.rvrun("run", "local", "work.py", "--splits", "3", "-j1")
+    again = work.rvrun("run", "local", "work.py", "--splits", "3", "-j1", "--no-show-output")
     assert without_times(again.stderr) == (
         "work/part/1 done\nwork/part/2 done\nwork/last done\n"
         "done in N s: 3 targets ran, 2 up to date; logs in runs/work/logs\n"
@@ -331,7 +334,7 @@ def test_ctrl_c_at_a_terminal(work: Project) -> None:
     work.write("sleep-part1", "")
     controller, terminal = pty.openpty()
     running = subprocess.Popen(
-        ["rvrun", "run", "local", "work.py", "--splits", "2", "-j1"],
+        ["rvrun", "run", "local", "work.py", "--splits", "2", "-j1", "--no-show-output"],
         cwd=work.folder,
         env=clean_environment(TERM="xterm", COLUMNS="120"),
         stdin=terminal,

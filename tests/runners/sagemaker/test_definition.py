@@ -490,8 +490,8 @@ def test_a_users_template_replaces_ours(tmp_path: Any) -> None:
         "Version": "p",
     }
     for text, problem in (
-        ('{"Steps": [}', "must render JSON, but Expecting value"),
-        ('{"Steps": [], "Steps": []}', "must render JSON, but key `Steps` is given 2 times"),
+        ('{"Steps": [}', "must render JSON, but it is not JSON (Expecting value"),
+        ('{"Steps": [], "Steps": []}', "must render JSON, but it must not have key 'Steps' twice"),
         ("[]", "must render a JSON object, got '[]'"),
     ):
         with pytest.raises(BadTemplate, match=re.escape(f"template sagemaker.json.j2: {problem}")):

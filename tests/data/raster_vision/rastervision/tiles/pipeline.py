@@ -27,6 +27,10 @@ def upgrade(values, version):
 class DatasetConfig(Config):
     scenes: list[str] = ["a", "b", "c", "d"]
     groups: dict[str, set[str]] = {"train": {"a", "b", "c"}, "validation": {"d"}}
+    # The defaults are not validated, so that Raster Vision saves them as 0 and 1e-5.
+    nodata_value: float | None = 0
+    size: int | float = 3
+    rates: tuple[float, ...] = (1e-5, 1.0, 1e16, 2)
 
     def validate_config(self):
         if "bad" in self.scenes:
