@@ -33,7 +33,7 @@ class Machine:
     - `max_wait_time`: seconds that a job on spot instances may take, including the wait for them;
       None for a job on other instances.
     - `checkpoint_uri`: S3 prefix of its checkpoints, as configured. `checkpoint_path`: their
-      directory in the container.
+      directory in the container; None for SageMaker's default.
     - `keep_alive`: seconds that its instances are kept for the next training job.
     - `metrics`: of a training job, regular expressions by name.
     - `cache`: how long SageMaker may reuse the result, as `P30D`; None for never.
@@ -49,7 +49,7 @@ class Machine:
     max_run_time: int
     max_wait_time: int | None
     checkpoint_uri: str | None
-    checkpoint_path: str
+    checkpoint_path: str | None
     keep_alive: int | None
     metrics: Mapping[str, str]
     retries: int

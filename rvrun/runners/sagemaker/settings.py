@@ -77,10 +77,9 @@ class SagemakerSettings:
         "S3 prefix of the checkpoints of training steps, which later runs continue from; default: "
         "on spot instances, a directory of the run below root_uri"
     )
-    checkpoint_path: str = setting(
+    checkpoint_path: str | None = setting(
         "directory in the container that SageMaker copies to S3 as checkpoints, and back when a "
-        "job starts",
-        "/opt/ml/checkpoints",
+        "job starts; default: /opt/ml/checkpoints"
     )
     keep_alive: int | None = setting(
         "seconds that the instances of a training step are kept for the next one; default: they "
