@@ -1,24 +1,37 @@
-"""Entry point of `rvrun` and `python -m rvrun`. Running a target imports no command line."""
+"""`rvrun`, also as `python -m rvrun`. The call of every target imports no command line."""
 
 from __future__ import annotations
 
 import sys
 
+from rvrun import signals
 from rvrun.streams import open_streams
 
 
 def main() -> None:
     """Run the command line and exit."""
+    signals.end_on_interrupt()
     open_streams()
-    if sys.argv[1:2] == ["run_command"]:
+    try:
+        code = _run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = signals.SIGNALLED + 2
+    finally:
+        # What Python does at its end must not be interrupted by a traceback either.
+        signals.end_on_interrupt()
+    sys.exit(code)
+
+
+def _run(argv: list[str]) -> int:
+    if argv[:1] == ["run_command"]:
         from rvrun.worker.target import main as run_command
 
-        code = run_command(sys.argv[2:])
+        code = run_command(argv[1:])
         if code is not None:
-            sys.exit(code)
+            return code
     from rvrun.cli.app import main as cli
 
-    sys.exit(cli(sys.argv[1:]))
+    return cli(argv)
 
 
 if __name__ == "__main__":

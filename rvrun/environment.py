@@ -11,6 +11,8 @@ RUN_DIR = "RVRUN_RUN_DIR"
 LOGS = "RVRUN_LOGS"
 #: The file descriptor of a pipe on which targets report that they start and end.
 EVENTS = "RVRUN_EVENTS"
+#: The file descriptor of the lock of the run directory.
+LOCK = "RVRUN_LOCK"
 #: How verbose other systems' pipelines are: 1, 2, ...
 VERBOSITY = "RVRUN_VERBOSITY"
 #: The splits that the children of a job run, where these are not all of 0..N-1 (`split_ranges`).
@@ -18,4 +20,4 @@ SPLITS = "RVRUN_SPLITS"
 #: The file that lists the hosts of a job, where it is not in its usual place.
 RESOURCE_CONFIG = "RVRUN_RESOURCE_CONFIG"
 #: All of them; every other `RVRUN_*` variable is a setting.
-INTERNAL = (RUN_DIR, LOGS, EVENTS, VERBOSITY, SPLITS, RESOURCE_CONFIG)
+INTERNAL = (RUN_DIR, LOGS, EVENTS, LOCK, VERBOSITY, SPLITS, RESOURCE_CONFIG)

@@ -102,6 +102,7 @@ class Silent:
     def begin(self, statuses): pass
     def started(self, target): pass
     def ended(self, target, exit_code): pass
+    def noted(self, text): pass
     def finish(self): pass
 
 

@@ -347,7 +347,9 @@ def judge(code: int, output: str, subject: str) -> str:
     """
     sentences = re.findall(r"^rvrun: .*", output, re.MULTILINE)
     is_theirs = "tiny.py" in output and f"{ROOT}/rvrun/" not in output
-    is_named = not subject or len(sentences) > 1 or subject in output or RUN in output
+    # A spec that could still be submitted is followed by the first call to AWS.
+    others = (RUN, "Unable to locate credentials")
+    is_named = len(sentences) > 1 or any(word in output for word in (subject, *others))
     faults = {
         f"exit code {code}": code not in (0, 1, 2),
         "reported as a bug": "this is a bug" in output,
@@ -386,7 +388,9 @@ def trial(project: pathlib.Path, folder: pathlib.Path, rng: random.Random) -> tu
         name = str(next((folder / "runs/tiny/records/.configs/tiny").iterdir()).relative_to(folder))
     if "/" in name or "." in name:
         damage = _damage_file(folder / name, rng)
-        subject = pathlib.PurePath(name).name if name.endswith((".json", ".toml", ".j2")) else ""
+        # A file that is missing may be one that need not exist.
+        is_named = name.endswith((".json", ".toml", ".j2")) and damage != "missing"
+        subject = pathlib.PurePath(name).name if is_named else ""
     else:
         corruption = rng.choice(CORRUPTIONS)
         damage = corruption.__name__

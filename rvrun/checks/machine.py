@@ -50,7 +50,7 @@ def check_gpus(case: Case) -> Iterator[Finding]:
         return
     machine, gpus = settings.of(MachineSettings), gpu_slots.find_gpus()
     devices = list(machine.gpus) or gpus
-    slots = machine.gpu_slots or max(len(devices), 1)
+    slots = machine.gpu_slots or len(devices)
     commands = _gpu_commands(case)
     if commands and (problem := _locks_problem(machine.gpu_locks)):
         key = key_of(MachineSettings, "gpu_locks")
@@ -63,6 +63,8 @@ def check_gpus(case: Case) -> Iterator[Finding]:
     else:
         on_devices = f" on {', '.join(devices)}" if devices else ""
         in_parallel = f"{count(slots, 'GPU target')} in parallel{on_devices}"
+        if not slots:
+            in_parallel = "GPU targets run without a limit of their own"
         yield ok("gpus", f"found {count(len(gpus), 'GPU')}; {in_parallel}")
 
 

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from rvrun import __version__
-from rvrun.cli.messages import say
+from rvrun.cli.messages import drop_stdout, protect_stderr, say
 from rvrun.cli.options import (
     COMPLETION,
     Profile,
@@ -133,6 +133,7 @@ def command() -> TyperGroup:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line `argv` and return its exit code."""
+    protect_stderr()
     try:
         check_arguments(argv)
         if COMPLETION in os.environ:
@@ -175,10 +176,12 @@ def report_usage(error: Any, argv: Sequence[str]) -> int:
 
 def report_os_error(error: OSError) -> int:
     """Report what the operating system refused, such as a full disk or an unreadable file."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        drop_stdout()
     if isinstance(error, BrokenPipeError):
-        # The reader of our output, such as `head`, needs no more. Python flushes stdout at exit,
-        # which must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output, such as `head`, needs no more.
         return FAILED
     print_error(from_os_error(error))
     return INVALID

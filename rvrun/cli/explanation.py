@@ -10,6 +10,7 @@ from rvrun.pipelines.config_keys import MISSING
 from rvrun.plan.diff_formats import format_value
 from rvrun.rundir.explain import Explanation, Needed
 from rvrun.rundir.freshness import NEVER, NOW
+from rvrun.signals import name_of
 
 
 def print_explanation(explanation: Explanation) -> None:
@@ -42,11 +43,20 @@ def _facts(explanation: Explanation) -> list[tuple[str, str]]:
 def _attempts(explanation: Explanation) -> str:
     if not explanation.attempts:
         return ""
-    code = explanation.exit_code
-    how = "has not ended" if code is None else f"exit {code}"
+    how = _end(explanation)
     if explanation.attempts == 1:
         return f" ({how})"
     return f" ({explanation.attempts} attempts, the last one: {how})"
+
+
+def _end(explanation: Explanation) -> str:
+    """Say how the last attempt ended; it recorded no end itself if it runs, or was killed."""
+    if explanation.is_running:
+        return "it is running"
+    if explanation.exit_code is not None:
+        return f"exit {explanation.exit_code}"
+    number = explanation.signal
+    return f"it was killed by {name_of(number)}" if number else "it was killed"
 
 
 def _needed(needed: Needed) -> str:
@@ -76,6 +86,8 @@ def explanation_to_dict(explanation: Explanation) -> dict[str, Any]:
         "done_ns": None if explanation.when == NEVER else explanation.when,
         "tries": explanation.attempts,
         "exit_code": explanation.exit_code,
+        "signal": explanation.signal,
+        "running": explanation.is_running,
         "changes": None if changes is None else {k: _pair(*pair) for k, pair in changes.items()},
         "needs": [
             {"name": needed.name, "newer": needed.newer, "would_run": needed.when == NOW}

@@ -79,6 +79,11 @@ class Output:
                 self._end(followed)
             self.reporter.ended(target, exit_code)
 
+    def noted(self, text: str) -> None:
+        """Pass on what a target waits for."""
+        with self.lock:
+            self.reporter.noted(text)
+
     def finish(self) -> None:
         """Print the rest of all output, also that of targets that were killed."""
         self.is_over.set()
@@ -94,13 +99,9 @@ class Output:
         pipeline, command, *split = target.split("/")
         stage = self.statuses[f"{pipeline}/{command}"].stage
         path = stage.target(pipeline, int(split[0]) if split else 0).path
-        starts = [
-            line
-            for line in records.read(str(self.run_dir / paths.record(path)))
-            if line["event"] == "start"
-        ]
         # A target reports its start after it recorded it, so this start is the last one.
-        offset = starts[-1].get("log_offset") if starts else None
+        lines, _ = records.last_attempt(str(self.run_dir / paths.record(path)))
+        offset = lines[0].get("log_offset") if lines else None
         if offset is None:
             return None
         try:

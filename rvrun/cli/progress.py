@@ -69,6 +69,9 @@ class Bars:
         self.failed[stage] = self.failed.get(stage, 0) + 1
         self.progress.update(task, note=f"{self.failed[stage]} failed")
 
+    def noted(self, text: str) -> None:
+        self.console.print(text)
+
     def finish(self) -> None:
         for task in self.tasks.values():
             self.progress.stop_task(task)
@@ -104,6 +107,9 @@ class Lines:
         elif done == total or done % (total // MAX_LINES) == 0:
             self.console.print(f"{stage} {done:,} of {total:,} done")
 
+    def noted(self, text: str) -> None:
+        self.console.print(text)
+
     def finish(self) -> None:
         pass
 
@@ -123,6 +129,9 @@ class Headings:
     def ended(self, target: str, exit_code: int) -> None:
         pass
 
+    def noted(self, text: str) -> None:
+        self.console.print(text)
+
     def finish(self) -> None:
         pass
 
@@ -138,6 +147,9 @@ class Silent:
         pass
 
     def ended(self, target: str, exit_code: int) -> None:
+        pass
+
+    def noted(self, text: str) -> None:
         pass
 
     def finish(self) -> None:

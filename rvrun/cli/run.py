@@ -6,6 +6,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
 
+import attrs
 import typer
 
 from rvrun import paths, plugins
@@ -26,13 +27,14 @@ from rvrun.cli.options import (
     read_common,
 )
 from rvrun.cli.usage import check_runner
-from rvrun.errors import DONE, FAILED, INTERRUPTED
+from rvrun.errors import DONE, FAILED
 from rvrun.prepare import Prepared, Request, check_local_roots, prepare
 from rvrun.rundir import files as rundir
 from rvrun.rundir.lock import locked
 from rvrun.runners.registry import as_detached, as_local, find_runner
 from rvrun.settings import layers
 from rvrun.settings.schema import MachineSettings, key_of
+from rvrun.signals import SIGNALLED
 
 if TYPE_CHECKING:
     from rvrun.rundir.summary import Outcome
@@ -83,7 +85,8 @@ GpuSlots = Annotated[
     option(
         "--gpu-slots",
         metavar="N",
-        help="GPU targets that run in parallel on this machine; default: one per GPU.",
+        help="GPU targets that run in parallel on this machine; default: one per GPU, and "
+        "without GPUs no limit.",
     ),
 ]
 
@@ -219,11 +222,11 @@ def run_here(
     is_isolated = runner.CAPABILITIES.isolated
     reporter = make_reporter(common, prepared.run, is_isolated=is_isolated, output=show_output)
     run_dir = prepared.run.run_dir
-    with shown_as(prepared.run.out_typed), locked(run_dir):
+    with shown_as(prepared.run.out_typed), locked(run_dir) as lock:
         # Read before writing: a config that is written now makes what depends on it stale.
         statuses = prepared.statuses()
         rundir.write(run_dir, prepared.files, prepared.owned)
-        outcome = runner.run(prepared.run, statuses, reporter)
+        outcome = runner.run(attrs.evolve(prepared.run, lock=lock), statuses, reporter)
     code = exit_code(outcome)
     if not common.quiet or code != DONE:
         logs = f"{prepared.run.out}/{paths.LOGS}" if is_isolated else ""
@@ -252,6 +255,6 @@ def make_reporter(common: Common, run: Run, *, is_isolated: bool, output: bool |
 
 def exit_code(outcome: Outcome) -> int:
     """Return the exit code of a run."""
-    if outcome.interrupted:
-        return INTERRUPTED
+    if outcome.signal:
+        return SIGNALLED + outcome.signal
     return FAILED if outcome.failures or outcome.trouble else DONE

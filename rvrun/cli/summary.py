@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from rvrun.cli.tables import make_console
 from rvrun.rundir.summary import Failure, Outcome, tail
+from rvrun.signals import name_of
 from rvrun.text import count, duration
 
 if TYPE_CHECKING:
@@ -43,14 +45,19 @@ def print_summary(outcome: Outcome, logs: str, command_line: str) -> None:
     if logs and outcome.ran + len(outcome.failures) + outcome.stopped:
         counts.append(f"; logs in {logs}")
     err.print(counts)
-    if outcome.failures or outcome.interrupted or outcome.trouble:
+    if outcome.failures or outcome.signal or outcome.trouble:
         err.print(f"to continue:           {command_line}")
 
 
 def _print_failure(err: Console, failure: Failure) -> None:
     after = "" if failure.seconds is None else f" after {duration(failure.seconds)}"
-    how = "was killed" if failure.exit_code is None else f"failed ({_exit(failure)})"
-    err.print(Text(f"{failure.target} {how}{after}", "bold red"))
+    how = f"was {_exit(failure)}" if failure.exit_code is None else f"failed ({_exit(failure)})"
+    memory = ""
+    if failure.peak_memory_kib is not None:
+        memory = f"; its process used at least {failure.peak_memory_kib // 1024:,} MiB"
+    err.print(Text(f"{failure.target} {how}{after}{memory}", "bold red"))
+    if failure.signal == signal.SIGKILL:
+        err.print("the kernel sends SIGKILL when memory runs out; `dmesg` tells whether it did")
     lines = tail(failure.log, LOG_LINES, failure.log_offset) if failure.log else []
     if lines:
         err.print(f"the end of {failure.log}:")
@@ -60,11 +67,13 @@ def _print_failure(err: Console, failure: Failure) -> None:
 
 
 def _exit(failure: Failure) -> str:
-    return "killed" if failure.exit_code is None else f"exit {failure.exit_code}"
+    if failure.exit_code is not None:
+        return f"exit {failure.exit_code}"
+    return f"killed by {name_of(failure.signal)}" if failure.signal else "killed"
 
 
 def _counts(outcome: Outcome) -> Text:
-    is_good = not (outcome.failures or outcome.interrupted or outcome.trouble)
+    is_good = not (outcome.failures or outcome.signal or outcome.trouble)
     others = {
         "up to date": outcome.up_to_date,
         "failed": len(outcome.failures),
@@ -73,7 +82,11 @@ def _counts(outcome: Outcome) -> Text:
     }
     parts = [f"{count(outcome.ran, 'target')} ran"]
     parts += [f"{number:,} {state}" for state, number in others.items() if number]
-    word = "done" if is_good else "interrupted" if outcome.interrupted else "failed"
+    word = "done" if is_good else "failed"
+    if outcome.signal:
+        # Ctrl-C needs no name.
+        is_ctrl_c = outcome.signal == signal.SIGINT
+        word = "interrupted" if is_ctrl_c else f"interrupted by {name_of(outcome.signal)}"
     return Text.assemble(
         (word, "bold green" if is_good else "bold red"),
         f" in {duration(outcome.seconds)}: {', '.join(parts)}",

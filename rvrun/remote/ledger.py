@@ -93,7 +93,7 @@ def reading(path: str) -> Iterator[None]:
     """Turn what parsing a damaged file of a run raises within into `DamagedRun`."""
     try:
         yield
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DamagedRun(path, f"has been changed or damaged ({describe(error)})") from error
 
 
@@ -133,7 +133,7 @@ class Ledger:
             if not isinstance(facts[name], str):
                 raise DamagedRun(path, f"`{name}` must be a string, got {quoted(facts[name])}")
         with reading(path):
-            dt.datetime.fromisoformat(facts["began"])
+            dt.datetime.fromisoformat(facts["began"]).timestamp()
         return facts
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-import types
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -123,15 +122,21 @@ class Progress(Protocol):
         """`done` of `total` jobs are done."""
 
 
+#: Seconds since 1970 of a time that is certainly wrong.
+MAX_TIME = 1e12
+
+
 def state_from_json(values: Mapping[str, Any]) -> RunState:
     """Return the state whose `attrs.asdict` was stored as JSON.
 
-    Raises ValueError, TypeError, LookupError or AttributeError for anything else.
+    Raises ValueError, TypeError, LookupError, AttributeError or OverflowError for anything else.
     """
     for times in (values, *values["stages"]):
         for name in ("began", "ended"):
-            if type(times[name]) not in (int, float, types.NoneType):
-                raise TypeError(f"`{name}` must be a number or null")
+            time = times[name]
+            # Not NaN or infinite, either.
+            if time is not None and not (type(time) in (int, float) and abs(time) < MAX_TIME):
+                raise TypeError(f"`{name}` must be a time or null")
     stages = [
         StageState(**{**stage, "counts": {State(k): int(n) for k, n in stage["counts"].items()}})
         for stage in values["stages"]

@@ -24,6 +24,7 @@ from rvrun.rundir.freshness import (
     need_time,
     why_stale,
 )
+from rvrun.rundir.target_lock import is_locked
 
 #: The old and the new value of each changed config key.
 Changes = Mapping[str, tuple[Any, Any]]
@@ -64,6 +65,8 @@ class Explanation:
     - `changes`: the keys that changed since it was done; None if that is unknown.
     - `attempts`: how often it was started; None for a split stage as a whole.
     - `exit_code`: that of the last attempt; None if it recorded none.
+    - `signal`: the number of the signal that killed the last attempt; None if that is unknown.
+    - `is_running`: whether a process runs it now.
     """
 
     name: str
@@ -78,6 +81,8 @@ class Explanation:
     changes: Changes | None
     attempts: int | None = None
     exit_code: int | None = None
+    signal: int | None = None
+    is_running: bool = False
 
 
 def explain(
@@ -99,7 +104,7 @@ def explain(
         # Names the split of an aligned need, which is not the same for all targets of a stage.
         reason = f"after {next(n.name for n in needs if n.newer).partition('/')[2]}"
     is_whole_stage = split_ind is None and stage.num_splits is not None
-    attempts, exit_code = (None, None) if is_whole_stage else _attempts(run_dir, status, index)
+    attempts = {} if is_whole_stage else _attempts(run_dir, status, index)
     return Explanation(
         name=target,
         reason=reason,
@@ -111,8 +116,7 @@ def explain(
         config_keys=stage.config_keys,
         config_time=status.config,
         changes=config_changes(run_dir, status, index) if reason == CONFIG_CHANGED else {},
-        attempts=attempts,
-        exit_code=exit_code,
+        **attempts,
     )
 
 
@@ -173,13 +177,17 @@ def _dependents(pipeline: PlannedPipeline, command: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _attempts(run_dir: pathlib.Path, status: StageStatus, index: int) -> tuple[int, int | None]:
-    """Return how often a target was started, and the exit code of its last attempt."""
+def _attempts(run_dir: pathlib.Path, status: StageStatus, index: int) -> dict[str, Any]:
+    """Return how often a target was started, and how its last attempt ended."""
     target = status.stage.target(status.pipeline, index)
-    events = list(records.read_attempts(str(run_dir / paths.record(target.path))))
-    starts = [event["attempt"] for event in events if event["event"] == "start"]
-    ends = {event["attempt"]: event["exit_code"] for event in events if event["event"] == "end"}
-    return len(starts), ends.get(starts[-1]) if starts else None
+    record = str(run_dir / paths.record(target.path))
+    _, end = records.last_attempt(record)
+    return {
+        "attempts": sum(line["event"] == "start" for line in records.read_attempts(record)),
+        "exit_code": end.get("exit_code") if end else None,
+        "signal": end.get("signal") if end else None,
+        "is_running": is_locked(record),
+    }
 
 
 def config_changes(

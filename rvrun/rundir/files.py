@@ -61,7 +61,8 @@ def _write_if_changed(folder: pathlib.Path, path: str, text: str) -> bool:
     An unchanged file keeps its time, so that make does not consider its dependents stale. A changed
     file is written under another name first: `replace` is atomic, so a reader sees the old or the
     new text, and a crash or a full disk leaves the old one. The process id is part of that name, so
-    that two processes never write to the same unfinished file.
+    that two processes never write to the same unfinished file. It is removed before, as a link
+    planted there would lead the text elsewhere.
     """
     file = folder / path
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
@@ -69,7 +70,9 @@ def _write_if_changed(folder: pathlib.Path, path: str, text: str) -> bool:
         if is_current(folder, path, text):
             return False
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(text.encode())
+        unfinished.unlink(missing_ok=True)
+        with unfinished.open("xb") as new:
+            new.write(text.encode())
         unfinished.replace(file)
     except OSError as error:
         with contextlib.suppress(OSError):

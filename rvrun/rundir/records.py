@@ -13,6 +13,7 @@ import time
 
 from rvrun import paths
 from rvrun.inputs import CannotRead, parse_json, read_bytes, writing
+from rvrun.rundir.own_files import open_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 #: The event of a warning; its `text` is shown at the end of the run.
 WARNING = "warning"
+
+
+#: Seconds since 1970 of a time that is certainly wrong.
+MAX_TIME = 1e12
 
 
 class Recorder:
@@ -52,8 +57,10 @@ def append(path: str, line: dict[str, Any], *, sync: bool = False) -> None:
     """Append a line of JSON to the file at `path`; `sync` waits until it is on the disk.
 
     One `write` with O_APPEND adds the whole line at the end, also if other processes append.
+
+    Raises `LinkInTheWay`.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    descriptor = open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
     try:
         # A full disk may have cut off the last line. It is ended first, to keep this line apart.
         size = os.fstat(descriptor).st_size
@@ -83,10 +90,30 @@ def read(path: str) -> Iterator[dict[str, Any]]:
 def read_attempts(path: str) -> Iterator[dict[str, Any]]:
     """Yield the lines of a target's record that are as `Recorder` writes them; see `read`."""
     for line in read(path):
-        is_counted = type(line.get("attempt")) is int and type(line.get("time")) in (int, float)
+        time_: Any = line.get("time")
+        # Not NaN or infinite, either.
+        is_time = type(time_) in (int, float) and abs(time_) < MAX_TIME
+        is_counted = is_time and type(line.get("attempt")) is int
         is_end = line["event"] == "end"
         if is_counted and (not is_end or type(line.get("exit_code")) is int):
             yield line
+
+
+def last_attempt(path: str) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """Return the lines of the last attempt in the record at `path`, and the one that is its end.
+
+    The end is None if none was recorded. It has the event `end`, or `killed` if `rvrun run` saw
+    that the target was killed, and so could not record its end itself.
+    """
+    lines: list[dict[str, Any]] = []
+    end = None
+    for line in read_attempts(path):
+        if line["event"] == "start":
+            lines, end = [line], None
+        elif lines:
+            lines.append(line)
+            end = line if line["event"] in ("end", "killed") else end
+    return lines, end
 
 
 def peak_memory_kib() -> int:

@@ -7,7 +7,6 @@ was removed count for nothing.
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import re
@@ -15,7 +14,7 @@ from collections.abc import Mapping
 
 from rvrun import paths
 from rvrun.errors import RvrunError
-from rvrun.inputs import CannotRead, parse_json, read_text
+from rvrun.inputs import CannotRead, parse_json, parse_object, read_text
 from rvrun.pipelines.imports import ROOT_FILE
 
 
@@ -65,7 +64,10 @@ def is_lost(document: str) -> bool:
     # Only other systems' configs have the key: most texts need not be parsed.
     if f'"{ROOT_FILE}"' not in document:
         return False
-    path = json.loads(document).get(ROOT_FILE)
+    try:
+        path = parse_object(document, ROOT_FILE).get(ROOT_FILE)
+    except CannotRead:
+        return False
     return isinstance(path, str) and not os.path.exists(path)
 
 

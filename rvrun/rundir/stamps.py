@@ -7,6 +7,7 @@ import shutil
 
 from rvrun import paths
 from rvrun.model import Stage, Target
+from rvrun.rundir.own_files import touch
 
 
 def prepare(run_dir: pathlib.Path, pipeline: str, stage: Stage) -> None:
@@ -36,14 +37,18 @@ def forget(run_dir: pathlib.Path, pipeline: str) -> None:
 
 def done(run_dir: pathlib.Path, target: Target) -> None:
     """Touch the stamp of a target that succeeded."""
-    (run_dir / paths.DONE / target.path).touch()
+    touch(str(run_dir / paths.DONE / target.path))
 
 
-def join(run_dir: pathlib.Path, pipeline: str, stage: Stage, *, again: bool) -> None:
+def join(run_dir: pathlib.Path, pipeline: str, stage: Stage) -> None:
     """Touch the stamp that stands for all splits of a finished stage.
 
-    - `again`: touch it even if it exists, because some splits ran anew.
+    It gets the time of the newest split, as the Makefile's does: several processes that join the
+    same splits then leave the same stamp, and none makes stale what another has run since.
     """
+    if (folder := stage.stamps_folder(pipeline)) is None:
+        return
+    newest = max(file.stat().st_mtime_ns for file in (run_dir / folder).iterdir())
     stamp = run_dir / stage.stamp(pipeline)
-    if stage.num_splits is not None and (again or not stamp.exists()):
-        stamp.touch()
+    if not stamp.exists() or stamp.stat().st_mtime_ns < newest:
+        touch(str(stamp), newest)

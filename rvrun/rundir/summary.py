@@ -7,7 +7,7 @@ import pathlib
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -17,8 +17,8 @@ from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, Stage, Target
 from rvrun.rundir import records
 from rvrun.rundir.freshness import StageStatus
 
-#: Exit codes of targets that a signal ended: 128 + SIGHUP, SIGINT, SIGTERM.
-STOPPED = (129, 130, 143)
+#: Exit codes of targets that a signal ended: 128 + SIGHUP, SIGINT, SIGQUIT, SIGTERM, or none.
+ENDED = (129, 130, 131, 143, None)
 
 
 @attrs.frozen(kw_only=True)
@@ -26,7 +26,9 @@ class Failure:
     """A target that failed.
 
     - `exit_code`: None if it was killed and could not record its end.
-    - `seconds`: how long it ran; None if it was killed.
+    - `signal`: the number of the signal that killed it, and `peak_memory_kib`: the most memory that
+      its process was seen to use; None if it was not killed, or if that is unknown.
+    - `seconds`: how long it ran; None if it was killed and nobody saw when.
     - `log`: the file with its output from byte `log_offset` on, after that of earlier attempts;
       None if its output went elsewhere.
     - `rerun`: a shell command line that runs it again.
@@ -38,12 +40,15 @@ class Failure:
     log: pathlib.Path | None
     rerun: str
     log_offset: int = 0
+    signal: int | None = None
+    peak_memory_kib: int | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Outcome:
     """Counts of targets, and the failures in the order in which they ended.
 
+    - `signal`: the number of the signal that interrupted the run; None if it was not interrupted.
     - `stopped`: targets that were running when the run was interrupted.
     - `warnings`: those of the targets that ran, each once.
     - `trouble`: what went wrong outside of any target, such as an error message of make.
@@ -56,7 +61,7 @@ class Outcome:
     failures: tuple[Failure, ...] = ()
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
-    interrupted: bool = False
+    signal: int | None = None
     trouble: str = ""
 
 
@@ -64,7 +69,7 @@ class Outcome:
 class _Attempt:
     """The last attempt of a target in this run, as the lines of its record.
 
-    - `end`: None if it recorded no end, because it was killed.
+    - `end`: None if no end was recorded, because it was killed.
     """
 
     stage: Stage
@@ -75,7 +80,7 @@ class _Attempt:
 
     @property
     def exit_code(self) -> int | None:
-        return self.end["exit_code"] if self.end else None
+        return self.end.get("exit_code") if self.end else None
 
     @property
     def time(self) -> float:
@@ -90,17 +95,19 @@ def read_outcome(
     *,
     since: float,
     until: float,
-    interrupted: bool = False,
+    signal: int | None = None,
+    was_stopped: bool = False,
     trouble: str = "",
 ) -> Outcome:
     """Read the outcome of the run between `since` and `until`, in seconds since 1970.
 
     - `out`: the run directory, as paths and command lines in the outcome name it.
     - `statuses`: which targets were stale before the run.
+    - `was_stopped`: whether targets that were running were ended, also without a `signal`.
     """
     attempts = list(_attempts(run_dir, statuses, since))
     bad = [attempt for attempt in attempts if attempt.exit_code != 0]
-    stopped = [attempt for attempt in bad if interrupted and attempt.exit_code in (None, *STOPPED)]
+    stopped = [attempt for attempt in bad if was_stopped and attempt.exit_code in ENDED]
     failed = [attempt for attempt in bad if attempt not in stopped]
     num_stale = sum(len(status.stale) for status in statuses)
     return Outcome(
@@ -111,7 +118,7 @@ def read_outcome(
         failures=tuple(_failure(attempt, out) for attempt in sorted(failed, key=lambda a: a.time)),
         warnings=tuple(dict.fromkeys(text for attempt in attempts for text in attempt.warnings)),
         seconds=until - since,
-        interrupted=interrupted,
+        signal=signal,
         trouble=trouble,
     )
 
@@ -122,34 +129,24 @@ def _attempts(
     """Yield the last attempt of each stale target that was started."""
     for status in statuses:
         for target in status.targets():
-            lines = _last_attempt(records.read_attempts(str(run_dir / paths.record(target.path))))
+            lines, end = records.last_attempt(str(run_dir / paths.record(target.path)))
             # Records have milliseconds: a start right after `since` may seem to be before it.
             if lines and lines[0]["time"] >= since - 0.001:
-                ends = [line for line in lines if line["event"] == "end"]
                 yield _Attempt(
                     stage=status.stage,
                     target=target,
                     start=lines[0],
-                    end=ends[-1] if ends else None,
+                    end=end,
                     warnings=tuple(li["text"] for li in lines if li["event"] == records.WARNING),
                 )
 
 
-def _last_attempt(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The lines of a record from the last start on."""
-    last: list[dict[str, Any]] = []
-    for line in lines:
-        if line["event"] == "start":
-            last = [line]
-        elif last:
-            last.append(line)
-    return last
-
-
 def _failure(attempt: _Attempt, out: str) -> Failure:
     offset = attempt.start.get("log_offset")
-    if type(offset) is not int or offset < 0:
+    if type(offset) is not int or not 0 <= offset < 1 << 62:
         offset = None
+    end = attempt.end or {}
+    is_killed = attempt.exit_code is None
     return Failure(
         target=attempt.target.name,
         exit_code=attempt.exit_code,
@@ -157,6 +154,8 @@ def _failure(attempt: _Attempt, out: str) -> Failure:
         log=None if offset is None else pathlib.Path(out, paths.log(attempt.target.path)),
         rerun=rerun_line(attempt.stage, attempt.target, out),
         log_offset=offset or 0,
+        signal=end.get("signal"),
+        peak_memory_kib=end.get("peak_memory_kib") if is_killed else None,
     )
 
 

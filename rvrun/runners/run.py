@@ -25,6 +25,8 @@ class Run:
     - `force`: also run what is up to date. `debug`: stop in the debugger where a command raises.
     - `name`: the name of a detached run; None names it after the run directory.
     - `verbosity`: how verbose other systems' pipelines are, from 0.
+    - `lock`: the descriptor of the run directory's lock, for processes that work there to inherit;
+      None if it is not locked.
     """
 
     plan: Plan
@@ -38,6 +40,7 @@ class Run:
     verbosity: int = 0
     name: str | None = None
     out_typed: str | None = None
+    lock: int | None = None
 
     @property
     def planned(self) -> tuple[LoadedPipeline, ...]:
@@ -75,6 +78,9 @@ class Reporter(Protocol):
 
     def ended(self, target: str, exit_code: int) -> None:
         """A target ended."""
+
+    def noted(self, text: str) -> None:
+        """A target waits for something, which `text` says."""
 
     def finish(self) -> None:
         """No target runs any more."""

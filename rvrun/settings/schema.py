@@ -66,7 +66,8 @@ class MachineSettings:
         "GPUs to use, as CUDA_VISIBLE_DEVICES names them; default: all that are found", ()
     )
     gpu_slots: int | None = setting(
-        "GPU targets that run in parallel, on all GPUs together; default: one per GPU",
+        "GPU targets that run in parallel, on all GPUs together; default: one per GPU, "
+        "and without GPUs no limit",
         most=MAX_PARALLEL,
     )
     gpu_locks: str | None = setting(

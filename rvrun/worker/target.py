@@ -11,6 +11,7 @@ stderr what it runs and how that ended, for the job's log.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import os
@@ -19,24 +20,32 @@ import stat
 import sys
 import time
 
-from rvrun import environment, paths
-from rvrun.errors import FAILED, INTERRUPTED, INVALID, RvrunError
+from rvrun import environment, paths, signals
+from rvrun.errors import DONE, FAILED, INTERRUPTED, INVALID, RvrunError
 from rvrun.inputs import check_arguments, from_os_error, parse_integer, writing
+from rvrun.rundir.own_files import open_own, touch
 from rvrun.rundir.records import WARNING, Recorder, peak_memory_kib
+from rvrun.rundir.target_lock import (
+    is_always_make,
+    lock_target,
+    parent_start,
+    release,
+    was_done_since,
+)
 from rvrun.tracebacks import exit_code_of, print_error, print_traceback
 from rvrun.worker.call import parse
 from rvrun.worker.pipeline import check_command, opened, pipeline_name, read_document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any, NoReturn
 
     from rvrun.settings.schema import MachineSettings
     from rvrun.worker.call import Call
 
 #: Signals that end a target.
-ENDING = (signal.SIGTERM, signal.SIGHUP)
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def main(argv: Sequence[str]) -> int | None:
@@ -59,8 +68,8 @@ def run_command(call: Call) -> int:
     """Run one target and return its exit code.
 
     1: the user's command raised; its traceback, from its own first frame on, was printed.
-    2: there is no such target. 130: interrupted. A `SystemExit` of the user's code keeps its code.
-    With torchrun, this process becomes torchrun and does not return.
+    2: there is no such target. 128 + N: ended by signal N. A `SystemExit` of the user's code keeps
+    its code. With torchrun, this process becomes torchrun and does not return.
     """
     if call.torchrun is not None:
         from rvrun.worker.torchrun import run_under_torchrun
@@ -69,40 +78,97 @@ def run_command(call: Call) -> int:
     # Removed, so that a command of the user's that runs rvrun does not report as this target.
     variables = {name: os.environ.pop(name, "") for name in environment.INTERNAL}
     document = read_document(call.config)
-    pipeline = pipeline_name(document, call.config)
     call.verbosity = call.verbosity or parse_integer(variables[environment.VERBOSITY]) or 0
-    for number in ENDING:
-        signal.signal(number, _end)
-    recorder, log = _start_log(call, pipeline, variables)
-    report = _EventPipe(variables[environment.EVENTS])
-    if recorder:
-        recorder.start(**log)
-    report(f"start {call.name(pipeline)}")
-    with _announced(call, pipeline) as outcome:
-        code = outcome["code"] = _run(call, document, recorder)
-    # The record is written before the event: whoever reads the event may read the record.
-    if recorder:
-        recorder.end(code)
-    report(f"end {call.name(pipeline)} {code}")
-    return code
-
-
-def _start_log(
-    call: Call, pipeline: str, variables: dict[str, str]
-) -> tuple[Recorder | None, dict[str, int]]:
-    """The target's recorder, and where its output begins in its log, if it has these."""
+    _handle_signals(_end)
+    target = _Target(call, document, _EventPipe(variables[environment.EVENTS]))
     run_dir = variables[environment.RUN_DIR]
     if not run_dir:
-        return None, {}
-    target = call.target(pipeline)
-    log = {}
-    if variables[environment.LOGS]:
-        log["log_offset"] = _redirect_output(os.path.join(run_dir, paths.log(target)))
-    return Recorder(run_dir, target), log
+        return target.run()
+    _keep_lock_from_programs(run_dir, variables[environment.LOCK])
+    # Released after all that the user's code does at exit: functions registered first run last, and
+    # after all threads.
+    atexit.register(release, lock_target(run_dir, target.path, target.announce))
+    return target.run_once(run_dir, has_log=bool(variables[environment.LOGS]))
+
+
+class _Target:
+    """A target on its way: its call, its config, and where it reports."""
+
+    def __init__(self, call: Call, document: dict[str, Any], events: _EventPipe) -> None:
+        self.call = call
+        self.document = document
+        pipeline = pipeline_name(document, call.config)
+        self.name = call.name(pipeline)
+        self.path = call.target(pipeline)
+        self.report = events
+        self.run_dir = ""
+        self.recorder: Recorder | None = None
+
+    def announce(self, text: str) -> None:
+        """Say on stderr, and to `rvrun run`, what this target waits for."""
+        _say(f"{self.name}: {text}")
+        self.report(f"note {self.name}: {text}")
+
+    def run_once(self, run_dir: str, *, has_log: bool) -> int:
+        """Run this target of a run directory, unless another process has run it meanwhile.
+
+        Call it with the target locked. make decided that the target is stale, and another process
+        may have run it since then: while this one waited for the lock, or before, while its job
+        waited for a slot of make's. With `make -B`, a target runs even then.
+        """
+        recorder = Recorder(run_dir, self.path)
+        is_forced = is_always_make(os.environ.get("MAKEFLAGS", ""))
+        if not is_forced and was_done_since(run_dir, self.path, parent_start):
+            recorder.note("skip", pid=os.getpid())
+            _say(f"{self.name}: not run, because another process has just done it")
+            self.report(f"end {self.name} {DONE}")
+            return DONE
+        offset = {}
+        if has_log:
+            offset["log_offset"] = _redirect_output(os.path.join(run_dir, paths.log(self.path)))
+        recorder.start(**offset)
+        self.run_dir, self.recorder = run_dir, recorder
+        return self.run()
+
+    def run(self) -> int:
+        """Run this target, report its start and its end, and return its exit code."""
+        self.report(f"start {self.name} {os.getpid()}")
+        with _announced(self.call, self.name) as outcome:
+            code = outcome["code"] = _run(self)
+        # A signal that arrives now must not lose what is done.
+        _handle_signals(_ignore, (*ENDING, signal.SIGINT))
+        if self.recorder:
+            code = self._stamp() if code == DONE else code
+            # The record is written before the event: whoever reads the event may read the record.
+            self.recorder.end(code)
+        self.report(f"end {self.name} {code}")
+        # Threads of the user's may keep this process, which must be possible to end.
+        _handle_signals(signal.SIG_DFL, (*ENDING, signal.SIGINT))
+        return code
+
+    def _stamp(self) -> int:
+        """Touch the stamp of this target, which is done, and return the exit code.
+
+        Before anything else, so that as little as possible can come between; and with the lock
+        held, so that a process that waits for it sees the stamp.
+        """
+        try:
+            touch(os.path.join(self.run_dir, paths.DONE, self.path))
+        except FileNotFoundError:
+            # A run with another number of splits has begun meanwhile, and removed the folder: the
+            # target does not count any more.
+            return DONE
+        except RvrunError as error:
+            print_error(error)
+            return error.exit_code
+        except OSError as error:
+            _say(f"{self.name}: its stamp cannot be touched: {error.strerror}: {error.filename}")
+            return FAILED
+        return DONE
 
 
 @contextlib.contextmanager
-def _announced(call: Call, pipeline: str) -> Iterator[dict[str, int]]:
+def _announced(call: Call, name: str) -> Iterator[dict[str, int]]:
     """Print to a job's log what starts and how it ended; the caller sets `code` in the dict."""
     outcome: dict[str, int] = {}
     if call.job is None:
@@ -110,31 +176,30 @@ def _announced(call: Call, pipeline: str) -> Iterator[dict[str, int]]:
         return
     of = f" of {call.num_splits}" if call.is_split else ""
     attempt = call.job.attempt(os.environ)
-    _say(f"{call.name(pipeline)}{of}" + (f", attempt {attempt}" if attempt else ""))
+    _say(f"{name}{of}" + (f", attempt {attempt}" if attempt else ""))
     started = time.monotonic()
     yield outcome
     code = outcome["code"]
     how = "done" if code == 0 else f"failed (exit {code})"
     seconds, memory = time.monotonic() - started, peak_memory_kib() // 1024
-    _say(f"{call.name(pipeline)} {how} after {seconds:.1f} s, peak memory {memory} MiB")
+    _say(f"{name} {how} after {seconds:.1f} s, peak memory {memory} MiB")
 
 
 def _say(text: str) -> None:
-    print(f"rvrun: {text}", file=sys.stderr, flush=True)
+    # A message that cannot be written must not make the target fail.
+    with contextlib.suppress(OSError):
+        print(f"rvrun: {text}", file=sys.stderr, flush=True)
 
 
-def _run(call: Call, document: dict[str, Any], recorder: Recorder | None) -> int:
+def _run(target: _Target) -> int:
     """Run the command and return the exit code of what it did or raised."""
     try:
-        _call_method(call, document, recorder)
+        signals.raise_on_interrupt()
+        _call_method(target)
     except RvrunError as error:
-        print_error(error)
-        return error.exit_code
+        return _report(error)
     except _Ended as error:
-        from rvrun.worker.processes import end_children
-
-        end_children()
-        return exit_code_of(error)
+        return _end_children(error)
     except SystemExit as error:
         return exit_code_of(error)
     except KeyboardInterrupt:
@@ -142,20 +207,38 @@ def _run(call: Call, document: dict[str, Any], recorder: Recorder | None) -> int
     except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
         print_traceback(error)
         return FAILED
-    return 0
+    return DONE
 
 
-def _call_method(call: Call, document: dict[str, Any], recorder: Recorder | None) -> None:
+def _report(error: RvrunError) -> int:
+    """Print an error, and return the exit code."""
+    # A signal while the user's module is imported looks like an error of theirs.
+    if isinstance(error.__cause__, _Ended):
+        return _end_children(error.__cause__)
+    print_error(error)
+    return error.exit_code
+
+
+def _end_children(error: _Ended) -> int:
+    """End what this target has started, after a signal; return the exit code."""
+    from rvrun.worker.processes import end_children
+
+    end_children()
+    return exit_code_of(error)
+
+
+def _call_method(target: _Target) -> None:
+    call = target.call
     with contextlib.ExitStack() as stack:
-        warn = functools.partial(warn_user, recorder)
-        pipeline = stack.enter_context(opened(document, call, warn))
+        warn = functools.partial(warn_user, target.recorder)
+        pipeline = stack.enter_context(opened(target.document, call, warn))
         check_command(pipeline, call)
         method = getattr(pipeline, call.command)
         # A job has its GPUs to itself.
         if call.command in pipeline.gpu_commands and call.job is None:
-            device = stack.enter_context(gpu_slot())
-            if recorder:
-                recorder.note("gpu", device=device)
+            device = stack.enter_context(gpu_slot(target.announce))
+            if target.recorder:
+                target.recorder.note("gpu", device=device)
         if call.is_split:
             method(split_ind=call.split_ind, num_splits=call.num_splits)
         elif call.command in pipeline.split_commands:
@@ -173,9 +256,12 @@ def warn_user(recorder: Recorder | None, text: str) -> None:
 
 
 @contextlib.contextmanager
-def gpu_slot(machine: MachineSettings | None = None) -> Iterator[str | None]:
+def gpu_slot(
+    announce: Callable[[str], None], machine: MachineSettings | None = None
+) -> Iterator[str | None]:
     """Hold one of the machine's GPU slots, show only its device to CUDA, and yield the device.
 
+    - `announce`: is called once with what this process waits for, if it has to wait.
     - `machine`: the settings that limit the slots; None reads the settings in force.
     """
     from rvrun.worker.gpu_slots import find_gpus, slot
@@ -185,7 +271,8 @@ def gpu_slot(machine: MachineSettings | None = None) -> Iterator[str | None]:
         from rvrun.settings.schema import MachineSettings
 
         machine = load_settings().of(MachineSettings)
-    with slot(machine.gpus or find_gpus(), machine.gpu_slots, machine.gpu_locks) as device:
+    devices = machine.gpus or find_gpus()
+    with slot(devices, machine.gpu_slots, machine.gpu_locks, announce) as device:
         if device is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = device
         yield device
@@ -195,27 +282,53 @@ class _Ended(SystemExit):
     """A signal asked this target to end."""
 
 
+def _handle_signals(
+    handler: Callable[[int, object], None] | signal.Handlers,
+    numbers: Sequence[signal.Signals] = ENDING,
+) -> None:
+    """Handle the signals that ask a target to end, except those that are ignored.
+
+    nohup ignores SIGHUP for all that it starts, and shells do SIGQUIT for background jobs.
+    """
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
 def _end(signum: int, frame: object) -> NoReturn:
     """Handle a signal as `sys.exit` would, so that the user's `finally` blocks run."""
-    for number in ENDING:
-        # make and `rvrun run` both ask: a second signal must not interrupt the user's cleanup.
-        signal.signal(number, _ignore)
-    raise _Ended(128 + signum)
+    # make and `rvrun run` both ask: a second signal must not interrupt the user's cleanup.
+    _handle_signals(_ignore)
+    raise _Ended(signals.SIGNALLED + signum)
 
 
 def _ignore(signum: int, frame: object) -> None:
     """Handle a signal by ignoring it. Unlike SIG_IGN, child processes do not inherit this."""
 
 
+def _keep_lock_from_programs(run_dir: str, descriptor: str) -> None:
+    """Keep the lock of the run directory from the programs that the user's code starts.
+
+    This process has it from `rvrun run`, and holds it as long as it works. A program that it leaves
+    behind, such as a server, would hold it for ever.
+    """
+    with contextlib.suppress(ValueError, OSError):
+        number = int(descriptor)
+        # The number may be another file by now, if something between closed the lock.
+        lock = os.stat(os.path.join(run_dir, paths.LOCK))
+        if os.path.samestat(os.fstat(number), lock):
+            os.set_inheritable(number, False)  # noqa: FBT003 - it takes no keywords
+
+
 def _redirect_output(path: str) -> int:
     """Append all output of this process and its children to the file at `path`.
 
-    Returns the size of the file before, in bytes. Raises `CannotWrite`.
+    Returns the size of the file before, in bytes. Raises `CannotWrite` or `LinkInTheWay`.
     """
     with writing(path):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         # O_NONBLOCK: opening a FIFO for writing would wait for a reader.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o666)
+        descriptor = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK)
     os.set_blocking(descriptor, True)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

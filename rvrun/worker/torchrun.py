@@ -65,7 +65,8 @@ class Hosts:
 def _number(host: str) -> list[tuple[int, str]]:
     """A sort key in which digits count as numbers, so that `algo-10` comes after `algo-2`."""
     return [
-        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", host)
+        (int(part), "") if part.isdecimal() else (-1, part)
+        for part in re.split(r"(\d{1,18})", host)
     ]
 
 

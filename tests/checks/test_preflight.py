@@ -87,7 +87,7 @@ ok       make      GNU Make VERSION (MAKE)
 ok       shell     /bin/sh
 ok       jobs      N targets in parallel on N CPUs
 ok       settings  all defaults
-ok       gpus      found 0 GPUs; 1 GPU target in parallel
+ok       gpus      found 0 GPUs; GPU targets run without a limit of their own
 ok       config    tiny.py: 1 pipeline, tiny
 ok       plan      tiny: 8 targets in 4 stages
 ok       files     8 files rendered

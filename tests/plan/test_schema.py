@@ -438,7 +438,7 @@ def test_an_unknown_schema_is_rejected(project: Project) -> None:
     done = project.rvrun("schema", "plam", code=2)
     assert done.stdout == ""
     assert "plam" in done.stderr
-    assert "'plan'" in done.stderr
+    assert "`plan`" in done.stderr
 
 
 def test_the_package_contains_every_schema() -> None:

@@ -25,12 +25,15 @@ from rvrun.runners.local.makefile import render_makefile
 from tests.conftest import clean_environment
 from tests.strategies import declared_pipelines
 
-# In place of rvrun: logs the start and the end of a target, and fails for names in $FAILING.
+# In place of rvrun: logs the start and the end of a target, and touches its stamp; fails for names
+# in $FAILING.
 STAND_IN = """#!/bin/sh
 name="$2 $3 $5 $7"
 echo "start $name" >>"$LOG"
 if grep -qxF "$name" "$FAILING"; then exit 1; fi
 echo "end $name" >>"$LOG"
+pipeline=${2##*/}
+touch "$RVRUN_RUN_DIR/done/${pipeline%.json}/$3${7:+.$7/$5}"
 """
 
 

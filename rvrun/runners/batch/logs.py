@@ -9,6 +9,7 @@ import attrs
 
 from rvrun.aws.client import NOT_FOUND, Client, Refused
 from rvrun.errors import check_known
+from rvrun.inputs import parse_integer
 from rvrun.remote.errors import NoLog
 from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import OVER
@@ -61,9 +62,8 @@ def find_job(rounds: Mapping[int, Sequence[TrackedJob]], target: str) -> str:
 def _parse(target: str) -> tuple[str, int | None]:
     """The stage and split of a target: `tiny/chip`, 3 for `tiny/chip/3`."""
     stage, _, last = target.rpartition("/")
-    if last.isascii() and last.isdigit() and "/" in stage:
-        return stage, int(last)
-    return target, None
+    split = parse_integer(last)
+    return (target, None) if split is None or "/" not in stage else (stage, split)
 
 
 def _id_of(job: TrackedJob, child: int, target: str) -> str:

@@ -21,6 +21,8 @@ from rvrun.runners.batch.api import JobDetail, JobSummary, describe_jobs, list_s
 from rvrun.runners.batch.spec_files import Spec, read_specs
 from rvrun.runners.batch.submit import read_ids
 
+#: What parsing raises for a stored state that is damaged.
+NOT_A_STATE = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
 #: The event of the ledger that has the state of a round that is over.
 ENDED = "ended"
 #: The reason that `cancel` gives for ending jobs, by which they are recognized later.
@@ -138,7 +140,7 @@ def _read_stored(ledger: Ledger) -> RunState | None:
     for event in ledger.events(ENDED):
         if event["round"] == number:
             # Only a copy: Batch may still know the run.
-            with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError):
+            with contextlib.suppress(*NOT_A_STATE):
                 return state_from_json(event["state"])
     return None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -18,6 +20,7 @@ from rvrun.rundir import stamps
 from rvrun.rundir.freshness import StageStatus
 from rvrun.rundir.records import Recorder
 from rvrun.rundir.summary import Outcome, read_outcome
+from rvrun.rundir.target_lock import target_locked, was_done_since
 from rvrun.runners.run import Reporter, Run
 from rvrun.settings.schema import MachineSettings
 from rvrun.tracebacks import exit_code_of, print_error, print_traceback, user_frames
@@ -34,7 +37,7 @@ def walk(run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> Outco
     for pipeline in {status.pipeline for status in statuses if status.lost}:
         stamps.forget(run.run_dir, pipeline)
     with contextlib.ExitStack() as until_end:
-        state = _Walk(run=run, reporter=reporter, until_end=until_end)
+        state = _Walk(run=run, reporter=reporter, until_end=until_end, since=since)
         for status in statuses:
             state.run_stage(status)
     reporter.finish()
@@ -44,7 +47,8 @@ def walk(run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> Outco
         statuses,
         since=since,
         until=time.time(),
-        interrupted=state.interrupted,
+        signal=state.signal,
+        was_stopped=state.signal is not None,
     )
 
 
@@ -53,6 +57,7 @@ class _Walk:
     """The state of a run.
 
     - `until_end`: what is held until the run ends.
+    - `since`: when it began, in seconds since 1970.
     - `incomplete`: the names of stages that failed, or did not run because of a failure.
     - `stopped`: whether no further target may start.
     """
@@ -60,10 +65,11 @@ class _Walk:
     run: Run
     reporter: Reporter
     until_end: contextlib.ExitStack
+    since: float
     incomplete: set[str] = attrs.field(factory=set)
     holds_gpu: bool = False
     stopped: bool = False
-    interrupted: bool = False
+    signal: int | None = None
 
     def run_stage(self, status: StageStatus) -> None:
         """Run the stale targets of a stage, unless it needs an incomplete one."""
@@ -75,27 +81,33 @@ class _Walk:
         stamps.prepare(run_dir, status.pipeline, status.stage)
         if status.stage.gpu and status.stale and not self.holds_gpu:
             # Held to the end of the run: CUDA cannot change devices within a process.
-            self.until_end.enter_context(gpu_slot(self.run.settings.of(MachineSettings)))
+            machine = self.run.settings.of(MachineSettings)
+            self.until_end.enter_context(gpu_slot(self.reporter.noted, machine))
             self.holds_gpu = True
         for target in status.targets():
             if not self.stopped and self.run_target(target) != DONE:
                 self.incomplete.add(status.name)
-                self.stopped = self.interrupted or not self.run.keep_going
+                self.stopped = self.signal is not None or not self.run.keep_going
         if status.name not in self.incomplete:
             # Only a complete stage is joined, so that its dependents never start early.
-            stamps.join(run_dir, status.pipeline, status.stage, again=bool(status.stale))
+            stamps.join(run_dir, status.pipeline, status.stage)
 
     def run_target(self, target: Target) -> int:
-        """Run one target, record the attempt, touch its stamp if it succeeds; its exit code."""
-        recorder = Recorder(str(self.run.run_dir), target.path)
-        self.reporter.started(target.name)
-        recorder.start()
-        code = self.call(target, recorder)
-        recorder.end(code)
-        self.reporter.ended(target.name, code)
-        if code == DONE:
-            # The stamp comes last, so a run that is killed before has to repeat the target.
-            stamps.done(self.run.run_dir, target)
+        """Run one target, unless another process has run it meanwhile; return its exit code."""
+        run_dir = str(self.run.run_dir)
+        with target_locked(run_dir, target.path, self.reporter.noted):
+            recorder = Recorder(run_dir, target.path)
+            if not self.run.force and was_done_since(run_dir, target.path, lambda: self.since):
+                recorder.note("skip", pid=os.getpid())
+                return DONE
+            self.reporter.started(target.name)
+            recorder.start()
+            code = self.call(target, recorder)
+            recorder.end(code)
+            self.reporter.ended(target.name, code)
+            if code == DONE:
+                # The stamp comes last, so a run that is killed before has to repeat the target.
+                stamps.done(self.run.run_dir, target)
         return code
 
     def call(self, target: Target, recorder: Recorder) -> int:
@@ -110,7 +122,7 @@ class _Walk:
             print_error(error)
             return error.exit_code
         except KeyboardInterrupt:
-            self.interrupted = True
+            self.signal = signal.SIGINT
             return INTERRUPTED
         except SystemExit as error:
             return exit_code_of(error)

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import pathlib
 import selectors
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import IO, NoReturn
+from typing import IO
 
 from rvrun import paths
-from rvrun.environment import EVENTS, LOGS, VERBOSITY
+from rvrun.environment import EVENTS, LOCK, LOGS, VERBOSITY
 from rvrun.errors import RvrunError
 from rvrun.render.quote import for_make
 from rvrun.rundir.freshness import StageStatus
+from rvrun.rundir.own_files import open_own
 from rvrun.rundir.summary import Outcome, read_outcome, tail
+from rvrun.runners.local.killed import Watch, record_killed
+from rvrun.runners.local.signals import Signals
 from rvrun.runners.run import Reporter, Run
 from rvrun.settings.files import IMPORTS
 from rvrun.settings.schema import MachineSettings, key_of, variable
-from rvrun.worker.processes import end_children, num_cpus
+from rvrun.signals import name_of
+from rvrun.worker.processes import (
+    adopting_orphans,
+    end_children,
+    ending_with_parent,
+    num_cpus,
+    reap_orphans,
+)
 
-#: How long to wait for an event before checking whether make still runs, in seconds.
+#: How long to wait for an event before checking whether make still runs, in seconds; also how often
+#: running targets are looked at.
 POLL_SECONDS = 0.2
 #: How many lines of make's output are shown if it fails without a failed target.
 NUM_LINES = 20
@@ -44,14 +53,10 @@ class NoMake(RvrunError):
     )
 
 
-class Interrupted(BaseException):
-    """A signal asked the run to end. A BaseException, so that `except Exception` lets it pass."""
-
-
 def run_make(run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> Outcome:
     """Run make until it ends or a signal arrives; then no process of the run is left.
 
-    Raises `NoMake`.
+    Call it in the main thread. Raises `NoMake`, or `LinkInTheWay`.
     """
     make = shutil.which("make")
     if make is None:
@@ -59,55 +64,99 @@ def run_make(run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> O
     log_file = run.run_dir / paths.MAKE_LOG
     log_file.parent.mkdir(parents=True, exist_ok=True)
     since = time.time()
-    interrupted, code = False, 0
-    with _signals_interrupt(), log_file.open("wb") as log:
-        try:
-            reporter.begin(statuses)
-            code = _run_to_end(make, run, log, reporter)
-        except Interrupted:
-            interrupted = True
-            _end_all()
-        finally:
-            reporter.finish()
-    return read_outcome(
-        run.run_dir,
-        run.out,
-        statuses,
-        since=since,
-        until=time.time(),
-        interrupted=interrupted,
-        trouble=_trouble(log_file, code),
-    )
+    descriptor = open_own(str(log_file), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    with Signals() as signals, adopting_orphans(), open(descriptor, "wb") as log:
+        events = _Events(reporter, signals, Watch())
+        code = _run_to_end(make, run, statuses, log, events)
+        record_killed(run.run_dir, statuses, events.watch, log_file)
+        return read_outcome(
+            run.run_dir,
+            run.out,
+            statuses,
+            since=since,
+            until=time.time(),
+            signal=signals.first,
+            was_stopped=signals.first is not None or code < 0,
+            trouble=_trouble(log_file, code),
+        )
 
 
-def _run_to_end(make: str, run: Run, log: IO[bytes], reporter: Reporter) -> int:
-    """Run make, report its targets' events, and return its exit code.
+def _run_to_end(
+    make: str, run: Run, statuses: Sequence[StageStatus], log: IO[bytes], events: _Events
+) -> int:
+    """Run make, report its targets' events, and return its exit code; negative: its signal.
 
     make gets a process group of its own: Ctrl-C at a terminal goes to the foreground group, so it
     reaches only this process, which then ends make and all targets in order.
 
-    make and its shells pass the writing end of a pipe on to the targets, which write a line to it
-    when they start and when they end.
+    make and its shells pass two files on to the targets: the writing end of a pipe, to which
+    targets write a line when they start and when they end; and the lock of the run directory, so
+    that it stays locked as long as any of them works, even if this process is killed.
     """
     reading, writing = os.pipe()
-    with open(reading, "rb", buffering=0) as events:
+    is_over = False
+    with open(reading, "rb", buffering=0) as pipe:
         try:
-            process = subprocess.Popen(
-                _command(make, run),
-                cwd=run.run_dir,
-                env=_environment(writing, run),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=(writing,),
-                process_group=0,
-            )
+            # Before anything is shown, because that starts a thread, and only a process without
+            # threads can safely run Python code between `fork` and `exec`.
+            process = _start(make, run, log, writing)
+            events.begin(statuses)
+            for line in _lines(pipe, process, events):
+                events.report(line)
+            is_over = not events.signals.first and process.wait() >= 0
         finally:
-            # Only if this copy is closed does the pipe end with the last process that holds it.
-            os.close(writing)
-        for line in _lines(events, process):
-            _report(line, reporter)
-        return process.wait()
+            # Whatever happened, also if make was killed, or an error was raised here.
+            if not is_over:
+                end_children(is_urgent=lambda: events.signals.count > 1)
+            events.finish()
+    return process.wait()
+
+
+def _start(make: str, run: Run, log: IO[bytes], writing: int) -> subprocess.Popen[bytes]:
+    """Start make; `writing` is closed here then."""
+    locks = () if run.lock is None else (run.lock,)
+    try:
+        return subprocess.Popen(
+            _command(make, run),
+            cwd=run.run_dir,
+            env=_environment(writing, run),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=(writing, *locks),
+            process_group=0,
+            preexec_fn=ending_with_parent(),  # noqa: PLW1509 - no other thread runs yet
+        )
+    finally:
+        # Only if this copy is closed does the pipe end with the last process that holds it.
+        os.close(writing)
+
+
+class _Events:
+    """What the targets report, on its way to the reporter and to those who watch them."""
+
+    def __init__(self, reporter: Reporter, signals: Signals, watch: Watch) -> None:
+        self.reporter = reporter
+        self.signals = signals
+        self.watch = watch
+
+    def begin(self, statuses: Sequence[StageStatus]) -> None:
+        self.signals.interrupting(self.reporter.begin, statuses)
+
+    def finish(self) -> None:
+        self.signals.interrupting(self.reporter.finish)
+
+    def report(self, line: str) -> None:
+        """Report a line of the pipe."""
+        match line.split(" "):
+            case ["start", target, pid]:
+                self.watch.started(target, int(pid))
+                self.signals.interrupting(self.reporter.started, target)
+            case ["end", target, code]:
+                self.watch.ended(target)
+                self.signals.interrupting(self.reporter.ended, target, int(code))
+            case ["note", *words]:
+                self.signals.interrupting(self.reporter.noted, " ".join(words))
 
 
 def _command(make: str, run: Run) -> list[str]:
@@ -133,6 +182,8 @@ def _environment(events: int, run: Run) -> dict[str, str]:
         environment[variable(IMPORTS)] = run.settings.imports
     if run.verbosity:
         environment[VERBOSITY] = str(run.verbosity)
+    if run.lock is not None:
+        environment[LOCK] = str(run.lock)
     machine = run.settings.of(MachineSettings)
     for name, value in (
         ("gpus", ",".join(machine.gpus)),
@@ -144,62 +195,41 @@ def _environment(events: int, run: Run) -> dict[str, str]:
     return environment
 
 
-def _lines(events: io.FileIO, process: subprocess.Popen[bytes]) -> Iterator[str]:
+def _lines(pipe: io.FileIO, process: subprocess.Popen[bytes], events: _Events) -> Iterator[str]:
     """Yield lines of the pipe until all processes that hold it have ended, or make has.
+
+    Ends early when a signal arrives.
 
     A process that a target leaves behind may hold the pipe for long, so the end of the pipe alone
     is not enough. An event missed at the end only affects the progress that is shown: the outcome
     is read from the records.
     """
     unfinished = b""
+    looked = 0.0
     with selectors.DefaultSelector() as selector:
-        selector.register(events, selectors.EVENT_READ)
-        while True:
-            if not selector.select(POLL_SECONDS):
+        selector.register(pipe, selectors.EVENT_READ)
+        selector.register(events.signals, selectors.EVENT_READ)
+        while not events.signals.first:
+            ready = [key.fileobj for key, _ in selector.select(POLL_SECONDS)]
+            if time.monotonic() - looked >= POLL_SECONDS:
+                looked = time.monotonic()
+                events.watch.look()
+                reap_orphans(process.pid)
+            if pipe not in ready:
                 if process.poll() is None:
                     continue
                 return
-            data = events.read(65536)
+            data = pipe.read(65536)
             if not data:
                 return
             *lines, unfinished = (unfinished + data).split(b"\n")
             yield from (line.decode() for line in lines)
 
 
-def _report(line: str, reporter: Reporter) -> None:
-    match line.split(" "):
-        case ["start", target]:
-            reporter.started(target)
-        case ["end", target, code]:
-            reporter.ended(target, int(code))
-
-
 def _trouble(log_file: pathlib.Path, code: int) -> str:
     """Return the end of make's own output if it failed; empty if it succeeded."""
     if code == 0:
         return ""
+    if code < 0:
+        return f"make was killed by {name_of(-code)}; its targets were ended"
     return "\n".join(tail(log_file, NUM_LINES)) or f"make exited with code {code}"
-
-
-@contextlib.contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGHUP raise `Interrupted`."""
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, _interrupt) for number in signals}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(signum: int, frame: object) -> NoReturn:
-    raise Interrupted
-
-
-def _end_all() -> None:
-    """End make and all targets; a second signal in their grace period kills them immediately."""
-    try:
-        end_children()
-    except Interrupted:
-        end_children(grace=0)

@@ -192,7 +192,7 @@ def test_keep_going(work: Project) -> None:
     done = work.rvrun("run", "local", "work.py", "--splits", "5", "-j1", "-k", code=1)
     assert without_times(done.stderr).splitlines()[-4:] == [
         "also failed: work/part/2 (exit 7; runs/work/logs/work/part.5/2.log)",
-        "also failed: work/part/3 (killed; runs/work/logs/work/part.5/3.log)",
+        "also failed: work/part/3 (killed by SIGKILL; runs/work/logs/work/part.5/3.log)",
         "failed in N s: 3 targets ran, 3 failed, 1 not started; logs in runs/work/logs",
         "to continue:           rvrun run local work.py --splits 5 -j1 -k",
     ]
@@ -285,9 +285,17 @@ def test_jobs_are_limited(project: Project) -> None:
     assert 1 <= max(int(log.read_text()) for log in logs) <= 3
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_every_process(work: Project, signum: int) -> None:
-    """After Ctrl-C, SIGTERM or SIGHUP no process is left, not even in a session of its own."""
+@pytest.mark.parametrize(
+    ("signum", "word"),
+    [
+        (signal.SIGINT, "interrupted"),
+        (signal.SIGTERM, "interrupted by SIGTERM"),
+        (signal.SIGHUP, "interrupted by SIGHUP"),
+        (signal.SIGQUIT, "interrupted by SIGQUIT"),
+    ],
+)
+def test_a_signal_ends_every_process(work: Project, signum: int, word: str) -> None:
+    """After any of these signals no process is left, not even in a session of its own."""
     for name in ("sleep-part0", "sleep-part1"):
         work.write(name, "")
     running = start(work, "run", "local", "work.py", "--splits", "4", "-j2")
@@ -295,10 +303,10 @@ def test_a_signal_ends_every_process(work: Project, signum: int) -> None:
     assert len([line for line in processes_of(work) if line.startswith("sleep 100")]) == 4
     running.send_signal(signum)
     _, err = running.communicate(timeout=60)
-    assert running.returncode == 130, err
+    assert running.returncode == 128 + signum, err
     assert processes_of(work) == []
     assert without_times(err).splitlines()[-2:] == [
-        "interrupted in N s: 1 target ran, 2 stopped, 3 not started; logs in runs/work/logs",
+        f"{word} in N s: 1 target ran, 2 stopped, 3 not started; logs in runs/work/logs",
         "to continue:           rvrun run local work.py --splits 4 -j2",
     ]
 

@@ -175,8 +175,8 @@ def test_make_with_f_in_an_odd_directory(rendered: Project, name: str) -> None:
     words = ("-j2", "-f", makefile, "RVRUN=echo", "tiny/count", "tiny/cut/0", "tiny/cut/0")
     assert _targets(rendered.make("-n", *words).stdout) == ALL[:6]
     assert _targets(rendered.make("-s", *words, cwd="runs").stdout) == ALL[:6]
-    stamps = (rendered.folder / name / "tiny/done/tiny").rglob("*")
-    assert len([path for path in stamps if path.is_file()]) == 7
+    made = (rendered.folder / name / "tiny/done/tiny").rglob("*")
+    assert sorted(path.name for path in made) == ["count.3", "count.all", "cut.3"]
     assert list((rendered.folder / "runs").iterdir()) == []
 
 

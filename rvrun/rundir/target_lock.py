@@ -1,0 +1,176 @@
+"""Lock a target, so that only one process at a time runs it, and see whether another has done it.
+
+Several processes may want the same target: two `make`s in one directory, or `make` beside
+`rvrun run`. Each of them decides on its own that the target is stale. So the process that runs the
+target locks it, and looks again once it has the lock.
+
+The lock is `flock` on the target's record, whose last line names the process that runs it. The
+kernel releases the lock when its holder is gone, however that ended. Programs that a target starts
+do not inherit the lock, as `exec` closes the file; a process that it forks without `exec` does,
+and holds the lock of a target that was killed until it ends, too. A target that ends in order
+releases the lock for all of them, so what it leaves running blocks nobody.
+
+This module imports little, because the worker of every target imports it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+
+from rvrun import paths
+from rvrun.inputs import CannotRead, read_object
+from rvrun.rundir.own_files import open_own
+from rvrun.rundir.records import read_attempts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+#: By how many seconds the start of a process and the time of a file may disagree: the kernel
+#: counts the one in hundredths of a second, the other in its ticks.
+CLOCK_SECONDS = 0.1
+
+
+@contextlib.contextmanager
+def target_locked(run_dir: str, target: str, announce: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of the target at `target` (see `paths.target`), after waiting for it.
+
+    - `announce`: is called once with what this process waits for, if it has to wait.
+
+    Raises `LinkInTheWay`.
+    """
+    descriptor = lock_target(run_dir, target, announce)
+    try:
+        yield
+    finally:
+        release(descriptor)
+
+
+def lock_target(run_dir: str, target: str, announce: Callable[[str], None]) -> int:
+    """Lock a target as `target_locked` does, and return the descriptor to `release`."""
+    path = os.path.join(run_dir, paths.record(target))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    while True:
+        descriptor = open_own(path, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            announce(f"waiting for {_describe_holder(path)}")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # `make clean` may have removed the file meanwhile; others would lock a new one.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        os.close(descriptor)
+
+
+def release(descriptor: int) -> None:
+    """Release the lock of a target."""
+    # Not only closed: a process that the target forked and left behind has it open, too.
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
+def _describe_holder(path: str) -> str:
+    """Describe the process that runs a target, from the target's record at `path`."""
+    starts = [line for line in read_attempts(path) if line["event"] == "start"]
+    if not starts:
+        return "another process, which is about to run it"
+    host, pid = starts[-1].get("host"), starts[-1].get("pid")
+    if host != os.uname().nodename:
+        return f"process {pid} on {host}, which runs it"
+    if os.path.isdir("/proc/self") and not os.path.isdir(f"/proc/{pid}"):
+        return f"what process {pid} left behind, which ran it"
+    return f"process {pid}, which runs it"
+
+
+def is_locked(path: str) -> bool:
+    """Return whether a process runs the target with the record at `path`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def was_done_since(run_dir: str, target: str, since: Callable[[], float]) -> bool:
+    """Return whether a target was done since `since()`, in seconds since 1970, and is up to date.
+
+    Call it with the lock of the target. make starts this process for a stale target. If the target
+    is up to date now, another process has done it meanwhile. `since` returns the earliest time at
+    which make may have decided: a target that was up to date even then runs for another reason,
+    such as `make -W FILE`.
+    """
+    stamp = _mtime_ns(f"{run_dir}/{paths.DONE}/{target}")
+    # Most targets have no stamp yet, and pay for nothing else.
+    if stamp is None or stamp / 1e9 < since() - CLOCK_SECONDS:
+        return False
+    prerequisites = _prerequisites(run_dir, target)
+    times = [_mtime_ns(f"{run_dir}/{file}") for file in prerequisites]
+    return bool(times) and all(time_ns is not None and time_ns <= stamp for time_ns in times)
+
+
+def _prerequisites(run_dir: str, target: str) -> list[str]:
+    """Return the prerequisites that a target has in the Makefile; none if the plan is unreadable.
+
+    Reads the plan itself: `model.Plan` takes longer to import than a target takes to start.
+    """
+    pipeline, _, rest = target.partition("/")
+    stage_name, _, split = rest.partition("/")
+    command = stage_name.partition(".")[0]
+    try:
+        plan = read_object(os.path.join(run_dir, paths.PLAN))
+        planned = next(plan for plan in plan["pipelines"] if plan["name"] == pipeline)
+        stages = {stage["command"]: stage for stage in planned["stages"]}
+        stage = stages[command]
+        needs = [_need_stamp(pipeline, need, stages, split) for need in stage["needs"]]
+        is_whole = stage["config_keys"] is None
+    except (CannotRead, KeyError, TypeError, StopIteration):
+        return []
+    config = paths.config(pipeline) if is_whole else paths.narrowed_config(pipeline, command)
+    return [*needs, config]
+
+
+def _need_stamp(pipeline: str, need: dict[str, Any], stages: dict[str, Any], split: str) -> str:
+    command = need["command"]
+    num_splits = stages[command]["splits"]
+    if need["kind"] == "aligned":
+        return f"{paths.DONE}/{paths.target(pipeline, command, split, num_splits)}"
+    return paths.stamp(pipeline, command, is_split=num_splits is not None)
+
+
+def _mtime_ns(path: str) -> int | None:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return None
+
+
+def parent_start() -> float:
+    """Return when the parent of this process started, in seconds since 1970; 0 if unknown.
+
+    The parent is the make that decided to run this target. See proc_pid_stat(5), `starttime`.
+    """
+    try:
+        with open(f"/proc/{os.getppid()}/stat", "rb") as stat:
+            ticks = int(stat.read().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - age
+
+
+def is_always_make(makeflags: str) -> bool:
+    """Return from make's MAKEFLAGS whether it also runs what is up to date (`-B`)."""
+    flags = makeflags.split(" ", maxsplit=1)[0]
+    return "B" in flags and "=" not in flags and not flags.startswith("-")
