@@ -4,9 +4,9 @@
 
 `render` does this up to the files, which is pure; `machine` gives each step its settings,
 `functions` are what SageMaker evaluates, and `quota` and `validate` check the result offline.
-`submit`, `cancel` and `retry` change something in SageMaker through `calls`, which puts `events` into
-the run's ledger. `check` asks AWS before a run, with `permissions` and `instance_quotas`; `hosts` runs
-inside of jobs.
+`submit`, `cancel` and `retry` change something in SageMaker through `calls`, which puts `events`
+into the run's ledger. `check` asks AWS before a run, with `permissions` and `instance_quotas`;
+`hosts` runs inside of jobs.
 
 Every function imports what it needs, so that loading the runner for its settings is cheap.
 """
