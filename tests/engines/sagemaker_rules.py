@@ -47,6 +47,8 @@ def parsed(text: str) -> Json:
             raise invalid(f"step name {name!r} is not valid or not unique")
         if step["Type"] == "Condition" and branch:
             raise invalid(f"condition step {name!r} is nested")
+        if not STEP_NAME.fullmatch(str(step.get("DisplayName", name))):
+            raise invalid(f"display name {step['DisplayName']!r} is not valid")
         steps[name] = step
         if step["Type"] != "Condition":
             _check_arguments(step)

@@ -360,6 +360,7 @@ def test_names_of_pipelines_are_unique(start: Start) -> None:
     [
         ([step("a", ""), step("a", "")], "not valid or not unique"),
         ([step("a.b", "")], "not valid or not unique"),
+        ([step("a", "", DisplayName="a b")], "display name 'a b' is not valid"),
         ([step("a", "", "b")], "cannot depend on 'b'"),
         ([join("j", []), step("a", "", "j")], "cannot depend on 'j'"),
         ([step("a", "", "b"), step("b", "", "a")], "a cycle"),

@@ -1,7 +1,8 @@
 """Functions in pipeline definitions, which SageMaker evaluates when it starts a step. Pure.
 
 Their JSON is that of the SageMaker Python SDK: `Join` in its workflow/functions.py, and
-`ExecutionVariables.PIPELINE_EXECUTION_ID` in its workflow/execution_variables.py.
+`ExecutionVariables.PIPELINE_EXECUTION_ID` in its workflow/execution_variables.py. Its estimators
+accept functions for the URI of checkpoints (`checkpoint_s3_uri` in estimator.py).
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ IMAGE = re.compile(r"\S+")
 #: Keys of tags must not begin with it, in upper or lower case (AWS General Reference, "Tagging AWS
 #: resources").
 RESERVED_TAG = "aws:"
+#: Also of display names (`DisplayName` in AWS's JSON schema of pipeline definitions, repository
+#: aws-sagemaker-mlops/sagemaker-model-building-pipeline-definition-JSON-schema).
 STEP_NAME = re.compile(r"[A-Za-z0-9\-_]{1,64}")
 #: The model allows more, but SageMaker derives the names of jobs from it.
 PIPELINE_NAME_CHARACTERS = 82
@@ -32,6 +34,8 @@ RETRY_EXCEPTIONS = (
 #: How often a policy may retry; 0 switches off what SageMaker retries by default, too.
 RETRY_ATTEMPTS = 20
 RETRY_INTERVAL_SECONDS = 43_200
+#: The lower of the limits of that schema and of the API Reference (PipelineExecutionStep).
+DESCRIPTION_CHARACTERS = 3072
 #: An ISO 8601 duration of years to minutes, such as `P30D`, `30d` or `PT5H` (Amazon SageMaker
 #: Developer Guide, "Caching Pipeline Steps").
 DURATION = re.compile(r"P?(?=.)(\d+[YMWD])*(T(\d+[HM])+)?", re.IGNORECASE)

@@ -57,13 +57,13 @@ class Step:
       not split.
     - `checkpoint_uri`: where its checkpoints are, as a string or as a function of the execution;
       None for no checkpoints.
-    - `display_name`: what consoles show; its target, or the targets of its instances.
+    - `description`: its target, or the targets of its instances.
     """
 
     name: str
     stage: str
     splits: range
-    display_name: str
+    description: str
     depends_on: tuple[str, ...]
     machine: Machine
     instance_count: int
@@ -199,7 +199,7 @@ def _join(stage: str, depends_on: tuple[str, ...], steps: tuple[Step, ...]) -> J
     pipeline, _, command = stage.partition("/")
     return Join(
         name=_step_name(pipeline, command, "-join"),
-        display_name=f"Start {stage}",
+        display_name=_step_name(f"Start-{pipeline}", command),
         description=(
             f"Always true: starts the steps of {stage} when all steps that they need have succeeded"
         ),
@@ -253,7 +253,7 @@ def _step(
         name=chunk.name,
         stage=f"{pipeline}/{stage.command}",
         splits=chunk.splits,
-        display_name="/".join(target),
+        description="/".join(target),
         depends_on=depends_on,
         machine=machine,
         instance_count=len(chunk.splits) if on_instances else machine.instance_count,

@@ -102,6 +102,7 @@ def _step_problems(step: Json) -> Iterator[str]:
     for key in step:
         if key not in (_STEP_KEYS if kind == CONDITION else _JOB_KEYS):
             yield f"unknown key `{key}` in a {kind} step"
+    yield from _label_problems(step)
     if not isinstance(step.get("DependsOn", []), list):
         yield f"DependsOn must be a list of names, got {step['DependsOn']!r}"
     if not isinstance(arguments, Mapping):
@@ -119,6 +120,18 @@ def _step_problems(step: Json) -> Iterator[str]:
         yield from _cache_problems(step.get("CacheConfig"))
         if kind == "Training":
             yield from _training_problems(arguments)
+
+
+def _label_problems(step: Json) -> Iterator[str]:
+    display_name, description = step.get("DisplayName"), step.get("Description", "")
+    if display_name is not None and not limits.STEP_NAME.fullmatch(str(display_name)):
+        yield (
+            "DisplayName must be 1 to 64 characters of a-z, A-Z, 0-9, `-` and `_`, got "
+            f"{display_name!r}"
+        )
+    most = limits.DESCRIPTION_CHARACTERS
+    if not isinstance(description, str) or len(description) > most:
+        yield f"Description must be a string of at most {most} characters, got {description!r:.60}"
 
 
 def _condition_problems(arguments: Json) -> Iterator[str]:

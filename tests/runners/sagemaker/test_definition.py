@@ -355,7 +355,7 @@ def test_splits_within_the_usual_quota_depend_directly_on_each_other() -> None:
 def test_many_splits_are_joined_by_a_condition_step() -> None:
     """It says what it does, so that it is not mistaken for a decision."""
     (join,) = (step for step in pair(300)["Steps"] if step["Type"] == "Condition")
-    assert join["DisplayName"] == "Start landcover/predict"
+    assert join["DisplayName"] == "Start-landcover-predict"
     assert join["Description"] == (
         "Always true: starts the steps of landcover/predict when all steps that they need have "
         "succeeded"
@@ -394,11 +394,11 @@ def test_size_is_linear_in_splits() -> None:
     assert size(600) < 2.05 * size(300)
 
 
-def test_steps_are_displayed_as_their_targets() -> None:
+def test_steps_are_described_by_their_targets() -> None:
     """As `rvrun status` and `rvrun logs` name them; on instances, with the range of splits."""
 
     def names(plan: Plan, **changed: Any) -> list[str]:
-        return [step["DisplayName"] for step in all_steps(rendered(plan, settings(**changed)))]
+        return [step["Description"] for step in all_steps(rendered(plan, settings(**changed)))]
 
     declared = [pipeline("a.b", "clean*", "train")]
     plan = compile_plan(declared, splits=parse_splits(["3"]))
@@ -532,7 +532,7 @@ OLD_STYLE = """
 {% for step in definition.steps %}
     {
       "Name": {{ step.name | json }},
-      "DisplayName": {{ step.display_name | json }},
+      "Description": {{ step.description | json }},
       "RetryPolicies": [
         {"ExceptionType": ["Step.SERVICE_FAULT", "Step.THROTTLING"], "MaxAttempts": 0}
       ],

@@ -187,6 +187,14 @@ JOIN = "p-chip--join"
             changed("p-train", RetryPolicies={}),
             ["p-train: RetryPolicies must be a list of objects, got {}"],
         ),
+        (
+            changed(JOIN, DisplayName="Start p/chip", Description="x" * 3073),
+            [
+                f"{JOIN}: DisplayName must be 1 to 64 characters of a-z, A-Z, 0-9, `-` and `_`, "
+                "got 'Start p/chip'",
+                f"{JOIN}: Description must be a string of at most 3072 characters, got '{'x' * 59}",
+            ],
+        ),
         (policy(MaxAttempts=0), []),
         (
             argument("p-train", "Tags", [{"Key": "a", "Value": ""}, {"Key": "aws:x", "Value": ""}]),
