@@ -17,12 +17,14 @@ else:
         return lambda cls: cls
 
 
-#: Exit codes: success; a target failed, or plans differ; invalid input; a bug; interrupted.
+#: Exit codes: success; a target failed, or plans differ; invalid input; a bug; interrupted; nobody
+#: reads the output any more. The last two are 128 + SIGINT and 128 + SIGPIPE, as shells have them.
 DONE = 0
 FAILED = 1
 INVALID = 2
 BUG = 3
 INTERRUPTED = 130
+CLOSED_PIPE = 141
 #: Longer names are not compared with known ones, which takes time quadratic in their length.
 MAX_COMPARED = 200
 

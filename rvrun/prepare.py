@@ -1,4 +1,4 @@
-"""From a request to rendered files, a stage per line. Nothing is written.
+"""From a request to rendered files, a stage per line. Only `Prepared.write` writes.
 
 load      the user's source → declared pipelines          runs the user's code
 compile   declared pipelines → a plan                     pure
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from rvrun import paths
+from rvrun import paths, plugins
 from rvrun.aws.storage import scheme
 from rvrun.errors import Problem, RvrunError
 from rvrun.load.source import load
@@ -26,7 +26,9 @@ from rvrun.pipelines.imports import restrict_to
 from rvrun.plan.compile import compile_plan, idle_splits
 from rvrun.plan.splits import parse_splits
 from rvrun.render.files import render_common
+from rvrun.rundir import files as rundir
 from rvrun.rundir.freshness import StageStatus, plan_status
+from rvrun.rundir.needs import missing_needs
 from rvrun.runners.protocol import Runner
 from rvrun.runners.registry import DEFAULT, find_runner
 from rvrun.runners.run import Run
@@ -95,12 +97,14 @@ class Request:
 class Prepared:
     """A run compiled and rendered.
 
+    - `runners`: the names of those that the files are for, the first one's before the others.
     - `owned`: the folders of the run directory that contain nothing but `files`.
     - `warnings`: what the user may not have intended, a sentence each.
     """
 
     run: Run
     runner: Runner
+    runners: tuple[str, ...]
     files: Mapping[str, str]
     owned: tuple[str, ...]
     warnings: tuple[str, ...] = ()
@@ -109,6 +113,37 @@ class Prepared:
         """Return the stale targets of each stage in the run directory as it is now, and why."""
         run = self.run
         return plan_status(run.plan, run.run_dir, self.files, force=run.force)
+
+    def missing_needs(self) -> list[str]:
+        """Return a warning for each stage with needs that are neither selected nor done."""
+        if not self.runner.CAPABILITIES.keeps_stamps:
+            return []
+        declared = [pipeline.declared for pipeline in self.run.pipelines]
+        return missing_needs(declared, self.run.plan, self.run.run_dir)
+
+    def write(self) -> list[str]:
+        """Write the files whose text changed into the run directory, and return their paths.
+
+        Raises `UnusableRunDir` or `OtherRunner`.
+        """
+        run_dir = self.run.run_dir
+        rundir.check_owner(run_dir, self.files, self.runners[0], self._traces_of_others)
+        return rundir.write(run_dir, self.files, self.owned)
+
+    def _traces_of_others(self) -> list[tuple[str, str]]:
+        """Return other runners by name, with a file or folder that they leave in a run directory.
+
+        Runners that keep stamps keep the same ones, so they continue each other's runs.
+        """
+        runners = {name: find_runner(name) for name in plugins.runner_names()}
+        stamps = {name for name, runner in runners.items() if runner.CAPABILITIES.keeps_stamps}
+        own = {*self.runners, *(stamps if stamps.intersection(self.runners) else ())}
+        others = [name for name in runners if name not in own]
+        # Stamps come last: they only show that it was one of several runners.
+        return [
+            *((name, path) for name in others for path in runners[name].OWNS),
+            *((name, paths.DONE) for name in others if name in stamps),
+        ]
 
 
 def prepare(request: Request) -> Prepared:
@@ -128,7 +163,12 @@ def prepare_plan(request: Request) -> Prepared:
     files = render_common(plan, pipelines)
     warnings = idle_splits([pipeline.declared for pipeline in pipelines], plan)
     return Prepared(
-        run=run, runner=runner, files=files, owned=runner.OWNS, warnings=tuple(warnings)
+        run=run,
+        runner=runner,
+        runners=(request.runner,),
+        files=files,
+        owned=runner.OWNS,
+        warnings=tuple(warnings),
     )
 
 
@@ -203,7 +243,7 @@ def prepare_all(runners: Sequence[str], request: Request) -> Prepared:
                 both = f"--runner {names[0]} and --runner {name}"
                 raise Conflict(f"{path} differs between {both}; plan each into its own --out")
     owned = (folder for prepared in (first, *others) for folder in prepared.owned)
-    return attrs.evolve(first, files=files, owned=tuple(owned))
+    return attrs.evolve(first, runners=tuple(names), files=files, owned=tuple(owned))
 
 
 def kept(prepared: Prepared) -> Prepared:

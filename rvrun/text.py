@@ -5,6 +5,12 @@ Light on purpose: errors, which the worker of every target imports, format their
 
 from __future__ import annotations
 
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 MINUTE, HOUR = 60, 3600
 #: The most characters of a value that a message shows.
 MAX_SHOWN = 300
@@ -13,6 +19,23 @@ MAX_SHOWN = 300
 def count(number: int, thing: str) -> str:
     """Format a number of things: `1 stage`, `2 stages`, `10,000 targets`."""
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def enumerate_names(names: Sequence[str]) -> str:
+    """Join names: `a`, `a and b`, `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def memory(kib: int) -> str:
+    """Format an amount of memory: `53 MiB`, `2.7 GiB`."""
+    mib = kib / 1024
+    return f"{mib:,.0f} MiB" if mib < 1024 else f"{mib / 1024:,.1f} GiB"
+
+
+def local_time(seconds: float) -> str:
+    """Format a time in seconds since 1970 in the local time zone: `2026-01-02 03:04:05`."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def duration(seconds: float) -> str:

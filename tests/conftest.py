@@ -68,7 +68,8 @@ def clean_environment(**more: str) -> dict[str, str]:
     kept = {
         k: v for k, v in os.environ.items() if not k.startswith(("RVRUN", "MAKE", "MFLAGS", "AWS_"))
     }
-    kept.pop("CUDA_VISIBLE_DEVICES", None)
+    for name in ("CUDA_VISIBLE_DEVICES", "COLUMNS", "LINES"):
+        kept.pop(name, None)
     scripts = os.path.dirname(sys.executable)
     return {
         **kept,

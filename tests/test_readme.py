@@ -26,13 +26,25 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
+def section(heading: str) -> str:
+    """The README from a heading to the next one."""
+    return README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
 def commands(block: str) -> list[str]:
-    """The command lines of a block, the installation taken off, tools as they are here."""
-    lines = []
-    for line in block.splitlines():
-        last = line.rpartition("&& ")[2] if "venv" in line else line
-        lines.append(last.replace(".venv/bin/", ""))
-    return lines
+    """The command lines of a block, without those that install."""
+    return [line for line in block.splitlines() if "pip install" not in line]
+
+
+def shown_after(text: str) -> list[tuple[list[str], str]]:
+    """The blocks of commands in a text, each with the output that is shown after it, if any."""
+    fences = re.findall(r"^```(\w+)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    pairs = zip(fences, [*fences[1:], ("", "")], strict=True)
+    return [
+        (commands(block), output if kind == "text" else "")
+        for (language, block), (kind, output) in pairs
+        if language == "sh"
+    ]
 
 
 def read_png(path: pathlib.Path) -> Any:
@@ -44,18 +56,31 @@ def read_png(path: pathlib.Path) -> Any:
 
 @pytest.fixture
 def checkout(project: Project) -> Project:
-    """The examples in a folder of their own, and hello.py as the README has it."""
+    """The examples, where a checkout has them."""
     shutil.copytree(ROOT / "examples", project.folder / "examples")
-    project.write("hello.py", blocks(README, "python")[0])
     return project
 
 
-@pytest.mark.xdist_group("landcover")
 def test_the_first_minute(checkout: Project) -> None:
+    """Each command prints what is shown after it, and the first thing to see is a greeting."""
+    parts = shown_after(section("The first minute"))
+    assert [lines[0] for lines, _ in parts] == [
+        "rvrun run local examples/hello.py --splits 2",
+        "rvrun plan examples/hello.py --splits 4",
+    ]
+    for lines, output in parts:
+        for line in lines:
+            done = checkout.run(*line.split())
+        assert done.stdout == output
+    assert parts[0][1].startswith("Hello, Ada!\n")
+    assert blocks(README, "python")[0] == (ROOT / "examples/hello.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.xdist_group("landcover")
+def test_a_real_example(checkout: Project) -> None:
     """The landcover example runs as typed, and its figures and table are those shown."""
-    run, plan, explain, compare = (
-        line for block in blocks(README, "sh")[:4] for line in commands(block)
-    )
+    parts = shown_after(section("A real example"))
+    (run,), (plan,), (explain,), (compare,) = (lines for lines, _ in parts)
     assert run == "rvrun run local examples/landcover.py --splits 4"
     assert "done in" in checkout.run(*run.split()).stderr
     scores = json.loads(checkout.read("out/landcover/eval.json"))
@@ -66,31 +91,62 @@ def test_the_first_minute(checkout: Project) -> None:
     assert 100 * scores["accuracy"] == pytest.approx(accuracy, abs=1)
     assert scores["f1"] == pytest.approx(f1, abs=0.02)
     assert 100 * scores["majority"] == pytest.approx(majority, abs=0.1)
-    assert checkout.run(*plan.split()).stdout == blocks(README, "text")[0]
+    assert checkout.run(*plan.split()).stdout == parts[1][1]
     drawn = [
         read_png(folder / "landcover.png")
         for folder in (ROOT / "docs", checkout.folder / "out/landcover")
     ]
     assert drawn[0].shape == drawn[1].shape
     assert np.abs(drawn[0].astype(int) - drawn[1]).mean() < 3
-    assert "landcover/train is up to date" in checkout.run(*explain.split()).stdout
+    explained = checkout.run(*explain.split()).stdout
+    # The same as `plan` says.
+    assert explained.startswith("landcover/chip would run (4 of 4 targets): config changed: scene")
+    assert "MiB at its peak" in explained
+    as_it_is = checkout.rvrun("explain", "landcover/chip").stdout
+    assert as_it_is.startswith("landcover/chip is up to date\n")
     dry = checkout.run(*compare.split(), "--dry-run").stdout
     assert "24 would run" in dry
 
 
 def test_hello(checkout: Project) -> None:
-    """The smallest example, and what is typed with it."""
-    for block in blocks(README, "sh")[4:7]:
-        for line in commands(block):
-            checkout.run(*line.split())
-    words = ("plan", "hello.py", "--splits", "4", "--check", "plans/hello")
-    assert checkout.rvrun(*words, code=1).stdout == blocks(README, "text")[1]
-    assert checkout.read("runs/hello/logs/hello/join.log").splitlines() == [
-        "Hello, Ada!",
-        "Hello, Grace!",
-        "Hello, Edsger!",
-        "Hello, Barbara!",
+    """What is typed with the Makefile of the smallest example, and in CI."""
+    for heading in ("The Makefile", "Plans in CI"):
+        for lines, _ in shown_after(section(heading)):
+            for line in lines:
+                checkout.run(*line.split())
+    words = ("plan", "examples/hello.py", "--splits", "4", "--check", "plans/hello")
+    shown = blocks(section("Plans in CI"), "text")[0]
+    assert checkout.rvrun(*words, code=1).stdout == shown
+    # As the README says, of what runs in one process.
+    done = checkout.rvrun("run", "inprocess", "examples/hello.py", "join", "-B")
+    assert done.stdout.startswith("Hello, Ada!\n")
+
+
+def test_hello_on_s3(checkout: Project, moto: Moto) -> None:
+    """With the replacement that the README names, its commands read and write S3."""
+    moto.bucket()
+    text = checkout.read("examples/hello.py")
+    text = text.replace("pathlib.Path(", "AnyPath(").replace(
+        "import pathlib", "from cloudpathlib import AnyPath"
+    )
+    # Runners on this machine refuse a URI otherwise.
+    text = text.replace("    commands =", "    handles_uris = True\n    commands =")
+    checkout.write("examples/hello.py", text)
+    words = ("run", "inprocess", "examples/hello.py", "-a", "root_uri", "s3://bucket/hello")
+    assert checkout.rvrun(*words, code=0, **moto.variables).stdout.startswith("Hello, Ada!\n")
+
+
+def test_one_page_says_how_to_install_rvrun() -> None:
+    """So that there is one place to change when it is published."""
+    folders = (".ci", ".github", "benchmarks", "docs", "examples", "rvrun", "templates")
+    paths = [path for path in ROOT.glob("*") if path.suffix in (".md", ".toml", "")]
+    paths += [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    naming = [
+        path.relative_to(ROOT).as_posix()
+        for path in paths
+        if path.is_file() and re.search(rb"pip3? install (-\S+ )*[\"']?rvrun", path.read_bytes())
     ]
+    assert naming == ["docs/install.md"]
 
 
 def test_on_aws(checkout: Project, moto: Moto) -> None:
@@ -106,12 +162,12 @@ def test_on_aws(checkout: Project, moto: Moto) -> None:
         for line in commands(block):
             checkout.run(*line.split(), code=0, **{**moto.variables, **engine.variables})
         assert set(engine.statuses().values()) == {"FAILED"}
-    assert checkout.read("runs/hello/batch/1-hello-greet.json").startswith(spec)
+    assert checkout.read("runs/aws/batch/1-hello-greet.json").startswith(spec)
 
 
 def test_the_makefile_shown_is_the_one_rendered(checkout: Project) -> None:
     """The part of a Makefile in the README is what rvrun writes for its example."""
-    checkout.rvrun("render", "local", "hello.py", "--splits", "4")
+    checkout.rvrun("render", "local", "examples/hello.py", "--splits", "4")
     rendered = checkout.read("runs/hello/Makefile")
     (shown,) = blocks(README, "make")
     for paragraph in shown.split("\n\n"):

@@ -28,7 +28,16 @@ from rvrun.cli.options import (
     write_paragraphs,
 )
 from rvrun.cli.usage import UsageError
-from rvrun.errors import BUG, DONE, FAILED, INTERRUPTED, INVALID, RvrunError, check_known
+from rvrun.errors import (
+    BUG,
+    CLOSED_PIPE,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    INVALID,
+    RvrunError,
+    check_known,
+)
 from rvrun.inputs import check_arguments, from_os_error
 from rvrun.text import quoted
 from rvrun.tracebacks import print_error
@@ -133,17 +142,17 @@ def command() -> TyperGroup:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line `argv` and return its exit code."""
+    if COMPLETION in os.environ:
+        return complete()
     protect_stderr()
     try:
         check_arguments(argv)
-        if COMPLETION in os.environ:
-            from typer.completion import completion_init  # type: ignore[attr-defined]
-
-            completion_init()
         code = command().main(list(argv), prog_name="rvrun", standalone_mode=False)
         sys.stdout.flush()
-    except SystemExit as error:  # of a completion
-        code = error.code
+    except SystemExit as error:
+        # Of typer's parser, which ends with 1 when a pipe is closed.
+        pipe = error.__context__
+        code = report_os_error(pipe) if isinstance(pipe, BrokenPipeError) else error.code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except UsageError as error:
@@ -156,6 +165,24 @@ def main(argv: Sequence[str]) -> int:
     except Exception:  # noqa: BLE001 - any other exception is a bug of rvrun's
         code = report_bug(argv)
     return code if isinstance(code, int) else DONE
+
+
+def complete() -> int:
+    """Print what can follow on the command line that the environment describes.
+
+    It says nothing about errors: the user is still typing. fish reads the exit code.
+    """
+    from typer.completion import completion_init  # type: ignore[attr-defined]
+
+    completion_init()
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until this process ends
+    try:
+        command().main([], prog_name="rvrun", standalone_mode=False)
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else DONE
+    except Exception:  # noqa: BLE001 - also a bug of rvrun's
+        return FAILED
+    return DONE
 
 
 def report_usage(error: Any, argv: Sequence[str]) -> int:
@@ -182,7 +209,7 @@ def report_os_error(error: OSError) -> int:
         drop_stdout()
     if isinstance(error, BrokenPipeError):
         # The reader of our output, such as `head`, needs no more.
-        return FAILED
+        return CLOSED_PIPE
     print_error(from_os_error(error))
     return INVALID
 

@@ -27,6 +27,7 @@ from rvrun.cli.options import (
 )
 from rvrun.errors import DONE, INVALID
 from rvrun.finding import Finding, Level
+from rvrun.plugins import runner_names
 from rvrun.prepare import run_dir_of
 from rvrun.runners.registry import DEFAULT
 from rvrun.text import count
@@ -48,6 +49,7 @@ CheckedRunner = Annotated[
         "--runner",
         metavar="NAME",
         help=f"Check for runs on this runner; default: {DEFAULT}.",
+        autocompletion=runner_names,
     ),
 ]
 

@@ -8,7 +8,13 @@ from rvrun.cli.options import read_common
 from rvrun.cli.tables import Column, print_table
 from rvrun.settings import layers
 
-COLUMNS = tuple(map(Column, ("setting", "value", "from", "environment variable", "description")))
+COLUMNS = (
+    Column("setting"),
+    Column("value", wraps=True),
+    Column("from", wraps=True),
+    Column("environment variable", rank=2),
+    Column("description", rank=1),
+)
 
 
 def config(context: typer.Context) -> None:

@@ -10,7 +10,7 @@ import attrs
 import typer
 
 from rvrun.cli.messages import say, warn
-from rvrun.cli.options import AsJson, BadOption, argument, option, read_common
+from rvrun.cli.options import AsJson, BadOption, argument, candidates, option, read_common
 from rvrun.errors import DONE, RvrunError
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.state import RunState
@@ -19,10 +19,14 @@ from rvrun.runners.registry import find_detached
 from rvrun.text import count
 
 RUN = "A run's id or its beginning, `@latest`, or a run directory."
-Run = Annotated[str, argument(metavar="RUN", help=RUN)]
+Run = Annotated[str, argument(metavar="RUN", help=RUN, autocompletion=candidates("runs"))]
 LatestRun = Annotated[
     str,
-    argument(metavar="[RUN]", help=f"{RUN.removesuffix('.')}; default: {ledgers.LATEST}."),
+    argument(
+        metavar="[RUN]",
+        help=f"{RUN.removesuffix('.')}; default: {ledgers.LATEST}.",
+        autocompletion=candidates("runs"),
+    ),
 ]
 Runs = Annotated[
     str,
@@ -34,7 +38,11 @@ Runs = Annotated[
 ]
 Target = Annotated[
     str,
-    argument(metavar="TARGET", help="`tiny/train`, or one split, `tiny/predict/3`."),
+    argument(
+        metavar="TARGET",
+        help="`tiny/train`, or one split, `tiny/predict/3`.",
+        autocompletion=candidates("targets of a run"),
+    ),
 ]
 Watch = Annotated[bool, option("-w", "--watch", help="Update until the run has ended.")]
 Follow = Annotated[
@@ -58,7 +66,12 @@ def list_runs(runs: Runs = ledgers.RUNS, as_json: AsJson = False) -> None:
         return
     from rvrun.cli.tables import Column, print_table
 
-    columns = tuple(map(Column, ("run", "runner", "submitted", "run directory")))
+    columns = (
+        Column("run"),
+        Column("runner"),
+        Column("submitted", rank=1),
+        Column("run directory"),
+    )
     print_table(columns, [tuple(row.values()) for row in rows])
 
 

@@ -7,14 +7,28 @@ import os
 import pathlib
 from typing import Annotated
 
+import typer
+
 from rvrun import paths
 from rvrun.cli.explanation import explanation_to_dict, print_explanation
-from rvrun.cli.options import AsJson, argument, option
+from rvrun.cli.messages import warn
+from rvrun.cli.options import (
+    Args,
+    AsJson,
+    BadOption,
+    Splits,
+    argument,
+    candidates,
+    make_request,
+    option,
+)
 from rvrun.cli.sides import read_plan
 from rvrun.errors import Problem
 from rvrun.inputs import read_text
 from rvrun.model import Plan
 from rvrun.plan.serialize import RENDER, NotAPlan
+from rvrun.prepare import Request, prepare_plan
+from rvrun.rundir.explain import Explanation
 from rvrun.rundir.explain import explain as explain_target
 from rvrun.rundir.freshness import plan_status
 from rvrun.text import shorten
@@ -27,38 +41,87 @@ class NoRunDirectory(Problem):
 Target = Annotated[
     str,
     argument(
-        metavar="TARGET", help="`tiny/train`, `tiny/predict`, or one split, `tiny/predict/3`."
+        metavar="TARGET",
+        help="`tiny/train`, `tiny/predict`, or one split, `tiny/predict/3`.",
+        autocompletion=candidates("planned targets"),
+    ),
+]
+OptionalConfig = Annotated[
+    str | None,
+    argument(
+        metavar="[CONFIG]",
+        help="As in `rvrun plan`, which this then explains. Without it, the run directory is "
+        "explained as it was written last.",
     ),
 ]
 RunDir = Annotated[
     str | None,
     option(
         "--run",
+        "--out",
         metavar="DIR",
-        help="The run directory; default: the one in runs/ that has the target.",
+        help="The run directory; default: that of CONFIG, or the one in runs/ that has the target.",
     ),
 ]
 
 
-def explain(target: Target, run_dir: RunDir = None, as_json: AsJson = False) -> None:
+def explain(
+    context: typer.Context,
+    target: Target,
+    config: OptionalConfig = None,
+    splits: Splits = None,
+    args: Args = None,
+    run_dir: RunDir = None,
+    as_json: AsJson = False,
+) -> None:
     """Explain why a target would run or is up to date.
 
     Also shows what it needs and what needs it.
 
     - `rvrun explain tiny/count/3`
-    - `rvrun explain landcover/train --run runs/landcover`
+    - `rvrun explain tiny/count/3 tiny.py --splits 4 -a top 5`
     """
+    if target.endswith((".py", ".json")):
+        raise BadOption(
+            f"TARGET must be a target such as tiny/train, got {target}, which looks like a config; "
+            "write `rvrun explain TARGET CONFIG`"
+        )
+    if config is None:
+        if splits or args:
+            needless = "--splits" if splits else "-a"
+            raise BadOption(f"{needless} requires a config; add it: rvrun explain {target} CONFIG")
+        explanation, source = explain_saved(target, run_dir)
+    else:
+        request = make_request(
+            context, config=config, commands=(), splits=splits, args=args, out=run_dir
+        )
+        explanation, source = explain_request(target, request)
+    if as_json:
+        print(json.dumps(explanation_to_dict(explanation), indent=2, ensure_ascii=False))
+    else:
+        print_explanation(explanation, source)
+
+
+def explain_saved(target: str, run_dir: str | None) -> tuple[Explanation, str]:
+    """Explain a target of a run directory as it was written last; also return where it is."""
     folder = pathlib.Path(run_dir) if run_dir is not None else find_run_dir(target)
     plan = read_plan(folder / paths.PLAN).plan
     configs = {
         path.relative_to(folder).as_posix(): read_text(str(path), RENDER)
         for path in (folder / paths.CONFIGS).rglob("*.json")
     }
-    explanation = explain_target(plan, folder, plan_status(plan, folder, configs), target)
-    if as_json:
-        print(json.dumps(explanation_to_dict(explanation), indent=2, ensure_ascii=False))
-    else:
-        print_explanation(explanation)
+    statuses = plan_status(plan, folder, configs)
+    return explain_target(plan, folder, statuses, target), f"{folder}/{paths.PLAN}, as saved"
+
+
+def explain_request(target: str, request: Request) -> tuple[Explanation, str]:
+    """Explain a target of the plan that a request would run; also return what that is."""
+    prepared = prepare_plan(request)
+    warn(*prepared.warnings)
+    run = prepared.run
+    configs = {pipeline.name: pipeline.document["config"] for pipeline in run.pipelines}
+    explanation = explain_target(run.plan, run.run_dir, prepared.statuses(), target, configs)
+    return explanation, f"{request.config}, in {run.out}"
 
 
 def find_run_dir(target: str) -> pathlib.Path:

@@ -2,61 +2,58 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any
 
 from rvrun.cli.plan_table import name_keys
-from rvrun.pipelines.config_keys import MISSING
+from rvrun.pipelines.config_keys import MISSING, words_of_items, words_of_key
 from rvrun.plan.diff_formats import format_value
-from rvrun.rundir.explain import Explanation, Needed
+from rvrun.rundir.explain import Attempt, Explanation, Needed, describe_end
 from rvrun.rundir.freshness import NEVER, NOW
-from rvrun.signals import name_of
+from rvrun.text import duration, local_time, memory
 
 
-def print_explanation(explanation: Explanation) -> None:
-    """Print whether the target would run and why, and then a fact per line."""
+def print_explanation(explanation: Explanation, source: str) -> None:
+    """Print whether the target would run and why, and then a fact per line.
+
+    - `source`: where the plan comes from, in words.
+    """
     name, total = explanation.name, explanation.total
     if explanation.reason:
         targets = f" ({explanation.stale:,} of {total:,} targets)" if total > 1 else ""
-        reason = name_keys(explanation.reason, explanation.changes or ())
+        reason = name_keys(explanation.reason, explanation.changes or {})
         print(f"{name} would run{targets}: {reason}")
     else:
         print(f"{name} is up to date")
-    for label, fact in _facts(explanation):
+    for label, fact in (*_facts(explanation), ("plan", source)):
         print(f"  {label:9}  {fact}")
 
 
 def _facts(explanation: Explanation) -> list[tuple[str, str]]:
-    facts = [("done", f"{_time(explanation.when)}{_attempts(explanation)}")]
+    facts = [("done", _time(explanation.when))]
+    if explanation.attempt is not None:
+        facts.append(("last run", _attempt(explanation.attempt)))
+    if explanation.peak_memory_kib is not None:
+        facts.append(("memory", f"{memory(explanation.peak_memory_kib)} at its peak"))
     for key, (old, new) in (explanation.changes or {}).items():
-        facts.append(("changed", f"{key}: {_value(old)} → {_value(new)}"))
+        values = words_of_items(old, new) or f"{_value(old)} → {_value(new)}"
+        facts.append(("changed", f"{words_of_key(key)}: {values}"))
     if explanation.changes is None:
         facts.append(("changed", "unknown: the config from that time was not kept"))
     facts += [("needs", _needed(needed)) for needed in explanation.needs]
     keys = explanation.config_keys
     part = "the whole config" if keys is None else format_value(keys)
-    facts.append(("reads", f"{part} (changed {_time(explanation.config_time)})"))
+    when = explanation.config_time
+    changed = "would change" if when == NOW else f"changed {_time(when)}"
+    facts.append(("reads", f"{part} ({changed})"))
     facts.append(("needed by", ", ".join(explanation.waiting) or "nothing"))
     return facts
 
 
-def _attempts(explanation: Explanation) -> str:
-    if not explanation.attempts:
-        return ""
-    how = _end(explanation)
-    if explanation.attempts == 1:
-        return f" ({how})"
-    return f" ({explanation.attempts} attempts, the last one: {how})"
-
-
-def _end(explanation: Explanation) -> str:
-    """Say how the last attempt ended; it recorded no end itself if it runs, or was killed."""
-    if explanation.is_running:
-        return "it is running"
-    if explanation.exit_code is not None:
-        return f"exit {explanation.exit_code}"
-    number = explanation.signal
-    return f"it was killed by {name_of(number)}" if number else "it was killed"
+def _attempt(attempt: Attempt) -> str:
+    """Return `exit 0 after 2.1 s (attempt 3)`."""
+    number = f" (attempt {attempt.number})" if attempt.number > 1 else ""
+    after = "" if attempt.ended is None else f" after {duration(attempt.ended - attempt.began)}"
+    return f"{describe_end(attempt)}{after}{number}"
 
 
 def _needed(needed: Needed) -> str:
@@ -72,22 +69,23 @@ def _value(value: Any) -> str:
 def _time(when: int) -> str:
     if when == NEVER:
         return "never"
-    return dt.datetime.fromtimestamp(when / 1e9).strftime("%Y-%m-%d %H:%M:%S")  # noqa: DTZ006
+    return local_time(when / 1e9)
 
 
 def explanation_to_dict(explanation: Explanation) -> dict[str, Any]:
     """Return the explanation as JSON values."""
-    changes = explanation.changes
+    changes, attempt = explanation.changes, explanation.attempt
     return {
         "name": explanation.name,
         "would_run": bool(explanation.reason),
         "reason": explanation.reason,
         "targets": {"would_run": explanation.stale, "all": explanation.total},
         "done_ns": None if explanation.when == NEVER else explanation.when,
-        "tries": explanation.attempts,
-        "exit_code": explanation.exit_code,
-        "signal": explanation.signal,
-        "running": explanation.is_running,
+        "tries": attempt and attempt.number,
+        "exit_code": attempt and attempt.exit_code,
+        "signal": attempt and attempt.signal,
+        "running": bool(attempt and attempt.is_running),
+        "peak_memory_kib": explanation.peak_memory_kib,
         "changes": None if changes is None else {k: _pair(*pair) for k, pair in changes.items()},
         "needs": [
             {"name": needed.name, "newer": needed.newer, "would_run": needed.when == NOW}

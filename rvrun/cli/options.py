@@ -54,6 +54,17 @@ def argument(**more: Any) -> Any:
     return typer.Argument(show_default=False, **more)
 
 
+def candidates(kind: str) -> Callable[[typer.Context, str], list[str]]:
+    """Return what completes a value of a kind, a key of `candidates.FINDERS`."""
+
+    def complete(context: typer.Context, incomplete: str) -> list[str]:
+        from rvrun.cli.candidates import find_candidates
+
+        return find_candidates(kind, context, incomplete)
+
+    return complete
+
+
 def merge(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> None:
     """Merge an option into `Common`: it may be given before the verb, after it, or both."""
     common = read_common(context)
@@ -72,11 +83,11 @@ def merge(context: typer.Context, parameter: typer.CallbackParam, value: Any) ->
         os.environ["TMPDIR"] = os.path.abspath(value)
 
 
-def print_version(is_given: bool) -> None:
+def print_version(context: typer.Context, is_given: bool) -> None:
     """Print the version and exit, if `--version` is given."""
     from rvrun import __version__
 
-    if is_given:
+    if is_given and not context.resilient_parsing:
         print(f"rvrun {__version__}")
         raise typer.Exit
 
@@ -88,6 +99,7 @@ Profile = Annotated[
         "--profile",
         metavar="NAME",
         help="Use this profile of your settings.",
+        autocompletion=candidates("profiles"),
         callback=merge,
         expose_value=False,
     ),
@@ -137,6 +149,28 @@ def take_common(
 
 class Verb(TyperCommand):
     """A verb: its docstring is its help, with examples at the end."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words after the verb, also those of a command line that is being completed."""
+        if ctx.resilient_parsing:
+            from rvrun.cli.candidates import WORDS
+
+            ctx.meta[WORDS] = list(args)
+            args = self._without_incomplete_option(args)
+        return super().parse_args(ctx, args)
+
+    def _without_incomplete_option(self, args: list[str]) -> list[str]:
+        """Omit an option at the end that lacks a value: the parser would stop, and read nothing."""
+        sizes = {
+            name: param.nargs
+            for param in self.params
+            if isinstance(param, TyperOption) and not (param.is_flag or param.count)
+            for name in param.opts
+        }
+        for index in range(max(len(args) - 2, 0), len(args)):
+            if sizes.get(args[index], 0) > len(args) - 1 - index:
+                return args[:index]
+        return args
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return what follows the verb's name in its usage."""
@@ -270,7 +304,11 @@ Runner = Annotated[
 ]
 Commands = Annotated[
     list[str] | None,
-    argument(metavar="[COMMAND]...", help="The commands to run; default: all."),
+    argument(
+        metavar="[COMMAND]...",
+        help="The commands to run; default: all.",
+        autocompletion=candidates("commands"),
+    ),
 ]
 Splits = Annotated[
     list[str] | None,
@@ -291,6 +329,7 @@ Args = Annotated[
         metavar="KEY VALUE",
         help="An argument for `get_config` or `get_configs`; repeatable.",
         parser=str,
+        autocompletion=candidates("arguments"),
     ),
 ]
 Out = Annotated[

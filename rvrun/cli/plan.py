@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rvrun import paths
 from rvrun.cli.differences import AsGithub, AsMarkdown, DiffFormat, check_saved, choose_format
 from rvrun.cli.messages import warn
 from rvrun.cli.options import (
@@ -23,6 +24,7 @@ from rvrun.cli.options import (
     read_common,
 )
 from rvrun.cli.plan_table import print_plan
+from rvrun.plugins import runner_names
 from rvrun.prepare import kept, prepare_all, prepare_plan
 from rvrun.runners.registry import DEFAULT
 
@@ -32,6 +34,7 @@ Runners = Annotated[
         "--runner",
         metavar="NAME",
         help=f"Render for this runner; repeatable; default: {DEFAULT}.",
+        autocompletion=runner_names,
     ),
 ]
 Check = Annotated[
@@ -62,8 +65,9 @@ def plan(
 ) -> int | None:
     """Show the stages, and what would run and why.
 
-    With `--out DIR`, also write the plan and all rendered files there, to keep and compare. With
-    `--check DIR`, compare instead: exit 0 if nothing differs, 1 if something does, 2 on errors.
+    With `--json`, print the stages as `plan.json` has them. With `--out DIR`, also write the plan
+    and all rendered files there, to keep and compare. With `--check DIR`, compare instead: exit 0
+    if nothing differs, 1 if something does, 2 on errors.
 
     - `rvrun plan my_config.py --splits 8`
     - `rvrun plan my_config.py --splits 8 --out plans/big`
@@ -73,7 +77,7 @@ def plan(
     form = choose_format(as_json=as_json, as_markdown=as_markdown, as_github=as_github)
     if check is not None and out is not None:
         raise BadOption("--check and --out name different directories; keep one")
-    if check is None and form is not DiffFormat.TEXT:
+    if check is None and form not in (DiffFormat.TEXT, DiffFormat.JSON):
         raise BadOption(f"--{form} formats differences; add --check DIR")
     request = make_request(
         context,
@@ -90,10 +94,13 @@ def plan(
     prepared = (
         prepare_plan(request) if is_shown_only else prepare_all(runners or [DEFAULT], request)
     )
-    warn(*prepared.warnings)
+    warn(*prepared.warnings, *(() if check is not None else prepared.missing_needs()))
     if check is not None:
         return check_saved(kept(prepared), form, quiet=quiet)
-    print_plan(prepared)
+    if form is DiffFormat.JSON:
+        print(prepared.files[paths.PLAN], end="")
+    else:
+        print_plan(prepared)
     if request.out is not None:
         from rvrun.cli.render import write_files
 

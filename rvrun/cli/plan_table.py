@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rvrun.cli.tables import Column, print_table
 from rvrun.model import NeedKind, Stage
+from rvrun.pipelines.config_keys import words_of_items, words_of_key
 from rvrun.prepare import Prepared
-from rvrun.rundir.freshness import CONFIG_CHANGED, StageStatus
+from rvrun.rundir.freshness import CONFIG_CHANGED, NOT_DONE, StageStatus
+
+if TYPE_CHECKING:
+    from rvrun.rundir.explain import Changes
 
 COLUMNS = (
     Column("stage"),
     Column("splits", is_right=True),
-    *map(Column, ("needs", "on", "would run", "why")),
+    Column("needs", wraps=True, rank=1),
+    Column("on", rank=2),
+    Column("would run"),
+    Column("why"),
 )
 #: How many changed keys are named in one line.
 NUM_KEYS = 3
+#: The reason with `--always-make`.
+FORCED = "forced by -B"
 
 
 def print_plan(prepared: Prepared) -> None:
@@ -51,23 +62,36 @@ def _work(status: StageStatus) -> str:
 
 
 def find_reasons(prepared: Prepared, statuses: Sequence[StageStatus]) -> dict[str, str]:
-    """Return why each stage would run, with the config keys that changed, by stage name."""
+    """Return why each stage would run, with changed config keys and failures, by stage name."""
     configs = {pipeline.name: pipeline.document["config"] for pipeline in prepared.run.pipelines}
-    reasons = {status.name: status.reason for status in statuses}
-    for status in statuses:
-        if status.reason == CONFIG_CHANGED:
-            from rvrun.rundir.explain import config_changes
-
-            config, first = configs[status.pipeline], status.stale[0]
-            changes = config_changes(prepared.run.run_dir, status, first, config)
-            reasons[status.name] = name_keys(status.reason, changes or ())
-    return reasons
+    return {status.name: _reason(prepared, status, configs[status.pipeline]) for status in statuses}
 
 
-def name_keys(reason: str, keys: Iterable[str]) -> str:
-    """Return `config changed: lr, depth`."""
-    names = list(keys)
-    if not names:
+def _reason(prepared: Prepared, status: StageStatus, config: Mapping[str, Any]) -> str:
+    from rvrun.rundir import explain
+
+    run_dir = prepared.run.run_dir
+    if status.reason == NOT_DONE:
+        return explain.why_not_done(run_dir, status)
+    if status.reason and prepared.run.force:
+        # Without stamps nothing is known to be done, so such a runner runs everything.
+        keeps_stamps = prepared.runner.CAPABILITIES.keeps_stamps
+        return FORCED if keeps_stamps else f"{prepared.runners[0]} runs everything"
+    if status.reason == CONFIG_CHANGED:
+        changes = explain.config_changes(run_dir, status, status.stale[0], config)
+        return name_keys(status.reason, changes or {})
+    return status.reason
+
+
+def name_keys(reason: str, changes: Changes) -> str:
+    """Return `config changed: lr, tiles (1 added)`."""
+    if not changes:
         return reason
-    more = f" and {len(names) - NUM_KEYS} more" if len(names) > NUM_KEYS else ""
-    return f"{reason}: {', '.join(names[:NUM_KEYS])}{more}"
+    more = f" and {len(changes) - NUM_KEYS} more" if len(changes) > NUM_KEYS else ""
+    first = itertools.islice(changes.items(), NUM_KEYS)
+    names = [words_of_key(key) + _in_brackets(words_of_items(*pair)) for key, pair in first]
+    return f"{reason}: {', '.join(names)}{more}"
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""

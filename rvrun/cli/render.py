@@ -18,7 +18,6 @@ from rvrun.cli.options import (
 )
 from rvrun.cli.usage import check_runner
 from rvrun.prepare import Prepared, check_local_roots, prepare
-from rvrun.rundir import files as rundir
 from rvrun.rundir.lock import locked
 
 
@@ -57,9 +56,8 @@ def render(
 
 def write_files(prepared: Prepared, *, quiet: bool) -> None:
     """Write the rendered files to the run directory, and list which of them changed."""
-    run_dir = prepared.run.run_dir
-    with shown_as(prepared.run.out_typed), locked(run_dir):
-        changed = set(rundir.write(run_dir, prepared.files, prepared.owned))
+    with shown_as(prepared.run.out_typed), locked(prepared.run.run_dir):
+        changed = set(prepared.write())
     if not quiet:
         for path in prepared.files:
             state = "written" if path in changed else "unchanged"

@@ -29,7 +29,6 @@ from rvrun.cli.options import (
 from rvrun.cli.usage import check_runner
 from rvrun.errors import DONE, FAILED
 from rvrun.prepare import Prepared, Request, check_local_roots, prepare
-from rvrun.rundir import files as rundir
 from rvrun.rundir.lock import locked
 from rvrun.runners.registry import as_detached, as_local, find_runner
 from rvrun.settings import layers
@@ -147,7 +146,7 @@ def run(
     )
     prepared = prepare(request)
     check_local_roots(prepared.run.planned, prepared.runner)
-    warn(*prepared.warnings)
+    warn(*prepared.warnings, *prepared.missing_needs())
     if common.verbose:
         print_changed_settings(request)
     if dry_run:
@@ -225,7 +224,7 @@ def run_here(
     with shown_as(prepared.run.out_typed), locked(run_dir) as lock:
         # Read before writing: a config that is written now makes what depends on it stale.
         statuses = prepared.statuses()
-        rundir.write(run_dir, prepared.files, prepared.owned)
+        prepared.write()
         outcome = runner.run(attrs.evolve(prepared.run, lock=lock), statuses, reporter)
     code = exit_code(outcome)
     if not common.quiet or code != DONE:

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from rvrun.cli.tables import Column, make_console, make_table, print_table
+from rvrun.cli.tables import Column, fit, make_console, make_table, print_table
 from rvrun.remote.state import OVER, Progress, RemoteFailure, RunState, StageState, State
 from rvrun.text import count, duration
 
@@ -24,6 +24,7 @@ STYLES = {State.FAILED: "red", State.SUCCEEDED: "green"}
 RUN_STYLES = {"succeeded": "bold green", "running": "bold"}
 #: Characters of a stage's bar.
 BAR_WIDTH = 20
+BAR = Column("done", rank=1)
 
 
 @contextlib.contextmanager
@@ -45,7 +46,7 @@ def watching(err: Console, *, quiet: bool) -> Iterator[Callable[[RunState], None
         yield lambda state: None
     elif err.is_terminal:
         with Live(console=err, auto_refresh=False) as live:
-            yield lambda state: live.update(make_live_table(state), refresh=True)
+            yield lambda state: live.update(make_live_table(state, err.width), refresh=True)
     else:
         yield StateLines(err)
 
@@ -84,13 +85,18 @@ def print_state(state: RunState) -> None:
     print(_headline(state))
 
 
-def make_live_table(state: RunState) -> Table:
-    """Return the table of stages with a bar for each."""
+def make_live_table(state: RunState, width: int | None = None) -> Table:
+    """Return the table of stages with a bar for each, if `width` has space for it."""
     shown = shown_states(state)
-    table = make_table([*_columns(shown), Column("done"), Column("elapsed")], [])
-    for stage in state.stages:
+    space = " " * BAR_WIDTH
+    texts = [
+        [stage.name, *_numbers(stage, shown), space, _elapsed(stage)] for stage in state.stages
+    ]
+    columns, rows = fit([*_columns(shown), BAR, Column("elapsed")], texts, width)
+    table = make_table(columns, [])
+    for stage, row in zip(state.stages, rows, strict=True):
         bar = ProgressBar(stage.total, stage.count(*OVER), width=BAR_WIDTH)
-        table.add_row(stage.name, *_numbers(stage, shown), bar, _elapsed(stage))
+        table.add_row(*(bar if c is BAR else cell for c, cell in zip(columns, row, strict=True)))
     return table
 
 

@@ -15,7 +15,6 @@ from rvrun.errors import DONE, FAILED, INTERRUPTED, RvrunError, Transient
 from rvrun.prepare import Prepared
 from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import Progress, RunState
-from rvrun.rundir import files as rundir
 from rvrun.rundir.lock import locked
 from rvrun.runners.protocol import DetachedRunner
 
@@ -30,7 +29,7 @@ def submit(prepared: Prepared, runner: DetachedRunner, common: Common, *, wait: 
     run = prepared.run
     warn(*dict.fromkeys(runner.risks(prepared.files)))
     with shown_as(run.out_typed), locked(run.run_dir):
-        rundir.write(run.run_dir, prepared.files, prepared.owned)
+        prepared.write()
         with counting("submitting", common) as progress:
             try:
                 ledger = runner.submit(run, progress)

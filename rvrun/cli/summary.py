@@ -10,7 +10,7 @@ from rich.text import Text
 from rvrun.cli.tables import make_console
 from rvrun.rundir.summary import Failure, Outcome, tail
 from rvrun.signals import name_of
-from rvrun.text import count, duration
+from rvrun.text import count, duration, memory
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,6 +44,9 @@ def print_summary(outcome: Outcome, logs: str, command_line: str) -> None:
     counts = _counts(outcome)
     if logs and outcome.ran + len(outcome.failures) + outcome.stopped:
         counts.append(f"; logs in {logs}")
+        if outcome.largest is not None:
+            target, peak = outcome.largest
+            counts.append(f"; peak memory {memory(peak)} ({target})")
     err.print(counts)
     if outcome.failures or outcome.signal or outcome.trouble:
         err.print(f"to continue:           {command_line}")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import enum
+import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from rvrun.pipelines.imports import TYPE
+from rvrun.pipelines.imports import TYPE, VERSION
 
 #: Keys that name a config's class: rvrun's, and those of other systems.
 TYPES = (TYPE, "type_hint")
+#: What users call the keys that rvrun adds to saved configs.
+_WORDS = {TYPE: "class", VERSION: "config_version"}
 
 
 class Missing(enum.Enum):
@@ -48,28 +52,61 @@ def look_up(config: Mapping[str, Any], key: str) -> Any:
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the old and new value of each dotted key that differs, or MISSING.
 
-    Keys are in the order of `new`, followed by those that only `old` has. The key of a list's item
-    is its index: `scenes.3.image`.
+    Keys are in the order of `new`; in each object, those that only `old` has come last. The key of
+    a list's item is its index: `scenes.3.image`. A list that only lost or only gained items has one
+    key, with both lists as its values.
     """
-    before, after = dict(_flatten(old, "")), dict(_flatten(new, ""))
-    keys = [*after, *(key for key in before if key not in after)]
-    pairs = {key: (before.get(key, MISSING), after.get(key, MISSING)) for key in keys}
-    return {key: pair for key, pair in pairs.items() if not _equal(*pair)}
+    return dict(_changes(old, new, ""))
 
 
-def _equal(old: Any, new: Any) -> bool:
-    """Whether two values are the same JSON, in which 1, 1.0 and true differ."""
-    return type(old) is type(new) and old == new
+def words_of_key(key: str) -> str:
+    """Return a dotted key as users know it: `class of model` for `model.$type`."""
+    parent, _, last = key.rpartition(".")
+    if last not in _WORDS:
+        return key
+    return f"{_WORDS[last]} of {parent}" if parent else _WORDS[last]
 
 
-def _flatten(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-    items: Iterator[tuple[Any, Any]] | None = None
-    if isinstance(value, Mapping):
-        items = iter(value.items())
-    elif isinstance(value, list) and value:
-        items = iter(enumerate(value))
-    if items is None or (key and not value):
-        yield key, value
-        return
-    for name, item in items:
-        yield from _flatten(item, f"{key}.{name}" if key else str(name))
+def words_of_items(old: Any, new: Any) -> str:
+    """Return `2 added` or `1 removed` for two lists of which one has all items of the other.
+
+    Empty for other values, and for lists of strings and numbers, which are shown instead.
+    """
+    if not (isinstance(old, list) and isinstance(new, list)):
+        return ""
+    if len(old) == len(new) or not any(isinstance(item, (list, dict)) for item in (*old, *new)):
+        return ""
+    number = len(new) - len(old)
+    return f"{number:,} added" if number > 0 else f"{-number:,} removed"
+
+
+def _changes(old: Any, new: Any, key: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        names = [*new, *(name for name in old if name not in new)]
+        for name in names:
+            pair = (old.get(name, MISSING), new.get(name, MISSING))
+            yield from _changes(*pair, f"{key}.{name}" if key else name)
+    elif isinstance(old, list) and isinstance(new, list) and not _only_grew_or_shrank(old, new):
+        pairs = itertools.zip_longest(old, new, fillvalue=MISSING)
+        for index, (before, after) in enumerate(pairs):
+            yield from _changes(before, after, f"{key}.{index}")
+    elif old is MISSING and isinstance(new, Mapping) and new:
+        yield from _changes({}, new, key)
+    elif new is MISSING and isinstance(old, Mapping) and old:
+        yield from _changes(old, {}, key)
+    elif type(old) is not type(new) or old != new:
+        # As JSON, in which 1, 1.0 and true differ.
+        yield key, (old, new)
+
+
+def _only_grew_or_shrank(old: list[Any], new: list[Any]) -> bool:
+    """Whether one list has all items of the other in their order, and more."""
+    if len(old) == len(new):
+        return False
+    few, many = (map(_canonical, items) for items in sorted((old, new), key=len))
+    rest = iter(many)
+    return all(item in rest for item in few)
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

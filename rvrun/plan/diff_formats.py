@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rvrun.pipelines.config_keys import MISSING
+from rvrun.pipelines.config_keys import MISSING, words_of_items, words_of_key
 from rvrun.plan.diff import Change, ChangeKind, PlanDiff, Rerun, collapse
 from rvrun.text import count
 
@@ -106,11 +106,15 @@ def _command_data(text: str) -> str:
 def _change_text(change: Change) -> str:
     if change.kind is not ChangeKind.CHANGED:
         return change.detail
+    kind, separator, key = change.detail.partition(": ")
+    detail = f"{kind}{separator}{words_of_key(key)}"
     if change.old is MISSING:
-        return f"{change.detail} added: {format_value(change.new)}"
+        return f"{detail} added: {format_value(change.new)}"
     if change.new is MISSING:
-        return f"{change.detail} removed: {format_value(change.old)}"
-    return f"{change.detail} {format_value(change.old)} → {format_value(change.new)}"
+        return f"{detail} removed: {format_value(change.old)}"
+    if key and (items := words_of_items(change.old, change.new)):
+        return f"{detail}: {items}"
+    return f"{detail} {format_value(change.old)} → {format_value(change.new)}"
 
 
 def _rerun_text(rerun: Rerun) -> str:

@@ -11,7 +11,7 @@ import attrs
 from rvrun import paths
 from rvrun.errors import RvrunError, check_known
 from rvrun.inputs import CannotRead, parse_integer, read_object
-from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage
+from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage, Target
 from rvrun.pipelines.config_keys import changed_keys, look_up, narrow
 from rvrun.rundir import records
 from rvrun.rundir.files import config_version
@@ -25,6 +25,8 @@ from rvrun.rundir.freshness import (
     why_stale,
 )
 from rvrun.rundir.target_lock import is_locked
+from rvrun.signals import name_of
+from rvrun.text import local_time
 
 #: The old and the new value of each changed config key.
 Changes = Mapping[str, tuple[Any, Any]]
@@ -52,6 +54,27 @@ class Needed:
 
 
 @attrs.frozen(kw_only=True)
+class Attempt:
+    """The last attempt of a target.
+
+    - `number`: from 1. `began`, `ended`: in seconds since 1970.
+    - `ended`, `exit_code`: None if it recorded no end: it was killed, or is still running.
+    - `signal`: the number of the signal that killed it; None if that is unknown.
+    - `is_running`: whether a process runs it now.
+    - `peak_memory_kib`: of its largest process.
+    """
+
+    target: Target
+    number: int
+    began: float
+    ended: float | None
+    exit_code: int | None
+    signal: int | None
+    is_running: bool
+    peak_memory_kib: int | None
+
+
+@attrs.frozen(kw_only=True)
 class Explanation:
     """Why a target, or a stage as a whole, is stale or up to date.
 
@@ -63,10 +86,8 @@ class Explanation:
     - `config_keys`: the config keys that it depends on; None for the whole config.
     - `config_time`: when these changed, in ns since 1970.
     - `changes`: the keys that changed since it was done; None if that is unknown.
-    - `attempts`: how often it was started; None for a split stage as a whole.
-    - `exit_code`: that of the last attempt; None if it recorded none.
-    - `signal`: the number of the signal that killed the last attempt; None if that is unknown.
-    - `is_running`: whether a process runs it now.
+    - `attempt`: its last attempt; None if there was none, and for a split stage as a whole.
+    - `peak_memory_kib`: of its largest target; None if none was recorded.
     """
 
     name: str
@@ -79,16 +100,21 @@ class Explanation:
     config_keys: tuple[str, ...] | None
     config_time: int
     changes: Changes | None
-    attempts: int | None = None
-    exit_code: int | None = None
-    signal: int | None = None
-    is_running: bool = False
+    attempt: Attempt | None = None
+    peak_memory_kib: int | None = None
 
 
 def explain(
-    plan: Plan, run_dir: pathlib.Path, statuses: Sequence[StageStatus], target: str
+    plan: Plan,
+    run_dir: pathlib.Path,
+    statuses: Sequence[StageStatus],
+    target: str,
+    configs: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Explanation:
     """Explain `target`: `tiny/train`, `tiny/predict` (all its splits) or `tiny/predict/3`.
+
+    - `configs`: the values that pipelines would run with, by name; None for those saved in
+      `run_dir`.
 
     Raises `UnknownName` or `UnknownTarget`.
     """
@@ -103,8 +129,12 @@ def explain(
     if reason not in ("", NOT_DONE, CONFIG_CHANGED, ROOT_REMOVED):
         # Names the split of an aligned need, which is not the same for all targets of a stage.
         reason = f"after {next(n.name for n in needs if n.newer).partition('/')[2]}"
+    if reason == NOT_DONE:
+        reason = why_not_done(run_dir, status, None if split_ind is None else [index])
     is_whole_stage = split_ind is None and stage.num_splits is not None
-    attempts = {} if is_whole_stage else _attempts(run_dir, status, index)
+    indices = range(stage.num_targets) if is_whole_stage else (index,)
+    attempts = [read_attempt(run_dir, stage.target(pipeline.name, i)) for i in indices]
+    config = None if configs is None else configs.get(pipeline.name)
     return Explanation(
         name=target,
         reason=reason,
@@ -115,8 +145,9 @@ def explain(
         waiting=_dependents(pipeline, stage.command),
         config_keys=stage.config_keys,
         config_time=status.config,
-        changes=config_changes(run_dir, status, index) if reason == CONFIG_CHANGED else {},
-        **attempts,
+        changes=config_changes(run_dir, status, index, config) if reason == CONFIG_CHANGED else {},
+        attempt=None if is_whole_stage else attempts[0],
+        peak_memory_kib=max((a.peak_memory_kib or 0 for a in attempts if a), default=0) or None,
     )
 
 
@@ -177,17 +208,71 @@ def _dependents(pipeline: PlannedPipeline, command: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _attempts(run_dir: pathlib.Path, status: StageStatus, index: int) -> dict[str, Any]:
-    """Return how often a target was started, and how its last attempt ended."""
-    target = status.stage.target(status.pipeline, index)
+def read_attempt(run_dir: pathlib.Path, target: Target) -> Attempt | None:
+    """Return the last attempt of a target; None if it was never started by a runner."""
     record = str(run_dir / paths.record(target.path))
-    _, end = records.last_attempt(record)
-    return {
-        "attempts": sum(line["event"] == "start" for line in records.read_attempts(record)),
-        "exit_code": end.get("exit_code") if end else None,
-        "signal": end.get("signal") if end else None,
-        "is_running": is_locked(record),
-    }
+    lines, end = records.last_attempt(record)
+    if not lines:
+        return None
+    start = lines[0]
+    return Attempt(
+        target=target,
+        number=start["attempt"],
+        began=start["time"],
+        ended=None if end is None else end["time"],
+        exit_code=None if end is None else end.get("exit_code"),
+        signal=None if end is None else end.get("signal"),
+        is_running=end is None and is_locked(record),
+        peak_memory_kib=None if end is None else records.memory_of(end),
+    )
+
+
+def why_not_done(
+    run_dir: pathlib.Path, status: StageStatus, indices: Sequence[int] | None = None
+) -> str:
+    """Return why stale targets without a stamp have none, as far as the run directory shows.
+
+    - `indices`: the targets to look at; None for all that are stale.
+    """
+    if failures := _failures(run_dir, status, indices):
+        return _describe_failures(failures)
+    stage = status.stage
+    pattern = f"{stage.command}.*/"
+    counts = {path.suffix[1:] for path in (run_dir / paths.DONE / status.pipeline).glob(pattern)}
+    if stage.num_splits is not None and counts and str(stage.num_splits) not in counts:
+        return f"splits changed: {', '.join(sorted(counts))} → {stage.num_splits}"
+    return NOT_DONE
+
+
+def _failures(
+    run_dir: pathlib.Path, status: StageStatus, indices: Sequence[int] | None
+) -> list[Attempt]:
+    """The last attempts of targets that were not successful."""
+    stale = status.stale if indices is None else indices
+    targets = (status.stage.target(status.pipeline, index) for index in stale)
+    attempts = (read_attempt(run_dir, target) for target in targets)
+    return [attempt for attempt in attempts if attempt and attempt.exit_code != 0]
+
+
+def _describe_failures(failures: Sequence[Attempt]) -> str:
+    """Return `failed 2026-01-02 03:04:05 (exit 1)`."""
+    first = failures[0]
+    if first.is_running:
+        text = f"running since {local_time(first.began)}"
+    else:
+        text = f"failed {local_time(first.ended or first.began)} ({describe_end(first)})"
+    if first.target.split_ind is not None:
+        text = f"split {first.target.split_ind} {text}"
+    return text + (f", {len(failures) - 1:,} more" if len(failures) > 1 else "")
+
+
+def describe_end(attempt: Attempt) -> str:
+    """Return how an attempt ended: `exit 1`, or that it was killed or still runs."""
+    if attempt.is_running:
+        return "it is running"
+    if attempt.exit_code is not None:
+        return f"exit {attempt.exit_code}"
+    return f"killed by {name_of(attempt.signal)}" if attempt.signal else "killed"
 
 
 def config_changes(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rvrun import paths
 from rvrun.errors import RvrunError
@@ -23,6 +23,19 @@ class UnusableRunDir(RvrunError):
     problem: str
     template = "run directory {path} cannot be used: {problem}"
     fix = "choose another directory with --out"
+
+
+class OtherRunner(RvrunError):
+    """A run directory in which another runner has files or stamps that would no longer match."""
+
+    out: str
+    other: str
+    suggestion: str
+    template = (
+        "run directory {out} belongs to runner `{other}`, whose files in it would no longer match "
+        "its configs; choose another directory with --out {suggestion}"
+    )
+    fix = "add --out {suggestion}, or remove {out} if you do not need it any more"
 
 
 def write(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[str] = ()) -> list[str]:
@@ -47,6 +60,33 @@ def write(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[str] =
         if path.startswith(f"{paths.CONFIGS}/") and path.count("/") == 1:
             _keep_version(folder, path, files[path])
     return written
+
+
+def check_owner(
+    folder: pathlib.Path,
+    files: Mapping[str, str],
+    runner: str,
+    others: Callable[[], Iterable[tuple[str, str]]],
+) -> None:
+    """Raise `OtherRunner` if writing `files` would change what another runner's files rely on.
+
+    Runners share the plan and the configs of a run directory. Written for one runner, these may no
+    longer be what another runner's Makefile, specs or stamps in the directory were made for. While
+    they stay the same, runners can share the directory.
+
+    - `runner`: the name of the one that `files` were rendered for.
+    - `others`: returns other runners by name, with a file or folder that they leave in a run
+      directory. It is only called if the plan or a config would change.
+    """
+    shared = (path for path in files if path == paths.PLAN or path.startswith(f"{paths.CONFIGS}/"))
+    if not (folder / paths.PLAN).exists() or all(
+        is_current(folder, path, files[path]) for path in shared
+    ):
+        return
+    for other, path in others():
+        if (folder / path).exists():
+            out = os.path.relpath(folder)
+            raise OtherRunner(out, other, f"{out}-{runner}")
 
 
 def strangers(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[str]) -> list[str]:

@@ -123,9 +123,8 @@ def _stage_status(
     times = tuple(NOW if then < limit else then for then, limit in zip(done, limits, strict=True))
     whole = times[0]
     if stage.num_splits is not None:
-        join = _mtime(run_dir / stage.stamp(pipeline))
-        # make touches the stamp of the join if it is missing or older than that of a split.
-        whole = NOW if join == NEVER or max(times) > join else join
+        # A join that is missing or older than a split gets the time of the newest split.
+        whole = max(*times, _mtime(run_dir / stage.stamp(pipeline)))
     return StageStatus(
         pipeline=pipeline,
         stage=stage,

@@ -116,6 +116,12 @@ def last_attempt(path: str) -> tuple[list[dict[str, Any]], dict[str, Any] | None
     return lines, end
 
 
+def memory_of(end: dict[str, Any]) -> int | None:
+    """Return the peak memory in the line of an end, in KiB; None if it has none."""
+    peak = end.get("peak_memory_kib")
+    return peak if type(peak) is int else None
+
+
 def peak_memory_kib() -> int:
     """Return the peak resident memory, in KiB, of this process or of its largest ended child.
 

@@ -50,6 +50,7 @@ class Outcome:
 
     - `signal`: the number of the signal that interrupted the run; None if it was not interrupted.
     - `stopped`: targets that were running when the run was interrupted.
+    - `largest`: the target with the highest peak memory, and that peak in KiB; None if none ended.
     - `warnings`: those of the targets that ran, each once.
     - `trouble`: what went wrong outside of any target, such as an error message of make.
     """
@@ -62,6 +63,7 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
     signal: int | None = None
+    largest: tuple[str, int] | None = None
     trouble: str = ""
 
 
@@ -119,8 +121,15 @@ def read_outcome(
         warnings=tuple(dict.fromkeys(text for attempt in attempts for text in attempt.warnings)),
         seconds=until - since,
         signal=signal,
+        largest=_largest(attempts),
         trouble=trouble,
     )
+
+
+def _largest(attempts: Sequence[_Attempt]) -> tuple[str, int] | None:
+    ends = ((attempt.target.name, attempt.end) for attempt in attempts if attempt.end)
+    peaks = [(name, peak) for name, end in ends if (peak := records.memory_of(end)) is not None]
+    return max(peaks, key=lambda peak: peak[1], default=None)
 
 
 def _attempts(

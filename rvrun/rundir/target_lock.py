@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 #: By how many seconds the start of a process and the time of a file may disagree: the kernel
 #: counts the one in hundredths of a second, the other in its ticks.
-CLOCK_SECONDS = 0.1
+CLOCK_SECONDS = 0.02
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ class Runner(Protocol):
 
     @property
     def OWNS(self) -> tuple[str, ...]:  # noqa: N802
-        """The folders of the run directory that contain nothing but what it renders."""
+        """The files and folders of the run directory that contain only what it renders."""
 
     def render(self, run: Run) -> dict[str, str]:
         """Return the files that it adds to the run directory, by relative path. Pure."""

@@ -62,6 +62,13 @@ def raster_vision_layers(profile: str | None) -> Iterator[Layer]:
         yield validated(origin, {key: parse(text, fields[key]) for key, text in texts.items()})
 
 
+def profile_names() -> list[str]:
+    """List the profiles that there are, rvrun's and, if it is installed, Raster Vision's."""
+    folder = pathlib.Path(profile_file(None)).parent
+    names = {path.stem for path in folder.glob("*.toml")}
+    return sorted(names.union(raster_vision.profile_names()))
+
+
 def profile_layer(profile: str | None) -> Iterator[Layer]:
     """Yield the settings of a profile; without a name those of `default`, if it exists."""
     path = pathlib.Path(profile_file(profile))

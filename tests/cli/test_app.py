@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pathlib
 import re
 import shlex
 
 import pytest
-import rich.console
 import typer
 from typer.core import TyperCommand
 
 import rvrun
 from rvrun.cli.app import VERBS, command, main
-from rvrun.cli.tables import Column, format_table, make_table
 from tests.conftest import Project
 
 
@@ -142,16 +139,6 @@ def test_a_plan_is_rendered_where_that_is_asked_for(tiny: Project) -> None:
     assert done.stderr.startswith("rvrun: ")
 
 
-def test_tables_are_as_rich_draws_them() -> None:
-    """Without a terminal they are written without rich; wide characters take two columns."""
-    columns = [Column("name"), Column("number", is_right=True), Column("why")]
-    rows = [("tiny/cut", "1,000", "配置 changed"), ("t", "", ""), ("long name", "7", "ü")]
-    console = rich.console.Console(width=200, file=io.StringIO())
-    with console.capture() as captured:
-        console.print(make_table(columns, rows))
-    assert format_table(columns, rows) == [s.rstrip() for s in captured.get().splitlines()]
-
-
 def test_common_options_may_stand_anywhere(tiny: Project) -> None:
     """Before the verb, after it, or both."""
     for words in (("-q", "render"), ("render", "-q"), ("-q", "render", "--quiet")):
@@ -180,17 +167,6 @@ def test_exit_codes_of_main(in_folder: pathlib.Path, monkeypatch: pytest.MonkeyP
     assert main(["plan", "tiny.py"]) == 130
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion(project: Project, shell: str) -> None:
-    """The script names rvrun; bash completes a verb and a runner with it."""
-    assert "rvrun" in project.rvrun("completion", shell).stdout
-    if shell == "bash":
-        words = {"_RVRUN_COMPLETE": "complete_bash", "COMP_WORDS": "rvrun pl", "COMP_CWORD": "1"}
-        assert project.rvrun(code=0, **words).stdout.split() == ["plan"]
-        words |= {"COMP_WORDS": "rvrun run lo", "COMP_CWORD": "2"}
-        assert project.rvrun(code=0, **words).stdout.split() == ["local"]
-
-
 def test_quiet_and_verbose_may_stand_after_the_verb(tiny: Project) -> None:
     """-q and -v work wherever they stand."""
     assert tiny.rvrun("render", "local", "tiny.py", "-q").stderr == ""
@@ -198,3 +174,28 @@ def test_quiet_and_verbose_may_stand_after_the_verb(tiny: Project) -> None:
     progress = tiny.rvrun("run", "local", "tiny.py", "-v").stderr
     assert "local.jobs = 1 (rvrun.toml)" in progress
     assert "tiny/cut/0 started" in progress
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--help",
+        "plan --help",
+        "plan tiny.py",
+        "graph tiny.py",
+        "config",
+        "schema plan",
+        "check",
+        "completion bash",
+        "list --json",
+        "explain tiny/show",
+        "diff tiny.py runs/tiny",
+    ],
+)
+def test_a_closed_pipe_has_an_exit_code_of_its_own(tiny: Project, words: str) -> None:
+    """128 + SIGPIPE, as other programs have it, and not 1, which says that plans differ."""
+    tiny.rvrun("render", "local", "tiny.py", "--splits", "2")
+    tiny.run("mkfifo", "out")
+    # The reader has closed its end before rvrun writes.
+    script = f"exec 3<>out 4>out; exec 3<&-; rvrun {words} >&4"
+    assert tiny.run("sh", "-c", script, code=141).stderr == ""

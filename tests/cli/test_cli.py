@@ -63,6 +63,13 @@ def test_the_plan_to_the_byte(tiny: Project, golden: Callable[[str, str], None])
     golden("landcover.plan.json", tiny.read("runs/landcover/plan.json"))
 
 
+def test_the_plan_as_json(tiny: Project) -> None:
+    """It is what plan.json is, without writing it."""
+    shown = tiny.rvrun("plan", "tiny.py", "--splits", "4", "--json").stdout
+    tiny.rvrun("render", "local", "tiny.py", "--splits", "4")
+    assert shown == tiny.read("runs/tiny/plan.json")
+
+
 def test_plan_writes_nothing(tiny: Project) -> None:
     """`rvrun plan` only reads."""
     tiny.rvrun("plan", "tiny.py")
@@ -428,3 +435,57 @@ def test_options_that_do_not_fit_are_refused(
     """An option that has no effect is an error."""
     tiny.write("rvrun.toml", '[batch]\ncpu_job_queue = "cpu"\ncpu_job_def = "work"\n')
     assert tiny.rvrun(*words, code=2).stderr == f"rvrun: {message}\n"
+
+
+BATCH = '[batch]\ncpu_job_queue = "cpu"\ncpu_job_def = "work"\n'
+BELONGS = (
+    "rvrun: run directory {out} belongs to runner `{other}`, whose files in it would no longer "
+    "match its configs; choose another directory with --out {out}-{runner}\n"
+)
+
+
+@pytest.mark.parametrize(
+    "words", [("render", "batch", "tiny.py"), ("plan", "tiny.py", "--runner", "batch", "--out")]
+)
+def test_a_run_directory_belongs_to_its_runner(tiny: Project, words: tuple[str, ...]) -> None:
+    """Another runner would change its configs, after which plain make fails."""
+    tiny.write("rvrun.toml", BATCH)
+    tiny.rvrun("run", "local", "tiny.py", "--splits", "2")
+    before = tiny.read("runs/tiny/config/tiny.json")
+    out = ("runs/tiny",) if words[-1] == "--out" else ()
+    done = tiny.rvrun(*words, *out, "-a", "root_uri", "s3://b/t", "--splits", "2", code=2)
+    # `plan` compares with what was done, and already refuses the other root.
+    refused = BELONGS.format(out="runs/tiny", other="local", runner="batch")
+    assert done.stderr == refused or "has finished targets of pipeline `tiny`" in done.stderr
+    assert not (tiny.folder / "runs/tiny/batch").exists()
+    assert tiny.read("runs/tiny/config/tiny.json") == before
+    assert "Nothing to be done" in tiny.make("-C", "runs/tiny").stdout
+
+
+def test_the_files_of_a_detached_runner_are_kept_too(tiny: Project) -> None:
+    """What was rendered for review is not changed by a run on this machine."""
+    tiny.write("rvrun.toml", BATCH)
+    tiny.rvrun("render", "batch", "tiny.py", "-a", "root_uri", "s3://b/t")
+    for runner in ("local", "inprocess"):
+        done = tiny.rvrun("run", runner, "tiny.py", code=2)
+        assert done.stderr == BELONGS.format(out="runs/tiny", other="batch", runner=runner)
+
+
+def test_runners_that_keep_stamps_share_a_run_directory(tiny: Project) -> None:
+    """They continue each other's runs."""
+    tiny.rvrun("run", "inprocess", "tiny.py", "cut", "--splits", "2")
+    done = tiny.rvrun("run", "local", "tiny.py", "-a", "top", "1", "--splits", "2")
+    assert "4 targets ran, 2 up to date" in done.stderr
+
+
+def test_a_plan_for_several_runners_is_one_directory(tiny: Project) -> None:
+    """Their files are written together, and one runner's alone while the configs stay the same."""
+    tiny.write("rvrun.toml", BATCH)
+    words = ("plan", "tiny.py", "--out", "plans/tiny", "-a", "root_uri", "s3://b/t")
+    both = ("--runner", "batch", "--runner", "local")
+    tiny.rvrun(*words, *both)
+    tiny.rvrun(*words, *both, "--splits", "3")
+    tiny.rvrun(*words, "--runner", "batch", "--splits", "3")
+    assert tiny.read("plans/tiny/Makefile")
+    refused = tiny.rvrun(*words, "--runner", "batch", "--splits", "4", code=2).stderr
+    assert refused == BELONGS.format(out="plans/tiny", other="local", runner="batch")

@@ -15,7 +15,8 @@ SPLITS = ("--splits", "3")
 
 
 def without_times(text: str) -> str:
-    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "THEN", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "THEN", text)
+    return re.sub(r"\d+ MiB", "N MiB", re.sub(r"\d+\.\d s", "N s", text))
 
 
 @pytest.fixture
@@ -157,6 +158,7 @@ def test_explain_what_was_never_done(saved: Project) -> None:
         "  needs      tiny/cut/0: would run first\n"
         "  reads      min_length (changed THEN)\n"
         "  needed by  tiny/sum, tiny/show\n"
+        "  plan       plans/tiny/plan.json, as saved\n"
     )
 
 
@@ -165,18 +167,23 @@ def test_explain_through_a_run(tiny: Project) -> None:
     tiny.rvrun("run", "local", "tiny.py", *SPLITS)
     assert without_times(tiny.rvrun("explain", "tiny/show").stdout) == (
         "tiny/show is up to date\n"
-        "  done       THEN (exit 0)\n"
+        "  done       THEN\n"
+        "  last run   exit 0 after N s\n"
+        "  memory     N MiB at its peak\n"
         "  needs      tiny/sum: done THEN\n"
         "  reads      top (changed THEN)\n"
         "  needed by  nothing\n"
+        "  plan       runs/tiny/plan.json, as saved\n"
     )
     tiny.rvrun("render", "local", "tiny.py", *SPLITS, "-a", "top", "9")
     tiny.rvrun("render", "local", "tiny.py", *SPLITS, "-a", "top", "8")
     assert "  changed    top: 3 → 8\n" in tiny.rvrun("explain", "tiny/show").stdout
     (tiny.folder / "runs/tiny/done/tiny/cut.3/1").unlink()
-    assert without_times(tiny.rvrun("explain", "tiny/sum").stdout).splitlines()[:3] == [
+    assert without_times(tiny.rvrun("explain", "tiny/sum").stdout).splitlines()[:5] == [
         "tiny/sum would run: after count",
-        "  done       THEN (exit 0)",
+        "  done       THEN",
+        "  last run   exit 0 after N s",
+        "  memory     N MiB at its peak",
         "  needs      tiny/count: would run first",
     ]
     assert tiny.rvrun("explain", "tiny/count/0").stdout.startswith("tiny/count/0 is up to date\n")
@@ -184,6 +191,88 @@ def test_explain_through_a_run(tiny: Project) -> None:
     assert split.startswith("tiny/count/1 would run: after cut/1\n")
     shown = json.loads(tiny.rvrun("explain", "tiny/count/1", "--json").stdout)
     assert (shown["would_run"], shown["reason"], shown["tries"]) == (True, "after cut/1", 1)
+
+
+def test_explain_a_config(tiny: Project) -> None:
+    """With CONFIG it explains what `plan` shows, with the same options; nothing is written."""
+    tiny.rvrun("run", "local", "tiny.py", *SPLITS)
+    before = tiny.read("runs/tiny/plan.json"), tiny.read("runs/tiny/config/tiny.json")
+    shown = without_times(
+        tiny.rvrun("explain", "tiny/show", "tiny.py", *SPLITS, "-a", "top", "9").stdout
+    )
+    assert shown.splitlines()[0] == "tiny/show would run: config changed: top"
+    assert "  changed    top: 3 → 9\n" in shown
+    assert "  reads      top (would change)\n" in shown
+    assert shown.splitlines()[-1] == "  plan       tiny.py, in runs/tiny"
+    more = tiny.rvrun("explain", "tiny/count", "tiny.py", "--splits", "5").stdout
+    assert more.startswith("tiny/count would run (5 of 5 targets): splits changed: 3 → 5\n")
+    elsewhere = tiny.rvrun("explain", "tiny/sum", "tiny.py", "--out", "new").stdout
+    assert elsewhere.endswith("  plan       tiny.py, in new\n")
+    assert before == (tiny.read("runs/tiny/plan.json"), tiny.read("runs/tiny/config/tiny.json"))
+
+
+@pytest.mark.parametrize("option", [("--splits", "2"), ("-a", "top", "9")])
+def test_options_of_a_config_need_one(tiny: Project, option: tuple[str, ...]) -> None:
+    """Without CONFIG they would have no effect."""
+    assert tiny.rvrun("explain", "tiny/show", *option, code=2).stderr == (
+        f"rvrun: {option[0]} requires a config; add it: rvrun explain tiny/show CONFIG\n"
+    )
+
+
+FAILS = """
+    def show(self):
+        raise SystemExit(7)
+
+    def cut(self, split_ind=0, num_splits=1):
+        if split_ind:
+            raise SystemExit(5)
+
+    def save(self,"""
+
+
+def test_a_target_that_failed_is_not_called_undone(tiny: Project) -> None:
+    """`plan` and `explain` say when it failed, and its exit code; a success removes that."""
+    tiny.rvrun("run", "local", "tiny.py", *SPLITS)
+    good = tiny.read("tiny.py")
+    tiny.write(
+        "tiny.py",
+        good.replace("    def show(", "    def old(").replace("    def save(self,", FAILS, 1),
+    )
+    for stamp in ("show", "cut.3/1", "cut.3/2"):
+        (tiny.folder / "runs/tiny/done/tiny" / stamp).unlink()
+    tiny.rvrun("run", "local", "tiny.py", *SPLITS, "-k", code=1)
+    shown = without_times(tiny.rvrun("plan", "tiny.py", *SPLITS).stdout).splitlines()
+    assert shown[2].endswith("   2 of 3      split 1 failed THEN (exit 5), 1 more")
+    tiny.rvrun("run", "local", "tiny.py", "show", code=1)
+    shown = without_times(tiny.rvrun("plan", "tiny.py", *SPLITS).stdout).splitlines()
+    assert shown[5].endswith("   run         failed THEN (exit 7)")
+    explained = without_times(tiny.rvrun("explain", "tiny/show", "tiny.py", *SPLITS).stdout)
+    assert explained.startswith(
+        "tiny/show would run: failed THEN (exit 7)\n"
+        "  done       never\n"
+        "  last run   exit 7 after N s (attempt 2)\n"
+    )
+    split = without_times(tiny.rvrun("explain", "tiny/cut/2", "tiny.py", *SPLITS).stdout)
+    assert split.startswith("tiny/cut/2 would run: split 2 failed THEN (exit 5)\n")
+    tiny.write("tiny.py", good)
+    tiny.rvrun("run", "local", "tiny.py", *SPLITS)
+    assert "failed" not in tiny.rvrun("plan", "tiny.py", *SPLITS).stdout
+
+
+def test_what_is_forced_is_called_forced(tiny: Project) -> None:
+    """Not `config changed`; what was never done is not done yet."""
+    tiny.rvrun("run", "local", "tiny.py", "cut", "count", *SPLITS)
+    for words in (("plan", "tiny.py", "-B"), ("run", "local", "tiny.py", "--dry-run", "-B")):
+        lines = tiny.rvrun(*words, *SPLITS).stdout.splitlines()[2:-1]
+        reasons = [line.split("   ")[-1].strip() for line in lines]
+        assert reasons == ["forced by -B", "forced by -B", "not done yet", "not done yet"]
+
+
+def test_the_summary_of_a_run_has_its_peak_memory(tiny: Project) -> None:
+    """Of the largest target."""
+    done = tiny.rvrun("run", "local", "tiny.py").stderr.splitlines()[-1]
+    assert re.search(r"; peak memory \d+ MiB \(tiny/\w+(/0)?\)$", done)
+    assert "memory" not in tiny.rvrun("run", "inprocess", "tiny.py", "-B").stderr
 
 
 def test_plan_shows_the_same_reason(tiny: Project) -> None:
@@ -202,6 +291,11 @@ def test_plan_shows_the_same_reason(tiny: Project) -> None:
             "`count`, `sum`, `show`",
         ),
         ("tiny", "unknown target `tiny`: name a command too, such as tiny/cut"),
+        (
+            "tiny.py",
+            "TARGET must be a target such as tiny/train, got tiny.py, which looks like a config; "
+            "write `rvrun explain TARGET CONFIG`",
+        ),
         ("tiny/cut/3", "unknown target `tiny/cut/3`: `cut` has splits 0 to 2"),
         ("tiny/sum/0", "unknown target `tiny/sum/0`: `sum` is not split"),
         (

@@ -102,6 +102,7 @@ def test_output_is_shown_while_a_target_runs(loud: Project) -> None:
         words, cwd=loud.folder, env=clean_environment(), stderr=subprocess.PIPE, text=True
     ) as run:
         assert run.stderr is not None
+        assert run.stderr.readline().startswith("warning: loud/train needs chip")
         assert run.stderr.readline() == "epoch 1\n"
         loud.write("gate", "")
         assert "half\nloud/train done\n" in run.stderr.read()

@@ -218,6 +218,51 @@ would run again:
   tiny/eval     after predict
 """,
     ),
+    "items added to a list and removed from one": (
+        side(OTHER, config={"tiles": [{"at": 1}, {"at": 2}], "bands": [[1], [2], [3]]}),
+        side(
+            OTHER,
+            config={"tiles": [{"at": 0}, {"at": 1}, {"at": 2}], "bands": [[2]], "scenes": ["b"]},
+        ),
+        """\
+~ other  config: scenes a, b → b
+~ other  config: tiles: 1 added
+~ other  config: bands: 2 removed
+would run again:
+  other/fetch  config changed
+""",
+    ),
+    "a list with other items": (
+        side(OTHER, config={"tiles": [{"at": 1}, {"at": 2}]}),
+        side(OTHER, config={"tiles": [{"at": 1}, {"at": 3}, {"at": 4}]}),
+        """\
+~ other  config: tiles.1.at 2 → 3
+~ other  config: tiles.2.at added: 4
+would run again:
+  other/fetch  config changed
+""",
+    ),
+    "another class, and another version of a class": (
+        side(OTHER, config={"model": {"$type": "m:A"}}),
+        side(OTHER, config={"$version": 2, "model": {"$type": "m:B"}}),
+        """\
+~ other  config: class of model m:A → m:B
+~ other  config: config_version added: 2
+would run again:
+  other/fetch  config changed
+""",
+    ),
+    "an object that was empty": (
+        side(OTHER, config={"model": {}, "old": {"a": 1}, "tags": {}}),
+        side(OTHER, config={"model": {"depth": 3}, "tags": []}),
+        """\
+~ other  config: model.depth added: 3
+~ other  config: tags {} → none
+~ other  config: old.a removed: 1
+would run again:
+  other/fetch  config changed
+""",
+    ),
     "a config that is not available": (
         side(OTHER, has_configs=False),
         side(OTHER, config={"lr": 0.01}),

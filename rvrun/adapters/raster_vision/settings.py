@@ -69,6 +69,14 @@ def has_profile(profile: str) -> bool:
     return is_installed() and _file(profile) is not None
 
 
+def profile_names() -> list[str]:
+    """List Raster Vision's profiles, if it is installed."""
+    folder = pathlib.Path(_home())
+    if not is_installed() or not folder.is_dir():
+        return []
+    return [path.name for path in folder.iterdir() if path.is_file()]
+
+
 def profile_file(profile: str) -> Iterator[str]:
     """Yield the file that would be Raster Vision's `profile`, if Raster Vision is installed."""
     if is_installed():

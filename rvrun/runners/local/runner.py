@@ -22,8 +22,7 @@ TITLE = "make"
 SETTINGS = MachineSettings
 CAPABILITIES = Capabilities(keeps_stamps=True, keeps_going=True)
 TEMPLATES = ("Makefile.j2",)
-#: The Makefile and the stamps have fixed places outside of any folder of the runner's own.
-OWNS: tuple[str, ...] = ()
+OWNS = ("Makefile",)
 
 
 def render(run: Run) -> dict[str, str]:

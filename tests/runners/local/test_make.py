@@ -111,6 +111,7 @@ def processes_of(project: Project) -> list[str]:
 
 
 def without_times(text: str) -> str:
+    text = re.sub(r"; peak memory .*", "", text)
     return re.sub(r"\d+\.\d s", "N s", text)
 
 

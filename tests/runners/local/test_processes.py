@@ -267,9 +267,12 @@ def test_a_decision_of_make_is_checked_again(work: Project) -> None:
 
 
 def test_forced_targets_run_again(work: Project) -> None:
-    """`make -B` and `make -W` run what is up to date, also right after another make."""
+    """`make -B` and `make -W` run what is up to date."""
     work.run(*MAKE)
     work.run(*MAKE, "-B")
+    # The start of a make and the time of a stamp can be distinguished only to some hundredths of a
+    # second; `-W`, unlike `-B`, does not reach the targets.
+    time.sleep(0.2)
     work.run(*MAKE, "-W", "config/work.json")
     work.run(*RUN, "-B")
     assert work.read("log").count("-last") == 4
@@ -334,11 +337,11 @@ def test_explain_tells_running_from_killed(work: Project) -> None:
     work.write("hold-part0", "")
     running = start(work, *MAKE)
     wait_for_target(work, "part0")
-    assert "never (it is running)" in work.rvrun("explain", "work/part/0").stdout
+    assert "last run   it is running" in work.rvrun("explain", "work/part/0").stdout
     for process in find(work, "run_command"):
         process.kill()
     running.communicate(timeout=60)
-    assert "never (it was killed)" in work.rvrun("explain", "work/part/0").stdout
+    assert "last run   killed" in work.rvrun("explain", "work/part/0").stdout
 
 
 STREAMS = {
