@@ -32,8 +32,11 @@ settings.register_profile(
 )
 settings.load_profile("rvrun")
 
-# Shells start jobs in the background with SIGINT ignored, which all that tests start would inherit.
+# Shells start jobs in the background with SIGINT and SIGQUIT ignored, and nohup ignores SIGHUP. All
+# that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -48,6 +48,8 @@ _FIXES = {
 }
 #: Permissions that are not called like their operation (Service Authorization Reference).
 _PERMISSIONS = {"HeadBucket": "ListBucket"}
+#: Services whose permissions do not begin with the name of their client.
+_PREFIXES = {"service-quotas": "servicequotas"}
 
 
 class AwsError(RvrunError):
@@ -70,7 +72,8 @@ class AwsError(RvrunError):
     def how_to_fix(self) -> str:
         if self.code in DENIED:
             permission = _PERMISSIONS.get(self.operation, self.operation)
-            return f"add the `{self.service}:{permission}` permission"
+            prefix = _PREFIXES.get(self.service, self.service)
+            return f"add the `{prefix}:{permission}` permission"
         return _FIXES.get(self.code, "")
 
 

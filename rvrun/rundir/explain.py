@@ -222,7 +222,8 @@ def read_attempt(run_dir: pathlib.Path, target: Target) -> Attempt | None:
         ended=None if end is None else end["time"],
         exit_code=None if end is None else end.get("exit_code"),
         signal=None if end is None else end.get("signal"),
-        is_running=end is None and is_locked(record),
+        # Threads, and what runs at exit, belong to a target whose end is recorded already.
+        is_running=is_locked(record),
         peak_memory_kib=None if end is None else records.memory_of(end),
     )
 

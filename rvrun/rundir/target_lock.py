@@ -21,7 +21,7 @@ import os
 import time
 
 from rvrun import paths
-from rvrun.inputs import CannotRead, read_object
+from rvrun.inputs import CannotRead, read_object, writing
 from rvrun.rundir.own_files import open_own
 from rvrun.rundir.records import read_attempts
 
@@ -41,7 +41,7 @@ def target_locked(run_dir: str, target: str, announce: Callable[[str], None]) ->
 
     - `announce`: is called once with what this process waits for, if it has to wait.
 
-    Raises `LinkInTheWay`.
+    Raises `LinkInTheWay` or `CannotWrite`.
     """
     descriptor = lock_target(run_dir, target, announce)
     try:
@@ -53,9 +53,11 @@ def target_locked(run_dir: str, target: str, announce: Callable[[str], None]) ->
 def lock_target(run_dir: str, target: str, announce: Callable[[str], None]) -> int:
     """Lock a target as `target_locked` does, and return the descriptor to `release`."""
     path = os.path.join(run_dir, paths.record(target))
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with writing(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
     while True:
-        descriptor = open_own(path, os.O_RDWR | os.O_CREAT)
+        with writing(path):
+            descriptor = open_own(path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

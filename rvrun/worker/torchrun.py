@@ -128,7 +128,8 @@ def wait_for_name(
 ) -> None:
     """Wait until the host called `name` resolves: hosts do not all start at the same time.
 
-    Raises `BadHosts` after `seconds`.
+    Says so once on stderr, because the log shows nothing else meanwhile. Raises `BadHosts` after
+    `seconds`.
     """
     import socket
 
@@ -142,6 +143,13 @@ def wait_for_name(
                 raise BadHosts(
                     f"host `{name}` does not resolve after {waited:.0f} s ({error})"
                 ) from None
+            if not waited:
+                print(
+                    f"rvrun: waiting for host `{name}` to resolve, at most {seconds:.0f} s "
+                    f"({error})",
+                    file=sys.stderr,
+                    flush=True,
+                )
             sleep(1)
             waited += 1
         else:

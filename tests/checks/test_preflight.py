@@ -359,7 +359,7 @@ def test_templates(tiny: Project) -> None:
 
 
 GPU = config("return [WorkConfig(root_uri='out')]").replace(
-    "commands =", "gpu_commands = commands ="
+    "commands, handles_uris =", 'gpu_commands = ("work",)\n    commands, handles_uris ='
 )
 
 

@@ -1,5 +1,7 @@
 """SageMaker Pipelines on loopback: its API, and jobs that run, with a process per instance.
 
+It also answers for CloudWatch Logs, and for Service Quotas with `quotas`.
+
     with SagemakerEngine() as engine:
         sagemaker = engine.client("sagemaker")
         sagemaker.create_pipeline(PipelineName="p", RoleArn=ROLE, PipelineDefinition=text)
@@ -8,8 +10,10 @@
 
 A step starts when all steps that it depends on have succeeded and, inside of a Condition step, when
 that one has chosen its branch. Each instance of a job is a process; RVRUN_RESOURCE_CONFIG is the
-path of the list of instances. If an instance fails, the others are ended and the job fails. After a
-failure no further step starts, but running steps continue to their end.
+path of the list of instances, and checkpoints are below ENGINE_ROOT. If an instance fails, the
+others are ended and the job fails. Running steps continue to their end after a failure. AWS does
+not document whether further steps start that do not depend on the failed one, so the engine can do
+either: see `stops`.
 """
 
 from __future__ import annotations
@@ -41,6 +45,8 @@ from tests.engines.moto import DUMMY, client
 from tests.engines.sagemaker_rules import (
     MAX_INLINE,
     TOKEN,
+    JobSpec,
+    check_tags,
     invalid,
     job_spec,
     may_retry,
@@ -64,6 +70,10 @@ GROUPS = {
 }
 #: The fault of the service before an attempt (from 1) of a step starts; None for no fault.
 JobFault = Callable[[str, int], str | None]
+#: The variable with the root of a container's file system, which processes do not have.
+ROOT = "ENGINE_ROOT"
+#: Whether a job's spot instances are reclaimed before it ends, by step and by how often they were.
+Reclaim = Callable[[str, int], bool]
 #: Each training job has loopback addresses of its own, so that its hosts can reach each other.
 _networks = itertools.count(1)
 
@@ -86,7 +96,10 @@ class SagemakerEngine:
     - `slots`: how many jobs run in parallel. `execute`: runs an instance.
     - `environment`: variables of the jobs, in addition to those of a clean environment.
     - `fault`: chooses a fault for each call. `job_fault`: the same for each attempt of a step.
+    - `reclaim`: whether spot instances are reclaimed: the job starts again on new ones, as the same
+      attempt, with its checkpoints but without what else was on them.
     - `read_s3`: reads an object by bucket and key.
+    - `stops`: whether no further step of an execution starts after one has failed.
     - `log_gaps`: whether pages of logs may be empty, or have one item, before the end.
     """
 
@@ -98,15 +111,21 @@ class SagemakerEngine:
         environment: Mapping[str, str] | None = None,
         fault: faults.Hook = no_fault,
         job_fault: JobFault = lambda step, attempt: None,
+        reclaim: Reclaim = lambda step, times: False,
         read_s3: Callable[[str, str], bytes] | None = None,
         grace: float = 5.0,
+        stops: bool = True,
         log_gaps: bool = False,
     ) -> None:
         self.execute = execute or (lambda attempt: run_process(attempt, grace=grace))
         self.environment = dict(environment or {})
         self.fault = fault
         self.job_fault = job_fault
+        self.reclaim = reclaim
         self.read_s3 = read_s3
+        self.checkpoints: dict[str, pathlib.Path] = {}
+        self.quotas: dict[str, float] = {}
+        self.stops = stops
         self.pipelines: dict[str, Pipeline] = {}
         self.executions: dict[str, Execution] = {}
         self.calls: list[Call] = []
@@ -154,6 +173,7 @@ class SagemakerEngine:
             **DUMMY,
             "AWS_ENDPOINT_URL_SAGEMAKER": self.url,
             "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": self.url,
+            "AWS_ENDPOINT_URL_SERVICE_QUOTAS": self.url,
         }
 
     def client(self, service: str) -> Any:
@@ -208,6 +228,7 @@ class SagemakerEngine:
                 "Pipeline names must be unique within an AWS account and region. Pipeline with "
                 f"name ({name}) already exists."
             )
+        check_tags(request.get("Tags", ()))
         pipeline = Pipeline(_kept(request), [self._definition(request)])
         self.pipelines[name] = pipeline
         return self._remembered("CreatePipeline", request, pipeline.arn)
@@ -240,12 +261,14 @@ class SagemakerEngine:
         version = request.get("PipelineVersionId", len(pipeline.versions))
         if not 1 <= version <= len(pipeline.versions):
             raise invalid(f"there is no version {version}")
-        parallel = pipeline.request.get("ParallelismConfiguration", {})
+        # That of the request overrides that of the pipeline, for this execution only.
+        parallel = _parallelism(request) or _parallelism(pipeline.request)
         execution = Execution(
             request["PipelineName"],
             pipeline.versions[version - 1],
-            parallel.get("MaxParallelExecutionSteps"),
+            parallel,
             request.get("PipelineExecutionDisplayName", ""),
+            stops=self.stops,
         )
         self.executions[execution.arn] = execution
         self._remembered("StartPipelineExecution", request, execution.arn)
@@ -290,6 +313,8 @@ class SagemakerEngine:
             raise invalid(
                 f"only Failed and Stopped executions can be retried, got {execution.status}"
             )
+        pipeline = self.pipelines[execution.pipeline].request
+        execution.max_running = _parallelism(request) or _parallelism(pipeline)
         execution.retry()
         self._remembered("RetryPipelineExecution", request, execution.arn)
         return execution
@@ -346,23 +371,45 @@ class SagemakerEngine:
 
     def _job(self, execution: Execution, run: StepRun) -> tuple[str, str]:
         """Run a job on all of its instances; return its status, and why it failed."""
-        spec = job_spec(run.step)
-        with self.changed:
-            if run.status == STOPPING:
-                return STOPPED, ""
-            hosts = _hosts(run.step["Type"], spec.count)
-            run.instances = [
-                self._instance(run, host, hosts, number) for number, host in enumerate(hosts)
-            ]
-            run.status = EXECUTING
-            self.changed.notify_all()
-        codes = [outcome.exit_code for outcome in self._execute_all(run.instances)]
+        spec = job_spec(run.step, execution.id)
+        codes = self._run_instances(run, spec)
+        for times in itertools.count():
+            if not spec.is_spot or run.status == STOPPING or not self.reclaim(run.name, times):
+                break
+            codes = self._run_instances(run, spec)
         if run.status == STOPPING:
             return STOPPED, ""
         if all(code == 0 for code in codes):
             return SUCCEEDED, ""
         first = next(code for code in codes if code != 0)
         return FAILED, f"ClientError: AlgorithmError: , exit code: {first}"
+
+    def _run_instances(self, run: StepRun, spec: JobSpec) -> list[int | None]:
+        """Run a job on new instances, with its checkpoints; return their exit codes."""
+        with self.changed:
+            if run.status == STOPPING:
+                return []
+            root = self._new_folder()
+            hosts = _hosts(run.step["Type"], spec.count)
+            run.instances = [
+                self._instance(run, spec, root, hosts, number) for number, host in enumerate(hosts)
+            ]
+            run.status = EXECUTING
+            self.changed.notify_all()
+        checkpoints = root / spec.checkpoint_path.lstrip("/")
+        if spec.checkpoint_uri in self.checkpoints:
+            shutil.copytree(self.checkpoints[spec.checkpoint_uri], checkpoints)
+        else:
+            checkpoints.mkdir(parents=True)
+        codes = [outcome.exit_code for outcome in self._execute_all(run.instances)]
+        if spec.checkpoint_uri is not None:
+            self.checkpoints[spec.checkpoint_uri] = checkpoints
+        return codes
+
+    def _new_folder(self) -> pathlib.Path:
+        folder = self._root / uuid.uuid4().hex
+        folder.mkdir()
+        return folder
 
     def _execute_all(self, instances: list[Attempt]) -> list[Outcome]:
         """Run the instances in parallel; return their outcomes in the order of their ends.
@@ -394,20 +441,24 @@ class SagemakerEngine:
             thread.join()
         return outcomes
 
-    def _instance(self, run: StepRun, host: str, hosts: list[str], number: int) -> Attempt:
+    def _instance(
+        self, run: StepRun, spec: JobSpec, root: pathlib.Path, hosts: list[str], number: int
+    ) -> Attempt:
         stream = f"{run.job_name}/algo-{number + 1}-{int(time.time())}"
         logs = self.logs[run.step["Type"]]
-        folder = self._root / uuid.uuid4().hex
-        folder.mkdir()
+        folder = self._new_folder()
         path = folder / "resourceconfig.json"
-        config = {"current_host": host, "hosts": sorted(hosts), "network_interface_name": "lo"}
+        config = {
+            "current_host": hosts[number],
+            "hosts": sorted(hosts),
+            "network_interface_name": "lo",
+        }
         path.write_text(json.dumps(config))
 
         def write(line: str) -> None:
             with self.changed:
                 logs.write(stream, line)
 
-        spec = job_spec(run.step)
         return Attempt(
             job_id=run.job_name,
             job_name=run.name,
@@ -418,6 +469,7 @@ class SagemakerEngine:
                 **self._environment(),
                 **spec.environment,
                 "RVRUN_RESOURCE_CONFIG": str(path),
+                ROOT: str(root),
             },
             folder=folder,
             stream=stream,
@@ -486,6 +538,14 @@ def _refusal(fault: faults.Fault | None) -> ServiceError | None:
     if isinstance(fault, Throttle):
         return sagemaker_api.throttled()
     return sagemaker_api.internal_failure() if fault == ServerError() else None
+
+
+def _parallelism(request: Json) -> int | None:
+    """The maximum number of steps that run in parallel; None if the request has none."""
+    number: int | None = request.get("ParallelismConfiguration", {}).get(
+        "MaxParallelExecutionSteps"
+    )
+    return number
 
 
 def _kept(request: Json) -> Json:

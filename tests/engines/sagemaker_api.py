@@ -1,4 +1,4 @@
-"""The protocol of SageMaker and CloudWatch Logs (JSON 1.1): requests and replies."""
+"""The protocol of SageMaker, CloudWatch Logs and Service Quotas (JSON 1.1)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.engines.sagemaker_runs import Execution, Json, StepRun
 if TYPE_CHECKING:
     from tests.engines.sagemaker import SagemakerEngine
 
-PREFIXES = ("SageMaker.", "Logs_20140328.")
+PREFIXES = ("SageMaker.", "Logs_20140328.", "ServiceQuotasV20190624.")
 TYPE = "application/x-amz-json-1.1"
 
 
@@ -63,6 +63,20 @@ def update_pipeline(engine: SagemakerEngine, request: Json) -> Json:
     arn = engine.update(request)
     version = len(engine.pipeline(request["PipelineName"]).versions)
     return {"PipelineArn": arn, "PipelineVersionId": version}
+
+
+def list_versions(engine: SagemakerEngine, request: Json) -> Json:
+    """The versions of a pipeline, by default the latest first."""
+    pipeline = engine.pipeline(request["PipelineName"])
+    versions = [
+        {"PipelineArn": pipeline.arn, "PipelineVersionId": number}
+        for number in range(1, len(pipeline.versions) + 1)
+    ]
+    if request.get("SortOrder", "Descending") == "Descending":
+        versions.reverse()
+    start, size = int(request.get("NextToken", "0")), request.get("MaxResults", 10)
+    page: Json = {"PipelineVersionSummaries": versions[start : start + size]}
+    return {**page, "NextToken": str(start + size)} if versions[start + size :] else page
 
 
 def add_tags(engine: SagemakerEngine, request: Json) -> Json:
@@ -131,6 +145,8 @@ def step_json(run: StepRun) -> Json:
         metadata = {f"{run.step['Type']}Job": {"Arn": run.job_arn}}
     members = {
         "StepName": run.name,
+        "StepDisplayName": run.step.get("DisplayName"),
+        "StepDescription": run.step.get("Description"),
         "StartTime": run.started,
         "EndTime": run.ended,
         "StepStatus": run.status,
@@ -157,10 +173,20 @@ def describe_log_streams(engine: SagemakerEngine, request: Json) -> Json:
     return engine.group(request).describe(request)
 
 
+def list_quotas(engine: SagemakerEngine, request: Json) -> Json:
+    """The quotas of a service, in pages of at most 100."""
+    quotas = [{"QuotaName": name, "Value": value} for name, value in engine.quotas.items()]
+    start, size = int(request.get("NextToken", "0")), request.get("MaxResults", 100)
+    page: Json = {"Quotas": quotas[start : start + size]}
+    return {**page, "NextToken": str(start + size)} if quotas[start + size :] else page
+
+
 OPERATIONS: dict[str, Callable[[Any, Json], Json]] = {
     "CreatePipeline": create_pipeline,
     "UpdatePipeline": update_pipeline,
+    "ListPipelineVersions": list_versions,
     "AddTags": add_tags,
+    "ListServiceQuotas": list_quotas,
     "ListPipelineExecutions": list_executions,
     "DescribePipeline": describe_pipeline,
     "StartPipelineExecution": start_execution,

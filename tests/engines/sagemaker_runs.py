@@ -86,10 +86,18 @@ class Execution:
     """One execution of a pipeline.
 
     - `max_running`: how many steps may run in parallel; None for no limit.
+    - `stops`: whether no further step starts after one has failed. Otherwise steps start whose
+      dependencies have succeeded.
     """
 
     def __init__(
-        self, pipeline: str, definition: Json, max_running: int | None, display_name: str
+        self,
+        pipeline: str,
+        definition: Json,
+        max_running: int | None,
+        display_name: str,
+        *,
+        stops: bool,
     ) -> None:
         self.id = uuid.uuid4().hex[:12]
         self.pipeline = pipeline
@@ -97,6 +105,7 @@ class Execution:
         self.display_name = display_name
         self.definition = definition
         self.max_running = max_running
+        self.stops = stops
         self.status = EXECUTING
         self.created = self.modified = time.time()
         self.failure = ""
@@ -113,9 +122,9 @@ class Execution:
     def next(self) -> StepRun | None:
         """Return a job to start now, or None; decide Condition steps that are ready.
 
-        After a failure or a stop, nothing more starts.
+        Nothing more starts after a stop nor, if the execution `stops`, after a failure.
         """
-        if self.status != EXECUTING or self._any(FAILED):
+        if self.status != EXECUTING or (self.stops and self._any(FAILED)):
             return None
         for run in self.steps.values():
             if self._is_ready(run):
@@ -150,12 +159,14 @@ class Execution:
             run.is_running for run in self.steps.values()
         ):
             return
+        if self.next() is not None:
+            return
         if self.status == STOPPING:
             self.status = STOPPED
         elif self._any(FAILED, STOPPED):
             self.status = FAILED
             self.failure = "Step failure: One or multiple steps failed."
-        elif self.next() is None:
+        else:
             self.status = SUCCEEDED
         self.modified = time.time()
 

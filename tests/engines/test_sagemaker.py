@@ -43,6 +43,17 @@ def join(name: str, needs: list[str], *steps: Json) -> Json:
     return {"Name": name, "Type": "Condition", "DependsOn": needs, "Arguments": arguments}
 
 
+def argument(made: Json, group: str, name: str, value: object) -> Json:
+    """That step with one of its arguments changed."""
+    made["Arguments"][group][name] = value
+    return made
+
+
+def tagged(made: Json, key: str) -> Json:
+    made["Arguments"]["Tags"] = [{"Key": key, "Value": "x"}]
+    return made
+
+
 def text(*steps: Json) -> str:
     return json.dumps({"Version": "2020-12-01", "Metadata": {}, "Steps": list(steps)})
 
@@ -175,22 +186,46 @@ def test_one_instance_that_fails_ends_the_others(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "most", "status", "attempts"),
+    ("fault", "policy", "status", "attempts"),
     [
-        ("SageMaker.CAPACITY_ERROR", 2, "Succeeded", 3),
-        ("SageMaker.CAPACITY_ERROR", 1, "Failed", 2),
-        ("Step.THROTTLING", 2, "Failed", 1),
+        ("SageMaker.CAPACITY_ERROR", ("SageMaker.CAPACITY_ERROR", 2), "Succeeded", 3),
+        ("SageMaker.CAPACITY_ERROR", ("SageMaker.CAPACITY_ERROR", 1), "Failed", 2),
+        ("SageMaker.CAPACITY_ERROR", ("Step.THROTTLING", 2), "Failed", 1),
+        ("Step.THROTTLING", ("SageMaker.CAPACITY_ERROR", 0), "Succeeded", 3),
+        ("Step.THROTTLING", ("Step.THROTTLING", 0), "Failed", 1),
     ],
 )
 def test_retry_policies_of_the_step_apply_to_faults_of_the_service(
-    start: Start, fault: str, most: int, status: str, attempts: int
+    start: Start, fault: str, policy: tuple[str, int], status: str, attempts: int
 ) -> None:
-    """By the type of the exception, and up to the maximum number of attempts."""
+    """By the type of the exception, up to the maximum number of retries; by default, of the step's.
+
+    0 retries nothing, also of what is retried by default.
+    """
     region = start(job_fault=lambda name, attempt: fault if attempt <= 2 else None)
-    policy = {"ExceptionType": ["SageMaker.CAPACITY_ERROR"], "MaxAttempts": most}
-    region.run(step("a", "", RetryPolicies=[policy]))
+    policies = [{"ExceptionType": [policy[0]], "MaxAttempts": policy[1]}]
+    region.run(step("a", "", RetryPolicies=policies))
     assert region.engine.statuses() == {"a": status}
     assert region.engine.attempts("a") == attempts
+
+
+@pytest.mark.parametrize(("stops", "ran"), [(True, "ab"), (False, "abc")])
+def test_what_starts_after_a_failure_is_an_option(start: Start, stops: bool, ran: str) -> None:
+    """AWS does not document it; what depends on the failed step never starts."""
+    slow = threading.Event()
+
+    def execute(attempt: Attempt) -> int:
+        if attempt.job_name == "b":
+            slow.wait(30)
+        return int(attempt.job_name == "a")
+
+    region = start(slots=2, stops=stops, execute=execute)
+    region.create(step("a", ""), step("b", ""), step("c", "", "b"), step("d", "", "a"))
+    arn = region.start()
+    region.engine.wait_for(lambda: region.engine.statuses().get("a") == "Failed")
+    slow.set()
+    assert region.engine.wait() == ["Failed"]
+    assert sorted(run["StepName"] for run in region.steps(arn)) == list(ran)
 
 
 def test_a_retry_resumes_a_failed_execution(start: Start) -> None:
@@ -230,7 +265,7 @@ def test_an_execution_can_be_stopped(start: Start) -> None:
 
 
 def test_the_number_of_parallel_steps_is_limited(start: Start) -> None:
-    """By ParallelismConfiguration of the pipeline."""
+    """By ParallelismConfiguration of the pipeline, unless that of the start overrides it."""
     running, most = set[str](), list[int]()
     lock = threading.Lock()
 
@@ -247,6 +282,10 @@ def test_the_number_of_parallel_steps_is_limited(start: Start) -> None:
     parallel = {"MaxParallelExecutionSteps": 3}
     region.run(*(step(f"s{i}", "") for i in range(12)), ParallelismConfiguration=parallel)
     assert (max(most), len(most)) == (3, 12)
+    most.clear()
+    region.start(ParallelismConfiguration={"MaxParallelExecutionSteps": 1})
+    region.engine.wait()
+    assert (max(most), len(most)) == (1, 12)
 
 
 def test_an_execution_runs_what_was_defined_when_it_started(start: Start) -> None:
@@ -259,6 +298,9 @@ def test_an_execution_runs_what_was_defined_when_it_started(start: Start) -> Non
         PipelineName="p", PipelineDefinition=text(step("c", ""))
     )
     assert updated["PipelineVersionId"] == 2
+    listed = region.sagemaker.list_pipeline_versions(PipelineName="p", SortOrder="Ascending")
+    versions = [summary["PipelineVersionId"] for summary in listed["PipelineVersionSummaries"]]
+    assert versions == [1, 2]
     others = [region.start(), region.start(PipelineVersionId=1)]
     gate.set()
     region.engine.wait()
@@ -318,6 +360,7 @@ def test_names_of_pipelines_are_unique(start: Start) -> None:
     [
         ([step("a", ""), step("a", "")], "not valid or not unique"),
         ([step("a.b", "")], "not valid or not unique"),
+        ([step("a", "", DisplayName="a b")], "display name 'a b' is not valid"),
         ([step("a", "", "b")], "cannot depend on 'b'"),
         ([join("j", []), step("a", "", "j")], "cannot depend on 'j'"),
         ([step("a", "", "b"), step("b", "", "a")], "a cycle"),
@@ -326,6 +369,8 @@ def test_names_of_pipelines_are_unique(start: Start) -> None:
         ([], "Version or Steps"),
         ([{"Name": "a", "Type": "Processing", "Arguments": {}}], "Missing required parameter"),
         ([{"Name": "a", "Type": "Lambda", "Arguments": {}}], "not supported"),
+        ([argument(step("a", ""), "AppSpecification", "ImageUri", "a b")], "does not match"),
+        ([tagged(step("a", ""), "AWS:x")], "prefixed tag key names are not allowed"),
     ],
 )
 def test_invalid_definitions_are_refused(start: Start, steps: list[Json], problem: str) -> None:
@@ -362,27 +407,50 @@ def test_steps_are_listed_in_pages(start: Start) -> None:
     assert [run["StepName"] for run in last["PipelineExecutionSteps"]] == ["s1", "s0"]
 
 
-def test_training_hosts_reach_each_other(start: Start) -> None:
-    """Their names are loopback addresses of this machine."""
-    region = start()
-    (one,) = [step("t", 'cat "$RVRUN_RESOURCE_CONFIG"')]
-    one["Type"] = "Training"
-    one["Arguments"] = {
+def training(name: str, script: str, count: int = 1, **more: Any) -> Json:
+    """A training step that runs a shell script on each instance."""
+    arguments = {
         "AlgorithmSpecification": {
             "TrainingImage": "image",
             "TrainingInputMode": "File",
-            "ContainerEntrypoint": ["sh", "-c", 'cat "$RVRUN_RESOURCE_CONFIG"'],
+            "ContainerEntrypoint": ["sh", "-c", script],
         },
         "OutputDataConfig": {"S3OutputPath": "s3://b/k"},
         "ResourceConfig": {
-            "InstanceCount": 2,
+            "InstanceCount": count,
             "InstanceType": "ml.m5.large",
             "VolumeSizeInGB": 30,
         },
         "RoleArn": ROLE,
         "StoppingCondition": {"MaxRuntimeInSeconds": 60},
     }
+    return {"Name": name, "Type": "Training", "Arguments": {**arguments, **more}}
+
+
+def test_reclaimed_spot_instances_keep_their_checkpoints(start: Start) -> None:
+    """And nothing else; functions in the URI are evaluated, so each execution has its own."""
+    script = (
+        "cd $ENGINE_ROOT/tmp/saved; cat * ../lost 2>/dev/null; echo $$ >../lost; echo saved >>file"
+    )
+    uri = {"Std:Join": {"On": "/", "Values": ["s3://b", {"Get": "Execution.PipelineExecutionId"}]}}
+    config = {"S3Uri": uri, "LocalPath": "/tmp/saved"}
+    region = start(reclaim=lambda name, times: times < 2)
+    one = training("t", script, EnableManagedSpotTraining=True, CheckpointConfig=config)
     arn = region.run(one)
+    assert region.steps(arn)[0]["AttemptCount"] == 1
+    region.start()
+    region.engine.wait()
+    streams = region.engine.logs["Training"].streams.values()
+    lines = [event.message for events in streams for event in events]
+    assert lines == ["saved", "saved", "saved"] * 2
+    assert next(iter(region.engine.checkpoints)) == f"s3://b/{arn.rpartition('/')[2]}"
+    assert len(region.engine.checkpoints) == 2
+
+
+def test_training_hosts_reach_each_other(start: Start) -> None:
+    """Their names are loopback addresses of this machine."""
+    region = start()
+    arn = region.run(training("t", 'cat "$RVRUN_RESOURCE_CONFIG"', count=2))
     assert "TrainingJob" in region.steps(arn)[0]["Metadata"]
     lines = [
         e.message for events in region.engine.logs["Training"].streams.values() for e in events

@@ -9,6 +9,7 @@ import re
 import shlex
 from typing import Any
 
+import attrs
 import botocore.session
 import cfnlint.decode.cfn_yaml
 import pytest
@@ -19,8 +20,9 @@ from rvrun.plan.compile import compile_plan
 from rvrun.plan.splits import parse_splits
 from rvrun.remote.upload import Upload
 from rvrun.runners.sagemaker.definition import render_definition, to_compact_json
+from rvrun.runners.sagemaker.permissions import PERMISSIONS
 from rvrun.runners.sagemaker.settings import SagemakerSettings
-from rvrun.runners.sagemaker.steps import JobContext, plan_steps
+from rvrun.runners.sagemaker.steps import MAX_DIRECT_EDGES, JobContext, plan_steps
 from rvrun.runners.sagemaker.validate import validate_definition
 from rvrun.settings.layers import load_settings
 from tests.build import pipeline
@@ -50,15 +52,26 @@ def json_blocks() -> list[dict[str, Any]]:
     return [json.loads(text) for text in blocks(PAGE, "json")]
 
 
-#: The modules of `runners/` that call a service for this runner, except for preflight checks.
+#: The modules of `runners/` that call a service for this runner.
 CALLERS = {
     "sagemaker": tuple(f"sagemaker/{name}" for name in ("submit", "state", "cancel", "retry")),
     "logs": ("sagemaker/logs", "aws_common"),
+    "iam": ("sagemaker/check", "sagemaker/permissions", "sagemaker/role"),
+    "ecr": ("sagemaker/check",),
+    "service-quotas": ("sagemaker/instance_quotas",),
 }
+#: The prefixes of actions whose service has another name in botocore.
+SERVICES = {"servicequotas": "service-quotas"}
+
+
+def service_of(action: str) -> str:
+    """The name in botocore of the service of an action."""
+    prefix = action.partition(":")[0]
+    return SERVICES.get(prefix, prefix)
 
 
 def called() -> set[str]:
-    """Every operation of SageMaker and CloudWatch Logs that the runner names, as IAM actions."""
+    """Every operation that the runner names, by its service, as `service:Operation`."""
     names = set()
     for service, modules in CALLERS.items():
         operations = botocore.session.Session().get_service_model(service).operation_names
@@ -77,11 +90,42 @@ def test_cfn_lint_finds_nothing(project: Project) -> None:
 
 
 def test_the_submitters_policy_is_what_rvrun_calls(template: dict[str, Any]) -> None:
-    """It allows each call to SageMaker and CloudWatch Logs, no other, and none on all resources."""
+    """It allows each call, no other; on all resources only what has none."""
     policy = template["Resources"]["SubmitterPolicy"]["Properties"]["PolicyDocument"]
-    allowed = {a for a in actions(policy) if a.startswith(("sagemaker:", "logs:"))}
-    assert allowed == called()
-    assert "*" not in [statement["Resource"] for statement in policy["Statement"]]
+    operations = {f"{service_of(a)}:{a.partition(':')[2]}" for a in actions(policy)}
+    others = ("s3:", "iam:PassRole")
+    assert {name for name in operations if not name.startswith(others)} == called()
+    on_all = [s["Sid"] for s in policy["Statement"] if s["Resource"] == "*"]
+    assert on_all == ["Quotas"]
+
+
+@pytest.mark.parametrize("setting", PERMISSIONS)
+def test_permissions_of_settings_are_on_the_page_and_in_the_template(
+    template: dict[str, Any], setting: str
+) -> None:
+    """Of the job role: for each setting that needs more than other jobs."""
+    field = attrs.fields_dict(SagemakerSettings)[setting]
+    assert field.metadata["help"]
+    documents = [block for block in json_blocks() if "Statement" in block]
+    (on_page,) = (d for d in documents if set(PERMISSIONS[setting]) <= set(actions(d)))
+    (statement,) = (
+        s for s in on_page["Statement"] if sorted(s["Action"]) == sorted(PERMISSIONS[setting])
+    )
+    assert statement["Effect"] == "Allow"
+    assert f"`{setting}`" in PAGE
+    granted = [
+        sorted(actions(resource["Properties"]["PolicyDocument"]))
+        for resource in template["Resources"].values()
+        if {"Ref": "JobRole"} in resource["Properties"].get("Roles", ())
+    ]
+    assert sorted(PERMISSIONS[setting]) in granted
+
+
+def test_the_page_names_the_templates_parameters(template: dict[str, Any]) -> None:
+    """Its table has each."""
+    rows = [line for line in PAGE.splitlines() if line.startswith("| `")]
+    for name in template["Parameters"]:
+        assert [row for row in rows if f"`{name}`" in row]
 
 
 def test_actions_are_operations_of_aws(template: dict[str, Any]) -> None:
@@ -93,10 +137,9 @@ def test_actions_are_operations_of_aws(template: dict[str, Any]) -> None:
         policies = [policy["PolicyDocument"] for policy in properties.get("Policies", ())]
         documents += [*policies, *filter(None, [properties.get("PolicyDocument")])]
     for action in {action for document in documents for action in actions(document)}:
-        service, _, operation = action.partition(":")
-        name = NAMED.get(action, operation)
+        name = NAMED.get(action, action.partition(":")[2])
         if name is not None:
-            assert name in session.get_service_model(service).operation_names, action
+            assert name in session.get_service_model(service_of(action)).operation_names, action
 
 
 def test_page_and_template_have_the_same_role(template: dict[str, Any]) -> None:
@@ -177,7 +220,9 @@ def test_the_size_on_the_page_is_measured(in_folder: pathlib.Path) -> None:
     context = JobContext(upload=upload, root_uri="s3://BUCKET/landcover")
     (single,) = plan_steps(plan, used, {"landcover": context}, "run")
     size = len(to_compact_json(render_definition(single, used)))
-    assert f"are {single.num_steps} steps of {size:,} characters" in PAGE.replace("\n", " ")
+    text = PAGE.replace("\n", " ")
+    assert f"are {single.num_steps} steps of {size:,} characters" in text
+    assert f"more than {MAX_DIRECT_EDGES} dependencies between them" in text
 
 
 def test_the_pages_run_renders(project: Project) -> None:

@@ -255,8 +255,8 @@ def test_a_number_of_processes_is_a_number(value: str) -> None:
         processes(value)
 
 
-def test_a_host_s_name_may_come_late() -> None:
-    """It is looked up until it resolves, or until the time limit."""
+def test_a_host_s_name_may_come_late(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is looked up until it resolves, or until the time limit; the wait is reported once."""
     lookups: list[str] = []
 
     def resolve(name: str) -> None:
@@ -266,6 +266,8 @@ def test_a_host_s_name_may_come_late() -> None:
 
     wait_for_name("algo-1", sleep=lambda _: None, resolve=resolve)
     assert lookups == ["algo-1"] * 4
+    waiting = "rvrun: waiting for host `algo-1` to resolve, at most 600 s (not known)\n"
+    assert capsys.readouterr().err == waiting
     lookups.clear()
     with pytest.raises(BadHosts, match=r"host `algo-1` does not resolve after 2 s \(not known\)"):
         wait_for_name("algo-1", seconds=2, sleep=lambda _: None, resolve=resolve)

@@ -18,14 +18,15 @@ from rvrun.runners.sagemaker.submit import display_name
 def cancel(ledger: Ledger, progress: Progress) -> int:
     """Stop all executions that are not over; return how many jobs waited or ran.
 
-    Raises `AwsError`.
+    Those of an execution that is being stopped already do not count: an earlier cancel, or someone
+    else, has ended them. Raises `AwsError`.
     """
     calls, sagemaker = calls_of(ledger), account_of_run(ledger).reader("sagemaker")
     _note_lost_starts(ledger, sagemaker)
     unfinished = [
         execution
         for execution in read_executions(ledger, sagemaker)
-        if execution.arn is not None and not execution.is_over
+        if execution.arn is not None and not (execution.is_over or execution.is_stopping)
     ]
     for done, execution in enumerate(unfinished, start=1):
         _stop(execution, calls)

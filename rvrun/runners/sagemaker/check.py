@@ -1,4 +1,4 @@
-"""`rvrun check --runner sagemaker`: look up role, images and buckets in AWS, changing nothing.
+"""`rvrun check --runner sagemaker`: look up role, images, quotas and buckets, changing nothing.
 
 What a definition itself does wrong is found offline, by `render` and `validate`.
 """
@@ -17,7 +17,9 @@ from rvrun.remote.ledger import run_name
 from rvrun.remote.upload import is_rvrun
 from rvrun.runners.aws_common import check_account
 from rvrun.runners.run import Run
+from rvrun.runners.sagemaker.instance_quotas import check_quotas
 from rvrun.runners.sagemaker.machine import choose_machine
+from rvrun.runners.sagemaker.permissions import check_permissions
 from rvrun.runners.sagemaker.render import job_contexts
 from rvrun.runners.sagemaker.role import is_name
 from rvrun.runners.sagemaker.settings import RUNNER, SagemakerSettings
@@ -31,17 +33,20 @@ _ECR = re.compile(
 
 
 def check(run: Run) -> Iterator[Finding]:
-    """Yield what AWS would refuse: the account, its role and images, the buckets."""
+    """Yield what AWS would refuse: the account, its role, images and quotas, the buckets."""
     settings = run.settings.of(SagemakerSettings)
 
     def check_own(account: Account) -> Iterator[Finding]:
         yield from check_role(account.reader("iam"), settings.role or "")
+        yield from check_permissions(account, settings)
         images = [
             choose_machine(pipeline.name, stage, settings).image
             for pipeline in run.plan.pipelines
             for stage in pipeline.stages
         ]
         yield from check_images(account, images)
+        pipelines = plan_steps(run.plan, settings, job_contexts(run), run_name(run.out, run.name))
+        yield from check_quotas(account, pipelines, settings)
         yield from check_workers(run)
 
     return check_account(run, RUNNER, settings.worker, check_own)

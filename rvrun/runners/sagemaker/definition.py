@@ -18,7 +18,7 @@ from rvrun.runners.sagemaker.machine import list_tags
 from rvrun.runners.sagemaker.role import offline_arn
 from rvrun.runners.sagemaker.settings import SagemakerSettings
 from rvrun.runners.sagemaker.steps import SagemakerPipeline
-from rvrun.runners.sagemaker.validate import validate_definition
+from rvrun.runners.sagemaker.validate import tag_problems, validate_definition
 
 #: JSON objects: a definition, and the parameters of a call.
 Definition = Mapping[str, Any]
@@ -54,7 +54,7 @@ def render_definition(
 
 
 def to_compact_json(definition: Definition) -> str:
-    """Return a definition as it is submitted: without whitespace, as the limit is in characters."""
+    """Return a definition as it is submitted: without whitespace, as its size is limited."""
     return json.dumps(definition, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -66,7 +66,11 @@ def create_request(pipeline: SagemakerPipeline, settings: SagemakerSettings) -> 
             "PipelineName": pipeline.name,
             "PipelineDescription": description[:MAX_DESCRIPTION],
             "RoleArn": offline_arn(settings.role),
-            "ParallelismConfiguration": {"MaxParallelExecutionSteps": settings.parallel_steps},
+            # Always set: UpdatePipeline may keep what a request lacks, so that a limit which was
+            # removed from the settings would stay. The number of all steps limits nothing.
+            "ParallelismConfiguration": {
+                "MaxParallelExecutionSteps": settings.parallel_steps or pipeline.num_steps
+            },
             "Tags": list_tags(settings.tags) or None,
         }
     )
@@ -87,4 +91,4 @@ def find_problems(definition: Definition, request: Request) -> list[str]:
             f"PipelineName must have at most {limits.PIPELINE_NAME_CHARACTERS} characters, got "
             f"{len(name)} ({name})"
         )
-    return [*problems, *validate_definition(definition)]
+    return [*problems, *tag_problems(request.get("Tags")), *validate_definition(definition)]

@@ -33,7 +33,7 @@ class RenderedPipeline:
     """A SageMaker pipeline with its JSON.
 
     - `request`: for CreatePipeline, without the definition and a token.
-    - `root_uri`: below it goes a definition that is too long for the request.
+    - `root_uri`: below it goes a definition that is too large for the request.
     """
 
     pipeline: SagemakerPipeline
@@ -72,6 +72,16 @@ class Submission:
     request: Request
     jobs: tuple[Job, ...]
 
+    @property
+    def parallelism(self) -> Request:
+        """The part of a request to start or retry it that says how many steps run in parallel.
+
+        Each such request overrides what the pipeline says, which someone may have changed (Amazon
+        SageMaker API Reference, StartPipelineExecution). Empty for runs of earlier versions.
+        """
+        key = "ParallelismConfiguration"
+        return {key: self.request[key]} if key in self.request else {}
+
 
 def render_files(
     pipelines: Sequence[RenderedPipeline], contents: Mapping[str, str]
@@ -93,9 +103,9 @@ def render_files(
 
 
 def _place_definition(rendered: RenderedPipeline) -> tuple[Request, dict[str, str]]:
-    """The request, and the upload by URI of a definition that is too long to be part of it."""
+    """The request, and the upload by URI of a definition that is too large to be part of it."""
     text = to_compact_json(rendered.definition)
-    if len(text) <= limits.INLINE_CHARACTERS:
+    if len(text.encode()) < limits.INLINE_BYTES:
         return rendered.request, {}
     name = f"{rendered.pipeline.name}-{short_digest(text.encode())}.json"
     uri = storage.join(rendered.root_uri, "rvrun", "definitions", name)

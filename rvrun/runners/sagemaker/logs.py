@@ -114,7 +114,7 @@ def _explain(execution: Execution, job: Job) -> str:
     state, step = execution.state(job), execution.steps.get(job.name)
     reason = step.reason if step else ""
     if state is State.FAILED and not reason:
-        return "it was not started, because a step that it needs failed or was stopped"
+        return "it was not started, because another step failed or was stopped"
     text = f"step `{job.name}` is {state}" + (f" ({reason})" if reason else "")
     return text if state in OVER else f"{text}; use -f to wait for it"
 

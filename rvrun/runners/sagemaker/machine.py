@@ -32,6 +32,10 @@ class Machine:
     - `volume_size`: in GB. `max_run_time`, `retry_interval`: in seconds.
     - `max_wait_time`: seconds that a job on spot instances may take, including the wait for them;
       None for a job on other instances.
+    - `checkpoint_uri`: S3 prefix of its checkpoints, as configured. `checkpoint_path`: their
+      directory in the container; None for SageMaker's default.
+    - `keep_alive`: seconds that its instances are kept for the next training job.
+    - `metrics`: of a training job, regular expressions by name.
     - `cache`: how long SageMaker may reuse the result, as `P30D`; None for never.
     """
 
@@ -44,6 +48,10 @@ class Machine:
     volume_size: int
     max_run_time: int
     max_wait_time: int | None
+    checkpoint_uri: str | None
+    checkpoint_path: str | None
+    keep_alive: int | None
+    metrics: Mapping[str, str]
     retries: int
     retry_interval: int
     cache: str | None
@@ -53,6 +61,11 @@ class Machine:
     @property
     def is_spot(self) -> bool:
         return self.max_wait_time is not None
+
+    @property
+    def metric_definitions(self) -> list[dict[str, str]]:
+        """Its metrics as requests list them."""
+        return [{"Name": name, "Regex": regex} for name, regex in self.metrics.items()]
 
     @property
     def tag_list(self) -> list[dict[str, str]]:
@@ -83,6 +96,10 @@ def choose_machine(pipeline: str, stage: Stage, settings: SagemakerSettings) -> 
         volume_size=own.volume_size,
         max_run_time=max_run_time,
         max_wait_time=(own.spot_instance_max_wait_time or max_run_time) if is_spot else None,
+        checkpoint_uri=own.checkpoint_uri if is_training else None,
+        checkpoint_path=own.checkpoint_path,
+        keep_alive=own.keep_alive if is_training else None,
+        metrics=dict(sorted(own.metrics.items())) if is_training else {},
         retries=own.attempts - 1,
         retry_interval=own.retry_interval,
         cache=own.cache_expire_after,

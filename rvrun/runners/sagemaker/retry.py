@@ -35,7 +35,7 @@ def retry(ledger: Ledger, progress: Progress) -> int:
         # An interrupted call may have been carried out. With its number, and so with its token,
         # SageMaker recognizes it; with a new one it would refuse, or retry a second time.
         number = interrupted.get(name) or next_number(ledger, RETRY, name)
-        request = {"PipelineExecutionArn": execution.arn}
+        request = {"PipelineExecutionArn": execution.arn, **execution.submission.parallelism}
         calls.call_once("RetryPipelineExecution", RETRY, name, request, number)
         ledger.note(RETRIED, pipeline=name, number=number)
         progress(done, len(to_retry))

@@ -2,10 +2,11 @@
 
     plan -> steps -> definition -> files -> submit -> state, logs, cancel, retry
 
-`render` does this up to the files, which is pure; `machine` gives each step its settings, and
-`quota` and `validate` check the result offline. `submit`, `cancel` and `retry` change something in
-SageMaker through `calls`, which puts `events` into the run's ledger. `check` asks AWS before a
-run; `hosts` runs inside of jobs.
+`render` does this up to the files, which is pure; `machine` gives each step its settings,
+`functions` are what SageMaker evaluates, and `quota` and `validate` check the result offline.
+`submit`, `cancel` and `retry` change something in SageMaker through `calls`, which puts `events`
+into the run's ledger. `check` asks AWS before a run, with `permissions` and `instance_quotas`;
+`hosts` runs inside of jobs.
 
 Every function imports what it needs, so that loading the runner for its settings is cheap.
 """

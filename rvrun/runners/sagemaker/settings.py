@@ -24,11 +24,15 @@ class SagemakerCommandSettings:
     processes_per_instance: int | None = setting("as in [sagemaker]")
     use_spot_instances: bool | None = setting("as in [sagemaker]")
     spot_instance_max_wait_time: int | None = setting("as in [sagemaker]")
+    checkpoint_uri: str | None = setting("as in [sagemaker]")
+    checkpoint_path: str | None = setting("as in [sagemaker]")
+    keep_alive: int | None = setting("as in [sagemaker]", most=21600)
     split_by: Literal["steps", "instances"] | None = setting("as in [sagemaker]")
     max_instances: int | None = setting("as in [sagemaker]", most=100)
     attempts: int | None = setting("as in [sagemaker]", most=21)
     retry_interval: int | None = setting("as in [sagemaker]", most=43200)
     cache_expire_after: str | None = setting("as in [sagemaker]")
+    metrics: dict[str, str] = table("as in [sagemaker]")
     tags: dict[str, str] = table("tags of the jobs")
     environment: dict[str, str] = table(
         "environment variables of the jobs; no secrets", secret=True
@@ -69,6 +73,19 @@ class SagemakerSettings:
         "default: max_run_time",
         raster_vision=True,
     )
+    checkpoint_uri: str | None = setting(
+        "S3 prefix of the checkpoints of training steps, which later runs continue from; default: "
+        "on spot instances, a directory of the run below root_uri"
+    )
+    checkpoint_path: str | None = setting(
+        "directory in the container that SageMaker copies to S3 as checkpoints, and back when a "
+        "job starts; default: /opt/ml/checkpoints"
+    )
+    keep_alive: int | None = setting(
+        "seconds that the instances of a training step are kept for the next one; default: they "
+        "are not kept",
+        most=21600,
+    )
     max_run_time: int = setting("seconds that a job may run", 86400, raster_vision=True)
     split_by: Literal["steps", "instances"] = setting(
         "how splits run: as `steps` of their own, or as `instances` of a shared step", "steps"
@@ -102,6 +119,10 @@ class SagemakerSettings:
     security_groups: tuple[str, ...] = setting("security groups of jobs in your VPC", ())
     encrypt_traffic: bool = setting(
         "encrypt the traffic between the instances of a step", default=False
+    )
+    metrics: dict[str, str] = table(
+        "metrics of training steps: by name, a regular expression whose group is the value in a "
+        "line of the log"
     )
     tags: dict[str, str] = table("tags of pipelines and jobs")
     environment: dict[str, str] = table(

@@ -11,7 +11,7 @@ import attrs
 
 from rvrun.aws.client import Client, Refused
 from rvrun.remote.ledger import SUBMITTED, Ledger
-from rvrun.remote.state import RemoteFailure, RunState, StageState, State, timestamp
+from rvrun.remote.state import OVER, RemoteFailure, RunState, StageState, State, timestamp
 from rvrun.runners.aws_common import account_of_run
 from rvrun.runners.sagemaker.events import is_cancelled, started_executions
 from rvrun.runners.sagemaker.files import Job, Submission, read_submissions
@@ -30,8 +30,8 @@ STATES = {
     "Stopped": State.FAILED,
 }
 #: Statuses of an execution in which nothing runs any more.
-STOPPED = "Stopped"
-ENDED = (STOPPED, "Failed", "Succeeded", "CompletedWithFailures")
+STOPPED, SUCCEEDED = "Stopped", "Succeeded"
+ENDED = (STOPPED, "Failed", SUCCEEDED, "CompletedWithFailures")
 #: The jobs that a step's metadata names.
 JOB_KINDS = ("ProcessingJob", "TrainingJob")
 _EXIT_CODE = re.compile(r"exit code: (\d+)")
@@ -55,7 +55,8 @@ class StartedStep:
 
     @property
     def state(self) -> State:
-        return STATES[self.status]
+        """Its state; a status that this version of rvrun does not know counts as waiting."""
+        return STATES.get(self.status, State.PENDING)
 
 
 @attrs.frozen(kw_only=True)
@@ -80,16 +81,23 @@ class Execution:
         return self.status in ENDED or self.is_gone
 
     @property
+    def is_stopping(self) -> bool:
+        return self.status == "Stopping"
+
+    @property
     def has_failed(self) -> bool:
-        return self.status in ENDED and self.status != "Succeeded"
+        return self.status in ENDED and self.status != SUCCEEDED
 
     def state(self, job: Job) -> State:
         """Return the state of all targets of one job."""
-        if (step := self.steps.get(job.name)) is not None:
+        step = self.steps.get(job.name)
+        if step is not None and (step.state in OVER or self.status not in ENDED):
             return step.state
         if self.status in ENDED:
-            # It was never started, because a step that it needs failed or was stopped.
-            return State.FAILED
+            # It was not started, because a step that it needs, or any step, failed or was stopped.
+            # Or its status is one that this version does not know; then it ended with the others.
+            failed = step is None or self.status != SUCCEEDED
+            return State.FAILED if failed else State.SUCCEEDED
         return State.GONE if self.is_gone else State.PENDING
 
 

@@ -1,7 +1,7 @@
 """A plan as the steps of SageMaker pipelines, as values for a template. Pure.
 
-A step depends only on what its stage needs directly. If each of several steps needs all of several
-others, a join connects them with N + M names instead of N x M: a Condition step that is always
+A step depends only on what its stage needs directly, by name. If each of many steps needs all of
+many others, a join connects them with N + M names instead of N x M: a Condition step that is always
 true, depends on the needed steps and contains those that need them. It runs on no machine.
 
 It must contain them because no step may depend on a Condition step. The steps inside start when
@@ -9,21 +9,31 @@ its condition is true, and other steps may depend on them. (Sources: issue 3565 
 aws/sagemaker-python-sdk, and in its tests: the integration tests whose condition is
 `ConditionEquals(left=1, right=1)`, and the unit test of a step that depends on one inside of a
 Condition step.) Joins are never nested, because Condition steps may not be.
+
+These sources show that the definition is accepted; no document describes how such an execution
+runs. Therefore `MAX_DIRECT_EDGES` keeps joins out of every definition that fits the usual quota.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 
 from rvrun import split_ranges
 from rvrun.environment import SPLITS
 from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage
-from rvrun.remote.upload import Upload, rvrun_argv
+from rvrun.remote.upload import Upload, rvrun_argv, short_digest
+from rvrun.runners.sagemaker.functions import EXECUTION_ID, join
 from rvrun.runners.sagemaker.machine import Machine, choose_machine
 from rvrun.runners.sagemaker.settings import RUNNER, SagemakerSettings
+
+#: How many dependencies between the steps of a stage and those that it needs are direct; more are
+#: joined. The quota of an account is usually 50 steps per pipeline, and 50 steps in two stages have
+#: at most 25 x 25 dependencies.
+MAX_DIRECT_EDGES = 25 * 25
 
 
 @attrs.frozen(kw_only=True)
@@ -45,11 +55,15 @@ class Step:
 
     - `stage`: such as `tiny/chip`. `splits`: the indices that it runs; empty for a command that is
       not split.
+    - `checkpoint_uri`: where its checkpoints are, as a string or as a function of the execution;
+      None for no checkpoints.
+    - `description`: its target, or the targets of its instances.
     """
 
     name: str
     stage: str
     splits: range
+    description: str
     depends_on: tuple[str, ...]
     machine: Machine
     instance_count: int
@@ -57,13 +71,19 @@ class Step:
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     output_uri: str
+    checkpoint_uri: str | Mapping[str, Any] | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Join:
-    """A Condition step that is always true: `steps` start when all of `depends_on` are done."""
+    """A Condition step that is always true: `steps` start when all of `depends_on` are done.
+
+    - `display_name`, `description`: what consoles show, so that it is not taken for a decision.
+    """
 
     name: str
+    display_name: str
+    description: str
     depends_on: tuple[str, ...]
     steps: tuple[Step, ...]
 
@@ -154,7 +174,7 @@ def _pipeline_steps(
         machine = choose_machine(pipeline.name, stage, settings)
         own = chunks[stage.command] = _chunks(pipeline.name, stage, machine.max_instances)
         whole = _needed_whole(stage, chunks)
-        is_joined = len(own) > 1 and len(whole) > 1
+        is_joined = min(len(own), len(whole)) > 1 and len(own) * len(whole) > MAX_DIRECT_EDGES
         steps = tuple(
             _step(
                 pipeline.name,
@@ -170,10 +190,22 @@ def _pipeline_steps(
             for chunk in own
         )
         if is_joined:
-            name = _step_name(pipeline.name, stage.command, "-join")
-            yield Join(name=name, depends_on=whole, steps=steps)
+            yield _join(f"{pipeline.name}/{stage.command}", whole, steps)
         else:
             yield from steps
+
+
+def _join(stage: str, depends_on: tuple[str, ...], steps: tuple[Step, ...]) -> Join:
+    pipeline, _, command = stage.partition("/")
+    return Join(
+        name=_step_name(pipeline, command, "-join"),
+        display_name=_step_name(f"Start-{pipeline}", command),
+        description=(
+            f"Always true: starts the steps of {stage} when all steps that they need have succeeded"
+        ),
+        depends_on=depends_on,
+        steps=steps,
+    )
 
 
 def _needed_whole(stage: Stage, chunks: Mapping[str, tuple[_Chunk, ...]]) -> tuple[str, ...]:
@@ -209,6 +241,9 @@ def _step(
     depends_on: tuple[str, ...],
 ) -> Step:
     on_instances = len(chunk.splits) > 1
+    target = [pipeline, stage.command]
+    if chunk.splits:
+        target.append(split_ranges.write(chunk.splits))
     entrypoint, *arguments = argv = _argv(stage, chunk, machine, context)
     environment = dict(machine.environment)
     # An instance's rank is its split, unless the splits of the step are only some of the stage's.
@@ -218,6 +253,7 @@ def _step(
         name=chunk.name,
         stage=f"{pipeline}/{stage.command}",
         splits=chunk.splits,
+        description="/".join(target),
         depends_on=depends_on,
         machine=machine,
         instance_count=len(chunk.splits) if on_instances else machine.instance_count,
@@ -225,7 +261,29 @@ def _step(
         arguments=tuple(arguments),
         environment={**environment, **context.upload.environment(argv, context.verbosity)},
         output_uri=f"{context.root_uri.rstrip('/')}/sagemaker-output",
+        checkpoint_uri=_checkpoint_uri(machine, context, "/".join(target)),
     )
+
+
+def _checkpoint_uri(
+    machine: Machine, context: JobContext, target: str
+) -> str | Mapping[str, Any] | None:
+    """Where the checkpoints of a training step are: a place of its own for each target.
+
+    By default for each execution, too, so that a new run does not continue an earlier one, while a
+    retry of the same execution does. But checkpoints are part of what SageMaker compares to reuse a
+    cached result (Amazon SageMaker Developer Guide, "Default cache key attributes by pipeline step
+    type"), so that with caching, runs with an equal config share them.
+    """
+    if machine.checkpoint_uri is not None:
+        return f"{machine.checkpoint_uri.rstrip('/')}/{target}"
+    if not machine.is_spot:
+        return None
+    folder = f"{context.root_uri.rstrip('/')}/sagemaker-checkpoints"
+    if machine.cache is None:
+        return join(folder, EXECUTION_ID, target)
+    config = f"{context.upload.config_uri} {context.upload.digest}"
+    return f"{folder}/{short_digest(config.encode())}/{target}"
 
 
 def _argv(stage: Stage, chunk: _Chunk, machine: Machine, context: JobContext) -> list[str]:

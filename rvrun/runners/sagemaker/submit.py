@@ -120,6 +120,7 @@ def start_once(submission: Submission, calls: Calls) -> None:
         "PipelineExecutionDisplayName": display_name(ledger.run_id),
         # The version that was just defined, even if someone else has updated the pipeline since.
         **({} if version is None else {"PipelineVersionId": version}),
+        **submission.parallelism,
     }
     answer = calls.call_once("StartPipelineExecution", START, name, request)
     ledger.note(STARTED, pipeline=name, execution=answer["PipelineExecutionArn"])
@@ -149,7 +150,22 @@ def _create_or_update(submission: Submission, calls: Calls) -> int | None:
         if EXISTS in error.message or error.code == CONFLICT:
             return _update(submission.request, calls)
         raise
-    return None
+    return _first_version(submission.name, calls)
+
+
+def _first_version(pipeline: str, calls: Calls) -> int | None:
+    """The version that CreatePipeline defined, which its answer does not contain: the oldest.
+
+    Anyone may have updated the pipeline since, so the latest may be another one.
+    """
+    answer = calls.call(
+        "ListPipelineVersions",
+        {"PipelineName": pipeline, "SortOrder": "Ascending", "MaxResults": 1},
+    )
+    versions: list[int] = [
+        summary["PipelineVersionId"] for summary in answer.get("PipelineVersionSummaries", ())
+    ]
+    return versions[0] if versions else None
 
 
 def _update(request: Request, calls: Calls) -> int | None:

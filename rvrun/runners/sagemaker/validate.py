@@ -12,6 +12,7 @@ from typing import Any
 
 from rvrun.aws import request_check
 from rvrun.runners.sagemaker import limits
+from rvrun.runners.sagemaker.functions import resolve
 from rvrun.secret_marks import is_secret
 
 #: A JSON object, which may be anything: users can replace the template.
@@ -101,6 +102,7 @@ def _step_problems(step: Json) -> Iterator[str]:
     for key in step:
         if key not in (_STEP_KEYS if kind == CONDITION else _JOB_KEYS):
             yield f"unknown key `{key}` in a {kind} step"
+    yield from _label_problems(step)
     if not isinstance(step.get("DependsOn", []), list):
         yield f"DependsOn must be a list of names, got {step['DependsOn']!r}"
     if not isinstance(arguments, Mapping):
@@ -109,12 +111,27 @@ def _step_problems(step: Json) -> Iterator[str]:
         yield from _condition_problems(arguments)
     else:
         operation, added = JOBS[kind]
+        arguments = resolve(arguments)
         yield from request_check.problems("sagemaker", operation, arguments, without=(added,))
+        yield from _image_problems(str(kind), arguments)
+        yield from tag_problems(arguments.get("Tags"))
         yield from _secret_problems(_member(arguments, "Environment"))
         yield from _retry_problems(step.get("RetryPolicies", []))
         yield from _cache_problems(step.get("CacheConfig"))
         if kind == "Training":
             yield from _training_problems(arguments)
+
+
+def _label_problems(step: Json) -> Iterator[str]:
+    display_name, description = step.get("DisplayName"), step.get("Description", "")
+    if display_name is not None and not limits.STEP_NAME.fullmatch(str(display_name)):
+        yield (
+            "DisplayName must be 1 to 64 characters of a-z, A-Z, 0-9, `-` and `_`, got "
+            f"{display_name!r}"
+        )
+    most = limits.DESCRIPTION_CHARACTERS
+    if not isinstance(description, str) or len(description) > most:
+        yield f"Description must be a string of at most {most} characters, got {description!r:.60}"
 
 
 def _condition_problems(arguments: Json) -> Iterator[str]:
@@ -136,6 +153,12 @@ def _training_problems(arguments: Json) -> Iterator[str]:
         if isinstance(number, int):
             yield from _range_problems(f"ResourceConfig.{key}", number, most)
     is_spot = arguments.get("EnableManagedSpotTraining") is True
+    if is_spot and "KeepAlivePeriodInSeconds" in resources:
+        # Amazon SageMaker Developer Guide, "Train Using SageMaker Managed Warm Pools".
+        yield (
+            "ResourceConfig.KeepAlivePeriodInSeconds conflicts with spot instances; remove "
+            "`sagemaker.keep_alive` or `sagemaker.use_spot_instances`"
+        )
     yield from _time_problems(_member(arguments, "StoppingCondition"), is_spot=is_spot)
 
 
@@ -167,6 +190,26 @@ def _secret_problems(environment: Json) -> Iterator[str]:
             )
 
 
+def _image_problems(kind: str, arguments: Json) -> Iterator[str]:
+    group, name = limits.IMAGES[kind]
+    image = _member(arguments, group).get(name)
+    if isinstance(image, str) and not limits.IMAGE.fullmatch(image):
+        yield f"{group}.{name} must not contain spaces, got {image!r}"
+
+
+def tag_problems(tags: Any) -> Iterator[str]:
+    """Yield a sentence for each tag, as requests list them, whose key AWS reserves for itself."""
+    if not _is_list_of_objects(tags):
+        return
+    for index, tag in enumerate(tags):
+        key = str(tag.get("Key"))
+        if key.lower().startswith(limits.RESERVED_TAG):
+            yield (
+                f"Tags[{index}].Key must not begin with `{limits.RESERVED_TAG}`, which AWS "
+                f"reserves, got {key!r}; rename the tag"
+            )
+
+
 def _retry_problems(policies: Any) -> Iterator[str]:
     if not _is_list_of_objects(policies):
         yield f"RetryPolicies must be a list of objects, got {policies!r}"
@@ -178,15 +221,16 @@ def _retry_problems(policies: Any) -> Iterator[str]:
                 names = ", ".join(limits.RETRY_EXCEPTIONS)
                 yield f"{path}.ExceptionType must be one or more of {names}, got {exception!r}"
         attempts, seconds = policy.get("MaxAttempts", 1), policy.get("IntervalSeconds", 1)
-        yield from _range_problems(f"{path}.MaxAttempts", attempts, limits.RETRY_ATTEMPTS)
+        most = limits.RETRY_ATTEMPTS
+        yield from _range_problems(f"{path}.MaxAttempts", attempts, most, least=0)
         most = limits.RETRY_INTERVAL_SECONDS
         yield from _range_problems(f"{path}.IntervalSeconds", seconds, most)
 
 
-def _range_problems(path: str, value: object, most: int | None) -> Iterator[str]:
-    """`value` must be an integer from 1 to `most`; None for no upper bound."""
-    if type(value) is not int or value < 1 or (most is not None and value > most):
-        bounds = "at least 1" if most is None else f"between 1 and {most}"
+def _range_problems(path: str, value: object, most: int | None, *, least: int = 1) -> Iterator[str]:
+    """`value` must be an integer from `least` to `most`; None for no upper bound."""
+    if type(value) is not int or value < least or (most is not None and value > most):
+        bounds = f"at least {least}" if most is None else f"between {least} and {most}"
         yield f"{path} must be {bounds}, got {value!r}"
 
 

@@ -301,7 +301,8 @@ def test_a_signal_ends_every_process(work: Project, signum: int, word: str) -> N
         work.write(name, "")
     running = start(work, "run", "local", "work.py", "--splits", "4", "-j2")
     wait_for(lambda: len(list(work.folder.glob("asleep-*"))) == 2)
-    assert len([line for line in processes_of(work) if line.startswith("sleep 100")]) == 4
+    # A process that was just forked does not have its command line yet.
+    wait_for(lambda: len([p for p in processes_of(work) if p.startswith("sleep 100")]) == 4)
     running.send_signal(signum)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 128 + signum, err

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
+from rvrun.aws.client import Refused
+from rvrun.runners.sagemaker.permissions import PERMISSIONS
 from tests.conftest import Project
+from tests.engines import faults
+from tests.engines.iam import Iam
 from tests.engines.moto import Moto
+from tests.engines.sagemaker import SagemakerEngine
 
 WORDS = """
 import rvrun
@@ -20,8 +25,9 @@ class WordsConfig(rvrun.PipelineConfig):
 
 class Words(rvrun.Pipeline):
     commands = ("chip", "train")
+    split_commands = ("chip",)
     gpu_commands = ("train",)
-    def chip(self): ...
+    def chip(self, split_ind=0, num_splits=1): ...
     def train(self): ...
 
 def get_config(runner, root_uri="s3://bucket/words"):
@@ -40,14 +46,33 @@ Check = Callable[..., dict[str, list[str]]]
 
 
 @pytest.fixture
-def check(project: Project, moto: Moto) -> Check:
+def engine(processes: None) -> Iterator[SagemakerEngine]:
+    """Service Quotas, with what the plan needs."""
+    with SagemakerEngine(slots=0) as started:
+        # Many others are listed before them, on other pages.
+        others = [f"ml.x{number}.large for training job usage" for number in range(250)]
+        started.quotas.update(dict.fromkeys(others, 0.0))
+        started.quotas["ml.m5.large for processing job usage"] = 4.0
+        started.quotas["ml.g4dn.xlarge for training job usage"] = 1.0
+        yield started
+
+
+@pytest.fixture
+def iam(moto: Moto) -> Iterator[Iam]:
+    with Iam(moto.url) as started:
+        yield started
+
+
+@pytest.fixture
+def check(project: Project, moto: Moto, engine: SagemakerEngine, iam: Iam) -> Check:
     """Runs the check; returns the texts of findings that are not ok, by subject."""
     project.write("words.py", WORDS)
     project.write("rvrun.toml", SETTINGS)
 
     def run(*words: str, code: int = 2, **env: str) -> dict[str, list[str]]:
         command = ("check", "words.py", "--runner", "sagemaker", "--json", *words)
-        done = project.rvrun(*command, code=code, **{**moto.variables, **env})
+        variables = {**moto.variables, **engine.variables, **iam.variables, **env}
+        done = project.rvrun(*command, code=code, **variables)
         texts: dict[str, list[str]] = {}
         for finding in json.loads(done.stdout):
             if finding["level"] != "ok":
@@ -88,6 +113,89 @@ def test_everything_exists(check: Check, moto: Moto) -> None:
     push(moto, "1")
     push(moto, "latest")
     assert check(code=0) == {}
+
+
+def allow(moto: Moto, name: str, actions: Sequence[str], resource: str, **more: Any) -> None:
+    """Add an inline policy to the role."""
+    statement = {"Effect": "Allow", "Action": list(actions), "Resource": resource, **more}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    moto.client("iam").put_role_policy(RoleName="rvrun", PolicyName=name, PolicyDocument=document)
+
+
+KEY = "arn:aws:kms:us-east-1:123456789012:key/1234"
+VPC = {"RVRUN_SAGEMAKER_SUBNETS": "subnet-1", "RVRUN_SAGEMAKER_SECURITY_GROUPS": "sg-1"}
+
+
+def test_permissions_that_settings_need(check: Check, moto: Moto) -> None:
+    """A VPC and a key need more than other jobs; what is missing is listed."""
+    make_role(moto)
+    assert "permissions" not in check()
+    env = {**VPC, "RVRUN_SAGEMAKER_KMS_KEY": KEY}
+    assert check(**env)["permissions"] == [
+        f"`rvrun` lacks {', '.join(PERMISSIONS['subnets'])}, which jobs with `sagemaker.subnets` "
+        "need",
+        f"`rvrun` lacks {', '.join(PERMISSIONS['kms_key'])}, which jobs with `sagemaker.kms_key` "
+        "need",
+    ]
+    allow(moto, "vpc", PERMISSIONS["subnets"][:-1], "*")
+    allow(moto, "key", PERMISSIONS["kms_key"][1:], KEY)
+    grant = {"Bool": {"kms:GrantIsForAWSResource": "true"}}
+    allow(moto, "grant", PERMISSIONS["kms_key"][:1], KEY, Condition=grant)
+    env |= {"RVRUN_SAGEMAKER_ROLE": "rvrun", "RVRUN_SAGEMAKER_KMS_KEY": "1234"}
+    assert check(**env)["permissions"] == [
+        "`rvrun` lacks ec2:DescribeVpcs, which jobs with `sagemaker.subnets` need"
+    ]
+
+
+def test_permissions_that_cannot_be_checked(check: Check, moto: Moto, iam: Iam) -> None:
+    """An alias, or a user who may not simulate policies: a warning, and not an error."""
+    make_role(moto)
+    alias = {"RVRUN_SAGEMAKER_KMS_KEY": "alias/mine"}
+    assert check(**alias)["permissions"] == [
+        "cannot check the permissions that `sagemaker.kms_key` needs: it is an alias"
+    ]
+    iam.denied = ("SimulatePrincipalPolicy",)
+    assert check(**VPC)["permissions"] == [
+        "cannot check the permissions of the role: User is not authorized to perform: "
+        "iam:SimulatePrincipalPolicy"
+    ]
+
+
+def test_quotas_of_instances(check: Check, engine: SagemakerEngine) -> None:
+    """One that is too small for a job, or for jobs in parallel; spot instances have their own."""
+    assert "quota" not in check()
+    engine.quotas["ml.m5.large for processing job usage"] = 0.0
+    engine.quotas["ml.g4dn.xlarge for spot training job usage"] = 1.0
+    env = {
+        "RVRUN_SAGEMAKER_USE_SPOT_INSTANCES": "true",
+        "RVRUN_SAGEMAKER_TRAIN_INSTANCE_COUNT": "2",
+    }
+    assert check(**env)["quota"] == [
+        "quota `ml.m5.large for processing job usage` is 0, but a job needs 1 instance",
+        "quota `ml.g4dn.xlarge for spot training job usage` is 1, but a job needs 2 instances",
+    ]
+
+
+def test_quotas_of_parallel_jobs(check: Check, engine: SagemakerEngine) -> None:
+    """The steps of a stage run at once, unless their number is limited."""
+    words = ("--splits", "6")
+    assert check(*words)["quota"] == [
+        "quota `ml.m5.large for processing job usage` is 4, but 6 instances may run in parallel"
+    ]
+    assert "quota" not in check(*words, RVRUN_SAGEMAKER_PARALLEL_STEPS="4")
+    engine.quotas["ml.g4dn.xlarge for training warm pool usage"] = 0.0
+    env = {"RVRUN_SAGEMAKER_PARALLEL_STEPS": "4", "RVRUN_SAGEMAKER_KEEP_ALIVE": "60"}
+    assert check(*words, **env)["quota"] == [
+        "quota `ml.g4dn.xlarge for training warm pool usage` is 0, but jobs keep 1"
+    ]
+
+
+def test_quotas_that_cannot_be_read(check: Check, engine: SagemakerEngine) -> None:
+    """A missing permission is a warning that names it."""
+    engine.fault = lambda operation, request, number: faults.Refuse("AccessDeniedException")
+    assert check()["quota"][0].startswith("cannot check quotas of instances: ")
+    error = Refused("service-quotas", "ListServiceQuotas", "AccessDeniedException", "no")
+    assert error.how_to_fix() == "add the `servicequotas:ListServiceQuotas` permission"
 
 
 def test_nothing_exists(check: Check) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
+import hypothesis
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from rvrun.model import Plan, Resources
@@ -24,6 +25,8 @@ from rvrun.runners.sagemaker.definition import (
     render_definition,
     to_compact_json,
 )
+from rvrun.runners.sagemaker.files import RenderedPipeline, render_files
+from rvrun.runners.sagemaker.functions import EXECUTION_ID, join, resolve
 from rvrun.runners.sagemaker.machine import find_missing
 from rvrun.runners.sagemaker.quota import quota_problems
 from rvrun.runners.sagemaker.settings import SagemakerCommandSettings, SagemakerSettings
@@ -120,6 +123,8 @@ def test_golden_of_all_settings(golden: Callable[[str, str], None]) -> None:
         train_instance_count=2,
         use_spot_instances=True,
         spot_instance_max_wait_time=100_000,
+        checkpoint_uri="s3://bucket/saved",
+        metrics={"loss": "loss=([0-9.]+)"},
         kms_key="arn:aws:kms:eu-west-1:123456789012:key/1234abcd",
         subnets=("subnet-1", "subnet-2"),
         security_groups=("sg-1",),
@@ -244,6 +249,70 @@ def test_spot_training_may_take_at_least_its_run_time() -> None:
     ]
 
 
+def checkpoints(**changed: Any) -> object:
+    """Where the checkpoints of `rv/train` are."""
+    request = arguments(rendered(raster("2"), settings(**changed)), "rv-train")
+    return request.get("CheckpointConfig", {}).get("S3Uri")
+
+
+def test_spot_training_has_checkpoints() -> None:
+    """For each execution, below the root; other training only where it is configured."""
+    folder = "s3://bucket/rv/sagemaker-checkpoints"
+    assert checkpoints() is None
+    assert checkpoints(use_spot_instances=True) == {
+        "Std:Join": {
+            "On": "/",
+            "Values": [folder, {"Get": "Execution.PipelineExecutionId"}, "rv/train"],
+        }
+    }
+    assert checkpoints(checkpoint_uri="s3://mine/") == "s3://mine/rv/train"
+    used = settings(use_spot_instances=True, checkpoint_path="/saved")
+    config = arguments(rendered(raster("2"), used), "rv-train")["CheckpointConfig"]
+    assert config["LocalPath"] == "/saved"
+
+
+def test_cached_training_has_checkpoints_of_its_config() -> None:
+    """SageMaker compares where they are: a place for each execution would never match."""
+    uri = checkpoints(use_spot_instances=True, cache_expire_after="P30D")
+    assert isinstance(uri, str)
+    prefix = "s3://bucket/rv/sagemaker-checkpoints/"
+    assert re.fullmatch(re.escape(prefix) + r"[0-9a-f]{16}/rv/train", uri)
+
+
+def test_splits_of_training_do_not_share_checkpoints() -> None:
+    """Each has a place of its own."""
+    plan = compile_plan([pipeline("p", "train*")], splits=parse_splits(["2"]))
+    definition = rendered(plan, settings(checkpoint_uri="s3://mine"))
+    uris = [step["Arguments"]["CheckpointConfig"]["S3Uri"] for step in all_steps(definition)]
+    assert uris == ["s3://mine/p/train/0", "s3://mine/p/train/1"]
+
+
+def test_warm_pools_and_metrics_are_for_training() -> None:
+    """Processing jobs have neither, and warm pools are not for spot instances."""
+    used = settings(keep_alive=600, metrics={"loss": "loss=([0-9.]+)", "acc": "acc=(.*)"})
+    definition = rendered(raster("2"), used)
+    train = arguments(definition, "rv-train")
+    assert train["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 600
+    assert train["AlgorithmSpecification"]["MetricDefinitions"] == [
+        {"Name": "acc", "Regex": "acc=(.*)"},
+        {"Name": "loss", "Regex": "loss=([0-9.]+)"},
+    ]
+    assert "KeepAlive" not in json.dumps(arguments(definition, "rv-eval"))
+    spot = attrs.evolve(used, use_spot_instances=True)
+    (single,) = steps(raster("2"), spot)
+    assert validate_definition(render_definition(single, spot)) == [
+        "rv-train: ResourceConfig.KeepAlivePeriodInSeconds conflicts with spot instances; remove "
+        "`sagemaker.keep_alive` or `sagemaker.use_spot_instances`"
+    ]
+
+
+def test_functions_are_checked_as_what_they_return() -> None:
+    """Those that rvrun does not use stay as they are, and are reported."""
+    assert resolve(join("s3://b", EXECUTION_ID, "x")) == "s3://b/a1b2c3d4e5f6/x"
+    other = {"Get": "Parameters.Bucket"}
+    assert resolve({"a": [join("s3:/", other), 1]}) == {"a": [join("s3:/", other), 1]}
+
+
 @pytest.mark.parametrize(
     ("changed", "names"),
     [
@@ -262,16 +331,111 @@ def test_several_pipelines_share_a_definition_or_have_their_own(
     assert [step.name for planned in pipelines for step in planned.jobs()] == ["a-x", "a-y", "b-x"]
 
 
-def test_size_is_linear_in_splits() -> None:
-    """300 splits that all need 300 others take about half of what a request can carry."""
+def pair(num: int, **changed: Any) -> Mapping[str, Any]:
+    """The definition of `num` splits that all need `num` others."""
     declared = pipeline("landcover", "chip*", "predict*")
+    plan = compile_plan([declared], splits=parse_splits([str(num)]))
+    return rendered(plan, settings(**changed))
+
+
+def test_splits_within_the_usual_quota_depend_directly_on_each_other() -> None:
+    """A definition of at most 50 steps has no Condition step, whatever its stages are."""
+    assert {step["Type"] for step in all_steps(pair(25))} == {"Processing"}
+    direct = pair(24)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rvrun.runners.sagemaker.steps.MAX_DIRECT_EDGES", 0)
+        joined = pair(24)
+    assert edges(joined) == edges(direct)
+    assert 0 < len(to_compact_json(direct)) - len(to_compact_json(joined)) < 12_000
+    declared = pipeline("p", "a*", "b*", "c*", "d*", needs={"d": ["a", "b", "c"]})
+    plan = compile_plan([declared], splits=parse_splits(["a=8", "b=8", "c=9", "d=25"]))
+    assert {step["Type"] for step in all_steps(rendered(plan))} == {"Processing"}
+
+
+def test_many_splits_are_joined_by_a_condition_step() -> None:
+    """It says what it does, so that it is not mistaken for a decision."""
+    (join,) = (step for step in pair(300)["Steps"] if step["Type"] == "Condition")
+    assert join["DisplayName"] == "Start-landcover-predict"
+    assert join["Description"] == (
+        "Always true: starts the steps of landcover/predict when all steps that they need have "
+        "succeeded"
+    )
+    assert (len(join["DependsOn"]), len(join["Arguments"]["IfSteps"])) == (300, 300)
+
+
+@pytest.mark.parametrize(("num", "in_s3"), [(24, False), (300, True)])
+def test_large_definitions_are_uploaded(num: int, in_s3: bool) -> None:
+    """From 100 KiB; then the request only has their location."""
+    declared = pipeline("landcover", "chip*", "predict*")
+    plan = compile_plan([declared], splits=parse_splits([str(num)]))
+    (single,) = steps(plan, SETTINGS)
+    definition = render_definition(single, SETTINGS)
+    made = RenderedPipeline(
+        pipeline=single,
+        definition=definition,
+        request=create_request(single, SETTINGS),
+        root_uri="s3://bucket/landcover",
+    )
+    files = render_files([made], {})
+    request = json.loads(files["sagemaker/landcover.request.json"])
+    assert ("PipelineDefinitionS3Location" in request) is in_s3
+    text = to_compact_json(definition)
+    assert (len(text.encode()) >= 100 * 1024) is in_s3
+    assert (text in files.values()) is in_s3
+
+
+def test_size_is_linear_in_splits() -> None:
+    """300 splits that all need 300 others, and twice as many."""
 
     def size(num: int) -> int:
-        plan = compile_plan([declared], splits=parse_splits([str(num)]))
-        return len(to_compact_json(rendered(plan)))
+        return len(to_compact_json(pair(num)))
 
-    assert size(300) < 600_000
+    assert size(300) < 620_000
     assert size(600) < 2.05 * size(300)
+
+
+def test_steps_are_described_by_their_targets() -> None:
+    """As `rvrun status` and `rvrun logs` name them; on instances, with the range of splits."""
+
+    def names(plan: Plan, **changed: Any) -> list[str]:
+        return [step["Description"] for step in all_steps(rendered(plan, settings(**changed)))]
+
+    declared = [pipeline("a.b", "clean*", "train")]
+    plan = compile_plan(declared, splits=parse_splits(["3"]))
+    assert names(plan) == ["a.b/clean/0", "a.b/clean/1", "a.b/clean/2", "a.b/train"]
+    assert names(plan, split_by="instances", max_instances=2) == [
+        "a.b/clean/0-1",
+        "a.b/clean/2",
+        "a.b/train",
+    ]
+
+
+def test_names_have_only_characters_that_sagemaker_accepts() -> None:
+    """Each other character becomes a hyphen."""
+    plan = compile_plan([pipeline("a.b_c", "x")])
+    (single,) = steps(plan, SETTINGS)
+    assert single.name == "a-b-c"
+    assert [step["Name"] for step in all_steps(rendered(plan))] == ["a-b_c-x"]
+
+
+def test_the_number_of_parallel_steps_is_always_set() -> None:
+    """By default that of all steps, so that it replaces an earlier limit of the same pipeline."""
+
+    def limit(**changed: Any) -> object:
+        (single,) = steps(raster("2"), settings(**changed))
+        return create_request(single, settings(**changed))["ParallelismConfiguration"]
+
+    assert limit(parallel_steps=3) == {"MaxParallelExecutionSteps": 3}
+    assert limit() == {"MaxParallelExecutionSteps": 8}
+
+
+def test_a_single_attempt_is_not_retried() -> None:
+    """Also not after the faults that SageMaker retries by default."""
+    definition = rendered(raster("2"), settings(attempts=1))
+    (first, *_) = all_steps(definition)
+    assert first["RetryPolicies"] == [
+        {"ExceptionType": ["Step.SERVICE_FAULT", "Step.THROTTLING"], "MaxAttempts": 0}
+    ]
 
 
 def test_missing_settings_name_the_commands_that_need_them() -> None:
@@ -368,6 +532,10 @@ OLD_STYLE = """
 {% for step in definition.steps %}
     {
       "Name": {{ step.name | json }},
+      "Description": {{ step.description | json }},
+      "RetryPolicies": [
+        {"ExceptionType": ["Step.SERVICE_FAULT", "Step.THROTTLING"], "MaxAttempts": 0}
+      ],
       "Type": "Processing",
 {% if step.depends_on %}
       "DependsOn": {{ step.depends_on | json }},
@@ -396,6 +564,14 @@ def _fits(planned: SagemakerPipeline) -> bool:
     )
 
 
+@pytest.fixture(params=[0, 625])
+def direct_edges(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many dependencies are direct before there is a join; 0 joins whenever it is possible."""
+    monkeypatch.setattr("rvrun.runners.sagemaker.steps.MAX_DIRECT_EDGES", request.param)
+
+
+@pytest.mark.usefixtures("direct_edges")
+@hypothesis.settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plans(), st.sampled_from(["steps", "instances"]), st.integers(1, 4))
 def test_the_definition_of_every_plan_is_accepted(plan: Plan, split_by: str, most: int) -> None:
     """Whatever is compiled, except for names and times."""
@@ -411,6 +587,8 @@ def test_the_definition_of_every_plan_is_accepted(plan: Plan, split_by: str, mos
         assert all(set(needed) <= names for needed in edges(definition).values())
 
 
+@pytest.mark.usefixtures("direct_edges")
+@hypothesis.settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plans(max_pipelines=1), st.integers(1, 4))
 def test_every_split_runs_after_what_it_needs(plan: Plan, most: int) -> None:
     """Each split is in one step, and depends directly on each split that its stage needs."""

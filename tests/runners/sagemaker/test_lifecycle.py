@@ -7,6 +7,7 @@ import os
 import pathlib
 import random
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,6 +29,7 @@ from tests.conftest import ROOT, Project
 from tests.engines import faults
 from tests.engines.moto import Moto
 from tests.engines.sagemaker import SagemakerEngine
+from tests.engines.sagemaker_rules import MAX_INLINE
 
 #: The commands write to a folder of this machine; the roots are on S3, as the runner requires.
 SHOP = """
@@ -258,8 +260,7 @@ def test_a_cancelled_run_stops(make: Callable[..., Site]) -> None:
     state = site.status(code=1)
     assert (state["state"], state["stages"][3]["failed"]) == ("cancelled", 1)
     assert (
-        "shop/eval has no log: it was not started, because a step that it needs failed or was "
-        "stopped\n"
+        "shop/eval has no log: it was not started, because another step failed or was stopped\n"
     ) in site.rvrun("logs", "@latest", "shop/eval", code=2)
     assert "was waiting or running" in site.rvrun("cancel", "@latest")
     assert "submitted 8 targets" in site.rvrun("retry", "@latest")
@@ -279,7 +280,7 @@ def test_a_long_definition_goes_through_s3(site: Site, monkeypatch: pytest.Monke
     """The request has its location, and it is uploaded before the request is made."""
     site.project.write(
         "sitecustomize.py",
-        "from rvrun.runners.sagemaker import limits\nlimits.INLINE_CHARACTERS = 100\n",
+        "from rvrun.runners.sagemaker import limits\nlimits.INLINE_BYTES = 100\n",
     )
     site.run("chip", "--wait", PYTHONPATH=str(site.project.folder))
     (call,) = [call for call in site.engine.calls if call.operation == "CreatePipeline"]
@@ -492,15 +493,18 @@ def test_each_pipeline_starts_once_whatever_happens(
 
 
 @pytest.mark.usefixtures("processes")
-def test_an_existing_pipeline_is_updated(tmp_path: pathlib.Path) -> None:
-    """With its tags; the version just defined is started, even if someone updates it meanwhile."""
+@pytest.mark.parametrize(("exists", "tags"), [(False, ["team"]), (True, ["other", "team"])])
+def test_the_version_just_defined_is_started(
+    exists: bool, tags: list[str], tmp_path: pathlib.Path
+) -> None:
+    """Even if someone updates the pipeline in between; one that exists also gets its tags."""
     with SagemakerEngine(slots=0) as engine:
-        sagemaker = engine.client("sagemaker")
-        request = dict(one_step("a").request)
-        sagemaker.create_pipeline(**{**request, "Tags": [{"Key": "other", "Value": "1"}]})
+        if exists:
+            request = {**one_step("a").request, "Tags": [{"Key": "other", "Value": "1"}]}
+            engine.client("sagemaker").create_pipeline(**request)
 
         def meddle(operation: str, request: dict[str, Any], number: int) -> faults.Fault | None:
-            if operation == "StartPipelineExecution":
+            if operation in {"ListPipelineVersions", "StartPipelineExecution"}:
                 pipeline = engine.pipelines["a"]
                 pipeline.versions.append({"Version": "2020-12-01", "Steps": []})
             return None
@@ -511,7 +515,114 @@ def test_an_existing_pipeline_is_updated(tmp_path: pathlib.Path) -> None:
         world.submit([one_step("a")])
         (execution,) = engine.executions.values()
         assert list(execution.steps) == ["a"]
-        assert [tag["Key"] for tag in engine.pipelines["a"].request["Tags"]] == ["other", "team"]
+        assert [tag["Key"] for tag in engine.pipelines["a"].request["Tags"]] == tags
+
+
+def test_removing_the_limit_of_parallel_steps_takes_effect(site: Site) -> None:
+    """Each start and retry says how many, whatever the pipeline had before."""
+    site.fail("train")
+    site.run("chip", "train", "--wait", code=1, RVRUN_SAGEMAKER_PARALLEL_STEPS="1")
+    site.rvrun("retry", "@latest", "--wait", code=1)
+    site.run("chip", "train", "--wait", code=1)
+    calls = [
+        (call.operation, call.request["ParallelismConfiguration"]["MaxParallelExecutionSteps"])
+        for call in site.engine.calls
+        if call.operation.endswith(("Execution", "Pipeline"))
+        and not call.operation.startswith("Describe")
+    ]
+    assert [call for call in calls if call[0] != "CreatePipeline"] == [
+        ("StartPipelineExecution", 1),
+        ("RetryPipelineExecution", 1),
+        ("UpdatePipeline", 4),
+        ("StartPipelineExecution", 4),
+    ]
+
+
+def test_a_single_attempt_is_not_repeated(make: Callable[..., Site]) -> None:
+    """Also not after a fault that SageMaker retries by default."""
+    site = make(job_fault=lambda name, attempt: "Step.SERVICE_FAULT" if attempt < 2 else None)
+    site.run("chip", "--wait", code=1, RVRUN_SAGEMAKER_ATTEMPTS="1")
+    assert site.engine.attempts("shop-chip-0") == 1
+
+
+def test_cancelling_twice_reports_the_jobs_once(make: Callable[..., Site]) -> None:
+    """While the first cancel takes effect, nothing is left to cancel."""
+    gate = threading.Event()
+    site = make(execute=lambda attempt: gate.wait(60) and 0)
+    site.run("chip")
+    site.engine.wait_for(lambda: "Executing" in site.engine.statuses().values())
+    assert "3 jobs ended" in site.rvrun("cancel", "@latest")
+    assert "was waiting or running" in site.rvrun("cancel", "@latest")
+    gate.set()
+    assert site.engine.wait() == ["Stopped"]
+    assert site.engine.count("StopPipelineExecution") == 1
+
+
+#: Training that continues from a checkpoint, and says from which.
+RESUMING = """
+        saved = pathlib.Path(os.environ["ENGINE_ROOT"] + "/opt/ml/checkpoints/epoch")
+        epoch = int(saved.read_text()) if saved.exists() else 0
+        print("from epoch", epoch)
+        saved.write_text(str(epoch + 1))
+"""
+
+
+def test_training_resumes_on_new_spot_instances_and_in_a_retry(make: Callable[..., Site]) -> None:
+    """From its checkpoints, which another run does not use unless it is configured."""
+    site = make(reclaim=lambda name, times: times == 0)
+    train = 'self.save("train", *(f"chip-{i}" for i in range(3)))'
+    site.project.write("shop.py", SHOP.replace(train, RESUMING + f"        {train}"))
+    spot = {"RVRUN_SAGEMAKER_USE_SPOT_INSTANCES": "true"}
+
+    def epochs() -> list[str]:
+        streams = site.engine.logs["Training"].streams.values()
+        lines = [event.message for events in streams for event in events]
+        return [line.rpartition(" ")[2] for line in lines if line.startswith("from epoch")]
+
+    failure = site.fail("train")
+    site.run("chip", "train", "--wait", code=1, **spot)
+    assert epochs() == ["0", "1"]
+    failure.unlink()
+    site.rvrun("retry", "@latest", "--wait")
+    assert epochs()[2:] == ["2", "3"]
+    site.run("chip", "train", "--wait", code=0, **spot)
+    assert epochs()[4:] == ["0", "1"]
+    everywhere = {**spot, "RVRUN_SAGEMAKER_CHECKPOINT_URI": "s3://bucket/mine/"}
+    for _ in range(2):
+        site.run("chip", "train", "--wait", code=0, **everywhere)
+    assert epochs()[6:] == ["0", "1", "2", "3"]
+    assert "s3://bucket/mine/shop/train" in site.engine.checkpoints
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_nothing_depends_on_what_starts_after_a_failure(
+    make: Callable[..., Site], stops: bool
+) -> None:
+    """Whether SageMaker starts further steps or not, a retry runs everything that is left."""
+    site = make(stops=stops, slots=1)
+    failure = site.fail("chip-0")
+    site.run("--wait", code=1)
+    assert site.made() == (set() if stops else {"chip-1", "chip-2"})
+    state = site.status(code=1)
+    assert (state["state"], state["failure"]["target"]) == ("failed", "shop/chip/0")
+    failure.unlink()
+    site.rvrun("retry", "@latest", "--wait")
+    assert site.made() == set(ALL)
+
+
+def test_splits_that_need_many_others_run_after_them(site: Site) -> None:
+    """Through a join; the limit is lowered, because as many processes would take long."""
+    site.project.write(
+        "sitecustomize.py",
+        "from rvrun.runners.sagemaker import steps\nsteps.MAX_DIRECT_EDGES = 3\n",
+    )
+    source = SHOP.replace('"chip", "train", "predict", "eval"', '"chip", "predict"')
+    source = source.replace('"train")\n\n    def eval', "*CHIPS)\n\n    def eval")
+    source = source.replace("class Shop(", f"CHIPS = {CHIPS}\nclass Shop(")
+    site.project.write("shop.py", source)
+    site.run("--wait", PYTHONPATH=str(site.project.folder))
+    assert site.engine.statuses()["shop-predict--join"] == "Succeeded"
+    assert site.made() == {*CHIPS, "predict-0", "predict-1", "predict-2"}
 
 
 def test_cancel_finds_an_execution_that_is_not_in_the_ledger(make: Callable[..., Site]) -> None:
@@ -554,8 +665,11 @@ def refuse_starts(operation: str, request: dict[str, Any], number: int) -> fault
 
 
 def test_moto_accepts_the_calls(moto: Moto, project: Project) -> None:
-    """Create, update and start, on another implementation of the service."""
+    """Update and start, on another implementation of the service, which has no versions."""
     moto.bucket()
+    moto.client("sagemaker").create_pipeline(
+        PipelineName="shop", RoleArn="arn:aws:iam::123456789012:role/rvrun", PipelineDefinition="{}"
+    )
     project.write("shop.py", SHOP)
     project.write("rvrun.toml", SETTINGS + "[sagemaker.tags]\nteam = 'maps'\n")
     args = ("run", "sagemaker", "shop.py", "-a", "folder", "x")
@@ -573,7 +687,7 @@ def test_replies_of_aws_become_states(tmp_path: pathlib.Path) -> None:
     """Steps in all states on two pages, which botocore validates against its model."""
     ledger = Ledger(tmp_path / "run")
     ledger.folder.mkdir()
-    names = ["wait", "run", "done", "bad", "stop", "later"]
+    names = ["wait", "run", "done", "bad", "stop", "new", "later"]
     jobs = {name: {"stage": f"p/{name}", "splits": None} for name in names}
     folder = ledger.round_folder(1) / "sagemaker"
     folder.mkdir(parents=True)
@@ -584,7 +698,7 @@ def test_replies_of_aws_become_states(tmp_path: pathlib.Path) -> None:
     ledger.note("started", pipeline="p", execution=arn)
     with SagemakerEngine(slots=0) as engine:
         boto = engine.client("sagemaker")
-    statuses = ["Starting", "Executing", "Succeeded", "Failed", "Stopped"]
+    statuses = ["Starting", "Executing", "Succeeded", "Failed", "Stopped", "OfALaterVersion"]
     steps = [
         {"StepName": name, "StepStatus": status, "AttemptCount": 1}
         for name, status in zip(names, statuses, strict=False)
@@ -611,7 +725,12 @@ def test_replies_of_aws_become_states(tmp_path: pathlib.Path) -> None:
         State.FAILED,
         State.FAILED,
         State.PENDING,
+        State.PENDING,
     ]
+    # A step of an execution that has ended does not wait any more, whatever its status is called.
+    new = execution.submission.jobs[5]
+    for status, state in (("Failed", State.FAILED), ("Succeeded", State.SUCCEEDED)):
+        assert attrs.evolve(execution, status=status).state(new) is state
 
 
 def test_display_names_are_valid() -> None:
@@ -621,9 +740,7 @@ def test_display_names_are_valid() -> None:
     assert (len(long), long.endswith("-20260102-030405-abcd")) == (82, True)
 
 
-def test_the_engine_and_the_limit_agree() -> None:
-    """Both have the same longest definition in a request."""
-    from tests.engines.sagemaker_rules import MAX_INLINE
-
-    assert MAX_INLINE == limits.INLINE_CHARACTERS
+def test_what_goes_into_a_request_fits_it() -> None:
+    """The engine refuses what the API does not accept, which is more than what the SDKs send."""
+    assert limits.INLINE_BYTES < MAX_INLINE
     assert runner.OWNS == ("sagemaker",)

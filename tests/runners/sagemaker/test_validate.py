@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 
 from rvrun.model import Plan
@@ -35,7 +36,9 @@ SETTINGS = SagemakerSettings(
 def rendered() -> Json:
     """A valid definition: two splits, two splits in a join, and a training step."""
     plan = compile_plan([pipeline("p", "prepare*", "chip*", "train")], splits=parse_splits(["2"]))
-    (single,) = plan_steps(plan, SETTINGS, {"p": context("p")}, "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rvrun.runners.sagemaker.steps.MAX_DIRECT_EDGES", 0)
+        (single,) = plan_steps(plan, SETTINGS, {"p": context("p")}, "run")
     definition = render_definition(single, SETTINGS)
     assert validate_definition(definition) == []
     return dict(definition)
@@ -185,8 +188,32 @@ JOIN = "p-chip--join"
             ["p-train: RetryPolicies must be a list of objects, got {}"],
         ),
         (
+            changed(JOIN, DisplayName="Start p/chip", Description="x" * 3073),
+            [
+                f"{JOIN}: DisplayName must be 1 to 64 characters of a-z, A-Z, 0-9, `-` and `_`, "
+                "got 'Start p/chip'",
+                f"{JOIN}: Description must be a string of at most 3072 characters, got '{'x' * 59}",
+            ],
+        ),
+        (policy(MaxAttempts=0), []),
+        (
+            argument("p-train", "Tags", [{"Key": "a", "Value": ""}, {"Key": "aws:x", "Value": ""}]),
+            [
+                "p-train: Tags[1].Key must not begin with `aws:`, which AWS reserves, got 'aws:x'; "
+                "rename the tag"
+            ],
+        ),
+        (
+            argument("p-train", "AlgorithmSpecification.TrainingImage", "a b"),
+            ["p-train: AlgorithmSpecification.TrainingImage must not contain spaces, got 'a b'"],
+        ),
+        (
+            argument("p-chip-0", "AppSpecification.ImageUri", "a\tb"),
+            ["p-chip-0: AppSpecification.ImageUri must not contain spaces, got 'a\\tb'"],
+        ),
+        (
             policy(MaxAttempts=30),
-            ["p-train: RetryPolicies[0].MaxAttempts must be between 1 and 20, got 30"],
+            ["p-train: RetryPolicies[0].MaxAttempts must be between 0 and 20, got 30"],
         ),
         (
             policy(IntervalSeconds="60"),
@@ -276,3 +303,17 @@ def test_names_of_pipelines_are_limited() -> None:
         find_problems(definition, request)[0]
         == f"PipelineName must have at most 82 characters, got 83 ({name})"
     )
+
+
+def test_tags_of_pipelines_are_checked_too() -> None:
+    """By the same rule as those of jobs."""
+    used = attrs.evolve(SETTINGS, tags={"AWS:team": "maps"})
+    (single,) = plan_steps(compile_plan([pipeline("p", "a")]), used, {"p": context("p")}, "run")
+    request = create_request(single, used)
+    problem = (
+        "Tags[0].Key must not begin with `aws:`, which AWS reserves, got 'AWS:team'; rename the tag"
+    )
+    assert find_problems(render_definition(single, SETTINGS), request) == [
+        problem,
+        f"p-a: {problem}",
+    ]
