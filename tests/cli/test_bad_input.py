@@ -14,8 +14,8 @@ import pytest
 from rvrun.cli.redact import Redaction
 from tests.conftest import PATIENCE, ROOT, Project, clean_environment
 
-#: Trials of the fuzz test; `RVRUN_FUZZ=600` is the large run.
-TRIALS = os.environ.get("RVRUN_FUZZ", "40")
+#: Trials of the fuzz test; `FUZZ_TRIALS=600` is the large run.
+TRIALS = os.environ.get("FUZZ_TRIALS", "40")
 CONFIG = """
 import attrs, rvrun, typing
 

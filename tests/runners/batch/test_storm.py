@@ -1,6 +1,6 @@
 """Storms: lost replies, dead processes, late listings, damaged ledgers and full disks together.
 
-Time is scaled: a second of Batch lasts a millisecond here. RVRUN_STORM_RUNS sets the number of runs
+Time is scaled: a second of Batch lasts a millisecond here. STORM_RUNS sets the number of runs
 of each storm, for example 200; `-s` prints what happened in them.
 """
 
@@ -38,7 +38,7 @@ from tests.runners.batch.test_submit import (
     submitter,
 )
 
-RUNS = int(os.environ.get("RVRUN_STORM_RUNS", "4"))
+RUNS = int(os.environ.get("STORM_RUNS", "4"))
 #: How many seconds here a second of Batch lasts.
 SCALE = 1 / 1000
 DELAY = LISTING_DELAY * SCALE
