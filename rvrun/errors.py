@@ -27,6 +27,8 @@ INTERRUPTED = 130
 CLOSED_PIPE = 141
 #: Longer names are not compared with known ones, which takes time quadratic in their length.
 MAX_COMPARED = 200
+#: The most known names that a message lists; of more it lists half as many.
+MAX_LISTED = 24
 
 
 @dataclass_transform()
@@ -146,7 +148,11 @@ class UnknownName(RvrunError):
 
         - `label`: what to call the known names, such as `known commands`.
         """
-        names = ", ".join(f"`{name}`" for name in self.nearby or self.names) or "none"
+        known = self.nearby or self.names
+        listed = known if len(known) <= MAX_LISTED else known[: MAX_LISTED // 2]
+        names = ", ".join(f"`{name}`" for name in listed) or "none"
+        if len(listed) < len(known):
+            names += f" and {len(known) - len(listed):,} more"
         if near := closest(self.name, self.names):
             return f"; did you mean `{near}`? {label[:1].upper()}{label[1:]}: {names}"
         return f"; {label}: {names}"

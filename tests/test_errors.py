@@ -87,3 +87,11 @@ def test_an_exception_in_a_sentence() -> None:
     """With its type."""
     assert describe(ValueError("no")) == "ValueError: no"
     assert describe(OSError(2, "gone", str(pathlib.Path("x")))).startswith("FileNotFoundError: ")
+
+
+def test_a_long_list_of_known_names_is_cut_off() -> None:
+    """A message with hundreds of names would hide the problem."""
+    names = tuple(f"option{number}" for number in range(100, 130))
+    message = str(UnknownName("option", "x", names))
+    assert message.endswith("`option110`, `option111` and 18 more")
+    assert str(UnknownName("option", "x", names[:24])).endswith("`option123`")
