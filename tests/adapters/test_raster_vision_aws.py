@@ -115,6 +115,8 @@ class Site(Project):
             "HOME": str(self.folder),
             "TMPDIR": str(self.folder / "tmp"),
             "RVRUN_SAGEMAKER_MAX_STEPS": "2000",
+            # The engine lists a job immediately.
+            "RVRUN_BATCH_LISTING_DELAY": "1",
         }
 
     def run(
@@ -396,10 +398,10 @@ def test_training_runs_on_spot_instances(site: Site) -> None:
 
 
 def test_steps_depend_on_what_they_need(site: Site) -> None:
-    """Each of its steps depends on all before it; with 300 splits SageMaker refuses them."""
+    """Each of its steps depends on all before it; with 300 splits, SageMaker refuses them."""
     site.rvrun("render", "sagemaker", *ROOT, "--splits", "300")
     text = site.read("runs/tiles/sagemaker/tiles.request.json")
-    assert "PipelineDefinitionS3Location" not in text
+    assert "PipelineDefinitionS3Location" in text
     steps = site.steps()
     assert steps["tiles-predict-299"]["DependsOn"] == ["tiles-train"]
     assert steps["tiles-chip-299"].get("DependsOn") is None
