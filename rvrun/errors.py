@@ -148,11 +148,11 @@ class UnknownName(RvrunError):
 
         - `label`: what to call the known names, such as `known commands`.
         """
-        known = self.nearby or self.names
-        listed = known if len(known) <= MAX_LISTED else known[: MAX_LISTED // 2]
+        choices = self.nearby or self.names
+        listed = choices if len(choices) <= MAX_LISTED else choices[: MAX_LISTED // 2]
         names = ", ".join(f"`{name}`" for name in listed) or "none"
-        if len(listed) < len(known):
-            names += f" and {len(known) - len(listed):,} more"
+        if len(listed) < len(choices):
+            names += f" and {len(choices) - len(listed):,} more"
         if near := closest(self.name, self.names):
             return f"; did you mean `{near}`? {label[:1].upper()}{label[1:]}: {names}"
         return f"; {label}: {names}"

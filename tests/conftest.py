@@ -83,6 +83,14 @@ def clean_environment(**more: str) -> dict[str, str]:
     }
 
 
+def unmeasured_environment(**more: str) -> dict[str, str]:
+    """The clean environment, for processes whose coverage must not be measured.
+
+    On a full disk, or at an interrupt, the measurement fails itself, with a traceback on stderr.
+    """
+    return {k: v for k, v in clean_environment(**more).items() if not k.startswith("COV")}
+
+
 def without_markers(text: str) -> str:
     """A text without the `~~~^^^` lines of tracebacks, of which Python 3.13 draws more."""
     return re.sub(r"^[ |]*[~^]+\n", "", text, flags=re.MULTILINE)

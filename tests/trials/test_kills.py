@@ -24,7 +24,7 @@ import attrs
 import psutil
 import pytest
 
-from tests.conftest import PATIENCE, ROOT, Project, clean_environment
+from tests.conftest import PATIENCE, ROOT, Project, unmeasured_environment
 
 #: How many kills to try, and the first seed.
 TRIALS = int(os.environ.get("TRIALS", "12"))
@@ -107,7 +107,7 @@ class Trial:
             process = subprocess.Popen(
                 words,
                 cwd=self.project.folder,
-                env=clean_environment(),
+                env=unmeasured_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

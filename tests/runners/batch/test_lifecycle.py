@@ -28,7 +28,7 @@ from rvrun.remote.ledger import Ledger
 from rvrun.runners.batch import lifecycle
 from rvrun.runners.batch import logs as batch_logs
 from rvrun.runners.batch.spec_files import FOLDER
-from tests.conftest import clean_environment
+from tests.conftest import clean_environment, unmeasured_environment
 from tests.engines.attempts import Attempt, Outcome, run_process
 from tests.engines.batch import BatchEngine
 from tests.engines.faults import DropBefore, Fault, Refuse
@@ -1212,7 +1212,7 @@ def rvrun_in(site: Site, limit: Callable[[], None], *words: str) -> tuple[int, s
     done = subprocess.run(
         ["rvrun", *words],
         cwd=site.folder,
-        env=clean_environment(**site.variables),
+        env=unmeasured_environment(**site.variables),
         capture_output=True,
         text=True,
         preexec_fn=limit,
