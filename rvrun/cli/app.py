@@ -27,7 +27,7 @@ from rvrun.cli.options import (
     write_options,
     write_paragraphs,
 )
-from rvrun.cli.usage import UsageError
+from rvrun.cli.usage import UsageError, explain
 from rvrun.errors import (
     BUG,
     CLOSED_PIPE,
@@ -72,12 +72,17 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
 }
 
 
+def verb_names() -> list[str]:
+    """Return the names of the verbs, in the order of `--help`."""
+    return [name for verbs in VERBS.values() for name in verbs]
+
+
 class Verbs(TyperGroup):
     """The group of all verbs, each imported when it is needed."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of the verbs, in the order of `--help`."""
-        return [name for verbs in VERBS.values() for name in verbs]
+        return verb_names()
 
     def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:
         """Import the module of a verb, and return its command; None if there is no such verb."""
@@ -187,14 +192,11 @@ def complete() -> int:
 
 def report_usage(error: Any, argv: Sequence[str]) -> int:
     """Report what the parser refused; `rvrun` alone is a request for help."""
-    from rvrun.cli.usage import explain
-
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
     else:
         try:
-            verbs = [name for section in VERBS.values() for name in section]
-            problem = explain(error, argv, verbs)
+            problem = explain(error, argv, verb_names())
         except RvrunError as better:
             problem = better
         print_error(problem)

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from rvrun.secret_marks import may_be_secret
+from rvrun.settings.values import HIDDEN
 
-#: What stands for a value.
-HIDDEN = "***"
 #: Shorter values are common words and numbers, and replacing them would spoil the traceback.
 MIN_LENGTH = 4
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)

@@ -138,6 +138,21 @@ def memory_of(end: dict[str, Any]) -> int | None:
     return peak if type(peak) is int else None
 
 
+def process_peak_kib(pid: int | str) -> int | None:
+    """Return the peak resident memory of a running process, in KiB, without its children.
+
+    That is VmHWM (proc(5)). None if the process has ended, or where there is no Linux.
+
+    - `pid`: its id, or `self`.
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            # A process that has ended keeps its entry for a while, without its memory.
+            return int(status.read().split(b"VmHWM:")[1].split()[0])
+    except (OSError, IndexError):
+        return None
+
+
 def peak_memory_kib() -> int:
     """Return the peak resident memory, in KiB, of this process or of its largest ended child.
 
@@ -149,10 +164,8 @@ def peak_memory_kib() -> int:
     import sys
 
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    try:
-        with open("/proc/self/status", "rb") as status:
-            own = int(status.read().split(b"VmHWM:")[1].split()[0])
-    except (OSError, IndexError):
+    own = process_peak_kib("self")
+    if own is None:
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     unit = 1024 if sys.platform == "darwin" else 1
     return max(own, children) // unit

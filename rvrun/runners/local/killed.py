@@ -47,17 +47,12 @@ class Watch:
     def look(self) -> None:
         """Note the time and the memory of each target whose process runs.
 
-        Memory is read where Linux tells it (VmHWM, proc(5)), and only that of the process itself.
+        Memory is read where Linux tells it, and only that of the process itself.
         """
         for sample in self.samples.values():
-            try:
-                with open(f"/proc/{sample.pid}/status", "rb") as file:
-                    status = file.read()
-            except OSError:
-                continue
-            # A process that has ended keeps its entry for a while, without its memory.
-            if b"VmHWM:" in status:
-                sample.peak_memory_kib = int(status.split(b"VmHWM:")[1].split()[0])
+            peak = records.process_peak_kib(sample.pid)
+            if peak is not None:
+                sample.peak_memory_kib = peak
                 sample.seen = time.time()
 
 
