@@ -7,6 +7,9 @@ import sys
 from rvrun import signals
 from rvrun.streams import open_streams
 
+#: The verb of a warm worker, which is `warm.protocol.VERB`.
+WARM_WORKER = "warm_worker"
+
 
 def main() -> None:
     """Run the command line and exit."""
@@ -29,6 +32,10 @@ def _run(argv: list[str]) -> int:
         code = run_command(argv[1:])
         if code is not None:
             return code
+    if argv[:1] == [WARM_WORKER]:
+        from rvrun.warm.server import main as warm_worker
+
+        return warm_worker(argv[1:])
     from rvrun.cli.app import main as cli
 
     return cli(argv)

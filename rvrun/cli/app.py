@@ -48,6 +48,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "Run": {
         "run": ("run:run", "Run what is missing or stale"),
         "render": ("render:render", "Write what a runner runs, without running it"),
+        "warm": ("warm:warm", "Run a command, such as make, with fast targets"),
         "run_command": ("run_command:run_command", "Run one target in this process"),
     },
     "Plan and inspect": {

@@ -208,7 +208,9 @@ def make_verb(name: str, function: Callable[..., object]) -> TyperCommand:
 
 def _make_command(name: str, function: Callable[..., object]) -> TyperCommand:
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(name, cls=Verb)(function)
+    # A verb that passes arguments on declares how its own are parsed.
+    settings = getattr(function, "context_settings", None)
+    app.command(name, cls=Verb, context_settings=settings)(function)
     command = typer.main.get_command(app)
     assert isinstance(command, TyperCommand)
     return command

@@ -88,6 +88,14 @@ GpuSlots = Annotated[
         "without GPUs no limit.",
     ),
 ]
+Warm = Annotated[
+    bool | None,
+    option(
+        "--warm/--no-warm",
+        help="Fork targets from a process that has imported their code, where that is possible and "
+        "worth it, or start each afresh; default: --warm.",
+    ),
+]
 
 
 def run(
@@ -107,6 +115,7 @@ def run(
     dry_run: DryRun = False,
     debug: Debug = False,
     gpu_slots: GpuSlots = None,
+    warm: Warm = None,
     templates: Templates = None,
 ) -> int:
     """Run what is missing or stale.
@@ -122,7 +131,12 @@ def run(
         runner,
         find_runner(runner).CAPABILITIES,
         detached={"--wait": wait, "--run-name": run_name},
-        local={"--jobs": jobs, "--gpu-slots": gpu_slots, "--show-output": show_output},
+        local={
+            "--jobs": jobs,
+            "--gpu-slots": gpu_slots,
+            "--show-output": show_output,
+            "--warm": warm,
+        },
         keep_going=keep_going,
         debug=debug,
     )
@@ -139,6 +153,7 @@ def run(
         flags={
             key_of(MachineSettings, "jobs"): jobs,
             key_of(MachineSettings, "gpu_slots"): gpu_slots,
+            key_of(MachineSettings, "warm"): warm,
         },
         keep_going=keep_going,
         debug=debug,

@@ -37,7 +37,11 @@ class Recorder:
         self.attempt = 1 + sum(line["event"] == "start" for line in read_attempts(self.path))
 
     def start(self, **facts: object) -> None:
-        """Record the start; `facts` has `log_offset`, in bytes, if the output goes to a log."""
+        """Record the start.
+
+        - `facts`: `log_offset`, in bytes, if the output goes to a log; `shared_memory_kib`, what
+          the process shares with others that were forked from the same one.
+        """
         with writing(self.path):
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
         self.note("start", host=os.uname().nodename, pid=os.getpid(), **facts)
@@ -136,6 +140,12 @@ def memory_of(end: dict[str, Any]) -> int | None:
     """Return the peak memory in the line of an end, in KiB; None if it has none."""
     peak = end.get("peak_memory_kib")
     return peak if type(peak) is int else None
+
+
+def resident_kib() -> int:
+    """Return the resident memory of this process, in KiB: VmRSS (proc(5))."""
+    with open("/proc/self/status", "rb") as status:
+        return int(status.read().split(b"VmRSS:")[1].split()[0])
 
 
 def process_peak_kib(pid: int | str) -> int | None:

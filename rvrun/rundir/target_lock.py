@@ -158,13 +158,13 @@ def _mtime_ns(path: str) -> int | None:
         return None
 
 
-def parent_start() -> float:
-    """Return when the parent of this process started, in seconds since 1970; 0 if unknown.
+def start_of(pid: int) -> float:
+    """Return when process `pid` started, in seconds since 1970; 0 if unknown.
 
-    The parent is the make that decided to run this target. See proc_pid_stat(5), `starttime`.
+    That of the make that decided to run a target. See proc_pid_stat(5), `starttime`.
     """
     try:
-        with open(f"/proc/{os.getppid()}/stat", "rb") as stat:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
             ticks = int(stat.read().rpartition(b")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return 0

@@ -73,6 +73,14 @@ class MachineSettings:
     gpu_locks: str | None = setting(
         "directory of the GPU slots' lock files; default: a temporary directory of this user"
     )
+    warm: bool = setting(
+        "whether targets are forked from a process that has imported their code, where that is "
+        "possible and worth it",
+        default=True,
+    )
+    import_after_fork: tuple[str, ...] = setting(
+        "modules that only targets themselves import, with everything below them", ()
+    )
 
 
 @attrs.frozen(kw_only=True)

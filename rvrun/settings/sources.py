@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from rvrun.adapters.raster_vision import settings as raster_vision
-from rvrun.environment import INTERNAL
+from rvrun.environment import INTERNAL, PASSED_ON
 from rvrun.errors import UnknownName
 from rvrun.inputs import check_utf8, read_toml
 from rvrun.settings.files import (
@@ -119,7 +119,7 @@ def project_file() -> str:
 def environment_layers() -> Iterator[Layer]:
     """Yield a layer for each `RVRUN_*` variable that is a setting."""
     names = [name for name in sorted(os.environ) if name.startswith(ENV_PREFIX)]
-    names = [name for name in names if name not in (*INTERNAL, PROFILE)]
+    names = [name for name in names if name not in (*INTERNAL, *PASSED_ON, PROFILE)]
     if not names:
         return
     fields = {variable(field.key): field for field in all_fields() if field.record is None}

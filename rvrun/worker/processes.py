@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
 import os
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 
 import psutil
+
+from rvrun.worker.prctl import PR_SET_CHILD_SUBREAPER, system_call
 
 #: How long processes may take to end after SIGTERM before they are killed, in seconds.
 GRACE_SECONDS = 5.0
@@ -19,9 +17,6 @@ GRACE_SECONDS = 5.0
 KILL_SECONDS = 5.0
 #: How often to look whether processes have ended, in seconds.
 POLL_SECONDS = 0.1
-#: Options of prctl(2).
-PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
 
 
 def num_cpus() -> int:
@@ -78,15 +73,15 @@ def adopting_orphans() -> Iterator[None]:
     Linux can (PR_SET_CHILD_SUBREAPER). Elsewhere init adopts them, and only a list of descendants
     that was made before their parent ended leads to them.
     """
-    prctl = _prctl()
-    if prctl is None:
+    set_option = system_call()
+    if set_option is None:
         yield
         return
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    set_option(PR_SET_CHILD_SUBREAPER, 1)
     try:
         yield
     finally:
-        prctl(PR_SET_CHILD_SUBREAPER, 0)
+        set_option(PR_SET_CHILD_SUBREAPER, 0)
 
 
 def reap_orphans(child: int) -> None:
@@ -94,7 +89,7 @@ def reap_orphans(child: int) -> None:
 
     - `child`: a child whose exit status belongs to someone else, and is not read here.
     """
-    if _prctl() is None:
+    if system_call() is None:
         return
     with contextlib.suppress(ChildProcessError):
         # WNOWAIT only looks. If the child has ended, it may hide others, which end with this run.
@@ -102,34 +97,3 @@ def reap_orphans(child: int) -> None:
             ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         ) is not None and ended.si_pid != child:
             os.waitpid(ended.si_pid, 0)
-
-
-def ending_with_parent() -> Callable[[], None] | None:
-    """Return what a new process calls before `exec`, to get SIGTERM when this thread ends.
-
-    The signal is tied to the thread that starts the process, not to the whole parent, so that must
-    be the main thread. None where the system cannot do it (Linux can).
-    """
-    prctl = _prctl()
-    if prctl is None:
-        return None
-    parent = os.getpid()
-
-    def prepare() -> None:
-        # The new process has this one's handlers until `exec`; they would swallow the signal.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        # The parent may have ended before that call, and then no signal comes.
-        if os.getppid() != parent:
-            os._exit(128 + signal.SIGTERM)
-
-    return prepare
-
-
-@functools.cache
-def _prctl() -> Callable[[int, int], int] | None:
-    """Return the system call prctl(2); None where there is none."""
-    if not sys.platform.startswith("linux"):
-        return None
-    function: Callable[[int, int], int] = ctypes.CDLL(None).prctl
-    return function

@@ -28,8 +28,8 @@ from rvrun.rundir.records import WARNING, Recorder, peak_memory_kib
 from rvrun.rundir.target_lock import (
     is_always_make,
     lock_target,
-    parent_start,
     release,
+    start_of,
     was_done_since,
 )
 from rvrun.tracebacks import exit_code_of, print_error, print_traceback
@@ -48,7 +48,26 @@ if TYPE_CHECKING:
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
-def main(argv: Sequence[str]) -> int | None:
+class Start:
+    """What differs between a process that was started for a target, and one that was forked.
+
+    - `parent`: the process that decided to run the target, which is make.
+    - `show_imports`: is called where a process imports the user's code.
+    - `shared_kib`: the resident memory at the start that this process shares with others, in KiB.
+    """
+
+    def __init__(
+        self,
+        parent: int | None = None,
+        show_imports: Callable[[], None] = lambda: None,
+        shared_kib: int = 0,
+    ) -> None:
+        self.parent = os.getppid() if parent is None else parent
+        self.show_imports = show_imports
+        self.shared_kib = shared_kib
+
+
+def main(argv: Sequence[str], start: Start | None = None) -> int | None:
     """Run the target that `argv`, the words after `run_command`, spells; return its exit code.
 
     Returns None where only the full command line can parse `argv`.
@@ -56,7 +75,7 @@ def main(argv: Sequence[str]) -> int | None:
     try:
         check_arguments(argv)
         call = parse(argv)
-        return None if call is None else run_command(call)
+        return None if call is None else run_command(call, start)
     except RvrunError as error:
         print_error(error)
     except OSError as error:
@@ -64,7 +83,7 @@ def main(argv: Sequence[str]) -> int | None:
     return INVALID
 
 
-def run_command(call: Call) -> int:
+def run_command(call: Call, start: Start | None = None) -> int:
     """Run one target and return its exit code.
 
     1: the user's command raised; its traceback, from its own first frame on, was printed.
@@ -80,7 +99,7 @@ def run_command(call: Call) -> int:
     document = read_document(call.config)
     call.verbosity = call.verbosity or parse_integer(variables[environment.VERBOSITY]) or 0
     _handle_signals(_end)
-    target = _Target(call, document, _EventPipe(variables[environment.EVENTS]))
+    target = _Target(call, document, start or Start(), _EventPipe(variables[environment.EVENTS]))
     run_dir = variables[environment.RUN_DIR]
     if not run_dir:
         return target.run()
@@ -94,9 +113,12 @@ def run_command(call: Call) -> int:
 class _Target:
     """A target on its way: its call, its config, and where it reports."""
 
-    def __init__(self, call: Call, document: dict[str, Any], events: _EventPipe) -> None:
+    def __init__(
+        self, call: Call, document: dict[str, Any], start: Start, events: _EventPipe
+    ) -> None:
         self.call = call
         self.document = document
+        self.start = start
         pipeline = pipeline_name(document, call.config)
         self.name = call.name(pipeline)
         self.path = call.target(pipeline)
@@ -118,17 +140,22 @@ class _Target:
         """
         recorder = Recorder(run_dir, self.path)
         is_forced = is_always_make(os.environ.get("MAKEFLAGS", ""))
-        if not is_forced and was_done_since(run_dir, self.path, parent_start):
+        if not is_forced and was_done_since(run_dir, self.path, self._decided):
             recorder.note("skip", pid=os.getpid())
             _say(f"{self.name}: not run, because another process has just done it")
             self.report(f"end {self.name} {DONE}")
             return DONE
-        offset = {}
+        facts = {}
         if has_log:
-            offset["log_offset"] = _redirect_output(os.path.join(run_dir, paths.log(self.path)))
-        recorder.start(**offset)
+            facts["log_offset"] = _redirect_output(os.path.join(run_dir, paths.log(self.path)))
+        if self.start.shared_kib:
+            facts["shared_memory_kib"] = self.start.shared_kib
+        recorder.start(**facts)
         self.run_dir, self.recorder = run_dir, recorder
         return self.run()
+
+    def _decided(self) -> float:
+        return start_of(self.start.parent)
 
     def run(self) -> int:
         """Run this target, report its start and its end, and return its exit code."""
@@ -231,6 +258,7 @@ def _call_method(target: _Target) -> None:
     call = target.call
     with contextlib.ExitStack() as stack:
         warn = functools.partial(warn_user, target.recorder)
+        target.start.show_imports()
         pipeline = stack.enter_context(opened(target.document, call, warn))
         check_command(pipeline, call)
         method = getattr(pipeline, call.command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pathlib
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import IO
 
 from rvrun import paths
@@ -27,10 +29,13 @@ from rvrun.runners.run import Reporter, Run
 from rvrun.settings.files import IMPORTS
 from rvrun.settings.schema import MachineSettings, key_of, variable
 from rvrun.signals import name_of
+from rvrun.text import count
+from rvrun.warm.protocol import BEAT_SECONDS
+from rvrun.warm.supervisor import WarmWorker, is_possible, warm_worker
+from rvrun.worker.prctl import ending_with_parent
 from rvrun.worker.processes import (
     adopting_orphans,
     end_children,
-    ending_with_parent,
     num_cpus,
     reap_orphans,
 )
@@ -38,6 +43,8 @@ from rvrun.worker.processes import (
 #: How long to wait for an event before checking whether make still runs, in seconds; also how often
 #: running targets are looked at.
 POLL_SECONDS = 0.2
+#: Fewer targets than that start sooner than a process has imported for them and forked them.
+WORTH_TARGETS = 3
 #: How many lines of make's output are shown if it fails without a failed target.
 NUM_LINES = 20
 #: Variables of an outer make, whose job server and flags the run must not inherit.
@@ -66,7 +73,7 @@ def run_make(run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> O
     since = time.time()
     descriptor = open_own(str(log_file), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     with Signals() as signals, adopting_orphans(), open(descriptor, "wb") as log:
-        events = _Events(reporter, signals, Watch())
+        events = _Events(reporter, signals, Watch(), is_verbose=bool(run.verbosity))
         code = _run_to_end(make, run, statuses, log, events)
         record_killed(run.run_dir, statuses, events.watch, log_file)
         return read_outcome(
@@ -94,14 +101,20 @@ def _run_to_end(
     that it stays locked as long as any of them works, even if this process is killed.
     """
     reading, writing = os.pipe()
+    files = (writing,) if run.lock is None else (writing, run.lock)
     is_over = False
-    with open(reading, "rb", buffering=0) as pipe:
+    with open(reading, "rb", buffering=0) as pipe, contextlib.ExitStack() as stack:
         try:
-            # Before anything is shown, because that starts a thread, and only a process without
-            # threads can safely run Python code between `fork` and `exec`.
-            process = _start(make, run, log, writing)
+            # Both before anything is shown, because that starts a thread, and only a process
+            # without threads can safely run Python code between `fork` and `exec`.
+            try:
+                warm = stack.enter_context(_warm_worker(run, statuses, log, files, events))
+                process = _start(make, run, log, files, warm)
+            finally:
+                # Only if this copy is closed does the pipe end with the last one that holds it.
+                os.close(writing)
             events.begin(statuses)
-            for line in _lines(pipe, process, events):
+            for line in _lines(pipe, process, warm, events):
                 events.report(line)
             is_over = not events.signals.first and process.wait() >= 0
         finally:
@@ -112,31 +125,62 @@ def _run_to_end(
     return process.wait()
 
 
-def _start(make: str, run: Run, log: IO[bytes], writing: int) -> subprocess.Popen[bytes]:
-    """Start make; `writing` is closed here then."""
-    locks = () if run.lock is None else (run.lock,)
-    try:
-        return subprocess.Popen(
-            _command(make, run),
-            cwd=run.run_dir,
-            env=_environment(writing, run),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            pass_fds=(writing, *locks),
-            process_group=0,
-            preexec_fn=ending_with_parent(),  # noqa: PLW1509 - no other thread runs yet
+def _warm_worker(
+    run: Run,
+    statuses: Sequence[StageStatus],
+    log: IO[bytes],
+    files: Sequence[int],
+    events: _Events,
+) -> AbstractContextManager[WarmWorker | None]:
+    """Start a warm worker, unless it is not wanted, not possible, or not worth it.
+
+    - `files`: the descriptors that targets inherit.
+    """
+    machine = run.settings.of(MachineSettings)
+    num_targets = sum(len(status.stale) for status in statuses)
+    if not machine.warm:
+        return contextlib.nullcontext()
+    if not is_possible():
+        why = "this system has no warm workers, only Linux has"
+    elif num_targets < WORTH_TARGETS:
+        why = f"a warm worker is not worth it for {count(num_targets, 'target')}"
+    else:
+        return warm_worker(
+            events.noted_by_warm_worker,
+            without=machine.import_after_fork,
+            jobs=machine.jobs or num_cpus(),
+            inherited=files,
+            output=log.fileno(),
         )
-    finally:
-        # Only if this copy is closed does the pipe end with the last process that holds it.
-        os.close(writing)
+    events.noted_by_warm_worker(f"targets start in fresh processes: {why}", is_harmless=True)
+    return contextlib.nullcontext()
+
+
+def _start(
+    make: str, run: Run, log: IO[bytes], files: Sequence[int], warm: WarmWorker | None
+) -> subprocess.Popen[bytes]:
+    """Start make; `files` are the descriptors that targets inherit, that of the pipe first."""
+    return subprocess.Popen(
+        _command(make, run),
+        cwd=run.run_dir,
+        env=_environment(files[0], run) | (warm.variables if warm else {}),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        pass_fds=files,
+        process_group=0,
+        preexec_fn=ending_with_parent(),  # noqa: PLW1509 - no other thread runs yet
+    )
 
 
 class _Events:
     """What the targets report, on its way to the reporter and to those who watch them."""
 
-    def __init__(self, reporter: Reporter, signals: Signals, watch: Watch) -> None:
+    def __init__(
+        self, reporter: Reporter, signals: Signals, watch: Watch, *, is_verbose: bool = False
+    ) -> None:
         self.reporter = reporter
+        self.is_verbose = is_verbose
         self.signals = signals
         self.watch = watch
 
@@ -145,6 +189,11 @@ class _Events:
 
     def finish(self) -> None:
         self.signals.interrupting(self.reporter.finish)
+
+    def noted_by_warm_worker(self, text: str, is_harmless: bool) -> None:  # noqa: FBT001
+        """Report why targets do not start as fast as they could, if that is worth a line."""
+        if self.is_verbose or not is_harmless:
+            self.signals.interrupting(self.reporter.noted, text)
 
     def report(self, line: str) -> None:
         """Report a line of the pipe."""
@@ -195,27 +244,35 @@ def _environment(events: int, run: Run) -> dict[str, str]:
     return environment
 
 
-def _lines(pipe: io.FileIO, process: subprocess.Popen[bytes], events: _Events) -> Iterator[str]:
+def _lines(
+    pipe: io.FileIO,
+    process: subprocess.Popen[bytes],
+    warm: WarmWorker | None,
+    events: _Events,
+) -> Iterator[str]:
     """Yield lines of the pipe until all processes that hold it have ended, or make has.
 
     Ends early when a signal arrives.
 
-    A process that a target leaves behind may hold the pipe for long, so the end of the pipe alone
-    is not enough. An event missed at the end only affects the progress that is shown: the outcome
-    is read from the records.
+    The warm worker, or a process that a target leaves behind, may hold the pipe for long, so the
+    end of the pipe alone is not enough. An event missed at the end only affects the progress that
+    is shown: the outcome is read from the records.
     """
     unfinished = b""
-    looked = 0.0
-    with selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
-        selector.register(events.signals, selectors.EVENT_READ)
+    looked = beaten = 0.0
+    with selectors.DefaultSelector() as selector, _ending(process) as ending:
+        for file in (pipe.fileno(), events.signals.fileno(), *ending):
+            selector.register(file, selectors.EVENT_READ)
         while not events.signals.first:
-            ready = [key.fileobj for key, _ in selector.select(POLL_SECONDS)]
+            ready = [key.fd for key, _ in selector.select(POLL_SECONDS)]
             if time.monotonic() - looked >= POLL_SECONDS:
                 looked = time.monotonic()
                 events.watch.look()
                 reap_orphans(process.pid)
-            if pipe not in ready:
+            if warm is not None and time.monotonic() - beaten >= BEAT_SECONDS:
+                beaten = time.monotonic()
+                warm.beat()
+            if pipe.fileno() not in ready:
                 if process.poll() is None:
                     continue
                 return
@@ -224,6 +281,19 @@ def _lines(pipe: io.FileIO, process: subprocess.Popen[bytes], events: _Events) -
                 return
             *lines, unfinished = (unfinished + data).split(b"\n")
             yield from (line.decode() for line in lines)
+
+
+@contextlib.contextmanager
+def _ending(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
+    """Return descriptors that are readable when a process has ended; none if it cannot be told."""
+    if not hasattr(os, "pidfd_open"):
+        yield []
+        return
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        yield [descriptor]
+    finally:
+        os.close(descriptor)
 
 
 def _trouble(log_file: pathlib.Path, code: int) -> str:

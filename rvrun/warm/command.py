@@ -1,0 +1,102 @@
+"""Runs any command with a warm worker for the Makefiles below it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+
+from rvrun.errors import RvrunError
+from rvrun.signals import SIGNALLED
+from rvrun.warm.protocol import BEAT_SECONDS
+from rvrun.warm.supervisor import WarmWorker, warm_worker
+from rvrun.worker.prctl import end_with
+from rvrun.worker.processes import GRACE_SECONDS, adopting_orphans, end_children
+
+#: Signals that are waited for, instead of handled.
+AWAITED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD)
+
+
+class CannotRun(RvrunError):
+    """A command that does not exist, or may not be run."""
+
+    program: str
+    problem: str
+    template = "cannot run `{program}`: {problem}; name a program that is on PATH"
+    fix = "name a program that is on PATH"
+
+
+def run_command(
+    command: Sequence[str], note: Callable[[str, bool], None], without: Sequence[str] = ()
+) -> int:
+    """Run a command beside a warm worker, which ends with it; return the command's exit code.
+
+    A signal that ended the command gives 128 + its number. Call it in the main thread.
+
+    - `note`, `without`: as in `warm_worker`.
+
+    Raises `CannotRun`.
+    """
+    with adopting_orphans(), warm_worker(note, without=without) as worker:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
+        try:
+            process = _start(command, worker, before)
+            is_cut_short = _wait(process, worker)
+            if is_cut_short or process.returncode < 0:
+                end_children()
+        finally:
+            # Those that are still pending have had their effect.
+            while signal.sigtimedwait(AWAITED, 0):
+                pass
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    code = process.returncode
+    return SIGNALLED - code if code < 0 else code
+
+
+def _start(
+    command: Sequence[str], worker: WarmWorker, mask: set[int | signal.Signals]
+) -> subprocess.Popen[bytes]:
+    """Start the command in this process's group, so that it can use the terminal."""
+    parent = os.getpid()
+
+    def prepare() -> None:
+        end_with(parent)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    try:
+        return subprocess.Popen(
+            command,
+            env=os.environ | worker.variables,
+            preexec_fn=prepare,  # noqa: PLW1509 - no other thread runs
+        )
+    except OSError as error:
+        raise CannotRun(command[0], error.strerror or str(error)) from None
+
+
+def _wait(process: subprocess.Popen[bytes], worker: WarmWorker) -> bool:
+    """Wait until the command has ended; return whether a signal asked this process to end it.
+
+    The terminal sends its signals to the command, too, so these are not passed on. What does not
+    end in time is killed by the caller.
+    """
+    deadline = float("inf")
+    beaten = 0.0
+    while process.poll() is None and time.monotonic() < deadline:
+        if time.monotonic() - beaten >= BEAT_SECONDS:
+            beaten = time.monotonic()
+            worker.beat()
+        received = signal.sigtimedwait(AWAITED, BEAT_SECONDS)
+        if received is None or received.si_signo == signal.SIGCHLD:
+            continue
+        # Above 0: sent by the kernel (sigaction(2)).
+        is_from_terminal = received.si_code > 0
+        if is_from_terminal and received.si_signo in (signal.SIGINT, signal.SIGQUIT):
+            continue
+        # The second signal ends the patience that the first one left.
+        if deadline < float("inf"):
+            break
+        process.send_signal(received.si_signo)
+        deadline = time.monotonic() + GRACE_SECONDS
+    return deadline < float("inf")

@@ -1,0 +1,85 @@
+"""The standard streams of a client, opened by the process that runs its target.
+
+A process cannot inherit files from one that is not its parent, but can open them in /proc/PID/fd.
+That gives the same file with a position of its own, which makes a difference to regular files that
+are not opened to append: those that a client shares with others, such as `make < FILE`, are left to
+fresh processes. (make itself opens its output to append, since 4.0.) Sockets cannot be opened.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NUM_STREAMS = 3
+#: The identity of a stream that is closed.
+CLOSED = (0, 0)
+
+
+def own() -> list[tuple[int, int]]:
+    """Return the identities of this process's streams."""
+    return [_identity(f"/proc/self/fd/{number}") for number in range(NUM_STREAMS)]
+
+
+def _identity(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return CLOSED
+    return status.st_dev, status.st_ino
+
+
+def can_be_opened(pid: int, own: Sequence[tuple[int, int]]) -> bool:
+    """Whether `open_those_of` can open the streams of process `pid`.
+
+    - `own`: the streams that need not be opened, because this process has them, too.
+    """
+    for number in range(NUM_STREAMS):
+        try:
+            mode = os.stat(f"/proc/{pid}/fd/{number}").st_mode
+            if stat.S_ISSOCK(mode) or (stat.S_ISREG(mode) and not _appends(pid, number)):
+                return False
+        except OSError:
+            # It is closed.
+            continue
+    return True
+
+
+def _flags(pid: int, number: int) -> int:
+    """Return the flags with which a process has a file open (proc_pid_fdinfo(5))."""
+    with open(f"/proc/{pid}/fdinfo/{number}", "rb") as file:
+        return int(file.read().split(b"flags:")[1].split()[0], 8)
+
+
+def _appends(pid: int, number: int) -> bool:
+    return bool(_flags(pid, number) & os.O_APPEND)
+
+
+def open_those_of(pid: int, own: Sequence[tuple[int, int]]) -> None:
+    """Make the streams of process `pid` those of this one.
+
+    - `own`: those that this process has now.
+    """
+    for number in range(NUM_STREAMS):
+        path = f"/proc/{pid}/fd/{number}"
+        identity = _identity(path)
+        if identity == own[number]:
+            continue
+        if identity == CLOSED:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+        else:
+            kept = os.O_ACCMODE | os.O_APPEND
+            # O_NONBLOCK: opening a FIFO for one direction would wait for the other.
+            flags = (_flags(pid, number) & kept) | os.O_NOCTTY | os.O_NONBLOCK
+            descriptor = os.open(path, flags)
+            os.set_blocking(descriptor, not _flags(pid, number) & os.O_NONBLOCK)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+        # As when Python starts: the lines of a terminal are shown at once; stderr's always are.
+        stream.reconfigure(line_buffering=number == 2 or os.isatty(number))  # type: ignore[union-attr]
