@@ -211,9 +211,15 @@ def _thread_hazards(before: Stock) -> Iterator[str]:
         return
     for thread in threading.enumerate():
         if thread.native_id not in before.threads and thread is not threading.main_thread():
-            target = getattr(getattr(thread, "_target", None), "__module__", None)
-            module = _module_of(before.starts, THREAD_EVENTS, thread) or target or ""
+            module = _module_of(before.starts, THREAD_EVENTS, thread) or _module_of_target(thread)
             yield f"{_cause(module)} started the thread `{thread.name}`, which a fork would lose"
+
+
+def _module_of_target(thread: Any) -> str:
+    """Return the module of the function that a thread runs; empty if it is Python's own."""
+    # Python 3.11 raises no audit event for a thread.
+    module = str(getattr(getattr(thread, "_target", None), "__module__", None) or "")
+    return "" if module.partition(".")[0] in {*sys.stdlib_module_names, "__main__"} else module
 
 
 def _trial_hazards(before: Stock) -> Iterator[str]:
