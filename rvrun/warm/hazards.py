@@ -96,28 +96,24 @@ class Stock:
     starts: list[Start] = attrs.field(factory=list, eq=False)
 
 
-class _Hook:
-    """The audit hook. It cannot be removed, so it costs next to nothing while nothing records."""
+class _Recorder:
+    """Where the audit hook records, which is added once and cannot be removed."""
 
     def __init__(self) -> None:
         self.starts: list[Start] | None = None
-        self.is_added = False
+        self.is_hooked = False
 
-    def record_in(self, starts: list[Start]) -> None:
-        self.starts = starts
-        if not self.is_added:
-            self.is_added = True
-            sys.addaudithook(self.audit)
 
-    def audit(self, event: str, args: tuple[Any, ...]) -> None:
-        if self.starts is None or event not in EVENTS:
-            return
+_recorder = _Recorder()
+
+
+# A function, because Python calls it faster than a method: 0.2 instead of 0.6 µs if it is inert.
+def _audit(event: str, args: tuple[Any, ...]) -> None:
+    starts = _recorder.starts
+    if starts is not None and event in EVENTS:
         subject = _subject(event, args)
         if subject is not None:
-            self.starts.append(Start(event, subject, _importing_module()))
-
-
-_hook = _Hook()
+            starts.append(Start(event, subject, _importing_module()))
 
 
 def take_stock() -> Stock:
@@ -128,7 +124,10 @@ def take_stock() -> Stock:
         children=frozenset(_children()),
         locks=frozenset(id(lock) for lock in _process_locks()),
     )
-    _hook.record_in(stock.starts)
+    _recorder.starts = stock.starts
+    if not _recorder.is_hooked:
+        _recorder.is_hooked = True
+        sys.addaudithook(_audit)
     return stock
 
 
@@ -138,7 +137,7 @@ def find_hazards(before: Stock) -> list[Hazard]:
     If nothing else is found, forks once for a trial: libraries that handle forks, such as OpenBLAS,
     then shut their threads down, and the threads that remain are a hazard.
     """
-    _hook.starts = None
+    _recorder.starts = None
     if next(_standing_hazards(before), None):
         # A socket or thread that nothing refers to any more may only wait for the collector.
         gc.collect()

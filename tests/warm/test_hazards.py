@@ -276,9 +276,7 @@ def test_cuda_is_noticed(project: Project) -> None:
 
 
 def test_the_audit_hook_is_inert_afterwards(project: Project) -> None:
-    module = (
-        "def end():\n    from rvrun.warm import hazards\n    assert hazards._hook.starts is None"
-    )
+    module = "def end():\n    from rvrun.warm import hazards\n    assert hazards._recorder.starts is None"
     assert hazards(project, module) == []
 
 
