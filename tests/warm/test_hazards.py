@@ -151,7 +151,7 @@ ORPHAN = "which would not be a child of the targets"
             "import os, signal, time\n"
             "from rvrun.warm import hazards\n"
             "hazards.TRIAL_SECONDS = 0.2\n"
-            "os.register_at_fork(after_in_child=lambda: time.sleep(60))",
+            "os.register_at_fork(after_in_child=lambda: time.sleep(900))",
             ["after the imports, a forked process hangs for more than 0.2 seconds"],
             id="a fork that hangs",
         ),
@@ -194,6 +194,8 @@ def test_a_manager_of_multiprocessing(project: Project) -> None:
         "memory.close()",
         "import tempfile\nwith tempfile.TemporaryDirectory(): pass",
         "import subprocess\nsubprocess.run(['true'])",
+        "import os, subprocess\nprocess = subprocess.Popen(['true'])\n"
+        "os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)",
         "import socket\nconnection = socket.socket()\ncycle = [connection]\ncycle.append(cycle)\n"
         "connection = cycle = None",
         "import multiprocessing.synchronize",
@@ -276,7 +278,11 @@ def test_cuda_is_noticed(project: Project) -> None:
 
 
 def test_the_audit_hook_is_inert_afterwards(project: Project) -> None:
-    module = "def end():\n    from rvrun.warm import hazards\n    assert hazards._recorder.starts is None"
+    module = """
+def end():
+    from rvrun.warm import hazards
+    assert hazards._recorder.starts is None
+"""
     assert hazards(project, module) == []
 
 

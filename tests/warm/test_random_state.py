@@ -192,7 +192,11 @@ H = np.random.default_rng(secrets.randbits(128))
             *(f"F[{i}].random()" for i in range(4)),
             *("G.entropy", "np.random.default_rng(G).random()", "H.random()"),
         ),
-        seeded=("B.random()", "D.random()", "B.spawn(1)[0].random()", "E.random()"),
+        seeded=(
+            *("B.random()", "D.random()", "B.spawn(1)[0].random()", "E.random()"),
+            "str(C.bit_generator.seed_seq.spawn_key)",
+            "A.bit_generator.seed_seq.n_children_spawned",
+        ),
     ),
 ]
 TORCH = [
