@@ -46,6 +46,7 @@ ORDER = (
     "settings",
     "rundir",
     "worker",
+    "warm",
     "remote",
     "runners",
     "prepare",

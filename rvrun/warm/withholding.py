@@ -1,0 +1,127 @@
+"""Withhold modules from a process: whatever imports them is not imported either.
+
+A module that imports a withheld one is stopped half-way. `except ImportError` must not catch that,
+as the module would go on without what it has in a target; and if `except:` catches it, every later
+import of the same attempt is stopped, too. So all modules that were being imported are known, and
+none of them stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from types import FunctionType, ModuleType
+
+
+class Withheld(BaseException):
+    """The import of a withheld module, or of one that imports it, was stopped."""
+
+
+class Withholding:
+    """A finder that stops imports of the modules `names` and of all below them.
+
+    - `refused`: modules that are known to import these. Those that are found out are added.
+    """
+
+    def __init__(self, names: Sequence[str], refused: Iterable[str] = ()) -> None:
+        self.names = frozenset(names)
+        self.refused = set(refused)
+        self._before = frozenset(sys.modules)
+        self._has_stopped = False
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Raise `Withheld` if the module `name` must not be imported; else find nothing."""
+        if self._has_stopped or self.is_withheld(name) or self.is_refused(name):
+            self._has_stopped = True
+            self.refused |= _being_imported() - self._before
+            raise Withheld(name)
+
+    def is_withheld(self, name: str) -> bool:
+        """Whether the user withholds the module."""
+        return not self.names.isdisjoint(_with_parents(name))
+
+    def is_refused(self, name: str) -> bool:
+        """Whether the module, or a package that it is in, imports a withheld one."""
+        return not self.refused.isdisjoint(_with_parents(name))
+
+    @contextlib.contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Import something; if that is stopped, the block ends, and nothing half-imported stays."""
+        self._has_stopped = False
+        try:
+            yield
+        except (Withheld, Exception, SystemExit):
+            # Code may turn what stopped it into another error.
+            if not self._has_stopped:
+                raise
+        finally:
+            if self._has_stopped:
+                self._forget()
+            self._has_stopped = False
+
+    def _forget(self) -> None:
+        """Remove all refused modules, all below them, and all that refer to any of these."""
+        while gone := [name for name in sys.modules if self._must_go(name)]:
+            dropped = {name: sys.modules.pop(name) for name in gone}
+            for name in gone:
+                _unbind(name)
+            self.refused |= set(_referrers(dropped)) - self._before
+
+    def _must_go(self, name: str) -> bool:
+        return name not in self._before and self.is_refused(name)
+
+
+def _with_parents(name: str) -> Iterator[str]:
+    """`a.b.c`, `a.b`, `a`."""
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
+
+
+def _being_imported() -> set[str]:
+    """The modules whose code is running: those that Python imports, and files run as modules."""
+    names = {
+        name
+        for name, module in list(sys.modules.items())
+        if getattr(getattr(module, "__spec__", None), "_initializing", False)
+    }
+    # `import_source` runs a file itself, which Python does not mark.
+    frame = sys._getframe()  # noqa: SLF001 - there is no public way to a frame
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            names.add(frame.f_globals.get("__name__", ""))
+        frame = frame.f_back  # type: ignore[assignment]
+    return names & sys.modules.keys()
+
+
+def _unbind(name: str) -> None:
+    """Remove the attribute for a module that its package has."""
+    parent, _, attribute = name.rpartition(".")
+    if parent in sys.modules:
+        vars(sys.modules[parent]).pop(attribute, None)
+
+
+def _referrers(dropped: dict[str, ModuleType]) -> Iterator[str]:
+    """The modules that have one of `dropped`, or a class or function of it, as an attribute."""
+    identities = {id(module) for module in dropped.values()}
+    for name, module in list(sys.modules.items()):
+        for value in list(getattr(module, "__dict__", {}).values()):
+            is_from = isinstance(value, type | FunctionType) and value.__module__ in dropped
+            if id(value) in identities or is_from:
+                yield name
+                break
+
+
+@contextlib.contextmanager
+def withholding(names: Sequence[str], refused: Iterable[str] = ()) -> Iterator[Withholding]:
+    """Withhold the modules `names` in the block; without names, imports work as ever."""
+    finder = Withholding(names, refused)
+    if not names:
+        yield finder
+        return
+    sys.meta_path.insert(0, finder)
+    try:
+        yield finder
+    finally:
+        sys.meta_path.remove(finder)
