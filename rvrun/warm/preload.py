@@ -70,6 +70,8 @@ def preload(document: dict[str, Any], uri: str, without: Sequence[str] = ()) -> 
     Obeys the setting `imports`. Raises what a target would raise if the source or the class of the
     config cannot be imported. Ignores errors of other imports, which targets may never reach.
     """
+    # Before anything is withheld that rvrun's own settings may require.
+    restrict_imports()
     refused: set[str] = set()
     if without:
         from rvrun.warm.scout import scout
@@ -81,34 +83,37 @@ def preload(document: dict[str, Any], uri: str, without: Sequence[str] = ()) -> 
 
 def _load(finder: Withholding, document: dict[str, Any], uri: str) -> None:
     loader = _Loader(finder)
-    restrict_imports()
-    adapter = None
-    with finder.attempt():
-        adapter = adapters.of_document(document)
-    if adapters.KEY in document:
-        classes: list[type] = []
-        with finder.attempt():
-            classes = list(adapter.config_classes(document)) if adapter else []
-        is_plain = True
-    else:
-        classes = _import_classes(document, uri, finder)
-        is_plain = imports.is_plain(classes[0], document["config"]) if classes else False
+    is_own = adapters.KEY not in document
+    import_classes = _import_classes if is_own else _import_classes_of_system
+    classes = import_classes(document, uri, finder)
     loader.follow(classes)
     loader.import_all(WORKER)
-    if not is_plain:
+    if is_own and not (classes and imports.is_plain(classes[0], document["config"])):
         loader.import_all(CONVERSION)
-    if adapters.KEY in document or _has_gpu_commands(Pipeline):
+    if not is_own or _has_gpu_commands(Pipeline):
         loader.import_all(GPU)
-        _import_settings()
+        _import_settings(finder)
 
 
-def _import_classes(document: dict[str, Any], uri: str, finder: Withholding) -> list[type[Config]]:
+def _import_classes_of_system(
+    document: dict[str, Any], uri: str, finder: Withholding
+) -> list[type[Any]]:
+    """Import another system, its adapter, and the classes of a config of that system."""
+    classes: list[type[Any]] = []
+    with finder.attempt():
+        adapter = adapters.of_document(document)
+        assert adapter is not None
+        classes += adapter.config_classes(document)
+    return classes
+
+
+def _import_classes(document: dict[str, Any], uri: str, finder: Withholding) -> list[type[Any]]:
     """Import the classes of rvrun's own saved config, the pipeline's first."""
     if document.get("source"):
         with finder.attempt():
             imports.import_saved_source(document["source"], uri)
     name = document["config"].get(imports.TYPE)
-    classes = []
+    classes: list[type[Any]] = []
     with imports.naming(uri), finder.attempt():
         classes.append(imports.config_class(name, PipelineConfig))
     for nested in sorted(_type_names(document) - {name}):
@@ -128,12 +133,12 @@ def _declares(cls: type) -> bool:
     return "gpu_commands" in vars(cls)
 
 
-def _import_settings() -> None:
+def _import_settings(finder: Withholding) -> None:
     """Import what reading the settings imports, by reading them."""
-    from rvrun.settings.layers import load_settings
-    from rvrun.settings.schema import MachineSettings
+    with contextlib.suppress(RvrunError), finder.attempt():
+        from rvrun.settings.layers import load_settings
+        from rvrun.settings.schema import MachineSettings
 
-    with contextlib.suppress(RvrunError):
         load_settings().of(MachineSettings)
 
 
@@ -152,8 +157,8 @@ class _Loader:
         """Import what the modules of config classes, and the user's own code, may import later."""
         names = {cls.__module__.partition(".")[0] for cls in classes}
         self.packages = names - {__name__.partition(".")[0]}
-        while found := [item for item in self._scan() if item not in self.requested]:
-            for item in dict.fromkeys(found):
+        while new := [item for item in self._scan() if item not in self.requested]:
+            for item in dict.fromkeys(new):
                 self.requested[item] = None
                 self._import(*item)
 
@@ -168,7 +173,7 @@ class _Loader:
             path = module_file(module)
             if path and self._is_own(name, path) and name not in self.scanned:
                 self.scanned.add(name)
-                package = getattr(module.__spec__, "parent", "") or ""
+                package = getattr(getattr(module, "__spec__", None), "parent", None) or ""
                 yield from find_imports(path, package, only_in_functions=True)
         for name in self._left_out():
             self.scanned.add(name)

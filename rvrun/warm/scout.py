@@ -33,9 +33,9 @@ def scout(load: Callable[[Withholding], None], names: Sequence[str]) -> set[str]
             os._exit(0)
     os.close(writing)
     with open(reading, encoding="utf-8") as pipe:
-        found = set(pipe.read().split("\n"))
+        refused = set(pipe.read().split("\n"))
     os.waitpid(child, 0)
-    return found - {""}
+    return refused - {""}
 
 
 def _report(load: Callable[[Withholding], None], names: Sequence[str], descriptor: int) -> None:

@@ -72,11 +72,11 @@ def test_imports_in_functions(tmp_path: pathlib.Path) -> None:
 
 def test_all_imports(tmp_path: pathlib.Path) -> None:
     """Those at the top are before those in functions below; conditions count as true."""
-    found = find_imports(write(tmp_path, SOURCE.encode()), "pkg.mod", only_in_functions=False)
+    statements = find_imports(write(tmp_path, SOURCE.encode()), "pkg.mod", only_in_functions=False)
     first = ["top", "top.sub", "typing", "typing", "for_others", "tried", "instead", "in_class"]
-    assert [name for name, _ in found[: len(first)]] == first
+    assert [name for name, _ in statements[: len(first)]] == first
     # `top` is in both.
-    assert found[len(first) :] == LAZY[:-1]
+    assert statements[len(first) :] == LAZY[:-1]
 
 
 def test_relative_imports_outside_of_a_package(tmp_path: pathlib.Path) -> None:

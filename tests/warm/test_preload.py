@@ -12,27 +12,8 @@ from rvrun.pipelines.base import PipelineConfig
 from rvrun.pipelines.imports import is_plain, plain_config
 from rvrun.warm.preload import identity
 from tests.conftest import Project
+from tests.warm.modules import SCRIPT, modules
 
-#: Prints what a target has imported at its end, or, without arguments, a process that preloads.
-MODULES = """
-import atexit, json, sys
-from rvrun.__main__ import main
-import rvrun.worker.target
-from rvrun.worker.pipeline import read_document
-
-uri, without, *words = sys.argv[1:]
-def report():
-    with open("modules.json", "w") as file:
-        json.dump(sorted(sys.modules), file)
-if words:
-    atexit.register(report)
-    sys.argv = ["rvrun", "run_command", uri, *words]
-    main()
-else:
-    from rvrun.warm.preload import preload
-    preload(read_document(uri), uri, without.split())
-    report()
-"""
 PLAIN = """
 import rvrun
 
@@ -116,16 +97,6 @@ def project(project: Project) -> Project:
     for path, text in FILES.items():
         project.write(path, text)
     return project
-
-
-def modules(
-    project: Project, document: dict[str, Any], *words: str, without: str = "", **env: str
-) -> set[str]:
-    """What a target with `words` has imported at its end; without words, what is preloaded."""
-    project.write("config.json", json.dumps(document))
-    project.write("modules.py", MODULES)
-    project.run(sys.executable, "modules.py", "config.json", without, *words, **env)
-    return set(json.loads(project.read("modules.json")))
 
 
 SPLIT = ("--split-ind", "0", "--num-splits", "2")
@@ -217,7 +188,7 @@ def test_what_a_target_raises_is_raised(
 ) -> None:
     project.write("plain.py", text)
     project.write("config.json", json.dumps(document))
-    project.write("modules.py", MODULES)
+    project.write("modules.py", SCRIPT)
     command = (sys.executable, "modules.py", "config.json", "")
     assert message in project.run(*command, code=1).stderr
     assert message in project.run(*command, "train", code=2).stderr
@@ -236,7 +207,7 @@ def test_nothing_is_built(project: Project) -> None:
 
 
 def test_withheld_modules_are_not_imported(project: Project) -> None:
-    """Nor is what imports them, but the rest of what that imports is."""
+    """What imports them is left out, too, but not the rest of what that imports."""
     project.write("plain.py", "import uses, quopri\n" + PLAIN)
     project.write("uses.py", "import sched\nfrom deep import er\nimport imghdr_\n")
     project.write("imghdr_.py", "def f():\n    import chunk_\n")

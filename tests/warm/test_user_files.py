@@ -51,7 +51,7 @@ def test_the_users_files_are_those_of_their_modules(folder: pathlib.Path) -> Non
         ("/home/site-packages.py", True),
     ],
 )
-def test_user_files_are_told_from_installed_ones(path: str, is_users: bool) -> None:
+def test_user_files_are_distinguished_from_installed_ones(path: str, is_users: bool) -> None:
     assert is_user_file(path) == is_users
 
 
