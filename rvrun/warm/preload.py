@@ -20,6 +20,7 @@ from importlib.machinery import PathFinder
 from typing import Any
 
 from rvrun.adapters import registry as adapters
+from rvrun.aws import storage
 from rvrun.errors import RvrunError
 from rvrun.pipelines import imports
 from rvrun.pipelines.base import Config, Pipeline, PipelineConfig
@@ -34,6 +35,16 @@ WORKER = ("resource", "traceback")
 CONVERSION = ("rvrun.pipelines.declare", "rvrun.pipelines.serialize", "typeguard")
 #: What it imports for a command that needs a GPU.
 GPU = ("rvrun.worker.gpu_slots", "shutil", "subprocess")
+
+
+class CannotPreload(RvrunError):
+    """A source that each target must import itself."""
+
+    source: str
+    template = (
+        "{source} cannot be imported once for all targets: it is not on this machine, and each "
+        "target reads it again"
+    )
 
 
 def identity(document: dict[str, Any]) -> str:
@@ -67,9 +78,13 @@ def preload(document: dict[str, Any], uri: str, without: Sequence[str] = ()) -> 
     - `without`: modules that must not be imported, nor any below them. A module that imports one of
       them is left out, too, but not the other modules that it imports.
 
-    Obeys the setting `imports`. Raises what a target would raise if the source or the class of the
-    config cannot be imported. Ignores errors of other imports, which targets may never reach.
+    Obeys the setting `imports`. Raises `CannotPreload`, or what a target would raise if the source
+    or the class of the config cannot be imported. Ignores errors of other imports, which targets
+    may never reach.
     """
+    source = document.get("source")
+    if isinstance(source, str) and storage.scheme(source):
+        raise CannotPreload(source)
     # Before anything is withheld that rvrun's own settings may require.
     restrict_imports()
     refused: set[str] = set()
@@ -203,7 +218,7 @@ class _Loader:
         """Import a module, and those of `attributes` that are submodules; ignore failures."""
         before = frozenset(sys.modules)
         try:
-            with self.finder.attempt():
+            with self.finder.attempt(name):
                 module = importlib.import_module(name)
                 for attribute in attributes:
                     if not hasattr(module, attribute):

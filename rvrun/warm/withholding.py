@@ -46,9 +46,14 @@ class Withholding:
         return not self.refused.isdisjoint(_with_parents(name))
 
     @contextlib.contextmanager
-    def attempt(self) -> Iterator[None]:
-        """Import something; if that is stopped, the block ends, and nothing half-imported stays."""
+    def attempt(self, *names: str) -> Iterator[None]:
+        """Import something; if that is stopped, the block ends, and nothing half-imported stays.
+
+        - `names`: the modules that the block imports. Compiled ones run no line of Python, so that
+          only the caller knows them.
+        """
         self._has_stopped = False
+        before = frozenset(sys.modules)
         try:
             yield
         except (Withheld, Exception, SystemExit):
@@ -57,19 +62,39 @@ class Withholding:
                 raise
         finally:
             if self._has_stopped:
-                self._forget()
+                self.refused |= {name for name in names if not self.is_withheld(name)}
+                self._forget(before)
             self._has_stopped = False
 
-    def _forget(self) -> None:
-        """Remove all refused modules, all below them, and all that refer to any of these."""
-        while gone := [name for name in sys.modules if self._must_go(name)]:
-            dropped = {name: sys.modules.pop(name) for name in gone}
-            for name in gone:
-                _unbind(name)
-            self.refused |= set(_referrers(dropped)) - self._before
+    def _forget(self, before: frozenset[str]) -> None:
+        """Remove the new modules that are refused, or below such a one, or refer to one.
 
-    def _must_go(self, name: str) -> bool:
-        return name not in self._before and self.is_refused(name)
+        In a cycle of imports, a module can be complete before one that it refers to is stopped.
+        """
+        new = sys.modules.keys() - before
+        while referrers := {name for name in new if self._refers_to_refused(name)}:
+            self.refused |= referrers
+            new -= referrers
+        for name in sys.modules.keys() - before:
+            if self.is_refused(name):
+                del sys.modules[name]
+                _unbind(name)
+
+    def _refers_to_refused(self, name: str) -> bool:
+        """Whether an attribute of a module is refused, or a class or function of such a module."""
+        for attribute, value in list(getattr(sys.modules[name], "__dict__", {}).items()):
+            if isinstance(value, ModuleType):
+                origin = value.__dict__.get("__name__")
+                if origin == f"{name}.{attribute}":
+                    # Python itself makes a module an attribute of its package.
+                    continue
+            elif isinstance(value, type | FunctionType):
+                origin = value.__module__
+            else:
+                continue
+            if isinstance(origin, str) and origin != name and self.is_refused(origin):
+                return True
+        return False
 
 
 def _with_parents(name: str) -> Iterator[str]:
@@ -80,13 +105,8 @@ def _with_parents(name: str) -> Iterator[str]:
 
 
 def _being_imported() -> set[str]:
-    """The modules whose code is running: those that Python imports, and files run as modules."""
-    names = {
-        name
-        for name, module in list(sys.modules.items())
-        if getattr(getattr(module, "__spec__", None), "_initializing", False)
-    }
-    # `import_source` runs a file itself, which Python does not mark.
+    """The modules whose code is running."""
+    names = set()
     frame = sys._getframe()  # noqa: SLF001 - there is no public way to a frame
     while frame is not None:
         if frame.f_code.co_name == "<module>":
@@ -100,17 +120,6 @@ def _unbind(name: str) -> None:
     parent, _, attribute = name.rpartition(".")
     if parent in sys.modules:
         vars(sys.modules[parent]).pop(attribute, None)
-
-
-def _referrers(dropped: dict[str, ModuleType]) -> Iterator[str]:
-    """The modules that have one of `dropped`, or a class or function of it, as an attribute."""
-    identities = {id(module) for module in dropped.values()}
-    for name, module in list(sys.modules.items()):
-        for value in list(getattr(module, "__dict__", {}).values()):
-            is_from = isinstance(value, type | FunctionType) and value.__module__ in dropped
-            if id(value) in identities or is_from:
-                yield name
-                break
 
 
 @contextlib.contextmanager

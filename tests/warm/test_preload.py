@@ -253,23 +253,80 @@ def test_modules_that_refer_to_a_half_imported_one_are_left_out(project: Project
     assert not loaded & {"cycle", "back", "heavy"}
 
 
-def test_the_process_stays_as_if_never_stopped(project: Project) -> None:
-    """What is stopped has no effect, not even on libraries that can be loaded only once."""
-    project.write("plain.py", "import once, heavy\nprint('out')\n" + PLAIN)
-    project.write(
-        "once.py", "import sys\nassert not hasattr(sys, 'once')\nsys.once = 1\nimport heavy\n"
-    )
+#: Code that can run only once in a process.
+ONCE = "import sys\nassert not hasattr(sys, 'once')\nsys.once = 1\n"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        pytest.param({"once.py": f"{ONCE}import heavy\n"}, id="stopped"),
+        pytest.param(
+            {
+                "once.py": f"{ONCE}from swallows import heavy\n",
+                "swallows.py": "try:\n    import heavy\nexcept:\n    heavy = None\n",
+            },
+            id="after-one-that-swallows",
+        ),
+        pytest.param(
+            {
+                "first.py": "def half(): ...\nimport once, heavy\n",
+                "once.py": f"{ONCE}from first import half\n",
+            },
+            id="cycle",
+        ),
+    ],
+)
+def test_the_process_stays_as_if_never_stopped(project: Project, files: dict[str, str]) -> None:
+    """What is stopped has no effect, as it is not begun: a target can import all of it."""
+    names = [*sorted(files.keys() - {"once.py"}), "once.py"]
+    imports = "".join(f"import {name.removesuffix('.py')}\n" for name in names)
+    for name, text in files.items():
+        project.write(name, text)
+    project.write("plain.py", f"{imports}print('out')\n{PLAIN}")
     project.write("heavy.py", "")
     code = (
         "import sys\nfrom rvrun.warm.preload import preload\n"
         "from rvrun.worker.pipeline import read_document\n"
         "before = list(sys.meta_path)\n"
         "preload(read_document('config.json'), 'config.json', ['heavy'])\n"
-        "assert before == sys.meta_path\nimport once, plain\nprint(plain.once.heavy)\n"
+        "assert before == sys.meta_path\n"
+        "assert not {'once', 'plain', 'first', 'swallows', 'heavy'} & sys.modules.keys()\n"
+        "assert 'plistlib' in sys.modules and not hasattr(sys, 'once')\n"
+        "import plain\nprint(sys.once)\n"
     )
     project.write("config.json", json.dumps(plain()))
     done = project.run(sys.executable, "-c", code)
-    assert (done.stdout.count("out"), done.stderr) == (1, "")
+    assert (done.stdout, done.stderr) == ("out\n1\n", "")
+
+
+def test_compiled_modules_are_not_begun_either(project: Project) -> None:
+    """No line of Python runs while this one is imported, which imports a module in Python."""
+    project.write("plain.py", "import _elementtree\n" + PLAIN)
+    project.write("config.json", json.dumps(plain()))
+    code = (
+        "import sys\nfrom rvrun.warm.preload import preload\n"
+        "from rvrun.worker.pipeline import read_document\n"
+        "loaded = []\n"
+        # With a path, this is the event of loading a library.
+        "sys.addaudithook(lambda event, args: event == 'import' and args[1] and "
+        "loaded.append(args[0]))\n"
+        "preload(read_document('config.json'), 'config.json', ['xml.etree.ElementPath'])\n"
+        "print('_elementtree' in loaded)\n"
+        "import _elementtree\nprint('_elementtree' in loaded)\n"
+    )
+    assert project.run(sys.executable, "-c", code).stdout == "False\nTrue\n"
+
+
+def test_code_on_s3_is_refused(project: Project) -> None:
+    """Each target reads it anew, and none has the same copy."""
+    project.write("config.json", json.dumps(plain() | {"source": "s3://bucket/plain.py"}))
+    project.write("modules.py", SCRIPT)
+    done = project.run(sys.executable, "modules.py", "config.json", "", code=1)
+    assert done.stderr.endswith(
+        "CannotPreload: s3://bucket/plain.py cannot be imported once for all targets: it is not on "
+        "this machine, and each target reads it again\n"
+    )
 
 
 # Identity
