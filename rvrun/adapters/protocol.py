@@ -31,6 +31,12 @@ class Adapter(Protocol):
     def wrap(self, values: dict[str, Any]) -> dict[str, Any]:
         """Convert a config that the system saved to what rvrun saves."""
 
+    def config_classes(self, document: Mapping[str, Any]) -> Sequence[type]:
+        """Import what opening the pipeline of a saved config imports, without creating the config.
+
+        Returns the classes of all configs in it, whose modules show what targets import later.
+        """
+
     def built(self, document: Mapping[str, Any]) -> AbstractContextManager[Any]:
         """Open the pipeline of a saved config, without writing anything."""
 

@@ -88,16 +88,11 @@ def _module_files(module: str) -> Iterator[str]:
 def _imported_packages(path: str) -> Iterator[str]:
     """The top-level packages that a file's code imports; none if it cannot be read or parsed."""
     import ast
-    import warnings
 
-    try:
-        with open(path, "rb") as file, warnings.catch_warnings():
-            # Python warns about the code when it is imported; once is enough.
-            warnings.simplefilter("ignore")
-            tree = ast.parse(file.read())
-    except (OSError, ValueError, SyntaxError, RecursionError):
-        return
-    for node in ast.walk(tree):
+    from rvrun.pipelines.import_statements import parse
+
+    tree = parse(path)
+    for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:

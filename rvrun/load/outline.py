@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
-from rvrun.errors import RvrunError
+from rvrun.pipelines.import_statements import parse
 
 
 @attrs.frozen
@@ -32,10 +32,8 @@ class Outline:
 def read_outline(source: str) -> Outline:
     """Read the outline of a `.py` file or a module; an empty one if it cannot be read."""
     path = source if source.endswith(".py") else _find_module(source)
-    try:
-        with open(path, encoding="utf-8") as file:
-            tree = ast.parse(file.read())
-    except (OSError, ValueError, SyntaxError, RvrunError):
+    tree = parse(path)
+    if tree is None:
         return Outline()
     commands = (name for node in ast.walk(tree) for name in _commands(node))
     return Outline(tuple(dict.fromkeys(commands)), _parameters(tree))

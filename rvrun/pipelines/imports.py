@@ -323,11 +323,26 @@ _CREATION = {"__init__", "__new__", "__slots__", "__attrs_pre_init__", "__attrs_
 
 
 def plain_config(cls: type[Config], saved: dict[str, Any]) -> Config | None:
-    """Return the config saved as `saved` if that requires neither attrs nor cattrs, else None.
+    """Return the config saved as `saved` if it is plain, else None."""
+    fields = _plain_fields(cls, saved)
+    if fields is None:
+        return None
+    config = object.__new__(cls)
+    config.__dict__.update(fields)
+    return config
+
+
+def is_plain(cls: type[Config], saved: dict[str, Any]) -> bool:
+    """Whether the config saved as `saved` requires neither attrs nor cattrs.
 
     It requires neither if `cls` has only fields of type str, int, float and bool, none of them an
     `attrs.field`, and all were saved by the same version. The values were validated when saved.
     """
+    return _plain_fields(cls, saved) is not None
+
+
+def _plain_fields(cls: type[Config], saved: dict[str, Any]) -> dict[str, Any] | None:
+    """The values of a plain config, in the order of its fields; None if it is not plain."""
     fields = {name: value for name, value in saved.items() if name not in (TYPE, VERSION)}
     types = _plain_types(cls)
     if types is None or types.keys() != fields.keys():
@@ -336,9 +351,7 @@ def plain_config(cls: type[Config], saved: dict[str, Any]) -> Config | None:
         return None
     if any(type(value) is not types[name] for name, value in fields.items()):
         return None
-    config = object.__new__(cls)
-    config.__dict__.update((name, fields[name]) for name in types)
-    return config
+    return {name: fields[name] for name in types}
 
 
 def _plain_types(cls: type[Config]) -> dict[str, type] | None:

@@ -5,7 +5,8 @@ It is forked from the warm worker, and tells it (`->`) and is told (`<-`):
     -> ready             the imports are done, and targets can be forked
     -> fresh WHY         they cannot; this process ends
     <- start SLOT PID    fork the target of client PID, which reads at SLOT
-    -> changed SLOT      do not: the user's code was edited, so another preloader must be started
+    -> changed SLOT FILE the user's code was edited, so another preloader must be started for that;
+       unused SLOT FILE  and this one has not forked any target
     <- ended PID         the client has ended, so its target must
     <- alive, -> alive   whether this process works
     <- (end of file)     end when all targets have ended
@@ -25,9 +26,10 @@ from rvrun.errors import RvrunError, describe
 from rvrun.warm import protocol, streams
 from rvrun.warm.capture import capture
 from rvrun.warm.hazards import find_hazards, take_stock
-from rvrun.warm.preload import changed_files, preload, user_files
+from rvrun.warm.preload import preload
 from rvrun.warm.random_state import RandomStates
 from rvrun.warm.target import INTERRUPTING, Imported, become_target, set_environ
+from rvrun.warm.user_files import changed_files, user_files
 from rvrun.worker.pipeline import read_document
 from rvrun.worker.prctl import end_with
 
@@ -98,24 +100,24 @@ def _import(connection: socket.socket, config: str, without: Sequence[str]) -> I
 
     Returns None if targets must not be forked from this process; then the server knows why.
     """
-    before = take_stock()
+    before, since = take_stock(), time.time_ns()
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
     try:
         with capture() as captured, RandomStates() as random_states:
             preload(read_document(config), config, without)
-        why_not = next(iter(find_hazards(before)), "")
+        why_not = next((str(why) for why in (*find_hazards(before), *random_states.doubts)), "")
     except RvrunError as error:
         why_not = str(error)
     except BaseException as error:  # noqa: BLE001 - imports run the user's code
         why_not = f"importing for {config} raised {describe(error)}"
     if why_not:
-        connection.send(f"fresh {' '.join(str(why_not).split())}".encode()[:MAX_MESSAGE])
+        connection.send(f"fresh {' '.join(why_not.split())}".encode()[:MAX_MESSAGE])
         return None
     after = {number: signal.getsignal(number) for number in handlers}
     changed: dict[int, Any] = {
         number: new for number, new in after.items() if new != handlers[number]
     }
-    return Imported(captured, changed, random_states)
+    return Imported(captured, changed, random_states, user_files(since))
 
 
 class Preloader:
@@ -125,7 +127,7 @@ class Preloader:
         self.connection = connection
         self.folder = folder
         self.imported = imported
-        self.files = user_files()
+        self.is_unused = True
         self.running: dict[int, Running] = {}
         self.is_ending = False
         self.was_asked_to_end = False
@@ -193,9 +195,10 @@ class Preloader:
         """Fork the target of process `client`."""
         if self.was_asked_to_end:
             self._reply(slot, protocol.line(client, f"exit {128 + signal.SIGTERM}") * 2)
-        elif changed_files(self.files):
-            self._tell(f"changed {slot}")
+        elif changed := changed_files(self.imported.files):
+            self._tell(f"{'unused' if self.is_unused else 'changed'} {slot} {changed[0]}")
         else:
+            self.is_unused = False
             # A signal to the target must not reach a handler of this process.
             signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTING)
             pid = os.fork()

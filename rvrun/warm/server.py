@@ -9,6 +9,7 @@ goes on, and can tell clients to start their targets in fresh processes.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import selectors
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 SPARE_SLOTS = 16
 #: More preloaders than that would not be worth their memory and their start.
 MAX_PRELOADERS = 8
+#: After so many preloaders in a row whose code was edited before they could be used, imports seem to
+#: write files that they import.
+MAX_UNUSED = 3
 
 
 class Slot:
@@ -82,6 +86,7 @@ class Server:
         self.slots: dict[str, Slot] = {}
         self.preloaders: dict[Imports, Preloader] = {}
         self.retired: list[Preloader] = []
+        self.num_unused: dict[Imports, int] = collections.defaultdict(int)
         self.identities: dict[str, tuple[tuple[int, ...], str]] = {}
         self.started_with = protocol.started_with(
             protocol.variables(protocol.read_client(os.getpid(), "environ"))
@@ -293,15 +298,26 @@ class Server:
                     self._hand_over(slot, preloader)
             case "alive":
                 preloader.unanswered = 0
-            case "changed":
-                self._replace(preloader, self.slots[rest])
+            case "changed" | "unused":
+                name, _, file = rest.partition(" ")
+                self._replace(preloader, self.slots[name], file, is_unused=word == "unused")
             case "fresh" | "harmless":
                 self._give_up(preloader, rest, "note" if word == "fresh" else "harmless")
             case "":
                 self._preloader_ended(preloader)
 
-    def _replace(self, preloader: Preloader, slot: Slot) -> None:
-        """Start another preloader instead of one whose code was edited, for `slot` and others."""
+    def _replace(
+        self, preloader: Preloader, slot: Slot, file: str, *, is_unused: bool
+    ) -> None:
+        """Start another preloader, for `slot` and others, instead of one whose code was edited.
+
+        - `file`: what was edited. `is_unused`: whether the preloader has not forked any target.
+        """
+        number = self.num_unused[preloader.imports] + 1 if is_unused else 0
+        self.num_unused[preloader.imports] = number
+        if number > MAX_UNUSED:
+            self._give_up(preloader, f"importing changes `{file}`, which is imported", "note")
+            return
         if self.preloaders.get(preloader.imports) is preloader:
             del self.preloaders[preloader.imports]
             self.retired.append(preloader)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from rvrun.warm.capture import Captured
     from rvrun.warm.random_state import RandomStates
+    from rvrun.warm.user_files import State
 
 #: Signals that are blocked while a process is forked.
 INTERRUPTING = (*ENDING, signal.SIGINT)
@@ -41,16 +42,21 @@ class Imported:
     """What the imports left behind, for the targets.
 
     - `captured`: what they printed. `handlers`: the handlers of signals that they set.
-    - `files`: the files that they opened.
+    - `files`: the files of the user's that were imported. `open_files`: what they left open.
     """
 
     def __init__(
-        self, captured: Captured, handlers: Mapping[int, Any], random_states: RandomStates
+        self,
+        captured: Captured,
+        handlers: Mapping[int, Any],
+        random_states: RandomStates,
+        files: Mapping[str, State],
     ) -> None:
         self.captured = captured
         self.handlers = handlers
         self.random_states = random_states
-        self.files = [weakref.ref(file) for file in _open_files()]
+        self.files = files
+        self.open_files = [weakref.ref(file) for file in _open_files()]
 
     def show(self) -> None:
         """Do what imports would do now that others can see."""
@@ -136,7 +142,7 @@ def _end(code: int, imported: Imported) -> NoReturn:
         sys.modules["threading"]._shutdown()  # noqa: SLF001 - as Python itself calls it
     atexit._run_exitfuncs()  # noqa: SLF001
     _finalize()
-    for reference in imported.files:
+    for reference in imported.open_files:
         file = reference()
         if file is not None:
             _flush(file)

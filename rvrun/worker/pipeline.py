@@ -52,7 +52,7 @@ def pipeline_name(document: dict[str, Any], uri: str) -> str:
     return str(name)
 
 
-def _restrict_imports() -> None:
+def restrict_imports() -> None:
     """Obey the setting `imports` before any code of the config is imported."""
     if may_restrict_imports():
         from rvrun.settings.layers import load_settings, trusted_folder
@@ -67,7 +67,7 @@ def opened(
 
     - `warn`: receives what the user should see even if the command succeeds.
     """
-    _restrict_imports()
+    restrict_imports()
     adapter = adapters.of_document(document)
     if adapter is None:
         return contextlib.nullcontext(build(document, call.config))
@@ -83,7 +83,7 @@ def opened(
 
 def built(document: dict[str, Any], uri: str) -> AbstractContextManager[Any]:
     """Open the pipeline of a saved config that was read from `uri`, without running anything."""
-    _restrict_imports()
+    restrict_imports()
     adapter = adapters.of_document(document)
     if adapter is None:
         return contextlib.nullcontext(build(document, uri))

@@ -23,6 +23,7 @@ from rastervision.pipeline.cli import main as cli
 
 from rvrun.adapters.raster_vision.adapter import argv
 from tests.conftest import PATIENCE, ROOT, Project, clean_environment
+from tests.warm.modules import modules
 
 PLUGINS = ROOT / "tests" / "data" / "raster_vision"
 TORCH = ROOT / "tests" / "data" / "raster_vision_torch"
@@ -759,6 +760,47 @@ def test_a_class_in_the_configs_own_file(project: PluginProject) -> None:
     project.rvrun("check", *words, "ours")
     project.rvrun("run", "local", *words, "ours", "--splits", "2")
     assert project.files("theirs") == project.files("ours")
+
+
+@pytest.mark.usefixtures("processes")
+@pytest.mark.parametrize("command", ["chip", "eval"])
+def test_what_targets_import_can_be_preloaded(project: PluginProject, command: str) -> None:
+    """Also what the plugins' modules import in functions, and the config's own file."""
+    project.write(
+        "mine.py",
+        "from rastervision.pipeline.config import register_config\n"
+        "from rastervision.tiles import TilesConfig\n"
+        "@register_config('mine.mine')\n"
+        "class MineConfig(TilesConfig):\n"
+        "    def build(self, tmp_dir):\n"
+        "        import colorsys\n"
+        "        return super().build(tmp_dir)\n"
+        "def get_config(runner, root_uri):\n    return MineConfig(root_uri=root_uri)\n",
+    )
+    project.rvrun("run", "local", "mine.py", "-a", "root_uri", "out")
+    document = json.loads(project.read("runs/mine/config/mine.json"))
+    needed = modules(project, document, command)
+    assert {"mine", "colorsys", "rastervision.tiles.pipeline"} <= needed
+    shutil.rmtree(project.folder / "out")
+    # tqdm, which draws Raster Vision's progress bars, imports this one in a method.
+    assert needed - modules(project, document) <= {"multiprocessing.synchronize"}
+    # Neither the config was saved, nor is there a temporary folder left.
+    assert not (project.folder / "out").exists()
+    assert os.listdir(project.folder / "tmp") == [".can_touch"]
+
+
+@pytest.mark.usefixtures("processes")
+def test_what_imports_a_withheld_module_is_not_preloaded(project: PluginProject) -> None:
+    """Raster Vision ignores any error of `import torch`, but not without leaving a trace."""
+    project.write("torch.py", "")
+    project.write("sklearn.py", "raise ImportError\n")
+    project.write("cv2.py", "")
+    project.rvrun("render", "local", "tiles.py", "-a", "root_uri", "out")
+    document = json.loads(project.read("runs/tiles/config/tiles.json"))
+    assert "torch" in modules(project, document)
+    loaded = modules(project, document, without="torch")
+    assert {"everett.manager", "click", "pydantic_core"} <= loaded
+    assert not {name for name in loaded if name.startswith(("torch", "rastervision."))}
 
 
 @pytest.mark.usefixtures("processes")

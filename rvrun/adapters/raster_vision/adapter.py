@@ -27,7 +27,7 @@ from rvrun.adapters.raster_vision.config import (
     wrap,
 )
 from rvrun.adapters.raster_vision.stock import config_keys
-from rvrun.adapters.raster_vision.worker import argv, built, opened, set_up
+from rvrun.adapters.raster_vision.worker import argv, built, config_classes, opened, set_up
 from rvrun.aws import storage
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "argv",
     "built",
+    "config_classes",
     "config_uri",
     "distinguish",
     "leftovers",

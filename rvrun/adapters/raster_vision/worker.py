@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rastervision.pipeline import config as config_module
+from rastervision.pipeline import registry_ as registry
 from rastervision.pipeline import rv_config_ as rv_config
 
 from rvrun.adapters.raster_vision.chips import chips_named
-from rvrun.adapters.raster_vision.config import check_plugin, read, save
+from rvrun.adapters.raster_vision.config import check_plugin, read, save, type_hints
 from rvrun.pipelines.imports import import_saved_source, user_code
 
 
@@ -61,12 +62,25 @@ def built(document: Mapping[str, Any]) -> Iterator[Any]:
         yield pipeline
 
 
+def config_classes(document: Mapping[str, Any]) -> Sequence[type]:
+    """Import the code of a saved config, and return the classes of all configs in it."""
+    _set_up(0, document.get("rv_config") or {})
+    _import_source(document)
+    classes = map(registry.configs.get, dict.fromkeys(type_hints(document["config"])))
+    # Old names are converted when the config is read; any other unknown name is an error then.
+    return [cls for cls in classes if cls is not None]
+
+
 def _read_config(document: Mapping[str, Any]) -> Any:
     """The config of a document, whose classes may be in a loose file."""
+    _import_source(document)
+    return read(document["config"])
+
+
+def _import_source(document: Mapping[str, Any]) -> None:
     if document.get("source"):
         with _loose_classes_allowed():
             import_saved_source(document["source"], "the saved config")
-    return read(document["config"])
 
 
 @contextlib.contextmanager
