@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 SPARE_SLOTS = 16
 #: More preloaders than that would not be worth their memory and their start.
 MAX_PRELOADERS = 8
-#: After so many preloaders in a row whose code was edited before they could be used, imports seem to
-#: write files that they import.
+#: After so many preloaders in a row that were edited before they forked a target, it is the imports
+#: that write files which they import.
 MAX_UNUSED = 3
 
 
@@ -306,9 +306,7 @@ class Server:
             case "":
                 self._preloader_ended(preloader)
 
-    def _replace(
-        self, preloader: Preloader, slot: Slot, file: str, *, is_unused: bool
-    ) -> None:
+    def _replace(self, preloader: Preloader, slot: Slot, file: str, *, is_unused: bool) -> None:
         """Start another preloader, for `slot` and others, instead of one whose code was edited.
 
         - `file`: what was edited. `is_unused`: whether the preloader has not forked any target.

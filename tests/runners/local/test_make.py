@@ -133,7 +133,10 @@ def test_each_target_has_a_log_and_a_record(work: Project) -> None:
     work.rvrun("run", "local", "work.py", "--splits", "2")
     assert work.read("runs/work/logs/work/part.2/1.log") == "part1 says hello\n"
     start, end = map(json.loads, work.read("runs/work/records/work/part.2/1.jsonl").splitlines())
-    assert start.keys() == {"event", "attempt", "time", "host", "pid", "log_offset"}
+    assert start.keys() == {
+        *("event", "attempt", "time", "host", "pid", "log_offset"),
+        "shared_memory_kib",
+    }
     assert end.keys() == {"event", "attempt", "time", "exit_code", "peak_memory_kib"}
     assert (start["event"], start["attempt"], start["host"]) == ("start", 1, os.uname().nodename)
     assert (end["event"], end["attempt"], end["exit_code"]) == ("end", 1, 0)
