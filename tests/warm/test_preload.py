@@ -318,6 +318,17 @@ def test_compiled_modules_are_not_begun_either(project: Project) -> None:
     assert project.run(sys.executable, "-c", code).stdout == "False\nTrue\n"
 
 
+def test_what_code_prints_appears_once(project: Project) -> None:
+    """The child process that finds out what is stopped imports it, too."""
+    project.write("plain.py", "import prints, heavy\n" + PLAIN)
+    project.write("prints.py", "import os\nos.write(1, b'a')\nos.write(2, b'b')\n")
+    project.write("heavy.py", "")
+    project.write("config.json", json.dumps(plain()))
+    project.write("modules.py", SCRIPT)
+    done = project.run(sys.executable, "modules.py", "config.json", "heavy")
+    assert (done.stdout, done.stderr) == ("a", "b")
+
+
 def test_code_on_s3_is_refused(project: Project) -> None:
     """Each target reads it anew, and none has the same copy."""
     project.write("config.json", json.dumps(plain() | {"source": "s3://bucket/plain.py"}))

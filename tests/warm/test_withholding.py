@@ -23,7 +23,7 @@ def folder(in_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     sys.modules.update(before)
 
 
-def test_a_module_that_went_on_is_no_attribute_of_its_package(folder: pathlib.Path) -> None:
+def test_a_module_that_went_on_is_removed_from_its_package(folder: pathlib.Path) -> None:
     """Otherwise `space.inner` would be the half-imported module for code that imports `space`."""
     (folder / "space").mkdir()
     (folder / "space" / "inner.py").write_text("try:\n    import heavy\nexcept:\n    pass\n")
