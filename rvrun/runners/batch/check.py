@@ -50,8 +50,10 @@ def _check_queue(name: str, queue: Mapping[str, Any] | None, have_share: set[boo
         return error(subject, f"`{name}` does not exist", "change the setting, or create the queue")
     if queue["state"] != "ENABLED":
         return error(subject, f"`{name}` is {queue['state'].lower()}", "enable it")
-    if queue["status"] not in ("VALID", "UPDATING"):
-        text = f"`{name}` is {queue['status'].lower()}: {queue.get('statusReason', '')}"
+    # Unlike `state`, it is optional.
+    status = queue.get("status", "VALID")
+    if status not in ("VALID", "UPDATING"):
+        text = f"`{name}` is {status.lower()}: {queue.get('statusReason', '')}"
         return error(subject, text, "fix its compute environments")
     has_policy = bool(queue.get("schedulingPolicyArn"))
     if has_policy and False in have_share:

@@ -16,7 +16,7 @@ from rvrun.remote.state import OVER
 from rvrun.runners.aws_common import account_of_run, read_log_page
 from rvrun.runners.batch.api import JobDetail, describe_jobs
 from rvrun.runners.batch.specs import RUNNER
-from rvrun.runners.batch.tracked import STATES, TrackedJob, track_jobs
+from rvrun.runners.batch.tracked import TrackedJob, state_of, track_jobs
 
 #: The default log group (AWS Batch User Guide, "Using CloudWatch Logs").
 GROUP = "/aws/batch/job"
@@ -147,7 +147,7 @@ class JobLog:
 
 
 def _is_over(job: JobDetail) -> bool:
-    return STATES[job["status"]] in OVER
+    return state_of(job["status"]) in OVER
 
 
 def _why_no_log(job: JobDetail) -> str:

@@ -915,6 +915,23 @@ def test_children_without_an_index(site: Site, printed: Read) -> None:
         site.engine.omit = ()
 
 
+def test_a_status_of_the_future(site: Site, printed: Read) -> None:
+    """A state that this version does not know counts as waiting."""
+    site.script.holds = {"work/first"}
+    site.run("first")
+    (job,) = jobs(site)
+    site.engine.wait_until_running(job.id)
+    job.head.status = "SNOOZING"
+    try:
+        printed()
+        site.rvrun("status", "@latest", "--json")
+        state = json.loads(printed()[0])
+        assert (state["state"], state["stages"][0]["pending"]) == ("running", 1)
+        assert not batch_logs._is_over({"jobId": job.id, "jobName": "", "status": "SNOOZING"})
+    finally:
+        job.head.status = "RUNNING"
+
+
 def test_elapsed_time_begins_with_the_first_job(site: Site, printed: Read) -> None:
     """Not when the stage was submitted, and it ends only when all of the stage has."""
     site.script.holds = {"work/chip/2"}
