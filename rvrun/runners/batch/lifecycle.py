@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from rvrun.aws.client import Client, Pace
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.errors import Forgotten, NothingToRetry, NotSubmitted, StillRunning
-from rvrun.remote.ledger import CANCELLED, SUBMITTED, Ledger, run_name
-from rvrun.remote.state import OVER, Progress, RunState, State
+from rvrun.remote.ledger import CANCELLED, RUN_FILE, SUBMITTED, DamagedRun, Ledger, run_name
+from rvrun.remote.state import MAX_TIME, OVER, Progress, RunState, State
 from rvrun.runners.aws_common import account_facts, account_of, account_of_run, upload_all
 from rvrun.runners.batch.api import list_children, terminate_job
 from rvrun.runners.batch.check import require_definitions
@@ -36,6 +36,7 @@ from rvrun.runners.batch.tracked import (
 from rvrun.runners.run import Run
 from rvrun.runners.submissions import unfinished
 from rvrun.settings.schema import Settings
+from rvrun.text import quoted
 
 #: Calls per second that end jobs. Batch documents no limit; this is the default of submitting.
 CANCEL_RATE = 40
@@ -111,13 +112,29 @@ def submitter(ledger: Ledger, rate: float) -> Submitter:
         reader=account.reader(RUNNER),
         pace=Pace(rate),
         listing_delay=listing_delay(ledger),
-        definitions=ledger.facts.get("definitions", {}),
+        definitions=definitions_of(ledger),
     )
 
 
 def listing_delay(ledger: Ledger) -> float:
-    """Return how many seconds after its submission a job of a run is expected to be listed."""
-    return float(ledger.facts.get("listing_delay", LISTING_DELAY))
+    """Return how many seconds after its submission a job of a run is expected to be listed.
+
+    Raises `DamagedRun`.
+    """
+    delay = ledger.facts.get("listing_delay", LISTING_DELAY)
+    if type(delay) not in (int, float) or not 0 <= delay < MAX_TIME:
+        problem = f"`listing_delay` must be a number of at least 0, got {quoted(delay)}"
+        raise DamagedRun(str(ledger.folder / RUN_FILE), problem)
+    return float(delay)
+
+
+def definitions_of(ledger: Ledger) -> dict[str, str]:
+    """Return the revisions of the job definitions of a run by name. Raises `DamagedRun`."""
+    revisions = ledger.facts.get("definitions", {})
+    if isinstance(revisions, dict) and all(isinstance(name, str) for name in revisions.values()):
+        return revisions
+    problem = f"`definitions` must be an object of strings, got {quoted(revisions)}"
+    raise DamagedRun(str(ledger.folder / RUN_FILE), problem)
 
 
 def state(ledger: Ledger) -> RunState:

@@ -136,8 +136,7 @@ class Submitter:
                     self._note_stop(number, specs, ids)
         except (AwsError, UnwritableLedger) as error:
             run = self.ledger.handle
-            problem = f"{error}; {error.fix}" if isinstance(error, UnwritableLedger) else str(error)
-            raise NotAllSubmitted(problem, self.ledger.run_id, run, ids, len(specs)) from error
+            raise NotAllSubmitted(str(error), self.ledger.run_id, run, ids, len(specs)) from error
         return ids
 
     def _note_stop(self, number: int, specs: Sequence[Spec], ids: Mapping[str, str]) -> None:
