@@ -30,7 +30,9 @@ def account_of_run(ledger: Ledger) -> Account:
     facts = ledger.facts
     profile, region = facts.get("profile"), facts.get("region")
     if not isinstance(profile, str | None) or not isinstance(region, str | None):
-        raise DamagedRun(str(ledger.folder / RUN_FILE), "`profile` and `region` must be strings or null")
+        raise DamagedRun(
+            str(ledger.folder / RUN_FILE), "`profile` and `region` must be strings or null"
+        )
     return Account(profile=profile, region=region)
 
 

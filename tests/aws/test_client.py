@@ -142,8 +142,8 @@ def test_a_reply_without_what_was_asked_for(
     account = serve(lambda request: reply)
     with pytest.raises(Unanswered, match="DescribeJobs: the reply lacks `jobs` "):
         account.reader("batch").call("DescribeJobs", jobs=["a"])["jobs"]
+    answer = account.reader("sagemaker").call("StartPipelineExecution", PipelineName="a")
     with pytest.raises(Unanswered, match="the reply lacks `PipelineExecutionArn` "):
-        answer = account.reader("sagemaker").call("StartPipelineExecution", PipelineName="a")
         answer["PipelineExecutionArn"]
 
 
@@ -151,7 +151,7 @@ def test_a_reply_without_what_was_asked_for(
 def test_a_reply_of_something_else(serve: Callable[[Respond], Account], body: bytes) -> None:
     """Where AWS answers with XML, a proxy's page cannot even be parsed."""
     account = serve(lambda request: Reply(200, body, {"Content-Type": "text/html"}))
-    with pytest.raises(Unanswered, match="GetCallerIdentity: the reply (cannot be read|lacks)"):
+    with pytest.raises(Unanswered, match=r"GetCallerIdentity: the reply (cannot be read|lacks)"):
         account.maker("sts").call("GetCallerIdentity")["Arn"]
 
 

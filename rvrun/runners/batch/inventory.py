@@ -78,7 +78,7 @@ def read_ids(ledger: Ledger, number: int) -> dict[str, str]:
 
 
 def is_certain(ledger: Ledger) -> bool:
-    """Whether each call that was made is known to have submitted the job in the ledger, and no other.
+    """Whether each call is known to have submitted the job that the ledger has, and no other.
 
     Not so after a lost reply, a process that died in a call, or the loss of lines of the ledger.
     """

@@ -27,7 +27,7 @@ JOBS = {
 CONDITION = "Condition"
 _TOP_KEYS = ("Metadata", "Parameters", "PipelineExperimentConfig", "Steps", "Version")
 _STEP_KEYS = ("Arguments", "DependsOn", "Description", "DisplayName", "Name", "Type")
-_NOT_SECRET = "or add its name to `sagemaker.not_secret` if it is not one"
+_OVERRIDE = "or add its name to `sagemaker.not_secret` if it is not one"
 _JOB_KEYS = (*_STEP_KEYS, "CacheConfig", "RetryPolicies")
 
 
@@ -193,7 +193,7 @@ def _secret_problems(environment: Json, not_secret: Collection[str]) -> Iterator
             yield (
                 f"environment variable `{name}` {why}, and everyone who may describe the pipeline "
                 "can read it; fetch it in the command, for example from Secrets Manager, "
-                f"{_NOT_SECRET}"
+                f"{_OVERRIDE}"
             )
 
 
@@ -204,7 +204,7 @@ def secret_tags(tags: Any, not_secret: Collection[str]) -> Iterator[str]:
         if key not in not_secret and (why := mark(key, str(tag.get("Value")))):
             yield (
                 f"tag `{key}` {why}, and everyone who may describe the pipeline can read it; "
-                f"remove it, {_NOT_SECRET}"
+                f"remove it, {_OVERRIDE}"
             )
 
 

@@ -734,7 +734,9 @@ def test_nothing_is_started_on_a_full_disk(make: Callable[..., Site]) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 60, size + 60))
 
     words = ["run", "sagemaker", "shop.py", "--splits", "3", "-a", "folder"]
-    code, text = rvrun_in(site, fill, *words, str(site.project.folder / "out"), "-a", "names", "shop")
+    code, text = rvrun_in(
+        site, fill, *words, str(site.project.folder / "out"), "-a", "names", "shop"
+    )
     assert code == 2
     assert text.endswith(
         f"events.jsonl: File too large; free disk space, or make the directory writable\n"
