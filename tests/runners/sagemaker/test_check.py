@@ -176,6 +176,32 @@ def test_quotas_of_instances(check: Check, engine: SagemakerEngine) -> None:
     ]
 
 
+def test_quotas_whatever_the_instance_type(check: Check, engine: SagemakerEngine) -> None:
+    """Of the instances of a job, and of all jobs of a kind."""
+    engine.quotas["Maximum number of instances per processing job"] = 20.0
+    engine.quotas["Maximum number of instances per training job"] = 1.0
+    engine.quotas["Number of instances across all processing jobs"] = 24.0
+    engine.quotas["ml.m5.large for processing job usage"] = 100.0
+    engine.quotas["ml.g4dn.xlarge for training job usage"] = 2.0
+    env = {
+        "RVRUN_SAGEMAKER_SPLIT_BY": "instances",
+        "RVRUN_SAGEMAKER_TRAIN_INSTANCE_COUNT": "2",
+    }
+    assert check("--splits", "25", **env)["quota"] == [
+        "quota `Maximum number of instances per processing job` is 20, but a job needs 25 "
+        "instances",
+        "quota `Number of instances across all processing jobs` is 24, but a job needs 25 "
+        "instances",
+        "quota `Maximum number of instances per training job` is 1, but a job needs 2 instances",
+    ]
+    env["RVRUN_SAGEMAKER_MAX_INSTANCES"] = "20"
+    env["RVRUN_SAGEMAKER_TRAIN_INSTANCE_COUNT"] = "1"
+    assert check("--splits", "25", **env)["quota"] == [
+        "quota `Number of instances across all processing jobs` is 24, but 25 instances may run "
+        "in parallel"
+    ]
+
+
 def test_quotas_of_parallel_jobs(check: Check, engine: SagemakerEngine) -> None:
     """The steps of a stage run at once, unless their number is limited."""
     words = ("--splits", "6")
