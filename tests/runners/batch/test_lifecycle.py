@@ -1165,6 +1165,38 @@ def test_a_duplicate_is_ended_and_reported(site: Site, printed: Read) -> None:
     assert printed()[1] == f"warning: {text}\ncancelled work-ID: 1 job ended\n"
 
 
+@pytest.mark.parametrize("verb", ["run", "retry", "logs"])
+def test_every_verb_reports_a_duplicate_that_it_ends(site: Site, printed: Read, verb: str) -> None:
+    """Also those that are about something else, once each."""
+    site.script.holds = {"work/first"}
+    site.run("first")
+    site.engine.wait_for(lambda: "work/first" in site.script.ran)
+    site.engine.client("batch").submit_job(**site.engine.submitted[0])
+    first, second = jobs(site)
+    text = f"work/first was submitted twice; job {second.id}, a duplicate of {first.id}, was ended"
+    printed()
+    if verb == "run":
+        site.run("first", code=2)
+    elif verb == "retry":
+        site.rvrun("retry", "@latest", code=2)
+    else:
+        site.rvrun("logs", "@latest", "work/first")
+    assert printed()[1].count(f"warning: {text}\n") == 1
+    assert second.head.stop == "rvrun: submitted twice"
+
+
+def test_a_retry_reports_a_duplicate(site: Site, printed: Read) -> None:
+    """One that Batch lists when the run is over."""
+    site.script.fails = {"work/first"}
+    site.run("first", "--wait", code=1)
+    site.engine.client("batch").submit_job(**site.engine.submitted[0])
+    site.script.fails = set()
+    printed()
+    site.rvrun("retry", "@latest")
+    first, second, _ = jobs(site)
+    assert printed()[1].count(f"job {second.id}, a duplicate of {first.id}, ") == 1
+
+
 def test_a_duplicate_that_cannot_be_ended(site: Site, printed: Read) -> None:
     """`status` still works, and says what to do."""
     site.script.holds = {"work/first"}
