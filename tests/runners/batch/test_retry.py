@@ -91,6 +91,22 @@ def test_what_can_be_submitted_can_be_retried(size: int) -> None:
         assert len(retried([FailedJob(large, tuple(splits))])) == 1
 
 
+def test_a_single_split_at_the_limit_can_be_retried() -> None:
+    """Its request already has its split, so a retry adds nothing but the name of its round."""
+    stage = Stage(command="chip", num_splits=1)
+    job = Job(key="a/chip", pipeline="a", stage=stage, splits=range(1))
+
+    def large(length: int) -> Spec:
+        return spec(job, environment={"LONG": "x" * length})
+
+    def is_refused(length: int) -> bool:
+        return bool(check_request(job.key, large(length).request, "run"))
+
+    length = bisect.bisect_left(range(1, 8_200), True, key=is_refused)
+    (again,) = retried([FailedJob(large(length), (0,))])
+    assert again["containerOverrides"] == large(length).request["containerOverrides"]
+
+
 # For any plan and any failures.
 
 
