@@ -58,7 +58,7 @@ def read_log_page(
         startFromHead=True,
         **position,
     )
-    return [event["message"] for event in answer["events"]], answer["nextForwardToken"]
+    return [event.get("message", "") for event in answer["events"]], answer["nextForwardToken"]
 
 
 def check_account(

@@ -37,7 +37,7 @@ def check_quotas(
     """Compare what jobs need with what the account has; changes nothing."""
     pipelines = list(pipelines)
     try:
-        quotas = _read_quotas(account)
+        quotas = read_quotas(account)
     except AwsError as problem:
         fix = problem.how_to_fix() or "look them up in the console of Service Quotas"
         yield warning(_SUBJECT, f"cannot check quotas of instances: {problem.message}", fix)
@@ -52,12 +52,17 @@ def check_quotas(
             yield warning(_SUBJECT, text, "request an increase, or remove `sagemaker.keep_alive`")
 
 
-def _read_quotas(account: Account) -> dict[str, float]:
-    """The values of all quotas of SageMaker by name. Raises `AwsError`."""
+def read_quotas(account: Account) -> dict[str, float]:
+    """Return the values of all quotas of SageMaker by name. Raises `AwsError`."""
     pages = account.reader("service-quotas").pages(
         "ListServiceQuotas", "NextToken", ServiceCode="sagemaker", MaxResults=100
     )
-    return {quota["QuotaName"]: quota["Value"] for page in pages for quota in page["Quotas"]}
+    return {
+        quota["QuotaName"]: quota["Value"]
+        for page in pages
+        for quota in page["Quotas"]
+        if "QuotaName" in quota and "Value" in quota
+    }
 
 
 def usages(pipelines: Iterable[SagemakerPipeline], settings: SagemakerSettings) -> list[Usage]:

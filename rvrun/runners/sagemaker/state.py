@@ -133,6 +133,7 @@ def _read_execution(submission: Submission, arn: str, sagemaker: Client) -> Exec
             step["StepName"]: _parse_step(step)
             for page in pages
             for step in page["PipelineExecutionSteps"]
+            if "StepName" in step
         }
     except Refused as error:
         if error.code == NOT_FOUND:
@@ -148,7 +149,7 @@ def _parse_step(step: Mapping[str, Any]) -> StartedStep:
     kind = next((kind for kind in JOB_KINDS if "Arn" in jobs.get(kind, {})), "")
     began, ended = step.get("StartTime"), step.get("EndTime")
     return StartedStep(
-        status=step["StepStatus"],
+        status=step.get("StepStatus", ""),
         reason=step.get("FailureReason", ""),
         began=began.timestamp() if began else None,
         ended=ended.timestamp() if ended else None,

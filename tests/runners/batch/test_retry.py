@@ -156,9 +156,8 @@ def targets(request: Mapping[str, Any], job: Job) -> list[Target]:
     text = variables.get("RVRUN_SPLITS")
     command = request["containerOverrides"]["command"]
     if "--split-ind" in command:
-        splits: list[int | None] = [int(command[command.index("--split-ind") + 1])]
-    else:
-        splits = [None] if text is None else split_ranges.read(text)
+        text = command[command.index("--split-ind") + 1]
+    splits = [None] if text is None else split_ranges.read(text)
     return [(job.pipeline, job.stage.command, split) for split in splits]
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from rvrun.aws.client import Refused
+from rvrun.aws.client import Account, Client, Refused
+from rvrun.runners.sagemaker.instance_quotas import read_quotas
 from rvrun.runners.sagemaker.permissions import PERMISSIONS
 from tests.conftest import Project
 from tests.engines import faults
@@ -214,6 +215,14 @@ def test_quotas_of_parallel_jobs(check: Check, engine: SagemakerEngine) -> None:
     assert check(*words, **env)["quota"] == [
         "quota `ml.g4dn.xlarge for training warm pool usage` is 0, but jobs keep 1"
     ]
+
+
+def test_quotas_without_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the model, neither name nor value is certain."""
+    quotas = [{"QuotaName": "a"}, {"Value": 1.0}, {"QuotaName": "b", "Value": 2.0}]
+    monkeypatch.setattr(Account, "reader", lambda self, service: Client(service, None))
+    monkeypatch.setattr(Client, "call", lambda self, operation, **params: {"Quotas": quotas})
+    assert read_quotas(Account()) == {"b": 2.0}
 
 
 def test_quotas_that_cannot_be_read(check: Check, engine: SagemakerEngine) -> None:

@@ -775,7 +775,7 @@ def test_replies_of_aws_become_states(tmp_path: pathlib.Path) -> None:
     """Steps in all states on two pages, which botocore validates against its model."""
     ledger = Ledger(tmp_path / "run")
     ledger.folder.mkdir()
-    names = ["wait", "run", "done", "bad", "stop", "new", "later"]
+    names = ["wait", "run", "done", "bad", "stop", "new", "later", "bare"]
     jobs = {name: {"stage": f"p/{name}", "splits": None} for name in names}
     folder = ledger.round_folder(1) / "sagemaker"
     folder.mkdir(parents=True)
@@ -791,6 +791,8 @@ def test_replies_of_aws_become_states(tmp_path: pathlib.Path) -> None:
         {"StepName": name, "StepStatus": status, "AttemptCount": 1}
         for name, status in zip(names, statuses, strict=False)
     ]
+    # By the model, no member is certain.
+    steps += [{"StepName": "bare", "Metadata": {"ProcessingJob": {}}}, {}]
     with Stubber(boto) as stubber:
         request = {"PipelineExecutionArn": arn}
         reply = {**request, "PipelineExecutionStatus": "Executing"}
@@ -812,6 +814,7 @@ def test_replies_of_aws_become_states(tmp_path: pathlib.Path) -> None:
         State.SUCCEEDED,
         State.FAILED,
         State.FAILED,
+        State.PENDING,
         State.PENDING,
         State.PENDING,
     ]
