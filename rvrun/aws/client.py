@@ -182,7 +182,7 @@ class Client:
         with self._translated(operation):
             members = getattr(self.boto, xform_name(operation))(**params)
         answer = _Answer(self.service, operation, members)
-        # What the model does require is missed at once, so that a caller may repeat the call.
+        # What the model does require is looked up here, so that a caller may repeat the call.
         shape = self.boto.meta.service_model.operation_model(operation).output_shape
         for name in shape.required_members if shape else ():
             answer[name]

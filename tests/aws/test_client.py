@@ -137,7 +137,7 @@ def test_a_reply_that_is_cut_off(serve: Callable[[Respond], Account]) -> None:
 def test_a_reply_without_what_was_asked_for(
     serve: Callable[[Respond], Account], body: bytes
 ) -> None:
-    """It is no answer, although AWS's models do not require these members."""
+    """It counts as lost, although AWS's models do not require these members."""
     reply = Reply(200, body, {"Content-Type": "application/json"})
     account = serve(lambda request: reply)
     with pytest.raises(Unanswered, match="DescribeJobs: the reply lacks `jobs` "):
