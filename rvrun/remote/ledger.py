@@ -330,7 +330,9 @@ def _publish(new: pathlib.Path, folder: pathlib.Path, *, new_parents: int) -> No
         record.sync_tree(str(new))
         new.rename(folder)
         for parent in folder.absolute().parents[:new_parents]:
-            record.sync_folder(str(parent))
+            # A directory in which one may write, but which one may not read, cannot be synced.
+            with contextlib.suppress(PermissionError):
+                record.sync_folder(str(parent))
     except OSError as error:
         raise UnwritableLedger(folder, error.strerror or str(error)) from None
 

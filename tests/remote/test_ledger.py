@@ -105,6 +105,21 @@ def test_files_are_on_the_disk_before_anything_is_noted(
     assert synced[3:] == [str(ledger.folder)]
 
 
+def test_a_directory_that_may_not_be_read(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs can be below one, such as a shared directory of all users."""
+    original = os.open
+
+    def open_(path: str, flags: int, *more: int) -> int:
+        if str(path) == str(tmp_path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return original(path, flags, *more)
+
+    monkeypatch.setattr(os, "open", open_)
+    assert begun(tmp_path / "tiny").run_dir == tmp_path / "tiny"
+
+
 def test_a_disk_that_fails(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run does not exist then."""
 
