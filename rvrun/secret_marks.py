@@ -11,14 +11,16 @@ import re
 
 #: Parts of names that always mean a secret, wherever they are: `PGPASSWORD`, `DbPassphrase`.
 _ALWAYS = re.compile(
-    r"PASSWORD|PASSWD|PASSPHRASE|SECRET|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|MYSQL_PWD|"
-    r"(ENCRYPTION|SIGNING|MASTER|ACCOUNT|STORAGE|SHARED|DEPLOY|SSH|LICENSE)_?KEY",
+    r"PASSWORD|PASSWD|PASSPHRASE|SECRET|CREDENTIAL|MYSQL_PWD|CONNECTION[_.-]?STRING|"
+    r"(API|ACCESS|PRIVATE|ENCRYPTION|SIGNING|MASTER|ACCOUNT|STORAGE|SHARED|DEPLOY|SSH|LICENSE)"
+    r"[_.-]?KEY|(ACCESS|AUTH|BEARER|BOT|GITHUB|GITLAB|ID|REFRESH|SESSION)TOKEN",
     re.IGNORECASE,
 )
 #: Words of names that mean a secret unless the value is a number or a switch: `GITHUB_PAT`, but
 #: also `MAX_TOKENS = 512` and `AUTH = true`.
 _WORDS = re.compile(
-    r"(?:^|[_-])(?:TOKENS?|AUTH|AUTHORIZATION|BEARER|PAT|PASS|PASSCODE|CREDS?|COOKIE)(?:$|[_-])|[_-]PWD$",
+    r"(?:^|[^A-Z0-9])(?:TOKEN|AUTH|AUTHORIZATION|BEARER|PAT|PASS|PASSCODE|CREDS?|COOKIE)"
+    r"(?:$|[^A-Z0-9])|(?:^|[^A-Z0-9])TOKENS$|[^A-Z0-9]PWD$",
     re.IGNORECASE,
 )
 #: Ends of names whose values say where a secret is, or how it is used, not what it is.
@@ -26,6 +28,9 @@ _ABOUT = re.compile(
     r"[_-](FILE|PATH|DIR|ARN|NAME|URL|URI|HOST|PORT|MODE|TYPE|METHOD|PROVIDER|ENABLED|LIMIT)$",
     re.IGNORECASE,
 )
+#: The path of a file: it says where a secret is. A secret itself may begin with a slash, too, but
+#: has no suffix.
+_FILE = re.compile(r"~?/[\w./ -]*\.[A-Za-z]{1,5}")
 _NUMBER_OR_SWITCH = re.compile(r"-?[0-9.]+|true|false|yes|no|on|off|none", re.IGNORECASE)
 #: What to hide in a report that is sent to strangers: rather too much.
 _PERHAPS = re.compile(r"PASS|SECRET|TOKEN|KEY|CRED|AUTH|BEARER|PWD|COOKIE|_PAT$", re.IGNORECASE)
@@ -40,11 +45,15 @@ _FORMS = {
     "a Hugging Face token": r"\bhf_[A-Za-z0-9]{34}",
     "an npm token": r"\bnpm_[A-Za-z0-9]{36}",
     "a PyPI token": r"\bpypi-AgE[\w-]{50}",
-    "an OpenAI key": r"\bsk-(?:proj-)?[A-Za-z0-9_-]{32}",
+    "a Slack webhook": r"\bhooks\.slack\.com/(?:services|workflows)/\w+/\w",
+    # Without a prefix before it, hyphens would be those of ordinary words, such as `sk-learn-...`.
+    "an OpenAI or Anthropic key": r"\bsk-(?:(?:proj|svcacct|admin|ant)-[\w-]{32}|[A-Za-z0-9]{32})",
     "a JSON Web Token": r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]+",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY",
     "a URL with a password": r"\b[a-z][a-z0-9+.-]*://[^\s/:@]*:[^\s/@]+@",
-    "a connection string with a password": r"(?i:\b(?:password|pwd)=[^\s;]+)",
+    "a connection string with a password": (
+        r"(?i:\b(?:password|pwd|accountkey|sharedaccesskey)=[^\s;]+)"
+    ),
     "an authorization header": r"(?i:\b(?:bearer|basic) [\w+/.=~-]{16})",
 }
 _VALUES = {kind: re.compile(form) for kind, form in _FORMS.items()}
@@ -59,11 +68,18 @@ def is_secret(name: str, value: str = "") -> bool:
     """Whether a variable of that name and value probably holds a secret."""
     if secret_form(value):
         return True
-    if _ABOUT.search(name) or value.startswith("arn:"):
+    if _ABOUT.search(name) or value.startswith("arn:") or _FILE.fullmatch(value):
         return False
     if _ALWAYS.search(name):
         return True
     return bool(_WORDS.search(name)) and not _NUMBER_OR_SWITCH.fullmatch(value)
+
+
+def mark(name: str, value: str) -> str:
+    """Return why a variable is refused, as a predicate of its name; empty if it is not secret."""
+    if form := secret_form(value):
+        return f"contains {form}"
+    return "looks like a secret" if is_secret(name, value) else ""
 
 
 def may_be_secret(name: str, value: str = "") -> bool:

@@ -33,6 +33,17 @@ AWS = "AKIA" + "ABCDEFGH" * 2
         ("HARMLESS", f"key is {AWS}"),
         ("HEADER", "Authorization: Bearer abcdefghijklmnopqrst"),
         ("KEY_FILE", "-----BEGIN RSA PRIVATE KEY-----"),
+        ("accessToken", "x"),
+        ("GITHUBTOKEN", "x"),
+        ("api-key", "x"),
+        ("db.password", "x"),
+        ("team:token", "x"),
+        ("STORE", "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=aGVsbG8=;x=y"),
+        ("AZURE_STORAGE_CONNECTION_STRING", "x"),
+        ("WEBHOOK_URL", "https://hooks.slack.com/services/T0AB/B0CD/" + "e1F2" * 6),
+        ("LLM", "sk-ant-api03-" + "a1B2" * 8),
+        ("LLM", "sk-" + "a1B2" * 12),
+        ("AWS_SECRET_ACCESS_KEY", "/" + "aB3/" * 9 + "xyz"),
     ],
 )
 def test_secrets(name: str, value: str) -> None:
@@ -60,6 +71,12 @@ def test_secrets(name: str, value: str) -> None:
         ("DATABASE_URL", "postgres://db.example.com:5432/x"),
         ("ENDPOINT", "http://[::1]:8000/a@b"),
         ("rvrun:job", "tiny/chip"),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "/run/secrets/key.json"),
+        ("SSL_PRIVATE_KEY", "~/keys/tls.pem"),
+        ("MODEL", "s3://bucket/sk-learn-models-of-last-year-and-some-more"),
+        ("NUM_TOKENS_PER_STEP", "many"),
+        ("TOKENIZER", "bert"),
+        ("max.tokens", "512"),
     ],
 )
 def test_other_variables(name: str, value: str) -> None:

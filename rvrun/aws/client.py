@@ -11,7 +11,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -19,6 +19,9 @@ import attrs
 from rvrun.errors import RvrunError, Transient
 
 T = TypeVar("T")
+
+#: The code of errors for replies that lack what was asked for.
+NO_ANSWER = "NoAnswer"
 
 #: Error codes by which AWS refuses a call because there are too many: it was not carried out.
 THROTTLING = (
@@ -89,6 +92,21 @@ class Refused(AwsError):
     """Not carried out, and repeating the call would not help."""
 
 
+class _Answer(dict[str, Any]):
+    """The answer of a call; a missing member raises `Unanswered`.
+
+    botocore parses a reply that was cut off, or that a proxy sent, as an empty answer, and AWS's
+    models hardly say which members an answer always has.
+    """
+
+    def __init__(self, service: str, operation: str, members: Mapping[str, Any]) -> None:
+        super().__init__(members)
+        self._call = (service, operation)
+
+    def __missing__(self, name: str) -> Any:
+        raise Unanswered(*self._call, NO_ANSWER, f"the reply lacks `{name}`")
+
+
 @attrs.frozen(kw_only=True)
 class Account:
     """An AWS account and region; None means what AWS's own configuration says."""
@@ -155,17 +173,19 @@ class Client:
     boto: Any
 
     def call(self, operation: str, **params: Any) -> dict[str, Any]:
-        """Return the answer of `operation`, named as AWS writes it: `SubmitJob`."""
+        """Return the answer of `operation`, named as AWS writes it: `SubmitJob`.
+
+        Looking up a member that the answer lacks raises `Unanswered`, as if there were no answer.
+        """
         from botocore import xform_name
 
         with self._translated(operation):
-            answer: dict[str, Any] = getattr(self.boto, xform_name(operation))(**params)
-        # botocore parses a reply that was cut off, or that a proxy sent, as an empty answer.
+            members = getattr(self.boto, xform_name(operation))(**params)
+        answer = _Answer(self.service, operation, members)
+        # What the model does require is looked up here, so that a caller may repeat the call.
         shape = self.boto.meta.service_model.operation_model(operation).output_shape
         for name in shape.required_members if shape else ():
-            if name not in answer:
-                problem = f"the reply lacks `{name}`"
-                raise Unanswered(self.service, operation, "NoAnswer", problem)
+            answer[name]
         return answer
 
     def content(self, operation: str, **params: Any) -> bytes:
@@ -188,6 +208,7 @@ class Client:
     def _translated(self, operation: str) -> Iterator[None]:
         """Translate botocore's errors by whether the call may have been carried out."""
         import botocore.exceptions as botocore
+        from botocore.parsers import ResponseParserError
 
         def translate(kind: type[AwsError], error: Exception) -> AwsError:
             return kind(self.service, operation, type(error).__name__, str(error))
@@ -205,6 +226,10 @@ class Client:
             botocore.IncompleteReadError,
         ) as error:
             raise translate(Unanswered, error) from None
+        except (ResponseParserError, KeyError):
+            # What a proxy sent where AWS sends XML; botocore looks up what other XML lacks.
+            problem = "the reply cannot be read"
+            raise Unanswered(self.service, operation, NO_ANSWER, problem) from None
         except botocore.BotoCoreError as error:
             raise translate(Refused, error) from None
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import pathlib
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import attrs
@@ -17,8 +14,7 @@ from rvrun.cli.options import AsJson, BadOption, argument, candidates, option, r
 from rvrun.errors import DONE, RvrunError
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.state import RunState
-from rvrun.rundir.files import UnusableRunDir
-from rvrun.rundir.lock import locked
+from rvrun.rundir.lock import locked, locked_if_writable
 from rvrun.runners.registry import find_detached
 from rvrun.text import count
 
@@ -111,7 +107,6 @@ def status(
     Counts the targets of each stage by state, and shows what is stuck and the first failure. Exit
     code 1 if a target failed.
 
-    - `rvrun status @latest`
     With `--run-id`, the run may have been submitted on another machine. The service is asked, with
     the region and the job queues in the settings here.
 
@@ -191,24 +186,6 @@ def cancel(context: typer.Context, run: Run, runs: Runs = ledgers.RUNS) -> None:
         say(f"cancelled {ledger.run_id}: {count(num_jobs, 'job')} ended")
     else:
         say(f"nothing in {ledger.run_id} was waiting or running")
-
-
-@contextlib.contextmanager
-def locked_if_writable(folder: pathlib.Path) -> Iterator[None]:
-    """Hold the lock of a run directory, or nothing if it is read-only or its disk is full.
-
-    A run must be possible to end there, too, and nobody can submit anything from there meanwhile.
-    Raises `UnusableRunDir` if another process holds the lock.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked(folder))
-        except OSError:
-            pass
-        except UnusableRunDir:
-            if os.access(folder, os.W_OK):
-                raise
-        yield
 
 
 def retry(context: typer.Context, run: Run, wait: Wait = False, runs: Runs = ledgers.RUNS) -> int:

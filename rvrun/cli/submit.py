@@ -18,7 +18,7 @@ from rvrun.remote import ledger as ledgers
 from rvrun.remote.errors import StillRunning
 from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import Progress, RunState
-from rvrun.rundir.lock import locked
+from rvrun.rundir.lock import locked, locked_if_writable
 from rvrun.runners.protocol import DetachedRunner
 
 #: Seconds between two reads of a run's state: at first, and at most.
@@ -31,7 +31,10 @@ def submit(prepared: Prepared, runner: DetachedRunner, common: Common, *, wait: 
     """Write and submit a run, wait for its end if `wait`, and return the exit code."""
     run, verb = prepared.run, f"submitted to {runner.TITLE} as"
     warn(*dict.fromkeys(runner.risks(prepared.files)))
-    with shown_as(run.out_typed), locked(run.run_dir):
+    # A run in progress can be waited for where nothing can be written. Nothing can be submitted
+    # there: its intention could not be noted.
+    lock = locked_if_writable if wait else locked
+    with shown_as(run.out_typed), lock(run.run_dir):
         prepared.write()
         with counting("submitting", common) as progress:
             try:

@@ -57,7 +57,7 @@ class UnwritableLedger(RvrunError):
 
     path: pathlib.Path
     reason: str
-    template = "cannot write to {path}: {reason}"
+    template = "cannot write to {path}: {reason}; free disk space, or make the directory writable"
     fix = "free disk space, or make the directory writable"
 
 
@@ -262,11 +262,14 @@ class Ledger:
             number += 1
 
     def add_round(self, files: Mapping[str, str]) -> int:
-        """Add a round with these files, all of them or none; return its number."""
+        """Add a round with these files, all of them or none; return its number.
+
+        Raises `UnusableRunDir` or `UnwritableLedger`.
+        """
         number = self.num_rounds + 1
         new = self.folder / f".round-{number}"
         write(new, files)
-        new.rename(self.round_folder(number))
+        _publish(new, self.round_folder(number), new_parents=1)
         return number
 
 
@@ -280,6 +283,8 @@ def create(
     """Create the ledger of a new run called `name`, with the files of its first round.
 
     - `facts`: what else its runner must know of the run later, as JSON values.
+
+    Raises `UnusableRunDir` or `UnwritableLedger`.
     """
     # Services find the jobs of a run by its id, and end duplicates. Four bytes keep apart the runs
     # that many machines begin in the same second.
@@ -308,9 +313,28 @@ def restore(
     write(new, {RUN_FILE: json.dumps({**own, **facts}, indent=2) + "\n"})
     for number, files in enumerate(rounds, start=1):
         write(new / f"round-{number}", files)
-    # Renamed last: a ledger is there with all its files, or not at all.
-    new.rename(folder)
+    # The run directory, and the directory of run directories, may be new.
+    _publish(new, folder, new_parents=3)
     return Ledger(folder)
+
+
+def _publish(new: pathlib.Path, folder: pathlib.Path, *, new_parents: int) -> None:
+    """Rename `new` to `folder`: after a crash it is there with all its files, or not at all.
+
+    All is on the disk when this returns: what is submitted next must not outlive its description.
+    Raises `UnwritableLedger`.
+
+    - `new_parents`: how many of the directories above may have a new entry.
+    """
+    try:
+        record.sync_tree(str(new))
+        new.rename(folder)
+        for parent in folder.absolute().parents[:new_parents]:
+            # A directory in which one may write, but which one may not read, cannot be synced.
+            with contextlib.suppress(PermissionError):
+                record.sync_folder(str(parent))
+    except OSError as error:
+        raise UnwritableLedger(folder, error.strerror or str(error)) from None
 
 
 def run_name(run_dir: str, given: str | None) -> str:

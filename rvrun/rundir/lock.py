@@ -45,15 +45,31 @@ def locked(folder: pathlib.Path) -> Iterator[int]:
         raise UnusableRunDir(folder, problem) from None
     with open(descriptor, "r+", encoding="ascii", errors="replace") as lock:
         _wait(folder, lock)
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        # Flushed, so that a process that fails to get the lock can name this one.
-        lock.flush()
+        # Only names this process to those that fail to get the lock, so the disk may be full.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
         try:
             yield descriptor
         finally:
             # Not only closed: a process that a target forked and left behind has it open, too.
             fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+@contextlib.contextmanager
+def locked_if_writable(folder: pathlib.Path) -> Iterator[None]:
+    """Hold the lock of a run directory, or nothing if the directory is read-only.
+
+    For what must be possible there, too: nobody can submit anything from there meanwhile.
+    Raises like `locked`.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder))
+        except UnusableRunDir:
+            if os.access(folder, os.W_OK):
+                raise
+        yield
 
 
 def _wait(folder: pathlib.Path, lock: IO[str]) -> None:

@@ -92,6 +92,18 @@ def sync_folder(folder: str) -> None:
         os.close(descriptor)
 
 
+def sync_tree(folder: str) -> None:
+    """Wait until all files in a directory, and all directories, are on the disk."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            descriptor = os.open(os.path.join(parent, name), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_folder(parent)
+
+
 def read(path: str) -> Iterator[dict[str, Any]]:
     """Yield the lines of JSON at `path` that have an `event`; none if the file does not exist.
 

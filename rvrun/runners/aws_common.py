@@ -8,7 +8,7 @@ from typing import Any
 from rvrun.aws import storage
 from rvrun.aws.client import Account, AwsError, Client
 from rvrun.finding import Finding, Level, error, ok
-from rvrun.remote.ledger import DamagedRun, Ledger
+from rvrun.remote.ledger import RUN_FILE, DamagedRun, Ledger
 from rvrun.remote.upload import foreign_configs
 from rvrun.runners.run import Run
 from rvrun.runners.submissions import check_attempts
@@ -30,7 +30,9 @@ def account_of_run(ledger: Ledger) -> Account:
     facts = ledger.facts
     profile, region = facts.get("profile"), facts.get("region")
     if not isinstance(profile, str | None) or not isinstance(region, str | None):
-        raise DamagedRun(str(ledger.folder), "`profile` and `region` must be strings or null")
+        raise DamagedRun(
+            str(ledger.folder / RUN_FILE), "`profile` and `region` must be strings or null"
+        )
     return Account(profile=profile, region=region)
 
 
@@ -56,7 +58,7 @@ def read_log_page(
         startFromHead=True,
         **position,
     )
-    return [event["message"] for event in answer["events"]], answer["nextForwardToken"]
+    return [event.get("message", "") for event in answer["events"]], answer["nextForwardToken"]
 
 
 def check_account(

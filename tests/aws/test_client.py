@@ -133,6 +133,28 @@ def test_a_reply_that_is_cut_off(serve: Callable[[Respond], Account]) -> None:
     assert str(caught.value) == "AWS batch SubmitJob: the reply lacks `jobName` (NoAnswer)"
 
 
+@pytest.mark.parametrize("body", [b"", b"{}", b"<html>gateway</html>"])
+def test_a_reply_without_what_was_asked_for(
+    serve: Callable[[Respond], Account], body: bytes
+) -> None:
+    """It counts as lost, although AWS's models do not require these members."""
+    reply = Reply(200, body, {"Content-Type": "application/json"})
+    account = serve(lambda request: reply)
+    with pytest.raises(Unanswered, match="DescribeJobs: the reply lacks `jobs` "):
+        account.reader("batch").call("DescribeJobs", jobs=["a"])["jobs"]
+    answer = account.reader("sagemaker").call("StartPipelineExecution", PipelineName="a")
+    with pytest.raises(Unanswered, match="the reply lacks `PipelineExecutionArn` "):
+        answer["PipelineExecutionArn"]
+
+
+@pytest.mark.parametrize("body", [b"", b"<html><br></html>", b'{"jobs": []}', b"<a/>"])
+def test_a_reply_of_something_else(serve: Callable[[Respond], Account], body: bytes) -> None:
+    """Where AWS answers with XML, a proxy's page cannot even be parsed."""
+    account = serve(lambda request: Reply(200, body, {"Content-Type": "text/html"}))
+    with pytest.raises(Unanswered, match=r"GetCallerIdentity: the reply (cannot be read|lacks)"):
+        account.maker("sts").call("GetCallerIdentity")["Arn"]
+
+
 def test_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a connection, nothing was carried out."""
     with socket.socket() as unused:

@@ -21,15 +21,11 @@ from __future__ import annotations
 
 import bisect
 import pathlib
-import shutil
 import sys
-import tempfile
 import threading
-import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import attrs
 
@@ -52,38 +48,15 @@ from tests.engines.batch_rules import (
     spec_of,
 )
 from tests.engines.errors import ServiceError
-from tests.engines.faults import (
-    Delay,
-    DropBefore,
-    DropReplyAfter,
-    Fault,
-    Refuse,
-    ServerError,
-    Throttle,
-)
-from tests.engines.http import Reply, Request, Server
+from tests.engines.http import Reply, Request
 from tests.engines.logs import Logs
 from tests.engines.moto import DUMMY, REGION, client
+from tests.engines.service import Service, no_fault
 
 ARN = f"arn:aws:batch:{REGION}:123456789012"
 
 
-@attrs.define
-class Call:
-    """A request. `outcome`: done, refused, or the name of the fault; `at`: monotonic seconds."""
-
-    operation: str
-    request: Json
-    number: int
-    at: float
-    outcome: str = ""
-
-
-def no_fault(operation: str, request: Json, number: int) -> Fault | None:
-    return None
-
-
-class BatchEngine:
+class BatchEngine(Service):
     """A region of AWS Batch with its logs.
 
     - `slots`: how many jobs run at once. `execute`: runs an attempt.
@@ -108,51 +81,18 @@ class BatchEngine:
         omit: Sequence[str] = (),
         log_gaps: bool = False,
     ) -> None:
-        self.execute = execute or (lambda attempt: run_process(attempt, grace=grace))
         self.environment = dict(environment or {})
-        self.fault = fault
         self.second = second
         self.list_lag = list_lag
         self.omit = tuple(omit)
         self.queues: dict[str, Queue] = {}
         self.definitions: dict[str, list[Json]] = {}
-        self.calls: list[Call] = []
-        self.errors: list[BaseException] = []  # raised by `execute`, and by the engine itself
         self.logs = Logs(gaps=log_gaps)
         self.scheduler = Scheduler()
-        self.changed = threading.Condition(threading.RLock())
-        self._numbers: Counter[str] = Counter()
-        self._closed = False
-        self._root = pathlib.Path(tempfile.mkdtemp(prefix="batch-"))
-        self._server = Server(self._respond)
-        self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(slots)]
-        for worker in self._workers:
-            worker.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop running jobs and the server."""
-        with self.changed:
-            self._closed = True
-            for unit in self._under_way():
-                if unit.attempt:
-                    unit.attempt.stop(Stop.RECLAIMED)
-            self.changed.notify_all()
-        for worker in self._workers:
-            worker.join(timeout=30)
-        self._server.close()
-        shutil.rmtree(self._root, ignore_errors=True)
+        run = execute or (lambda attempt: run_process(attempt, grace=grace))
+        super().__init__("batch", slots=slots, execute=run, fault=fault)
 
     # For tests: looking.
-
-    @property
-    def url(self) -> str:
-        return self._server.url
 
     @property
     def variables(self) -> dict[str, str]:
@@ -188,11 +128,6 @@ class BatchEngine:
         with self.changed:
             return {job.name: job.status for job in self.jobs.values()}
 
-    def count(self, operation: str) -> int:
-        """The number of calls of an operation."""
-        with self.changed:
-            return self._numbers[operation]
-
     def busiest(self, operation: str, seconds: float = 1.0) -> int:
         """The most calls of an operation in any period of that length."""
         with self.changed:
@@ -200,12 +135,6 @@ class BatchEngine:
         return max(
             (bisect.bisect_left(times, t + seconds) - i for i, t in enumerate(times)), default=0
         )
-
-    def wait_for(self, condition: Callable[[], bool], timeout: float = 60.0) -> None:
-        """Wait until `condition` holds; it is evaluated whenever something changes."""
-        with self.changed:
-            if not self.changed.wait_for(condition, timeout):
-                raise TimeoutError(f"after {timeout} s: {self.statuses()}")
 
     def wait(self, timeout: float = 60.0) -> None:
         """Wait until all jobs have ended; raise what `execute` raised."""
@@ -362,23 +291,15 @@ class BatchEngine:
 
     # Running.
 
-    def _under_way(self) -> Iterator[Unit]:
+    def _under_way(self) -> Iterator[Attempt]:
         for job in self.jobs.values():
-            yield from (unit for unit in job.units if unit.attempt)
+            yield from (unit.attempt for unit in job.units if unit.attempt)
 
-    def _work(self) -> None:
-        while True:
-            with self.changed:
-                unit = self._next()
-                while unit is None and not self._closed:
-                    self.changed.wait()
-                    unit = self._next()
-                if self._closed or unit is None:
-                    return
-                attempt = self._start(unit)
-                self.changed.notify_all()
-            if attempt is not None:
-                self._run(unit, attempt)
+    def _begin(self) -> Callable[[], None] | None:
+        if (unit := self._next()) is None:
+            return None
+        attempt = self._start(unit)
+        return lambda: None if attempt is None else self._run(unit, attempt)
 
     def _next(self) -> Unit | None:
         for queue in sorted(self.queues.values(), key=lambda queue: -queue.priority):
@@ -437,15 +358,9 @@ class BatchEngine:
 
     def _run(self, unit: Unit, attempt: Attempt) -> None:
         timer = self._timer(unit, attempt)
-        try:
-            outcome = self.execute(attempt)
-        except BaseException as err:  # noqa: BLE001 - of a test; `wait` raises it
-            self.errors.append(err)
-            outcome = Outcome(1)
+        outcome = self._execute(attempt)
         if timer:
             timer.cancel()
-        if isinstance(outcome, int):
-            outcome = Outcome(outcome)
         outcome = _outcome(outcome, attempt.why, unit)
         with self.changed:
             if outcome.status_reason != NOT_STARTED:
@@ -464,61 +379,20 @@ class BatchEngine:
 
     # HTTP.
 
-    def _respond(self, request: Request) -> Reply | None:
-        if self._closed:
-            return None
-        operation, body = batch_api.read(request)
-        try:
-            return self._answer(self._note_call(operation, body))
-        except Exception as err:  # noqa: BLE001 - of a hook or the engine; `wait` raises it
-            self.errors.append(err)
-            return batch_api.error_reply(operation, batch_api.broken(repr(err)))
+    def _read(self, request: Request) -> tuple[str, Json]:
+        return batch_api.read(request)
 
-    def _note_call(self, operation: str, body: Json) -> Call:
-        with self.changed:
-            self._numbers[operation] += 1
-            call = Call(operation, body, self._numbers[operation], time.monotonic())
-            self.calls.append(call)
-        return call
+    def _carry_out(self, operation: str, request: Json) -> Reply:
+        return batch_api.reply(operation, batch_api.serve(self, operation, request))
 
-    def _answer(self, call: Call) -> Reply | None:
-        operation = call.operation
-        fault = self.fault(operation, call.request, call.number)
-        call.outcome = type(fault).__name__ if fault else ""
-        if isinstance(fault, Delay):
-            time.sleep(fault.seconds)
-        if isinstance(fault, DropBefore):
-            return None
-        if (error := _refusal(fault, operation)) is not None:
-            return batch_api.error_reply(operation, error)
-        reply = self._serve(call)
-        if isinstance(fault, DropReplyAfter):
-            fault.then()
-            return None
-        if isinstance(fault, ServerError):
-            return batch_api.error_reply(operation, batch_api.broken())
-        return reply
+    def _error_reply(self, operation: str, error: ServiceError) -> Reply:
+        return batch_api.error_reply(operation, error)
 
-    def _serve(self, call: Call) -> Reply:
-        try:
-            with self.changed:
-                answer = batch_api.serve(self, call.operation, call.request)
-                reply = batch_api.reply(call.operation, answer)
-                self.changed.notify_all()
-        except ServiceError as err:
-            call.outcome = call.outcome or "refused"
-            return batch_api.error_reply(call.operation, err)
-        call.outcome = call.outcome or "done"
-        return reply
-
-
-def _refusal(fault: Fault | None, operation: str) -> ServiceError | None:
-    """The error of a call that is not served; None if it is."""
-    if isinstance(fault, Refuse):
-        return ServiceError(fault.code, fault.message)
-    if isinstance(fault, Throttle):
+    def _throttled(self, operation: str) -> ServiceError:
         return batch_api.throttled(operation)
-    return batch_api.broken() if fault == ServerError() else None
+
+    def _broken(self, text: str = "Internal server error") -> ServiceError:
+        return batch_api.broken(text)
 
 
 def _outcome(outcome: Outcome, why: Stop | None, unit: Unit) -> Outcome:

@@ -24,22 +24,18 @@ import os
 import pathlib
 import shutil
 import sys
-import tempfile
 import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any
 
 import attrs
 
 from tests.engines import faults, sagemaker_api
 from tests.engines.attempts import Attempt, Execute, Outcome, Stop, run_process
-from tests.engines.batch import Call, no_fault
 from tests.engines.errors import ServiceError
-from tests.engines.faults import Delay, DropBefore, DropReplyAfter, Refuse, ServerError, Throttle
-from tests.engines.http import Reply, Request, Server
+from tests.engines.http import Reply, Request
 from tests.engines.logs import Logs
 from tests.engines.moto import DUMMY, client
 from tests.engines.sagemaker_rules import (
@@ -63,6 +59,7 @@ from tests.engines.sagemaker_runs import (
     Json,
     StepRun,
 )
+from tests.engines.service import Service, no_fault
 
 GROUPS = {
     "Processing": "/aws/sagemaker/ProcessingJobs",
@@ -90,7 +87,7 @@ class Pipeline:
         return f"{ARN}:pipeline/{self.request['PipelineName']}"
 
 
-class SagemakerEngine:
+class SagemakerEngine(Service):
     """A region of SageMaker with its logs.
 
     - `slots`: how many jobs run in parallel. `execute`: runs an instance.
@@ -117,9 +114,7 @@ class SagemakerEngine:
         stops: bool = True,
         log_gaps: bool = False,
     ) -> None:
-        self.execute = execute or (lambda attempt: run_process(attempt, grace=grace))
         self.environment = dict(environment or {})
-        self.fault = fault
         self.job_fault = job_fault
         self.reclaim = reclaim
         self.read_s3 = read_s3
@@ -128,43 +123,12 @@ class SagemakerEngine:
         self.stops = stops
         self.pipelines: dict[str, Pipeline] = {}
         self.executions: dict[str, Execution] = {}
-        self.calls: list[Call] = []
-        self.errors: list[BaseException] = []
         self.logs = {kind: Logs(group, gaps=log_gaps) for kind, group in GROUPS.items()}
-        self.changed = threading.Condition(threading.RLock())
         self._tokens: dict[tuple[str, str], tuple[Json, str]] = {}
-        self._numbers: Counter[str] = Counter()
-        self._closed = False
-        self._root = pathlib.Path(tempfile.mkdtemp(prefix="sagemaker-"))
-        self._server = Server(self._respond)
-        self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(slots)]
-        for worker in self._workers:
-            worker.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End all jobs and the server."""
-        with self.changed:
-            self._closed = True
-            for run in self._all_steps():
-                for instance in run.instances:
-                    instance.stop(Stop.RECLAIMED)
-            self.changed.notify_all()
-        for worker in self._workers:
-            worker.join(timeout=30)
-        self._server.close()
-        shutil.rmtree(self._root, ignore_errors=True)
+        run = execute or (lambda attempt: run_process(attempt, grace=grace))
+        super().__init__("sagemaker", slots=slots, execute=run, fault=fault)
 
     # For tests.
-
-    @property
-    def url(self) -> str:
-        return self._server.url
 
     @property
     def variables(self) -> dict[str, str]:
@@ -180,11 +144,6 @@ class SagemakerEngine:
         """Return a boto3 client of this engine that attempts each call once."""
         return client(service, self.url)
 
-    def count(self, operation: str) -> int:
-        """Return how often an operation was called."""
-        with self.changed:
-            return self._numbers[operation]
-
     def statuses(self) -> dict[str, str]:
         """Return the status of each step that was started, in all executions."""
         with self.changed:
@@ -194,12 +153,6 @@ class SagemakerEngine:
         """Return how many attempts the step of that name had."""
         with self.changed:
             return sum(run.attempts for run in self._all_steps() if run.name == step)
-
-    def wait_for(self, condition: Callable[[], bool], timeout: float = 60.0) -> None:
-        """Wait until `condition` holds; it is evaluated whenever something changes."""
-        with self.changed:
-            if not self.changed.wait_for(condition, timeout):
-                raise TimeoutError(f"after {timeout} s: {self.statuses()}")
 
     def wait(self, timeout: float = 60.0) -> list[str]:
         """Wait until all executions ended; return their statuses. Raises what `execute` raised."""
@@ -327,19 +280,16 @@ class SagemakerEngine:
 
     # Running jobs.
 
-    def _work(self) -> None:
-        while True:
-            with self.changed:
-                ready = self._next()
-                while ready is None and not self._closed:
-                    self.changed.wait()
-                    ready = self._next()
-                if self._closed or ready is None:
-                    return
-                execution, run = ready
-                run.start(execution.id)
-                self.changed.notify_all()
-            self._run(execution, run)
+    def _under_way(self) -> Iterator[Attempt]:
+        for run in self._all_steps():
+            yield from run.instances
+
+    def _begin(self) -> Callable[[], None] | None:
+        if (ready := self._next()) is None:
+            return None
+        execution, run = ready
+        run.start(execution.id)
+        return lambda: self._run(execution, run)
 
     def _next(self) -> tuple[Execution, StepRun] | None:
         for execution in self.executions.values():
@@ -419,12 +369,7 @@ class SagemakerEngine:
         outcomes: list[Outcome] = []
 
         def execute(instance: Attempt) -> None:
-            try:
-                result = self.execute(instance)
-            except BaseException as err:  # noqa: BLE001 - a test's own; `wait` raises it
-                self.errors.append(err)
-                result = Outcome(1)
-            outcome = result if isinstance(result, Outcome) else Outcome(result)
+            outcome = self._execute(instance)
             outcomes.append(outcome)
             if not outcome.succeeded:
                 for other in instances:
@@ -487,57 +432,20 @@ class SagemakerEngine:
 
     # HTTP.
 
-    def _respond(self, request: Request) -> Reply | None:
-        if self._closed:
-            return None
-        operation, body = sagemaker_api.read(request)
-        with self.changed:
-            self._numbers[operation] += 1
-            call = Call(operation, body, self._numbers[operation], time.monotonic())
-            self.calls.append(call)
-        try:
-            return self._answer(call)
-        except Exception as err:  # noqa: BLE001 - a hook's or the engine's own; `wait` raises it
-            self.errors.append(err)
-            return sagemaker_api.error_reply(sagemaker_api.internal_failure(repr(err)))
+    def _read(self, request: Request) -> tuple[str, Json]:
+        return sagemaker_api.read(request)
 
-    def _answer(self, call: Call) -> Reply | None:
-        fault = self.fault(call.operation, call.request, call.number)
-        call.outcome = type(fault).__name__ if fault else ""
-        if isinstance(fault, Delay):
-            time.sleep(fault.seconds)
-        if isinstance(fault, DropBefore):
-            return None
-        refused = _refusal(fault)
-        if refused is not None:
-            return sagemaker_api.error_reply(refused)
-        reply = self._serve(call)
-        if isinstance(fault, DropReplyAfter):
-            fault.then()
-            return None
-        if isinstance(fault, ServerError):
-            return sagemaker_api.error_reply(sagemaker_api.internal_failure())
-        return reply
+    def _carry_out(self, operation: str, request: Json) -> Reply:
+        return sagemaker_api.reply(sagemaker_api.serve(self, operation, request))
 
-    def _serve(self, call: Call) -> Reply:
-        try:
-            with self.changed:
-                reply = sagemaker_api.reply(sagemaker_api.serve(self, call.operation, call.request))
-                self.changed.notify_all()
-        except ServiceError as err:
-            call.outcome = call.outcome or "refused"
-            return sagemaker_api.error_reply(err)
-        call.outcome = call.outcome or "done"
-        return reply
+    def _error_reply(self, operation: str, error: ServiceError) -> Reply:
+        return sagemaker_api.error_reply(error)
 
-
-def _refusal(fault: faults.Fault | None) -> ServiceError | None:
-    """The error that the service answers instead of carrying out the call."""
-    if isinstance(fault, Refuse):
-        return ServiceError(fault.code, fault.message)
-    if isinstance(fault, Throttle):
+    def _throttled(self, operation: str) -> ServiceError:
         return sagemaker_api.throttled()
-    return sagemaker_api.internal_failure() if fault == ServerError() else None
+
+    def _broken(self, text: str = "Internal server error") -> ServiceError:
+        return sagemaker_api.internal_failure(text)
 
 
 def _parallelism(request: Json) -> int | None:

@@ -925,6 +925,19 @@ def test_errors_of_execute_are_raised(start: Start) -> None:
         region.engine.wait()
 
 
+def test_conditions_of_tests_are_seen(start: Start) -> None:
+    """Also if nothing changes in the engine when they begin to hold."""
+    happened = threading.Event()
+    timer = threading.Timer(0.2, happened.set)
+    timer.start()
+    began = time.monotonic()
+    start().engine.wait_for(happened.is_set)
+    assert time.monotonic() - began < 30
+    timer.join()
+    with pytest.raises(TimeoutError):
+        start().engine.wait_for(lambda: False, timeout=0.1)
+
+
 @pytest.mark.usefixtures("processes")
 def test_closing_ends_what_runs(tmp_path: pathlib.Path) -> None:
     """No process outlives its engine."""

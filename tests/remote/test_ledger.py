@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pathlib
 import threading
 
@@ -10,7 +12,7 @@ import pytest
 
 from rvrun.errors import RvrunError
 from rvrun.remote import ledger as ledgers
-from rvrun.remote.ledger import BadRunName, Ledger, NoRun, find, run_name
+from rvrun.remote.ledger import BadRunName, Ledger, NoRun, UnwritableLedger, find, run_name
 
 FACTS = {"profile": None, "region": "eu-west-1"}
 FILES = {"batch/1-a.json": "{}\n", "batch/uploads.json": "{}\n"}
@@ -73,6 +75,61 @@ def test_many_threads_note_concurrently(tmp_path: pathlib.Path) -> None:
         thread.join()
     jobs = {event["job"] for event in ledger.events("accepted")}
     assert jobs == {f"{number}/{index}" for number in range(4) for index in range(20)}
+
+
+def test_files_are_on_the_disk_before_anything_is_noted(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the entries of their directories, also of new ones above them."""
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    ledger = begun(tmp_path / "runs" / "tiny")
+    submitted = ledger.folder.parent
+    new = f"{submitted}/.{ledger.run_id}"
+    files = [
+        f"{new}/run.json",
+        f"{new}/round-1/batch/1-a.json",
+        f"{new}/round-1/batch/uploads.json",
+    ]
+    folders = [new, f"{new}/round-1", f"{new}/round-1/batch"]
+    assert sorted(synced[:6]) == sorted([*files, *folders])
+    assert synced[6:] == [str(submitted), str(submitted.parent), str(tmp_path / "runs")]
+    synced.clear()
+    ledger.add_round({"batch/1-b.json": "[]\n"})
+    new = f"{ledger.folder}/.round-2"
+    assert sorted(synced[:3]) == [new, f"{new}/batch", f"{new}/batch/1-b.json"]
+    assert synced[3:] == [str(ledger.folder)]
+
+
+def test_a_directory_that_may_not_be_read(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs can be below one, such as a shared directory of all users."""
+    original = os.open
+
+    def open_(path: str, flags: int, *more: int) -> int:
+        if str(path) == str(tmp_path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return original(path, flags, *more)
+
+    monkeypatch.setattr(os, "open", open_)
+    assert begun(tmp_path / "tiny").run_dir == tmp_path / "tiny"
+
+
+def test_a_disk_that_fails(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run does not exist then."""
+
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(UnwritableLedger, match=r"cannot write to .*: Input/output error; free"):
+        begun(tmp_path)
+    assert ledgers.ledgers(tmp_path) == []
 
 
 def test_rounds_are_added_whole(tmp_path: pathlib.Path) -> None:

@@ -177,6 +177,12 @@ def list_some_children(batch: Client, array_id: str, status: str) -> list[JobSum
     return children
 
 
+def has_queue(batch: Client, name: str) -> bool:
+    """Whether there is a job queue of that name or ARN."""
+    queues = batch.call("DescribeJobQueues", jobQueues=[name])["jobQueues"]
+    return any(queue.get("status") != "DELETED" for queue in queues)
+
+
 def terminate_job(batch: Client, job_id: str, reason: str) -> None:
     """End a job in whatever state, with its children; nothing happens if it has ended."""
     batch.call("TerminateJob", jobId=job_id, reason=reason)

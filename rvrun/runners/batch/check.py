@@ -16,6 +16,9 @@ from rvrun.runners.batch.validate import SERVICE
 from rvrun.runners.problems import check_fit
 from rvrun.runners.run import Run
 
+#: What to do if a look-up fails for another reason than a missing permission.
+_LOOK_UP_FIX = "check the settings `aws.region` and `aws.profile`, or try again"
+
 
 def check(run: Run) -> Iterator[Finding]:
     """Yield findings about the account, the job queues and definitions, and the buckets."""
@@ -35,7 +38,7 @@ def check_queues(batch: Client, requests: Sequence[SubmitJobRequest]) -> Iterato
     try:
         queues = batch.call("DescribeJobQueues", jobQueues=names)["jobQueues"]
     except AwsError as problem:
-        yield error("job queues", problem, "add the `batch:DescribeJobQueues` permission")
+        yield error("job queues", problem, _LOOK_UP_FIX)
         return
     by_name = {queue[key]: queue for queue in queues for key in ("jobQueueName", "jobQueueArn")}
     for name in names:
@@ -50,8 +53,10 @@ def _check_queue(name: str, queue: Mapping[str, Any] | None, have_share: set[boo
         return error(subject, f"`{name}` does not exist", "change the setting, or create the queue")
     if queue["state"] != "ENABLED":
         return error(subject, f"`{name}` is {queue['state'].lower()}", "enable it")
-    if queue["status"] not in ("VALID", "UPDATING"):
-        text = f"`{name}` is {queue['status'].lower()}: {queue.get('statusReason', '')}"
+    # Unlike `state`, it is optional.
+    status = queue.get("status", "VALID")
+    if status not in ("VALID", "UPDATING"):
+        text = f"`{name}` is {status.lower()}: {queue.get('statusReason', '')}"
         return error(subject, text, "fix its compute environments")
     has_policy = bool(queue.get("schedulingPolicyArn"))
     if has_policy and False in have_share:
@@ -72,8 +77,7 @@ def check_definitions(batch: Client, requests: Sequence[SubmitJobRequest]) -> It
         try:
             definition = find_definition(batch, name)
         except AwsError as problem:
-            fix = "add the `batch:DescribeJobDefinitions` permission"
-            yield error("job definition", problem, fix)
+            yield error("job definition", problem, _LOOK_UP_FIX)
             return
         yield _check_definition(name, definition, needs_gpus=_need_gpus(name, requests))
 

@@ -9,18 +9,20 @@ id, and ListJobs filters by the beginning of a name, so one paged query per queu
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures as cf
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
 from rvrun.aws.client import AwsError, Client, Refused
-from rvrun.remote.ledger import Ledger
+from rvrun.remote.ledger import INTENDED, Ledger
 from rvrun.runners.batch.api import (
     MAX_DESCRIBED,
     JobDetail,
     JobSummary,
     describe_jobs,
+    has_queue,
     list_jobs_named,
     terminate_job,
 )
@@ -34,8 +36,8 @@ ACCEPTED = "accepted"
 UNANSWERED = "unanswered"
 #: The reason that rvrun gives for ending a duplicate, by which it is recognized later.
 DUPLICATE_REASON = "rvrun: submitted twice"
-#: The code by which Batch says, among others, that a queue does not exist.
-NO_SUCH_QUEUE = "ClientException"
+#: The code by which Batch says that a queue does not exist, but also many other things.
+CLIENT_EXCEPTION = "ClientException"
 #: The states of jobs that have ended.
 ENDED_STATES = ("SUCCEEDED", "FAILED")
 
@@ -75,6 +77,24 @@ def read_ids(ledger: Ledger, number: int) -> dict[str, str]:
     return ids
 
 
+def is_certain(ledger: Ledger) -> bool:
+    """Whether each call is known to have submitted the job that the ledger has, and no other.
+
+    Not so after a lost reply, a process that died in a call, or the loss of lines of the ledger.
+    """
+    intended: collections.Counter[tuple[object, object]] = collections.Counter()
+    accepted: set[tuple[object, object]] = set()
+    for event in ledger.intact_events(INTENDED, ACCEPTED, UNANSWERED):
+        job = (event.get("round"), event.get("job"))
+        if event["event"] == UNANSWERED:
+            return False
+        if event["event"] == ACCEPTED:
+            accepted.add(job)
+        else:
+            intended[job] += 1
+    return intended == dict.fromkeys(accepted, 1)
+
+
 def take_inventory(ledger: Ledger, batch: Client, specs: Mapping[int, Sequence[Spec]]) -> Inventory:
     """List and describe the jobs of the rounds in `specs`, and note those the ledger lacked."""
     in_ledger = {number: read_ids(ledger, number) for number in specs}
@@ -104,10 +124,10 @@ def _list(batch: Client, queue: str, name: str) -> list[JobSummary]:
     try:
         return list_jobs_named(batch, queue, name)
     except Refused as error:
-        if error.code != NO_SUCH_QUEUE:
-            raise
         # No job can be in a queue that does not exist, or not any more.
-        return []
+        if error.code == CLIENT_EXCEPTION and not has_queue(batch, queue):
+            return []
+        raise
 
 
 def _chunks(ids: Iterable[str]) -> list[list[str]]:

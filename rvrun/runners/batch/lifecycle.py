@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from rvrun.aws.client import Client, Pace
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.errors import Forgotten, NothingToRetry, NotSubmitted, StillRunning
-from rvrun.remote.ledger import CANCELLED, SUBMITTED, Ledger, run_name
-from rvrun.remote.state import OVER, Progress, RunState, State
+from rvrun.remote.ledger import CANCELLED, RUN_FILE, SUBMITTED, DamagedRun, Ledger, run_name
+from rvrun.remote.state import MAX_TIME, OVER, Progress, RunState, State
 from rvrun.runners.aws_common import account_facts, account_of, account_of_run, upload_all
 from rvrun.runners.batch.api import list_children, terminate_job
 from rvrun.runners.batch.check import require_definitions
 from rvrun.runners.batch.children import child_index
 from rvrun.runners.batch.inventory import THREADS
+from rvrun.runners.batch.looks import Looks
 from rvrun.runners.batch.render import UPLOADS, render
 from rvrun.runners.batch.retry import FailedJob, retry_files
 from rvrun.runners.batch.settings import BatchSettings
@@ -31,11 +32,11 @@ from rvrun.runners.batch.tracked import (
     is_cancelled,
     is_submitted,
     rounds_with,
-    track_jobs,
 )
 from rvrun.runners.run import Run
 from rvrun.runners.submissions import unfinished
 from rvrun.settings.schema import Settings
+from rvrun.text import quoted
 
 #: Calls per second that end jobs. Batch documents no limit; this is the default of submitting.
 CANCEL_RATE = 40
@@ -70,18 +71,18 @@ def _unfinished(run_dir: pathlib.Path, files: Mapping[str, str]) -> Ledger | Non
     """The run whose submission was interrupted and must be continued, if there is one."""
     if (last := ledgers.last(run_dir, RUNNER)) is None:
         return None
-    number = last.num_rounds
+    number, looks = last.num_rounds, looks_at(last)
     jobs: Sequence[TrackedJob] = ()
     if not is_noted(last, number):
         # The ledger may only have lost that it was submitted, and then the run goes on.
-        jobs = track_jobs(last, account_of_run(last).reader(RUNNER)).rounds[number]
+        jobs = looks.jobs().rounds[number]
     return unfinished(
         last,
         files,
         cancelled=is_cancelled(last, number, jobs),
         submitted=is_submitted(last, number, jobs),
         has_jobs=any(job.id is not None for job in jobs),
-        read_state=lambda: state(last),
+        read_state=looks.state,
     )
 
 
@@ -111,13 +112,34 @@ def submitter(ledger: Ledger, rate: float) -> Submitter:
         reader=account.reader(RUNNER),
         pace=Pace(rate),
         listing_delay=listing_delay(ledger),
-        definitions=ledger.facts.get("definitions", {}),
+        definitions=definitions_of(ledger),
     )
 
 
 def listing_delay(ledger: Ledger) -> float:
-    """Return how many seconds after its submission a job of a run is expected to be listed."""
-    return float(ledger.facts.get("listing_delay", LISTING_DELAY))
+    """Return how many seconds after its submission a job of a run is expected to be listed.
+
+    Raises `DamagedRun`.
+    """
+    delay = ledger.facts.get("listing_delay", LISTING_DELAY)
+    if type(delay) not in (int, float) or not 0 <= delay < MAX_TIME:
+        problem = f"`listing_delay` must be a number of at least 0, got {quoted(delay)}"
+        raise DamagedRun(str(ledger.folder / RUN_FILE), problem)
+    return float(delay)
+
+
+def definitions_of(ledger: Ledger) -> dict[str, str]:
+    """Return the revisions of the job definitions of a run by name. Raises `DamagedRun`."""
+    revisions = ledger.facts.get("definitions", {})
+    if isinstance(revisions, dict) and all(isinstance(name, str) for name in revisions.values()):
+        return revisions
+    problem = f"`definitions` must be an object of strings, got {quoted(revisions)}"
+    raise DamagedRun(str(ledger.folder / RUN_FILE), problem)
+
+
+def looks_at(ledger: Ledger) -> Looks:
+    """Return a way to look at a run, in its account."""
+    return Looks(ledger, account_of_run(ledger).reader(RUNNER))
 
 
 def state(ledger: Ledger) -> RunState:
@@ -127,16 +149,12 @@ def state(ledger: Ledger) -> RunState:
 
 def cancel(ledger: Ledger, progress: Progress) -> int:
     """End every job that waits or runs; return their number."""
-    batch = account_of_run(ledger).reader(RUNNER)
-    number = ledger.num_rounds
+    looks, number = looks_at(ledger), ledger.num_rounds
     ended: set[str] = set()
     left = submitter(ledger, CANCEL_RATE).seconds_until_listed(number)
     while True:
-        run = track_jobs(ledger, batch)
-        for text in run.warnings:
-            report_on_stderr(f"warning: {text}")
-        jobs = run.rounds[number]
-        ended |= _end_all([job for job in jobs if job.id not in ended], batch, progress)
+        jobs = looks.jobs().rounds[number]
+        ended |= _end_all([job for job in jobs if job.id not in ended], looks.batch, progress)
         # A job of an interrupted submission may run although Batch does not list it yet.
         if left <= 0 or is_submitted(ledger, number, jobs):
             break
@@ -177,15 +195,15 @@ def retry(ledger: Ledger, settings: Settings, progress: Progress) -> int:
     `NothingToRetry`, `Forgotten`, `NotAllSubmitted`.
     """
     number, rate = ledger.num_rounds, settings.of(BatchSettings).submit_rate
-    is_new = False
-    if not was_submitted(ledger, number):
+    looks, is_new = looks_at(ledger), False
+    if not _was_submitted(looks, number):
         if number == 1:
             raise NotSubmitted(ledger.handle)
-    elif not state(ledger).is_over:
+    elif not looks.state().is_over:
         raise StillRunning(ledger.handle)
     else:
         # The specs are on disk before anything is submitted, so that a retry can be continued.
-        number = ledger.add_round(retry_files(_find_failed(ledger, number), number + 1))
+        number = ledger.add_round(retry_files(_find_failed(looks, number), number + 1))
         is_new = True
     specs = _submit_round(ledger, number, rate, progress, is_new=is_new)
     return sum(spec.num_targets for spec in specs if not spec.is_join)
@@ -196,18 +214,19 @@ def is_noted(ledger: Ledger, number: int) -> bool:
     return number in rounds_with(ledger, SUBMITTED) | rounds_with(ledger, CANCELLED)
 
 
-def was_submitted(ledger: Ledger, number: int) -> bool:
+def _was_submitted(looks: Looks, number: int) -> bool:
     """Whether a round was submitted or cancelled, also if the ledger has lost that."""
+    ledger = looks.ledger
     if is_noted(ledger, number):
         return True
-    jobs = track_jobs(ledger, account_of_run(ledger).reader(RUNNER)).rounds[number]
+    jobs = looks.jobs().rounds[number]
     return is_submitted(ledger, number, jobs) or is_cancelled(ledger, number, jobs)
 
 
-def _find_failed(ledger: Ledger, number: int) -> list[FailedJob]:
+def _find_failed(looks: Looks, number: int) -> list[FailedJob]:
     """The jobs of a round that failed. Raises `Forgotten` or `NothingToRetry` if there are none."""
-    batch = account_of_run(ledger).reader(RUNNER)
-    jobs = track_jobs(ledger, batch).rounds[number]
+    ledger, batch = looks.ledger, looks.batch
+    jobs = looks.jobs().rounds[number]
     with cf.ThreadPoolExecutor(THREADS) as pool:
         lists = pool.map(lambda job: list(_failed_splits(job, batch)), jobs)
         failed = [failed_job for failed_jobs in lists for failed_job in failed_jobs]

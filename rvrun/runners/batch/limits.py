@@ -19,7 +19,7 @@ from rvrun.runners.batch.api import SubmitJobRequest
 from rvrun.runners.batch.boot import for_split_list
 from rvrun.runners.batch.jobs import MAX_ARRAY, MAX_DEPENDENCIES
 from rvrun.runners.batch.spec_files import RUN
-from rvrun.secret_marks import is_secret, secret_form
+from rvrun.secret_marks import mark
 
 #: Characters of a job's name, and how many of them a retry adds.
 MAX_NAME, RETRY_EXTRA = 128, len("-r99")
@@ -159,22 +159,17 @@ def secrets_in(request: SubmitJobRequest, not_secret: Collection[str]) -> Iterat
     override = "or add its name to `batch.not_secret` if it is not one"
     for variable in request.get("containerOverrides", {}).get("environment", ()):
         name, value = variable.get("name", ""), variable.get("value", "")
-        if name not in not_secret and is_secret(name, value):
+        if name not in not_secret and (why := mark(name, value)):
             yield (
-                f"environment variable `{name}` {_how_secret(value)}, which everybody who can "
+                f"environment variable `{name}` {why}, which everybody who can "
                 f"describe the job can read; move it to `secrets` in the job definition, {override}"
             )
     for name, value in request["tags"].items():
-        if name not in not_secret and is_secret(name, value):
+        if name not in not_secret and (why := mark(name, value)):
             yield (
-                f"tag `{name}` {_how_secret(value)}, which everybody who can describe the job can "
+                f"tag `{name}` {why}, which everybody who can describe the job can "
                 f"read; remove it, {override}"
             )
-
-
-def _how_secret(value: str) -> str:
-    form = secret_form(value)
-    return f"contains {form}" if form else "looks like a secret"
 
 
 def _retries(request: SubmitJobRequest) -> Iterator[str]:

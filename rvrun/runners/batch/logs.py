@@ -15,8 +15,9 @@ from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import OVER
 from rvrun.runners.aws_common import account_of_run, read_log_page
 from rvrun.runners.batch.api import JobDetail, describe_jobs
+from rvrun.runners.batch.looks import Looks
 from rvrun.runners.batch.specs import RUNNER
-from rvrun.runners.batch.tracked import STATES, TrackedJob, track_jobs
+from rvrun.runners.batch.tracked import TrackedJob, state_of
 
 #: The default log group (AWS Batch User Guide, "Using CloudWatch Logs").
 GROUP = "/aws/batch/job"
@@ -31,7 +32,7 @@ def logs(ledger: Ledger, target: str, *, follow: bool) -> Iterator[str]:
     """
     account = account_of_run(ledger)
     batch = account.reader(RUNNER)
-    job_id = find_job(track_jobs(ledger, batch).rounds, target)
+    job_id = find_job(Looks(ledger, batch).jobs().rounds, target)
     log = JobLog(
         batch=batch, logs=account.reader("logs"), job_id=job_id, target=target, follow=follow
     )
@@ -147,7 +148,7 @@ class JobLog:
 
 
 def _is_over(job: JobDetail) -> bool:
-    return STATES[job["status"]] in OVER
+    return state_of(job["status"]) in OVER
 
 
 def _why_no_log(job: JobDetail) -> str:

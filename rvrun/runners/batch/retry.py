@@ -51,7 +51,8 @@ def retry_request(job: FailedJob, failed: Mapping[str, FailedJob], number: int) 
     request.pop("dependsOn", None)
     if depends := list(_dependencies(job, failed)):
         request["dependsOn"] = depends
-    if job.splits is None:
+    # The request of a plain job already has its only split.
+    if job.splits is None or job.spec.size is None:
         return request
     request.pop("arrayProperties", None)
     # An array has at least two children.

@@ -3,8 +3,8 @@
 - `render`: `jobs` turns split stages into array jobs, `specs` says what each request contains, the
   template lays it out, `validate` and `limits` check it, `spec_files` names and reads it.
 - `lifecycle`: `submit` submits each spec exactly once, `state` looks at the jobs, `retry` makes the
-  specs of what failed. `inventory` finds lost and duplicate jobs, `recover` whole runs. `logs`
-  reads what a target printed.
+  specs of what failed. `inventory` finds lost and duplicate jobs, `looks` reports these, `recover`
+  finds whole runs. `logs` reads what a target printed.
 - `api` has the calls of Batch. With `environment` and `boot` a job finds its split.
 
 Every function imports what it needs, because rvrun loads every runner to know its settings.

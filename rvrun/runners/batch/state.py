@@ -29,7 +29,7 @@ from rvrun.runners.batch.children import (
     child_index,
     is_array,
 )
-from rvrun.runners.batch.inventory import UNANSWERED
+from rvrun.runners.batch.inventory import is_certain
 from rvrun.runners.batch.tracked import (
     CANCEL_REASON,
     STATES,
@@ -52,11 +52,11 @@ STUCK = ("CAPACITY:", "MISCONFIGURATION:")
 def read_state(ledger: Ledger, batch: Client) -> RunState:
     """Return the state of a run. When it is over, it is stored: Batch forgets jobs after days."""
     stored = _read_stored(ledger)
-    if stored is not None and not ledger.has(UNANSWERED):
+    if stored is not None and is_certain(ledger):
         return stored
     run = track_jobs(ledger, batch)
     if stored is not None:
-        # A duplicate of a job whose reply was lost may be listed after the run is over.
+        # A duplicate may be listed after the run is over.
         return attrs.evolve(stored, warnings=run.warnings)
     rounds, last = run.rounds, max(run.rounds)
     memory = Memory(ledger, last)

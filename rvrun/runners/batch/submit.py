@@ -37,6 +37,7 @@ from rvrun.runners.batch.inventory import (
     choose,
     end_duplicates,
     find_candidates,
+    is_certain,
     read_ids,
     take_inventory,
 )
@@ -135,15 +136,14 @@ class Submitter:
                     self._note_stop(number, specs, ids)
         except (AwsError, UnwritableLedger) as error:
             run = self.ledger.handle
-            problem = f"{error}; {error.fix}" if isinstance(error, UnwritableLedger) else str(error)
-            raise NotAllSubmitted(problem, self.ledger.run_id, run, ids, len(specs)) from error
+            raise NotAllSubmitted(str(error), self.ledger.run_id, run, ids, len(specs)) from error
         return ids
 
     def _note_stop(self, number: int, specs: Sequence[Spec], ids: Mapping[str, str]) -> None:
         """Note how the submission ended; a run without this event is known to be interrupted."""
         if len(ids) == len(specs):
-            if any(event.get("round") == number for event in self.ledger.intact_events(UNANSWERED)):
-                # A job whose reply was lost may have been listed too late, and submitted twice.
+            if not is_certain(self.ledger):
+                # A job whose id was lost may have been listed too late, and submitted twice.
                 self.end_duplicates(specs)
             self.ledger.note(SUBMITTED, round=number)
         elif not self._open:

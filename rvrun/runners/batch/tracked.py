@@ -27,6 +27,11 @@ STATES = {
 }
 
 
+def state_of(status: str) -> State:
+    """Return the state for Batch's `status`; one that this version does not know is PENDING."""
+    return STATES.get(status, State.PENDING)
+
+
 @attrs.frozen(kw_only=True)
 class TrackedJob:
     """A job of a run, and what Batch says about it.
@@ -44,7 +49,7 @@ class TrackedJob:
     def state(self) -> State:
         """The state of the job itself; an array's says little about its children."""
         if self.detail is not None:
-            return STATES[self.detail["status"]]
+            return state_of(self.detail["status"])
         if self.id is not None:
             return State.GONE
         return State.FAILED if self.cancelled else State.PENDING

@@ -23,7 +23,7 @@ from rvrun.runners.sagemaker.permissions import check_permissions
 from rvrun.runners.sagemaker.render import job_contexts
 from rvrun.runners.sagemaker.role import is_name
 from rvrun.runners.sagemaker.settings import RUNNER, SagemakerSettings
-from rvrun.runners.sagemaker.steps import plan_steps
+from rvrun.runners.sagemaker.steps import JobContext, SagemakerPipeline, plan_steps
 
 SERVICE = "sagemaker.amazonaws.com"
 _ECR = re.compile(
@@ -45,9 +45,10 @@ def check(run: Run) -> Iterator[Finding]:
             for stage in pipeline.stages
         ]
         yield from check_images(account, images)
-        pipelines = plan_steps(run.plan, settings, job_contexts(run), run_name(run.out, run.name))
+        contexts = job_contexts(run)
+        pipelines = plan_steps(run.plan, settings, contexts, run_name(run.out, run.name))
         yield from check_quotas(account, pipelines, settings)
-        yield from check_workers(run)
+        yield from check_workers(pipelines, contexts)
 
     return check_account(run, RUNNER, settings.worker, check_own)
 
@@ -121,12 +122,13 @@ def _not_found(subject: str, name: str, problem: AwsError, fix: str, *, permissi
     return error(subject, f"{name}: {problem.message} ({problem.code})", fix)
 
 
-def check_workers(run: Run) -> Iterator[Finding]:
+def check_workers(
+    pipelines: Iterable[SagemakerPipeline], contexts: Mapping[str, JobContext]
+) -> Iterator[Finding]:
     """Warn about another system's images that must contain rvrun."""
-    settings, contexts = run.settings.of(SagemakerSettings), job_contexts(run)
     stages = dict.fromkeys(
         step.stage
-        for pipeline in plan_steps(run.plan, settings, contexts, run_name(run.out, run.name))
+        for pipeline in pipelines
         for step in pipeline.jobs()
         if contexts[step.stage.partition("/")[0]].upload.own_adapter and is_rvrun(step.entrypoint)
     )

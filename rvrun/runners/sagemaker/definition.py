@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from rvrun.aws import request_check
@@ -18,7 +18,7 @@ from rvrun.runners.sagemaker.machine import list_tags
 from rvrun.runners.sagemaker.role import offline_arn
 from rvrun.runners.sagemaker.settings import SagemakerSettings
 from rvrun.runners.sagemaker.steps import SagemakerPipeline
-from rvrun.runners.sagemaker.validate import tag_problems, validate_definition
+from rvrun.runners.sagemaker.validate import secret_tags, tag_problems, validate_definition
 
 #: JSON objects: a definition, and the parameters of a call.
 Definition = Mapping[str, Any]
@@ -77,8 +77,12 @@ def create_request(pipeline: SagemakerPipeline, settings: SagemakerSettings) -> 
     return request
 
 
-def find_problems(definition: Definition, request: Request) -> list[str]:
+def find_problems(
+    definition: Definition, request: Request, not_secret: Collection[str] = ()
+) -> list[str]:
     """Return a sentence for everything that SageMaker would refuse in a definition or its request.
+
+    Secrets are reported too, except in the variables and tags in `not_secret`.
 
     - `request`: for CreatePipeline, as `create_request` returns it.
     """
@@ -91,4 +95,9 @@ def find_problems(definition: Definition, request: Request) -> list[str]:
             f"PipelineName must have at most {limits.PIPELINE_NAME_CHARACTERS} characters, got "
             f"{len(name)} ({name})"
         )
-    return [*problems, *tag_problems(request.get("Tags")), *validate_definition(definition)]
+    return [
+        *problems,
+        *tag_problems(request.get("Tags")),
+        *secret_tags(request.get("Tags"), not_secret),
+        *validate_definition(definition, not_secret),
+    ]

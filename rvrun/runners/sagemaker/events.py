@@ -12,7 +12,7 @@ from rvrun.remote.ledger import CANCELLED, INTENDED, Ledger
 
 DEFINED, STARTED, RETRIED = "defined", "started", "retried"
 #: What a call is intended to do.
-START, RETRY, STOP = "start", "retry", "stop"
+START, RETRY = "start", "retry"
 
 
 def started_executions(ledger: Ledger) -> dict[str, str]:

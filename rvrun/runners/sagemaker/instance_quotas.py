@@ -22,11 +22,13 @@ class Usage:
     """What a plan needs of one quota.
 
     - `per_job`: instances of the largest job. `concurrent`: of the jobs that may run in parallel.
+    - `remedy`: what else helps a job that is too large.
     """
 
     quota: str
     per_job: int
     concurrent: int
+    remedy: str = "use another instance type"
 
 
 def check_quotas(
@@ -35,7 +37,7 @@ def check_quotas(
     """Compare what jobs need with what the account has; changes nothing."""
     pipelines = list(pipelines)
     try:
-        quotas = _read_quotas(account)
+        quotas = read_quotas(account)
     except AwsError as problem:
         fix = problem.how_to_fix() or "look them up in the console of Service Quotas"
         yield warning(_SUBJECT, f"cannot check quotas of instances: {problem.message}", fix)
@@ -50,27 +52,49 @@ def check_quotas(
             yield warning(_SUBJECT, text, "request an increase, or remove `sagemaker.keep_alive`")
 
 
-def _read_quotas(account: Account) -> dict[str, float]:
-    """The values of all quotas of SageMaker by name. Raises `AwsError`."""
+def read_quotas(account: Account) -> dict[str, float]:
+    """Return the values of all quotas of SageMaker by name. Raises `AwsError`."""
     pages = account.reader("service-quotas").pages(
         "ListServiceQuotas", "NextToken", ServiceCode="sagemaker", MaxResults=100
     )
-    return {quota["QuotaName"]: quota["Value"] for page in pages for quota in page["Quotas"]}
+    return {
+        quota["QuotaName"]: quota["Value"]
+        for page in pages
+        for quota in page["Quotas"]
+        if "QuotaName" in quota and "Value" in quota
+    }
 
 
 def usages(pipelines: Iterable[SagemakerPipeline], settings: SagemakerSettings) -> list[Usage]:
     """Return what pipelines need of each quota, assuming that only a stage's own jobs overlap."""
-    largest: Counter[str] = Counter()
-    concurrent: Counter[str] = Counter()
-    by_stage: dict[tuple[str, str], list[Step]] = {}
+    by_stage: dict[str, list[Step]] = {}
     for pipeline in pipelines:
         for step in pipeline.jobs():
-            by_stage.setdefault((quota_name(step.machine), step.stage), []).append(step)
-    for (name, _), steps in by_stage.items():
+            by_stage.setdefault(step.stage, []).append(step)
+    largest: dict[str, Usage] = {}
+    # The machine of all steps of a stage is the same.
+    for steps in by_stage.values():
         sizes = sorted((step.instance_count for step in steps), reverse=True)
-        largest[name] = max(largest[name], sizes[0])
-        concurrent[name] = max(concurrent[name], sum(sizes[: settings.parallel_steps]))
-    return [Usage(name, largest[name], concurrent[name]) for name in largest]
+        machine, concurrent = steps[0].machine, sum(sizes[: settings.parallel_steps])
+        for usage in _usages_of(machine, sizes[0], concurrent):
+            other = largest.get(usage.quota, usage)
+            largest[usage.quota] = attrs.evolve(
+                usage,
+                per_job=max(usage.per_job, other.per_job),
+                concurrent=max(usage.concurrent, other.concurrent),
+            )
+    return list(largest.values())
+
+
+def _usages_of(machine: Machine, per_job: int, concurrent: int) -> Iterator[Usage]:
+    """What a stage needs of the quotas of its instance type, of a job, and of all jobs."""
+    yield Usage(quota_name(machine), per_job, concurrent)
+    kind = "training" if machine.is_training else "processing"
+    setting = "train_instance_count" if machine.is_training else "max_instances"
+    remedy = f"lower `sagemaker.{setting}`"
+    yield Usage(f"Maximum number of instances per {kind} job", per_job, per_job, remedy)
+    if not machine.is_spot:
+        yield Usage(f"Number of instances across all {kind} jobs", per_job, concurrent, remedy)
 
 
 def quota_name(machine: Machine) -> str:
@@ -97,7 +121,7 @@ def _compare(usage: Usage, value: int) -> Finding:
     if value < usage.per_job:
         needed = count(usage.per_job, "instance")
         text = f"quota `{usage.quota}` is {value}, but a job needs {needed}"
-        return error(_SUBJECT, text, "request an increase, or use another instance type")
+        return error(_SUBJECT, text, f"request an increase, or {usage.remedy}")
     if value < usage.concurrent:
         needed = count(usage.concurrent, "instance")
         text = f"quota `{usage.quota}` is {value}, but {needed} may run in parallel"

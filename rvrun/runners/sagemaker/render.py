@@ -53,7 +53,9 @@ def render(run: Run) -> dict[str, str]:
             *(
                 problem
                 for rendered in pipelines
-                for problem in find_problems(rendered.definition, rendered.request)
+                for problem in find_problems(
+                    rendered.definition, rendered.request, settings.not_secret
+                )
             ),
         ],
     )

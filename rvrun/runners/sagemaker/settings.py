@@ -124,6 +124,10 @@ class SagemakerSettings:
         "metrics of training steps: by name, a regular expression whose group is the value in a "
         "line of the log"
     )
+    not_secret: tuple[str, ...] = setting(
+        "environment variables and tags of pipelines and jobs that look like secrets but are not",
+        (),
+    )
     tags: dict[str, str] = table("tags of pipelines and jobs")
     environment: dict[str, str] = table(
         "environment variables of the jobs; no secrets", secret=True

@@ -101,12 +101,16 @@ class Execution:
         return State.GONE if self.is_gone else State.PENDING
 
 
-def read_executions(ledger: Ledger, sagemaker: Client) -> list[Execution]:
+def read_executions(
+    ledger: Ledger, sagemaker: Client, lost: Mapping[str, str] | None = None
+) -> list[Execution]:
     """Ask for the executions of a run; also return those that were not started.
+
+    - `lost`: the ARNs of executions that the ledger may lack, by pipeline.
 
     Raises `AwsError`.
     """
-    arns = started_executions(ledger)
+    arns = {**(lost or {}), **started_executions(ledger)}
     # What had not started when the run was cancelled never will.
     not_started = STOPPED if is_cancelled(ledger) else None
     return [
@@ -129,6 +133,7 @@ def _read_execution(submission: Submission, arn: str, sagemaker: Client) -> Exec
             step["StepName"]: _parse_step(step)
             for page in pages
             for step in page["PipelineExecutionSteps"]
+            if "StepName" in step
         }
     except Refused as error:
         if error.code == NOT_FOUND:
@@ -144,7 +149,7 @@ def _parse_step(step: Mapping[str, Any]) -> StartedStep:
     kind = next((kind for kind in JOB_KINDS if "Arn" in jobs.get(kind, {})), "")
     began, ended = step.get("StartTime"), step.get("EndTime")
     return StartedStep(
-        status=step["StepStatus"],
+        status=step.get("StepStatus", ""),
         reason=step.get("FailureReason", ""),
         began=began.timestamp() if began else None,
         ended=ended.timestamp() if ended else None,
@@ -168,7 +173,8 @@ def read_state(ledger: Ledger) -> RunState:
         began=began,
         ended=ended,
         submitted=ledger.has(SUBMITTED),
-        cancelled=is_cancelled(ledger),
+        cancelled=is_cancelled(ledger)
+        or any(execution.status == STOPPED for execution in executions),
         failure=_first_failure(executions),
     )
 

@@ -11,7 +11,7 @@ import attrs
 from rvrun.aws.client import Account, AwsError, Refused
 from rvrun.errors import RvrunError
 from rvrun.remote import ledger as ledgers
-from rvrun.remote.ledger import SUBMITTED, Ledger, run_name
+from rvrun.remote.ledger import SUBMITTED, Ledger, UnwritableLedger, run_name
 from rvrun.remote.state import Progress
 from rvrun.runners.aws_common import account_facts, account_of, upload_all
 from rvrun.runners.run import Run
@@ -37,7 +37,7 @@ MAX_DISPLAY_NAME = 82
 
 
 class NotStarted(RvrunError):
-    """A run of which AWS refused to start a pipeline.
+    """A run of which AWS refused to start a pipeline, or whose ledger cannot be written.
 
     - `run`: what users type for it. `started`: the ARNs of executions, by pipeline.
     """
@@ -72,14 +72,14 @@ def submit(run: Run, progress: Progress) -> Ledger:
     upload_all(run, read_uploads(ledger.round_folder(1)), account)
     submissions = read_submissions(ledger.round_folder(1))
     calls = calls_of(ledger)
-    for done, submission in enumerate(submissions, start=1):
-        try:
+    try:
+        for done, submission in enumerate(submissions, start=1):
             start_once(submission, calls)
-        except AwsError as error:
-            started = started_executions(ledger)
-            raise NotStarted(ledger.handle, started, len(submissions), str(error)) from error
-        progress(done, len(submissions))
-    ledger.note(SUBMITTED)
+            progress(done, len(submissions))
+        ledger.note(SUBMITTED)
+    except (AwsError, UnwritableLedger) as error:
+        started = started_executions(ledger)
+        raise NotStarted(ledger.handle, started, len(submissions), str(error)) from error
     return ledger
 
 

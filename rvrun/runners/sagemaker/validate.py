@@ -7,13 +7,13 @@ module adds what no service model contains: the schema of pipeline definitions, 
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from rvrun.aws import request_check
 from rvrun.runners.sagemaker import limits
 from rvrun.runners.sagemaker.functions import resolve
-from rvrun.secret_marks import is_secret
+from rvrun.secret_marks import mark
 
 #: A JSON object, which may be anything: users can replace the template.
 Json = Mapping[str, Any]
@@ -27,18 +27,24 @@ JOBS = {
 CONDITION = "Condition"
 _TOP_KEYS = ("Metadata", "Parameters", "PipelineExperimentConfig", "Steps", "Version")
 _STEP_KEYS = ("Arguments", "DependsOn", "Description", "DisplayName", "Name", "Type")
+_OVERRIDE = "or add its name to `sagemaker.not_secret` if it is not one"
 _JOB_KEYS = (*_STEP_KEYS, "CacheConfig", "RetryPolicies")
 
 
-def validate_definition(definition: Json) -> list[str]:
-    """Return a sentence for each problem; those of a step begin with its name and a colon."""
+def validate_definition(definition: Json, not_secret: Collection[str] = ()) -> list[str]:
+    """Return a sentence for each problem; those of a step begin with its name and a colon.
+
+    - `not_secret`: variables and tags that look like secrets but are not.
+    """
     problems = list(_top_level_problems(definition))
     if not _is_list_of_objects(definition.get("Steps")):
         return [*problems, f"Steps must be a list of objects, got {definition.get('Steps')!r}"]
     steps = list(all_steps(definition))
     problems += _name_problems([step_name(step) for step in steps])
     problems += [
-        f"{step_name(step)}: {problem}" for step in steps for problem in _step_problems(step)
+        f"{step_name(step)}: {problem}"
+        for step in steps
+        for problem in _step_problems(step, not_secret)
     ]
     return [*problems, *_dependency_problems(steps), *_cycle_problems(definition)]
 
@@ -94,7 +100,7 @@ def _name_problems(names: list[str]) -> Iterator[str]:
             yield f"{name}: names of steps must be unique, got {number} steps of this name"
 
 
-def _step_problems(step: Json) -> Iterator[str]:
+def _step_problems(step: Json, not_secret: Collection[str]) -> Iterator[str]:
     kind, arguments = step.get("Type"), step.get("Arguments")
     if kind not in (*JOBS, CONDITION):
         yield f"Type must be Processing, Training or Condition, got {kind!r}"
@@ -115,7 +121,8 @@ def _step_problems(step: Json) -> Iterator[str]:
         yield from request_check.problems("sagemaker", operation, arguments, without=(added,))
         yield from _image_problems(str(kind), arguments)
         yield from tag_problems(arguments.get("Tags"))
-        yield from _secret_problems(_member(arguments, "Environment"))
+        yield from _secret_problems(_member(arguments, "Environment"), not_secret)
+        yield from secret_tags(arguments.get("Tags"), not_secret)
         yield from _retry_problems(step.get("RetryPolicies", []))
         yield from _cache_problems(step.get("CacheConfig"))
         if kind == "Training":
@@ -180,13 +187,24 @@ def _time_problems(stopping: Json, *, is_spot: bool) -> Iterator[str]:
         )
 
 
-def _secret_problems(environment: Json) -> Iterator[str]:
-    for name in environment:
-        if is_secret(name):
+def _secret_problems(environment: Json, not_secret: Collection[str]) -> Iterator[str]:
+    for name, value in environment.items():
+        if name not in not_secret and (why := mark(name, str(value))):
             yield (
-                f"environment variable `{name}` looks like a secret, and everyone who may describe "
-                "the pipeline can read it; fetch it in the command, for example from Secrets "
-                "Manager"
+                f"environment variable `{name}` {why}, and everyone who may describe the pipeline "
+                "can read it; fetch it in the command, for example from Secrets Manager, "
+                f"{_OVERRIDE}"
+            )
+
+
+def secret_tags(tags: Any, not_secret: Collection[str]) -> Iterator[str]:
+    """Yield a sentence for each tag, as requests list them, that looks like a secret."""
+    for tag in tags if _is_list_of_objects(tags) else ():
+        key = str(tag.get("Key"))
+        if key not in not_secret and (why := mark(key, str(tag.get("Value")))):
+            yield (
+                f"tag `{key}` {why}, and everyone who may describe the pipeline can read it; "
+                f"remove it, {_OVERRIDE}"
             )
 
 

@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from rvrun.aws.client import Client
+from rvrun.runners.batch.api import SubmitJobRequest
+from rvrun.runners.batch.check import check_definitions, check_queues
 from tests.conftest import Project
 from tests.engines.batch import BatchEngine
+from tests.engines.faults import Refuse
 from tests.engines.moto import Moto
 
 WORDS = """
@@ -121,6 +125,39 @@ def test_definitions_of_other_kinds(check: Check, engine: BatchEngine, moto: Mot
     assert check(code=0, **usable) == {}
     engine.definitions["work"][0]["status"] = "INACTIVE"
     assert check(**usable)["job definition"] == ["`work:1` does not exist, or is not active"]
+
+
+@pytest.mark.parametrize(
+    ("code", "fix"),
+    [
+        ("AccessDeniedException", "add the `batch:DescribeJob{}` permission"),
+        ("ServerException", "check the settings `aws.region` and `aws.profile`, or try again"),
+    ],
+)
+def test_look_ups_that_fail(engine: BatchEngine, code: str, fix: str) -> None:
+    """The fix is about what failed: not every error is a missing permission."""
+    engine.fault = lambda operation, request, number: Refuse(code)
+    batch = Client("batch", engine.client("batch"))
+    request: SubmitJobRequest = {"jobName": "", "jobQueue": "q", "jobDefinition": "d", "tags": {}}
+    (queue,) = check_queues(batch, [request])
+    (definition,) = check_definitions(batch, [request])
+    assert [queue.fix, definition.fix] == [fix.format("Queues"), fix.format("Definitions")]
+
+
+def test_a_queue_without_a_status(engine: BatchEngine) -> None:
+    """The member is optional."""
+
+    class WithoutStatus(Client):
+        def call(self, operation: str, **params: Any) -> dict[str, Any]:
+            answer = super().call(operation, **params)
+            for queue in answer["jobQueues"]:
+                del queue["status"]
+            return answer
+
+    batch = WithoutStatus("batch", engine.client("batch"))
+    request: SubmitJobRequest = {"jobName": "", "jobQueue": "cpu", "jobDefinition": "", "tags": {}}
+    (finding,) = check_queues(batch, [request])
+    assert finding.text == "`cpu` accepts jobs"
 
 
 def test_missing_settings_are_reported_without_a_call(

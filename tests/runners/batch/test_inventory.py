@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rvrun.aws.client import Client, Refused
+from rvrun.remote import ledger as ledgers
 from rvrun.runners.batch.api import JobDetail, SubmitJobRequest
-from rvrun.runners.batch.inventory import DUPLICATE_REASON, choose
+from rvrun.runners.batch.inventory import DUPLICATE_REASON, choose, take_inventory
 from rvrun.runners.batch.spec_files import Spec, placeholder
 
 
@@ -116,3 +119,41 @@ def test_nothing_that_is_needed_is_a_duplicate(data: st.DataObject) -> None:
     for j in itertools.chain(*candidates.values()):
         if j["jobId"] not in ended:
             assert ended.isdisjoint(need["jobId"] for need in j["dependsOn"])
+
+
+class Batch(Client):
+    """A client whose calls are answered by a function."""
+
+    def __init__(self, answer: Callable[..., Any]) -> None:
+        super().__init__("batch", None)
+        object.__setattr__(self, "answer", answer)
+
+    def call(self, operation: str, **params: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = self.answer(operation, **params)  # type: ignore[attr-defined]
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("queues", "is_gone"),
+    [([], True), ([{"status": "DELETED"}], True), ([{"status": "VALID"}], False), ([{}], False)],
+)
+def test_only_a_queue_that_does_not_exist_has_no_jobs(
+    queues: list[dict[str, str]], is_gone: bool, tmp_path: pathlib.Path
+) -> None:
+    """Batch has one code for most refusals; taken for an empty queue, it would hide jobs."""
+
+    def answer(operation: str, **params: Any) -> dict[str, Any]:
+        if operation == "ListJobs":
+            raise Refused("batch", operation, "ClientException", "no")
+        assert (operation, params) == ("DescribeJobQueues", {"jobQueues": ["cpu"]})
+        return {"jobQueues": queues}
+
+    run = ledgers.create(tmp_path, "run", "batch", {}, {})
+    tags = {"rvrun:run": "${run}", "rvrun:job": "chip"}
+    request = cast("SubmitJobRequest", {"jobName": "${run}-chip", "jobQueue": "cpu", "tags": tags})
+    specs = {1: [Spec(key="chip", round=1, request=request)]}
+    if is_gone:
+        assert take_inventory(run, Batch(answer), specs).ids == {1: {}}
+    else:
+        with pytest.raises(Refused, match="ListJobs"):
+            take_inventory(run, Batch(answer), specs)

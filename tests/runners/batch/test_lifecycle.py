@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import pathlib
@@ -29,6 +28,7 @@ from rvrun.runners.batch import lifecycle
 from rvrun.runners.batch import logs as batch_logs
 from rvrun.runners.batch.spec_files import FOLDER
 from tests.conftest import clean_environment, unmeasured_environment
+from tests.disks import fill_disk, obey_modes, protect, unprotect
 from tests.engines.attempts import Attempt, Outcome, run_process
 from tests.engines.batch import BatchEngine
 from tests.engines.faults import DropBefore, Fault, Refuse
@@ -915,6 +915,23 @@ def test_children_without_an_index(site: Site, printed: Read) -> None:
         site.engine.omit = ()
 
 
+def test_a_status_of_the_future(site: Site, printed: Read) -> None:
+    """A state that this version does not know counts as waiting."""
+    site.script.holds = {"work/first"}
+    site.run("first")
+    (job,) = jobs(site)
+    site.engine.wait_until_running(job.id)
+    job.head.status = "SNOOZING"
+    try:
+        printed()
+        site.rvrun("status", "@latest", "--json")
+        state = json.loads(printed()[0])
+        assert (state["state"], state["stages"][0]["pending"]) == ("running", 1)
+        assert not batch_logs._is_over({"jobId": job.id, "jobName": "", "status": "SNOOZING"})
+    finally:
+        job.head.status = "RUNNING"
+
+
 def test_elapsed_time_begins_with_the_first_job(site: Site, printed: Read) -> None:
     """Not when the stage was submitted, and it ends only when all of the stage has."""
     site.script.holds = {"work/chip/2"}
@@ -1026,12 +1043,13 @@ def test_an_instance_that_is_taken_away(site: Site, printed: Read) -> None:
 
 def test_an_attempt_that_takes_too_long(site: Site, printed: Read) -> None:
     """It is ended, and not retried."""
-    site.settings("attempts = 3\ntimeout_seconds = 60\n")
+    # So long that only this test ends it, however slow the machine is.
+    site.settings("attempts = 3\ntimeout_seconds = 86400\n")
     site.script.holds = {"work/first"}
     site.run("first")
     site.engine.wait_for(lambda: "work/first" in site.script.ran)
     (job,) = jobs(site)
-    assert job.spec.timeout == 60
+    assert job.spec.timeout == 86_400
     site.engine.wait_until_running(job.id)
     site.engine.time_out(job.id)
     site.engine.wait()
@@ -1147,6 +1165,38 @@ def test_a_duplicate_is_ended_and_reported(site: Site, printed: Read) -> None:
     assert printed()[1] == f"warning: {text}\ncancelled work-ID: 1 job ended\n"
 
 
+@pytest.mark.parametrize("verb", ["run", "retry", "logs"])
+def test_every_verb_reports_a_duplicate_that_it_ends(site: Site, printed: Read, verb: str) -> None:
+    """Also those that are about something else, once each."""
+    site.script.holds = {"work/first"}
+    site.run("first")
+    site.engine.wait_for(lambda: "work/first" in site.script.ran)
+    site.engine.client("batch").submit_job(**site.engine.submitted[0])
+    first, second = jobs(site)
+    text = f"work/first was submitted twice; job {second.id}, a duplicate of {first.id}, was ended"
+    printed()
+    if verb == "run":
+        site.run("first", code=2)
+    elif verb == "retry":
+        site.rvrun("retry", "@latest", code=2)
+    else:
+        site.rvrun("logs", "@latest", "work/first")
+    assert printed()[1].count(f"warning: {text}\n") == 1
+    assert second.head.stop == "rvrun: submitted twice"
+
+
+def test_a_retry_reports_a_duplicate(site: Site, printed: Read) -> None:
+    """One that Batch lists when the run is over."""
+    site.script.fails = {"work/first"}
+    site.run("first", "--wait", code=1)
+    site.engine.client("batch").submit_job(**site.engine.submitted[0])
+    site.script.fails = set()
+    printed()
+    site.rvrun("retry", "@latest")
+    first, second, _ = jobs(site)
+    assert printed()[1].count(f"job {second.id}, a duplicate of {first.id}, ") == 1
+
+
 def test_a_duplicate_that_cannot_be_ended(site: Site, printed: Read) -> None:
     """`status` still works, and says what to do."""
     site.script.holds = {"work/first"}
@@ -1197,16 +1247,6 @@ def test_a_run_is_found_by_its_id_on_another_machine(
 # Disks that are full or read-only.
 
 
-def fill_disk() -> None:
-    """Let no file of this process grow (setrlimit(2))."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-
-
-def obey_modes() -> None:
-    """Make root, too, obey the modes of directories: drop CAP_DAC_OVERRIDE (capabilities(7))."""
-    ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
-
-
 def rvrun_in(site: Site, limit: Callable[[], None], *words: str) -> tuple[int, str, str]:
     """Call rvrun in a process of its own that `limit` restricts."""
     done = subprocess.run(
@@ -1228,15 +1268,7 @@ def limit(request: pytest.FixtureRequest, site: Site) -> Iterator[Callable[[], N
         yield fill_disk
         return
     yield obey_modes
-    for path in (site.folder / "runs").rglob("*"):
-        path.chmod(0o700)
-
-
-def protect(site: Site) -> None:
-    """Make the run directory read-only."""
-    paths = [site.folder / "runs", *(site.folder / "runs").rglob("*")]
-    for path in reversed(paths):
-        path.chmod(0o500 if path.is_dir() else 0o400)
+    unprotect(site.folder / "runs")
 
 
 def test_a_run_is_followed_and_cancelled_without_writing(
@@ -1249,7 +1281,7 @@ def test_a_run_is_followed_and_cancelled_without_writing(
     events = site.latest.folder / "events.jsonl"
     content = events.read_bytes()
     if limit is obey_modes:
-        protect(site)
+        protect(site.folder / "runs")
     code, out, err = rvrun_in(site, limit, "status", "@latest")
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == "work-ID: running for N s, 0 of 1 target done"
@@ -1260,6 +1292,42 @@ def test_a_run_is_followed_and_cancelled_without_writing(
         assert code == 1
         assert "work-ID: cancelled after N s, 0 of 1 target done\n" in (out + err)
     assert events.read_bytes() == content
+
+
+def test_waiting_attaches_without_writing(site: Site, limit: Callable[[], None]) -> None:
+    """`run --wait` repeated, on a full disk and in a read-only directory."""
+    site.script.holds = {"work/first"}
+    site.run("first")
+    site.engine.wait_for(lambda: "work/first" in site.script.ran)
+    (job,) = jobs(site)
+    if limit is obey_modes:
+        protect(site.folder / "runs")
+    site.at_look(3, lambda: site.engine.client("batch").terminate_job(jobId=job.id, reason="x"))
+    words = ("run", "batch", "work.py", "--splits", "3", "first", "--wait")
+    code, out, err = rvrun_in(site, limit, *words)
+    assert (code, out) == (1, "")
+    assert err.splitlines()[0] == "waiting for work-ID"
+    assert err.splitlines()[-1] == "work-ID: failed after N s, 0 of 1 target done"
+    assert len(site.engine.submitted) == 1
+
+
+@pytest.mark.parametrize(
+    ("fact", "value", "problem"),
+    [
+        ("listing_delay", "long", "`listing_delay` must be a number of at least 0, got 'long'"),
+        ("listing_delay", -1, "`listing_delay` must be a number of at least 0, got -1"),
+        ("definitions", ["work:1"], "`definitions` must be an object of strings"),
+        ("definitions", {"work": 1}, "`definitions` must be an object of strings"),
+    ],
+)
+def test_damaged_facts(site: Site, printed: Read, fact: str, value: object, problem: str) -> None:
+    """What run.json says of a run is checked where it is used."""
+    site.run("first", "--wait")
+    path = site.latest.folder / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), fact: value}))
+    printed()
+    site.rvrun("cancel", "@latest", code=2)
+    assert f"run.json: {problem}" in printed()[1]
 
 
 def test_nothing_is_submitted_on_a_full_disk(site: Site, printed: Read) -> None:

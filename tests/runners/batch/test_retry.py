@@ -29,6 +29,8 @@ def request(job: Job, environment: Mapping[str, str] | None = None) -> dict[str,
     variables = {**(environment or {}), **splits}
     command = ["true"] if job.stage is None else ["rvrun", "run_command", "uri", job.stage.command]
     words = ["--num-splits", "99"] if job.stage and job.splits is not None else []
+    if words and job.splits and job.size is None:
+        words += ["--split-ind", str(job.splits[0])]
     needs = [
         {"jobId": f"${{{need.key}}}", **({"type": "N_TO_N"} if need.aligned else {})}
         for need in job.depends
@@ -91,6 +93,22 @@ def test_what_can_be_submitted_can_be_retried(size: int) -> None:
         assert len(retried([FailedJob(large, tuple(splits))])) == 1
 
 
+def test_a_single_split_at_the_limit_can_be_retried() -> None:
+    """Its request already has its split, so a retry adds nothing but the name of its round."""
+    stage = Stage(command="chip", num_splits=1)
+    job = Job(key="a/chip", pipeline="a", stage=stage, splits=range(1))
+
+    def large(length: int) -> Spec:
+        return spec(job, environment={"LONG": "x" * length})
+
+    def problems(length: int) -> int:
+        return len(check_request(job.key, large(length).request, "run"))
+
+    length = bisect.bisect_left(range(1, 8_200), 1, key=problems)
+    (again,) = retried([FailedJob(large(length), (0,))])
+    assert again["containerOverrides"] == large(length).request["containerOverrides"]
+
+
 # For any plan and any failures.
 
 
@@ -136,6 +154,9 @@ def targets(request: Mapping[str, Any], job: Job) -> list[Target]:
     environment = request["containerOverrides"]["environment"]
     variables = {variable["name"]: variable["value"] for variable in environment}
     text = variables.get("RVRUN_SPLITS")
+    command = request["containerOverrides"]["command"]
+    if "--split-ind" in command:
+        text = command[command.index("--split-ind") + 1]
     splits = [None] if text is None else split_ranges.read(text)
     return [(job.pipeline, job.stage.command, split) for split in splits]
 

@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import attrs
 import pytest
 
 from rvrun.aws.client import Account, Client, Pace, Patience
@@ -26,6 +28,7 @@ from rvrun.runners.batch.render import render_specs
 from rvrun.runners.batch.settings import BatchSettings
 from rvrun.runners.batch.spec_files import read_specs
 from rvrun.runners.batch.specs import Source
+from rvrun.runners.batch.state import read_state
 from rvrun.runners.batch.submit import NotAllSubmitted, Submitter
 from tests.build import pipeline
 from tests.conftest import Project, clean_environment
@@ -385,3 +388,34 @@ class Words(rvrun.Pipeline):
 def get_config(runner):
     return WordsConfig(root_uri="s3://bucket/words")
 """
+
+
+class Dying(Client):
+    """A client whose process dies when the reply of SubmitJob has arrived."""
+
+    def call(self, operation: str, **params: Any) -> dict[str, Any]:
+        answer = super().call(operation, **params)
+        if operation == "SubmitJob":
+            raise Died
+        return answer
+
+
+@pytest.mark.usefixtures("processes")
+def test_a_duplicate_listed_after_the_end(tmp_path: pathlib.Path) -> None:
+    """It is reported although no reply was lost, and although the state of the end is stored."""
+    lag = 1.0
+    with BatchEngine(execute=lambda attempt: 0, list_lag=lag) as engine:
+        engine.add_queue("cpu")
+        engine.add_definition("work", command=["true"])
+        client = Client("batch", engine.client("batch"))
+        run = new_ledger(tmp_path, specs(compile_plan([pipeline("a", "chip")])))
+        with pytest.raises(Died):
+            submit(attrs.evolve(submitter(engine, run), maker=Dying("batch", client.boto)))
+        submit(submitter(engine, run))
+        engine.wait()
+        state = read_state(run, client)
+        assert (state.is_over, state.warnings) == (True, ())
+        assert engine.count("SubmitJob") == 2
+        time.sleep(lag)
+        (warning,) = read_state(run, client).warnings
+        assert warning.startswith("a/chip was submitted twice; job ")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from rvrun.aws.client import Refused
+from rvrun.aws.client import Account, Client, Refused
+from rvrun.runners.sagemaker.instance_quotas import read_quotas
 from rvrun.runners.sagemaker.permissions import PERMISSIONS
 from tests.conftest import Project
 from tests.engines import faults
@@ -176,6 +177,32 @@ def test_quotas_of_instances(check: Check, engine: SagemakerEngine) -> None:
     ]
 
 
+def test_quotas_whatever_the_instance_type(check: Check, engine: SagemakerEngine) -> None:
+    """Of the instances of a job, and of all jobs of a kind."""
+    engine.quotas["Maximum number of instances per processing job"] = 20.0
+    engine.quotas["Maximum number of instances per training job"] = 1.0
+    engine.quotas["Number of instances across all processing jobs"] = 24.0
+    engine.quotas["ml.m5.large for processing job usage"] = 100.0
+    engine.quotas["ml.g4dn.xlarge for training job usage"] = 2.0
+    env = {
+        "RVRUN_SAGEMAKER_SPLIT_BY": "instances",
+        "RVRUN_SAGEMAKER_TRAIN_INSTANCE_COUNT": "2",
+    }
+    assert check("--splits", "25", **env)["quota"] == [
+        "quota `Maximum number of instances per processing job` is 20, but a job needs 25 "
+        "instances",
+        "quota `Number of instances across all processing jobs` is 24, but a job needs 25 "
+        "instances",
+        "quota `Maximum number of instances per training job` is 1, but a job needs 2 instances",
+    ]
+    env["RVRUN_SAGEMAKER_MAX_INSTANCES"] = "20"
+    env["RVRUN_SAGEMAKER_TRAIN_INSTANCE_COUNT"] = "1"
+    assert check("--splits", "25", **env)["quota"] == [
+        "quota `Number of instances across all processing jobs` is 24, but 25 instances may run "
+        "in parallel"
+    ]
+
+
 def test_quotas_of_parallel_jobs(check: Check, engine: SagemakerEngine) -> None:
     """The steps of a stage run at once, unless their number is limited."""
     words = ("--splits", "6")
@@ -188,6 +215,14 @@ def test_quotas_of_parallel_jobs(check: Check, engine: SagemakerEngine) -> None:
     assert check(*words, **env)["quota"] == [
         "quota `ml.g4dn.xlarge for training warm pool usage` is 0, but jobs keep 1"
     ]
+
+
+def test_quotas_without_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the model, neither name nor value is certain."""
+    quotas = [{"QuotaName": "a"}, {"Value": 1.0}, {"QuotaName": "b", "Value": 2.0}]
+    monkeypatch.setattr(Account, "reader", lambda self, service: Client(service, None))
+    monkeypatch.setattr(Client, "call", lambda self, operation, **params: {"Quotas": quotas})
+    assert read_quotas(Account()) == {"b": 2.0}
 
 
 def test_quotas_that_cannot_be_read(check: Check, engine: SagemakerEngine) -> None:

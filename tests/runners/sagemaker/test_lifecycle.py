@@ -6,6 +6,8 @@ import json
 import os
 import pathlib
 import random
+import resource
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -25,7 +27,8 @@ from rvrun.runners.sagemaker.events import started_executions
 from rvrun.runners.sagemaker.files import Job, Submission
 from rvrun.runners.sagemaker.state import read_executions
 from rvrun.runners.sagemaker.submit import display_name, start_once
-from tests.conftest import ROOT, Project
+from tests.conftest import ROOT, Project, unmeasured_environment
+from tests.disks import fill_disk, obey_modes, protect, unprotect
 from tests.engines import faults
 from tests.engines.moto import Moto
 from tests.engines.sagemaker import SagemakerEngine
@@ -369,7 +372,8 @@ def test_all_problems_are_reported_together(site: Site) -> None:
         f"\n  {chips}, {predicts}: Environment.LONG must have at most 256 characters, got 300 ('x",
         f"\n  {chips}, a-b-train, {predicts}: environment variable `API_KEY` looks like a secret, "
         "and everyone who may describe the pipeline can read it; fetch it in the command, for "
-        "example from Secrets Manager\n",
+        "example from Secrets Manager, or add its name to `sagemaker.not_secret` if it is not "
+        "one\n",
         ", got 'ml.m5.huge'; did you mean 'ml.m5.large'?\n",
         "ClusterConfig.VolumeKmsKeyId must match [a-zA-Z0-9:/_-]*, got 'a key'\n",
         "\n  a-b-train: StoppingCondition.MaxWaitTimeInSeconds must be at least "
@@ -660,6 +664,90 @@ def test_an_interrupted_run_that_never_started_can_be_cancelled(make: Callable[.
     assert site.status(code=1)["state"] == "cancelled"
 
 
+def rvrun_in(site: Site, limit: Callable[[], None], *words: str) -> tuple[int, str]:
+    """Call rvrun in a process that `limit` restricts; return its code and what it printed."""
+    done = subprocess.run(
+        ["rvrun", *words],
+        cwd=site.project.folder,
+        env=unmeasured_environment(**site.variables),
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("limit", [fill_disk, obey_modes])
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_run_is_stopped_without_writing(
+    make: Callable[..., Site], limit: Callable[[], None], is_lost: bool
+) -> None:
+    """On a full disk and in a read-only directory, also if the ledger lacks the execution."""
+    site = make(slots=0)
+    site.run()
+    events = site.ledger.folder / "events.jsonl"
+    if is_lost:
+        lines = [line for line in events.read_text().splitlines() if '"started"' not in line]
+        events.write_text("".join(f"{line}\n" for line in lines))
+    content = events.read_bytes()
+    runs = site.project.folder / "runs"
+    if limit is obey_modes:
+        protect(runs)
+    try:
+        assert rvrun_in(site, limit, "status", "@latest")[0] == 0
+        assert "8 jobs ended" in rvrun_in(site, limit, "cancel", "@latest")[1]
+        assert site.engine.wait() == ["Stopped"]
+        if not is_lost:
+            code, text = rvrun_in(site, limit, "status", "@latest")
+            assert (code, "cancelled after" in text) == (1, True)
+        assert events.read_bytes() == content
+        # Not taken for the first one: nothing is left to stop.
+        assert "was waiting or running" in rvrun_in(site, limit, "cancel", "@latest")[1]
+    finally:
+        unprotect(runs)
+
+
+def test_an_execution_is_stopped_again_after_a_retry(make: Callable[..., Site]) -> None:
+    """Although the first stop could not be noted."""
+    site = make(slots=0)
+    site.run()
+    rvrun_in(site, fill_disk, "cancel", "@latest")
+    assert site.engine.wait() == ["Stopped"]
+    site.rvrun("retry", "@latest")
+    assert site.status()["state"] == "running"
+    site.rvrun("cancel", "@latest")
+    assert site.engine.wait() == ["Stopped"]
+
+
+def test_nothing_is_started_on_a_full_disk(make: Callable[..., Site]) -> None:
+    """The error names the file, what was started and what to do, which then works."""
+    site = make(slots=0, fault=refuse_starts)
+    site.run(code=2)
+    site.engine.fault = lambda operation, request, number: None
+    run = site.ledger.run_id
+    events = site.ledger.folder / "events.jsonl"
+    size = events.stat().st_size
+
+    def fill() -> None:
+        # The first half of an intention can still be written.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 60, size + 60))
+
+    words = ["run", "sagemaker", "shop.py", "--splits", "3", "-a", "folder"]
+    code, text = rvrun_in(
+        site, fill, *words, str(site.project.folder / "out"), "-a", "names", "shop"
+    )
+    assert code == 2
+    assert text.endswith(
+        f"events.jsonl: File too large; free disk space, or make the directory writable\n"
+        f"0 of 1 pipelines of run {run} were started\nrepeat the same command to continue, or end "
+        f"what was started with `rvrun cancel {run}`\n"
+    )
+    assert site.engine.executions == {}
+    site.run()
+    assert len(site.engine.executions) == 1
+
+
 def refuse_starts(operation: str, request: dict[str, Any], number: int) -> faults.Fault | None:
     return faults.Refuse("AccessDeniedException") if operation == "StartPipelineExecution" else None
 
@@ -687,7 +775,7 @@ def test_replies_of_aws_become_states(tmp_path: pathlib.Path) -> None:
     """Steps in all states on two pages, which botocore validates against its model."""
     ledger = Ledger(tmp_path / "run")
     ledger.folder.mkdir()
-    names = ["wait", "run", "done", "bad", "stop", "new", "later"]
+    names = ["wait", "run", "done", "bad", "stop", "new", "later", "bare"]
     jobs = {name: {"stage": f"p/{name}", "splits": None} for name in names}
     folder = ledger.round_folder(1) / "sagemaker"
     folder.mkdir(parents=True)
@@ -703,6 +791,8 @@ def test_replies_of_aws_become_states(tmp_path: pathlib.Path) -> None:
         {"StepName": name, "StepStatus": status, "AttemptCount": 1}
         for name, status in zip(names, statuses, strict=False)
     ]
+    # By the model, no member is certain.
+    steps += [{"StepName": "bare", "Metadata": {"ProcessingJob": {}}}, {}]
     with Stubber(boto) as stubber:
         request = {"PipelineExecutionArn": arn}
         reply = {**request, "PipelineExecutionStatus": "Executing"}
@@ -724,6 +814,7 @@ def test_replies_of_aws_become_states(tmp_path: pathlib.Path) -> None:
         State.SUCCEEDED,
         State.FAILED,
         State.FAILED,
+        State.PENDING,
         State.PENDING,
         State.PENDING,
     ]

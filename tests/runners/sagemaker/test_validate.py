@@ -180,7 +180,24 @@ JOIN = "p-chip--join"
             [
                 "p-train: environment variable `DB_PASSWORD` looks like a secret, and everyone "
                 "who may describe the pipeline can read it; fetch it in the command, for example "
-                "from Secrets Manager"
+                "from Secrets Manager, or add its name to `sagemaker.not_secret` if it is not one"
+            ],
+        ),
+        (
+            argument("p-train", "Environment", {"DATABASE_URL": "postgres://me:hunter2@db/x"}),
+            [
+                "p-train: environment variable `DATABASE_URL` contains a URL with a password, and "
+                "everyone who may describe the pipeline can read it; fetch it in the command, for "
+                "example from Secrets Manager, or add its name to `sagemaker.not_secret` if it is "
+                "not one"
+            ],
+        ),
+        (
+            argument("p-train", "Tags", [{"Key": "api-key", "Value": "x"}]),
+            [
+                "p-train: tag `api-key` looks like a secret, and everyone who may describe the "
+                "pipeline can read it; remove it, or add its name to `sagemaker.not_secret` if it "
+                "is not one"
             ],
         ),
         (
@@ -317,3 +334,21 @@ def test_tags_of_pipelines_are_checked_too() -> None:
         problem,
         f"p-a: {problem}",
     ]
+
+
+def test_secrets_may_be_declared_harmless() -> None:
+    """In variables, and in the tags of the pipeline and its jobs."""
+    (single,) = plan_steps(
+        compile_plan([pipeline("p", "a")]),
+        attrs.evolve(SETTINGS, tags={"team:token": "red"}, environment={"AUTH": "none at all"}),
+        {"p": context("p")},
+        "run",
+    )
+    used = attrs.evolve(SETTINGS, tags={"team:token": "red"})
+    definition, request = render_definition(single, used), create_request(single, used)
+    assert [text.partition("looks")[0] for text in find_problems(definition, request)] == [
+        "tag `team:token` ",
+        "p-a: environment variable `AUTH` ",
+        "p-a: tag `team:token` ",
+    ]
+    assert find_problems(definition, request, ["team:token", "AUTH"]) == []
