@@ -13,10 +13,10 @@ from rvrun.signals import SIGNALLED
 from rvrun.warm.protocol import BEAT_SECONDS
 from rvrun.warm.supervisor import WarmWorker, warm_worker
 from rvrun.worker.prctl import end_with
-from rvrun.worker.processes import GRACE_SECONDS, adopting_orphans, end_children
+from rvrun.worker.processes import GRACE_SECONDS, adopting_orphans, end_children, reap_orphans
 
-#: Signals that are waited for, instead of handled.
-AWAITED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD)
+#: Signals that ask this process to end. They are waited for, instead of handled.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class CannotRun(RvrunError):
@@ -40,15 +40,19 @@ def run_command(
     Raises `CannotRun`.
     """
     with adopting_orphans(), warm_worker(note, without=without) as worker:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
+        # nohup ignores SIGHUP, and shells SIGINT and SIGQUIT for jobs in the background. A signal
+        # that is blocked would arrive nevertheless.
+        ending = [s for s in ENDING if signal.getsignal(s) is not signal.SIG_IGN]
+        awaited = (*ending, signal.SIGCHLD)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
         try:
             process = _start(command, worker, before)
-            is_cut_short = _wait(process, worker)
+            is_cut_short = _wait(process, worker, awaited)
             if is_cut_short or process.returncode < 0:
-                end_children()
+                end_children(is_urgent=lambda: signal.sigtimedwait(ending, 0) is not None)
         finally:
             # Those that are still pending have had their effect.
-            while signal.sigtimedwait(AWAITED, 0):
+            while signal.sigtimedwait(awaited, 0):
                 pass
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     code = process.returncode
@@ -75,11 +79,15 @@ def _start(
         raise CannotRun(command[0], error.strerror or str(error)) from None
 
 
-def _wait(process: subprocess.Popen[bytes], worker: WarmWorker) -> bool:
+def _wait(
+    process: subprocess.Popen[bytes], worker: WarmWorker, awaited: Sequence[signal.Signals]
+) -> bool:
     """Wait until the command has ended; return whether a signal asked this process to end it.
 
     The terminal sends its signals to the command, too, so these are not passed on. What does not
     end in time is killed by the caller.
+
+    - `awaited`: the signals that are blocked.
     """
     deadline = float("inf")
     beaten = 0.0
@@ -87,8 +95,9 @@ def _wait(process: subprocess.Popen[bytes], worker: WarmWorker) -> bool:
         if time.monotonic() - beaten >= BEAT_SECONDS:
             beaten = time.monotonic()
             worker.beat()
-        received = signal.sigtimedwait(AWAITED, BEAT_SECONDS)
+        received = signal.sigtimedwait(awaited, BEAT_SECONDS)
         if received is None or received.si_signo == signal.SIGCHLD:
+            reap_orphans(process.pid)
             continue
         # Above 0: sent by the kernel (sigaction(2)).
         is_from_terminal = received.si_code > 0

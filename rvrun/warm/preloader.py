@@ -9,7 +9,7 @@ It is forked from the warm worker, and tells it (`->`) and is told (`<-`):
        unused SLOT FILE  and this one has not forked any target
     <- ended PID         the client has ended, so its target must
     <- alive, -> alive   whether this process works
-    <- (end of file)     end when all targets have ended
+    <- retire            end when all targets have ended
 """
 
 from __future__ import annotations
@@ -70,15 +70,17 @@ def main(
 ) -> NoReturn:
     """Be a preloader for targets of `config`, or others with the same imports, until told to end.
 
-    - `server`: the process that forked this one. `without`: modules that must not be imported.
+    - `server`: the process that forked this one, with SIGTERM blocked.
+    - `without`: modules that must not be imported.
     """
     code = 1
     try:
         end_with(server)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         os.setpgid(0, 0)
         imported = _import(connection, config, without)
         if imported is not None:
-            Preloader(connection, folder, imported).run()
+            Preloader(connection, server, folder, imported).run()
         code = 0
     except BaseException as error:  # noqa: BLE001 - the server's stack is above this frame
         sys.excepthook(type(error), error, error.__traceback__)
@@ -114,8 +116,11 @@ def _import(connection: socket.socket, config: str, without: Sequence[str]) -> I
 class Preloader:
     """A preloader after its imports: the targets that it runs, and what it does with each event."""
 
-    def __init__(self, connection: socket.socket, folder: str, imported: Imported) -> None:
+    def __init__(
+        self, connection: socket.socket, server: int, folder: str, imported: Imported
+    ) -> None:
         self.connection = connection
+        self.server = server
         self.folder = folder
         self.imported = imported
         self.is_unused = True
@@ -163,9 +168,10 @@ class Preloader:
                 self._terminate(self.running.get(int(client)))
             case ["alive"]:
                 self._tell("alive")
+            case ["retire"]:
+                self.is_ending = True
             case _:
-                # Told to end, when all targets have ended. Without the server, clients are told
-                # nothing, but each notices that it has gone.
+                # The server has ended, and SIGTERM arrives as well.
                 self.selector.unregister(self.connection)
                 self.is_ending = True
 
@@ -174,7 +180,12 @@ class Preloader:
             self.connection.send(text.encode())
 
     def _reply(self, slot: str, lines: bytes) -> None:
-        # Without the server, there may be no reader.
+        # Without the server, a client's FIFO ends, and it starts its target in a fresh process. It
+        # must not read instead how its target was ended here.
+        if os.getppid() == self.server:
+            self._write(slot, lines)
+
+    def _write(self, slot: str, lines: bytes) -> None:
         with contextlib.suppress(OSError):
             fifo = os.open(os.path.join(self.folder, slot), os.O_WRONLY | os.O_NONBLOCK)
             try:
@@ -193,10 +204,16 @@ class Preloader:
             self.is_unused = False
             # A signal to the target must not reach a handler of this process.
             signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTING)
-            pid = os.fork()
-            if pid == 0:
-                self._become_target(request)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTING)
+            try:
+                pid = os.fork()
+                if pid == 0:
+                    self._become_target(request)
+            except OSError:
+                # There are too many processes, or too little memory.
+                self._reply(slot, protocol.line(client, "fresh") * 2)
+                return
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTING)
             target = self.running[client] = Running(slot, client, pid, os.pidfd_open(pid))
             self.selector.register(
                 target.pidfd, selectors.EVENT_READ, lambda: self._target_ended(target)
@@ -204,12 +221,19 @@ class Preloader:
             self._reply(slot, protocol.line(client, f"pid {pid}"))
 
     def _become_target(self, request: Request) -> NoReturn:
-        signal.set_wakeup_fd(-1)
-        self.selector.close()
-        self.connection.close()
-        for descriptor in (*self.wakeup, *(target.pidfd for target in self.running.values())):
-            os.close(descriptor)
-        become_target(request, self.pid, self.imported)
+        def decline() -> None:
+            self._write(request.slot, protocol.line(request.client, "fresh") * 2)
+
+        try:
+            signal.set_wakeup_fd(-1)
+            self.selector.close()
+            self.connection.close()
+            for descriptor in (*self.wakeup, *(target.pidfd for target in self.running.values())):
+                os.close(descriptor)
+            become_target(request, self.pid, self.imported, decline)
+        finally:
+            # Nothing of the preloader's may go on here.
+            os._exit(1)
 
     def _target_ended(self, target: Running) -> None:
         self.selector.unregister(target.pidfd)

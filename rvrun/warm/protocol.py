@@ -20,6 +20,7 @@ working directory and streams that make gave it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from rvrun import environment
@@ -53,6 +54,20 @@ _OF_TARGETS = (
 #: The beginnings of names of variables that a process reads when it starts, or that change how C
 #: libraries work, so that it is too late to set them when a target is forked.
 _OF_START = (b"PYTHON", b"LD_", b"LC_", b"LANG", b"TZ", b"MALLOC_", b"GLIBC_")
+
+
+def remove_folder(folder: str) -> None:
+    """Remove the folder of a warm worker, if it is still there.
+
+    It is renamed first, so that no client makes a file in it meanwhile.
+    """
+    removed = f"{folder}.removed"
+    with contextlib.suppress(OSError):
+        os.rename(folder, removed)
+    with contextlib.suppress(OSError):
+        for name in os.listdir(removed):
+            os.unlink(os.path.join(removed, name))
+        os.rmdir(removed)
 
 
 class Gone(Exception):

@@ -57,6 +57,11 @@ class Config:
         self.document = document
 
 
+#: How long preloaders may take to end their targets and themselves before they are killed, in
+#: seconds: longer than `preloader.GRACE_SECONDS`, shorter than `supervisor.END_SECONDS`.
+END_SECONDS = 6.5
+
+
 class Slot:
     """A slot: its FIFO, held open so that it ends for its client when this process does.
 
@@ -117,6 +122,7 @@ class Server:
         self.conditions = Conditions(os.getpid())
         self.streams = streams.own()
         self.is_ending = False
+        self.deadline = float("inf")
         self.was_asked_to_end = False
         self.selector = selectors.DefaultSelector()
         self.requests = requests
@@ -144,17 +150,19 @@ class Server:
         if taken + SPARE_SLOTS < len(self.slots):
             return
         self._free_lost_slots()
-        for number in range(len(self.slots), taken + 2 * SPARE_SLOTS):
-            os.mkfifo(self._path(str(number)), 0o600)
-            self.add_slot(self._open(str(number)))
+        # Clients for which there is no slot start their targets in fresh processes.
+        with contextlib.suppress(OSError):
+            for number in range(len(self.slots), taken + 2 * SPARE_SLOTS):
+                os.mkfifo(self._path(str(number)), 0o600)
+                self.add_slot(self._open(str(number)))
 
     def _free_lost_slots(self) -> None:
-        """Free slots whose clients ended before they made a request."""
+        """Free slots of clients that have ended, and were not watched."""
         for slot in self.slots.values():
             taken = self._path(slot.name + protocol.TAKEN)
             if slot.pid == 0 and os.path.exists(taken):
                 with open(taken, "rb") as file:
-                    pid = parse_integer(file.read().decode())
+                    pid = parse_integer(file.read().decode().strip())
                 if pid is not None and not os.path.exists(f"/proc/{pid}"):
                     self._free(slot)
 
@@ -197,18 +205,26 @@ class Server:
         try:
             slot.pidfd = os.pidfd_open(pid)
         except OSError:
-            self._free(slot)
+            # It has ended already, has another number there than here, or is one too many. The slot
+            # stays taken: a second reader could take this line from the first.
+            os.write(slot.fifo, protocol.line(pid, "fresh") * 2)
             return
         slot.pid = pid
         self._listen(slot.pidfd, lambda: self._client_ended(slot))
         if self.is_ending:
             self._reply(slot, f"exit {128 + signal.SIGTERM}")
             return
+        self._try_to_assign(slot)
+
+    def _try_to_assign(self, slot: Slot) -> None:
+        """Pass a request on, or let the target start in a fresh process if that is impossible.
+
+        The client may have ended, may be another user's, or a system limit may be reached.
+        """
         try:
             self._assign(slot)
-        except Gone:
-            # `_client_ended` follows.
-            return
+        except (Gone, OSError):
+            self._reply(slot, "fresh")
 
     def _assign(self, slot: Slot) -> None:
         """Pass a request on to the preloader of its imports. Raises `Gone`."""
@@ -270,7 +286,8 @@ class Server:
         if preloader.why_fresh:
             self._reply(slot, "fresh")
         elif preloader.is_ready:
-            self._send(preloader, slot.request)
+            if not self._send(preloader, slot.request):
+                self._reply(slot, "fresh")
         else:
             preloader.waiting.append(slot)
 
@@ -287,7 +304,13 @@ class Server:
     def _start_preloader(self, imports: Imports, config: str, pairs: list[bytes]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         server = os.getpid()
-        pid = os.fork()
+        # This process's handler would swallow a signal to the other one.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            pid = os.fork()
+        except OSError:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            raise
         if pid == 0:
             try:
                 ours.close()
@@ -300,6 +323,7 @@ class Server:
             finally:
                 # Nothing of this process's may go on there.
                 os._exit(1)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         theirs.close()
         preloader = self.preloaders[imports] = Preloader(imports, pairs, pid, ours)
         self._listen(ours, lambda: self._read_preloader(preloader))
@@ -317,12 +341,16 @@ class Server:
         self.control.close()
         signal.set_wakeup_fd(-1)
 
-    def _send(self, preloader: Preloader, message: bytes) -> None:
+    def _send(self, preloader: Preloader, message: bytes) -> bool:
+        """Return whether a message could be sent.
+
+        If not, it is too long, or the preloader has ended and `_preloader_ended` follows.
+        """
         try:
             preloader.connection.send(message)
         except OSError:
-            # `_preloader_ended` follows.
-            return
+            return False
+        return True
 
     def _read_preloader(self, preloader: Preloader) -> None:
         try:
@@ -359,14 +387,10 @@ class Server:
         if self.preloaders.get(preloader.imports) is preloader:
             del self.preloaders[preloader.imports]
             self.retired.append(preloader)
-            # It ends when its targets have.
-            preloader.connection.shutdown(socket.SHUT_WR)
+            self._send(preloader, b"retire")
         if slot.pid and slot.preloader is preloader:
             slot.preloader = None
-            try:
-                self._assign(slot)
-            except Gone:
-                return
+            self._try_to_assign(slot)
 
     def _give_up(self, preloader: Preloader, why: str, kind: str) -> None:
         """Let the targets of a preloader start in fresh processes from now on."""
@@ -374,9 +398,12 @@ class Server:
             preloader.why_fresh = why
             self._note(kind, f"targets start in fresh processes: {why}")
         preloader.waiting = []
+        self._reply_to_all(preloader, "fresh")
+
+    def _reply_to_all(self, preloader: Preloader, text: str) -> None:
         for slot in self.slots.values():
             if slot.preloader is preloader:
-                self._reply(slot, "fresh")
+                self._reply(slot, text)
 
     def _preloader_ended(self, preloader: Preloader) -> None:
         self.selector.unregister(preloader.connection)
@@ -387,6 +414,9 @@ class Server:
             self.retired.remove(preloader)
         elif not self.is_ending:
             self._give_up(preloader, f"the process that imports for them {how}", "note")
+        # What it could not tell its clients any more.
+        text = f"exit {128 + signal.SIGTERM}" if self.is_ending else "fresh"
+        self._reply_to_all(preloader, text)
 
     # The supervisor
 
@@ -419,12 +449,16 @@ class Server:
         if self.is_ending:
             return
         self.is_ending = True
-        for preloader in (*self.preloaders.values(), *self.retired):
-            if preloader.is_running:
-                os.kill(preloader.pid, signal.SIGTERM)
+        self.deadline = time.monotonic() + END_SECONDS
+        self._signal_preloaders(signal.SIGTERM)
         for slot in self.slots.values():
             if slot.preloader is None or slot.preloader.why_fresh or not slot.preloader.is_ready:
                 self._reply(slot, f"exit {128 + signal.SIGTERM}")
+
+    def _signal_preloaders(self, number: int) -> None:
+        for preloader in (*self.preloaders.values(), *self.retired):
+            if preloader.is_running:
+                os.kill(preloader.pid, number)
 
     @property
     def is_over(self) -> bool:
@@ -441,6 +475,9 @@ class Server:
                     key.data()
             if self.was_asked_to_end:
                 self.end()
+            if time.monotonic() >= self.deadline:
+                # Imports may ignore SIGTERM, and a process that was stopped does.
+                self._signal_preloaders(signal.SIGKILL)
             if time.monotonic() - beat >= protocol.BEAT_SECONDS:
                 beat = time.monotonic()
                 self._beat()
@@ -487,11 +524,10 @@ def main(argv: Sequence[str]) -> int:
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(writing)
     signal.signal(signal.SIGTERM, lambda *_: server.ask_to_end())
+    # Blocked by the supervisor.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     server.selector.register(reading, selectors.EVENT_READ, lambda: os.read(reading, 512))
     server.run()
-    # The supervisor removes the folder, but may have been killed.
-    with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            os.unlink(os.path.join(folder, name))
-        os.rmdir(folder)
+    # The supervisor would remove it, but may have been killed.
+    protocol.remove_folder(folder)
     return 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,11 +17,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
 from rvrun.environment import PYTHON, WARM
+from rvrun.render.quote import for_make
 from rvrun.warm import protocol
-from rvrun.worker.prctl import ending_with_parent
+from rvrun.worker.prctl import end_with
 
-#: The least number of slots. More are made when they are needed.
-SLOTS = 32
+#: The least and the greatest number of slots at the start. More are made when they are needed.
+SLOTS = (32, 256)
 #: How long a warm worker may take to end its targets and itself, in seconds; then it is killed.
 END_SECONDS = 8.0
 
@@ -51,7 +52,8 @@ class WarmWorker:
     def variables(self) -> dict[str, str]:
         """The variables with which Makefiles use this warm worker."""
         return {
-            "RVRUN": shlex.join(["/bin/sh", protocol.CLIENT]),
+            # make expands variables from the environment, too.
+            "RVRUN": for_make(shlex.join(["/bin/sh", protocol.CLIENT])),
             WARM: self.folder,
             PYTHON: sys.executable,
         }
@@ -132,7 +134,7 @@ def warm_worker(
                 folder,
                 theirs,
                 without=without,
-                slots=max(SLOTS, 2 * jobs),
+                slots=min(max(SLOTS[0], 2 * jobs), SLOTS[1]),
                 inherited=inherited,
                 output=output,
             )
@@ -143,7 +145,7 @@ def warm_worker(
             finally:
                 worker.stop()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        protocol.remove_folder(folder)
 
 
 def _start(
@@ -157,6 +159,13 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     """Make the FIFOs in `folder`, and start the process that holds them open."""
     fifos: list[int] = []
+    parent = os.getpid()
+
+    def prepare() -> None:
+        # Until it has a handler, which removes the folder.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        end_with(parent)
+
     try:
         for name in (protocol.REQUESTS, *map(str, range(slots))):
             path = os.path.join(folder, name)
@@ -171,7 +180,7 @@ def _start(
             stderr=output,
             pass_fds=(*files, *inherited),
             process_group=0,
-            preexec_fn=ending_with_parent(),  # noqa: PLW1509 - no other thread runs yet
+            preexec_fn=prepare,  # noqa: PLW1509 - no other thread runs yet
         )
     finally:
         for fifo in fifos:

@@ -27,7 +27,7 @@ from rvrun.worker.target import main as run_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, NoReturn
 
     from rvrun.warm.capture import Captured
@@ -70,22 +70,26 @@ class Imported:
             signal.signal(number, handler)
 
 
-def become_target(request: Request, preloader: int, imported: Imported) -> NoReturn:
+def become_target(
+    request: Request, preloader: int, imported: Imported, decline: Callable[[], None]
+) -> NoReturn:
     """Run the target of a request in this process, which was forked from a preloader.
 
     Call it with the signals `INTERRUPTING` blocked.
+
+    - `decline`: lets the client start the target in a fresh process; is called if this process may
+      not take over what the client has, or cannot because the client has ended.
     """
     code = 1
     try:
         end_with(preloader)
-        start = _take_place(request, imported)
+        try:
+            start = _take_place(request, imported)
+        except OSError:
+            decline()
+            os._exit(code)
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, INTERRUPTING)
         code = _run(request.arguments, start)
-    except OSError as error:
-        # Nobody reads that, unless the client lives, and something else is wrong.
-        print(
-            f"rvrun: process {request.client} cannot be taken over from: {error}", file=sys.stderr
-        )
     except BaseException as error:  # noqa: BLE001 - the preloader's stack is above this frame
         sys.excepthook(type(error), error, error.__traceback__)
     _end(code, imported)
