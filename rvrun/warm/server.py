@@ -144,9 +144,11 @@ class Server:
         if taken + SPARE_SLOTS < len(self.slots):
             return
         self._free_lost_slots()
-        for number in range(len(self.slots), taken + 2 * SPARE_SLOTS):
-            os.mkfifo(self._path(str(number)), 0o600)
-            self.add_slot(self._open(str(number)))
+        # If there can be no more, clients that get no slot start fresh processes.
+        with contextlib.suppress(OSError):
+            for number in range(len(self.slots), taken + 2 * SPARE_SLOTS):
+                os.mkfifo(self._path(str(number)), 0o600)
+                self.add_slot(self._open(str(number)))
 
     def _free_lost_slots(self) -> None:
         """Free slots whose clients ended before they made a request."""
