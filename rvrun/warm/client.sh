@@ -18,6 +18,8 @@ fresh() {
 }
 
 take_slot() {
+    # A stream that is closed cannot be copied.
+    { : 5<&0 6>&1; } 2>/dev/null || return 1
     slot=0
     until { echo $$ >"$RVRUN_WARM/$slot.taken"; } 2>/dev/null; do
         slot=$((slot + 1))
@@ -47,6 +49,7 @@ end_by() {
 }
 
 # Read what the warm worker says on descriptor 3. Returns only if the target has to start afresh.
+# Descriptors 5 and 6 are stdin and stdout, which are the FIFOs while `read` and `echo` use these.
 follow() {
     # The worker is now the only writer, so the FIFO ends when the worker does.
     exec 4>&-
@@ -75,7 +78,7 @@ for signal in HUP INT QUIT TERM; do
     trap "forward $signal" $signal
 done
 # shellcheck disable=SC2094 # a FIFO
-follow 4<>"$RVRUN_WARM/$slot" 3<"$RVRUN_WARM/$slot"
+follow 4<>"$RVRUN_WARM/$slot" 3<"$RVRUN_WARM/$slot" 5<&0 6>&1
 # A target that was asked to end must not start again.
 [ -z "$received" ] || end_by "$received"
 # The lock of a run directory makes a fresh process wait for what is left of the target. Without a

@@ -47,20 +47,25 @@ def run_command(
         before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
         try:
             process = _start(command, worker, before)
-            is_cut_short = _wait(process, worker, awaited)
-            if is_cut_short or process.returncode < 0:
+            received = _wait(process, worker, awaited)
+            # Now, because the end of children loses the command's exit code.
+            code = process.poll()
+            if worker is not None:
+                worker.read()
+            if received or code is None or code < 0:
                 end_children(is_urgent=lambda: signal.sigtimedwait(ending, 0) is not None)
         finally:
             # Those that are still pending have had their effect.
             while signal.sigtimedwait(awaited, 0):
                 pass
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    code = process.returncode
+    if code is None:
+        return SIGNALLED + received
     return SIGNALLED - code if code < 0 else code
 
 
 def _start(
-    command: Sequence[str], worker: WarmWorker, mask: set[int | signal.Signals]
+    command: Sequence[str], worker: WarmWorker | None, mask: set[int | signal.Signals]
 ) -> subprocess.Popen[bytes]:
     """Start the command in this process's group, so that it can use the terminal."""
     parent = os.getpid()
@@ -72,7 +77,7 @@ def _start(
     try:
         return subprocess.Popen(
             command,
-            env=os.environ | worker.variables,
+            env=os.environ | (worker.variables if worker else {}),
             preexec_fn=prepare,  # noqa: PLW1509 - no other thread runs
         )
     except OSError as error:
@@ -80,9 +85,13 @@ def _start(
 
 
 def _wait(
-    process: subprocess.Popen[bytes], worker: WarmWorker, awaited: Sequence[signal.Signals]
-) -> bool:
-    """Wait until the command has ended; return whether a signal asked this process to end it.
+    process: subprocess.Popen[bytes],
+    worker: WarmWorker | None,
+    awaited: Sequence[signal.Signals],
+) -> int:
+    """Wait until the command has ended, or too long after a signal that asked this process to end.
+
+    Returns the number of that signal, or 0.
 
     The terminal sends its signals to the command, too, so these are not passed on. What does not
     end in time is killed by the caller.
@@ -90,11 +99,13 @@ def _wait(
     - `awaited`: the signals that are blocked.
     """
     deadline = float("inf")
+    number = 0
     beaten = 0.0
     while process.poll() is None and time.monotonic() < deadline:
         if time.monotonic() - beaten >= BEAT_SECONDS:
             beaten = time.monotonic()
-            worker.beat()
+            if worker is not None:
+                worker.beat()
         received = signal.sigtimedwait(awaited, BEAT_SECONDS)
         if received is None or received.si_signo == signal.SIGCHLD:
             reap_orphans(process.pid)
@@ -106,6 +117,7 @@ def _wait(
         # The second signal ends the patience that the first one left.
         if deadline < float("inf"):
             break
-        process.send_signal(received.si_signo)
+        number = received.si_signo
+        process.send_signal(number)
         deadline = time.monotonic() + GRACE_SECONDS
-    return deadline < float("inf")
+    return number

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: So many slots are made in advance, beyond the last one that was taken.
 SPARE_SLOTS = 16
+#: How long preloaders may take to end, after their targets, in seconds; then they are killed.
+END_SECONDS = 6.0
 #: A longer saved config, in bytes, is not sent along with each request.
 MAX_DOCUMENT = 32_768
 #: More preloaders than that would not be worth their memory and their start.
@@ -55,11 +57,6 @@ class Config:
         self.version = version
         self.identity = identity
         self.document = document
-
-
-#: How long preloaders may take to end their targets and themselves before they are killed, in
-#: seconds: longer than `preloader.GRACE_SECONDS`, shorter than `supervisor.END_SECONDS`.
-END_SECONDS = 6.5
 
 
 class Slot:
@@ -122,8 +119,8 @@ class Server:
         self.conditions = Conditions(os.getpid())
         self.streams = streams.own()
         self.is_ending = False
-        self.deadline = float("inf")
         self.was_asked_to_end = False
+        self.deadline = float("inf")
         self.selector = selectors.DefaultSelector()
         self.requests = requests
         self._listen(requests, self._read_requests)
@@ -150,7 +147,7 @@ class Server:
         if taken + SPARE_SLOTS < len(self.slots):
             return
         self._free_lost_slots()
-        # Clients for which there is no slot start their targets in fresh processes.
+        # If there can be no more, clients that get no slot start fresh processes.
         with contextlib.suppress(OSError):
             for number in range(len(self.slots), taken + 2 * SPARE_SLOTS):
                 os.mkfifo(self._path(str(number)), 0o600)
@@ -174,7 +171,8 @@ class Server:
         os.close(slot.fifo)
         slot.fifo = self._open(slot.name)
         slot.pid, slot.pidfd, slot.preloader = 0, -1, None
-        os.unlink(self._path(slot.name + protocol.TAKEN))
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path(slot.name + protocol.TAKEN))
 
     def _client_ended(self, slot: Slot) -> None:
         preloader = slot.preloader
@@ -182,7 +180,7 @@ class Server:
             if slot in preloader.waiting:
                 preloader.waiting.remove(slot)
             elif preloader.is_running:
-                self._send(preloader, f"ended {slot.pid}".encode())
+                _send(preloader, f"ended {slot.pid}".encode())
         self._free(slot)
 
     def _reply(self, slot: Slot, text: str) -> None:
@@ -285,11 +283,10 @@ class Server:
         slot.preloader = preloader
         if preloader.why_fresh:
             self._reply(slot, "fresh")
-        elif preloader.is_ready:
-            if not self._send(preloader, slot.request):
-                self._reply(slot, "fresh")
-        else:
+        elif not preloader.is_ready:
             preloader.waiting.append(slot)
+        elif not _send(preloader, slot.request):
+            self._reply(slot, "fresh")
 
     # Preloaders
 
@@ -341,17 +338,6 @@ class Server:
         self.control.close()
         signal.set_wakeup_fd(-1)
 
-    def _send(self, preloader: Preloader, message: bytes) -> bool:
-        """Return whether a message could be sent.
-
-        If not, it is too long, or the preloader has ended and `_preloader_ended` follows.
-        """
-        try:
-            preloader.connection.send(message)
-        except OSError:
-            return False
-        return True
-
     def _read_preloader(self, preloader: Preloader) -> None:
         try:
             message = preloader.connection.recv(65536).decode()
@@ -387,7 +373,7 @@ class Server:
         if self.preloaders.get(preloader.imports) is preloader:
             del self.preloaders[preloader.imports]
             self.retired.append(preloader)
-            self._send(preloader, b"retire")
+            _send(preloader, b"retire")
         if slot.pid and slot.preloader is preloader:
             slot.preloader = None
             self._try_to_assign(slot)
@@ -450,15 +436,12 @@ class Server:
             return
         self.is_ending = True
         self.deadline = time.monotonic() + END_SECONDS
-        self._signal_preloaders(signal.SIGTERM)
+        for preloader in (*self.preloaders.values(), *self.retired):
+            if preloader.is_running:
+                os.kill(preloader.pid, signal.SIGTERM)
         for slot in self.slots.values():
             if slot.preloader is None or slot.preloader.why_fresh or not slot.preloader.is_ready:
                 self._reply(slot, f"exit {128 + signal.SIGTERM}")
-
-    def _signal_preloaders(self, number: int) -> None:
-        for preloader in (*self.preloaders.values(), *self.retired):
-            if preloader.is_running:
-                os.kill(preloader.pid, number)
 
     @property
     def is_over(self) -> bool:
@@ -475,9 +458,6 @@ class Server:
                     key.data()
             if self.was_asked_to_end:
                 self.end()
-            if time.monotonic() >= self.deadline:
-                # Imports may ignore SIGTERM, and a process that was stopped does.
-                self._signal_preloaders(signal.SIGKILL)
             if time.monotonic() - beat >= protocol.BEAT_SECONDS:
                 beat = time.monotonic()
                 self._beat()
@@ -485,12 +465,26 @@ class Server:
     def _beat(self) -> None:
         """Ask the preloaders whether they work, and kill one that has not answered for long."""
         for preloader in (*self.preloaders.values(), *self.retired):
-            if not preloader.is_running or not preloader.is_ready:
+            if not preloader.is_running:
                 continue
-            if preloader.unanswered >= protocol.MISSED_BEATS:
+            hangs = preloader.unanswered >= protocol.MISSED_BEATS
+            if hangs or time.monotonic() > self.deadline:
                 os.kill(preloader.pid, signal.SIGKILL)
-            preloader.unanswered += 1
-            self._send(preloader, b"alive")
+            elif preloader.is_ready:
+                preloader.unanswered += 1
+                _send(preloader, b"alive")
+
+
+def _send(preloader: Preloader, message: bytes) -> bool:
+    """Send a message to a preloader, and return whether that was possible.
+
+    It is not if the message is too long, or if the preloader has ended or does not read.
+    """
+    try:
+        preloader.connection.send(message, socket.MSG_DONTWAIT)
+    except OSError:
+        return False
+    return True
 
 
 def _working_directory(pid: int) -> str:

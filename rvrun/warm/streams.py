@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NUM_STREAMS = 3
+#: Where a client has its streams: while the shell reads or writes a FIFO, that is 0 or 1.
+KEPT = (5, 6, 2)
 #: The identity of a stream that is closed.
 CLOSED = (0, 0)
 
@@ -42,14 +44,14 @@ def others(pid: int, own: Sequence[tuple[int, int]]) -> list[int] | None:
     numbers = []
     for number in range(NUM_STREAMS):
         try:
-            status = os.stat(f"/proc/{pid}/fd/{number}")
+            status = os.stat(f"/proc/{pid}/fd/{KEPT[number]}")
         except OSError:
             # It is closed.
             numbers.append(number)
             continue
         if stat.S_ISSOCK(status.st_mode):
             return None
-        if stat.S_ISREG(status.st_mode) and not _appends(pid, number):
+        if stat.S_ISREG(status.st_mode) and not _appends(pid, KEPT[number]):
             return None
         if (status.st_dev, status.st_ino) != own[number]:
             numbers.append(number)
@@ -69,15 +71,16 @@ def _appends(pid: int, number: int) -> bool:
 def open_those_of(pid: int, numbers: Sequence[int]) -> None:
     """Make the streams of process `pid` with these numbers those of this process."""
     for number in numbers:
-        path = f"/proc/{pid}/fd/{number}"
+        kept = KEPT[number]
+        path = f"/proc/{pid}/fd/{kept}"
         if _identity(path) == CLOSED:
             descriptor = os.open(os.devnull, os.O_RDWR)
         else:
-            kept = os.O_ACCMODE | os.O_APPEND
+            theirs = _flags(pid, kept)
             # O_NONBLOCK: opening a FIFO for one direction would wait for the other.
-            flags = (_flags(pid, number) & kept) | os.O_NOCTTY | os.O_NONBLOCK
-            descriptor = os.open(path, flags)
-            os.set_blocking(descriptor, not _flags(pid, number) & os.O_NONBLOCK)
+            ours = (theirs & (os.O_ACCMODE | os.O_APPEND)) | os.O_NOCTTY | os.O_NONBLOCK
+            descriptor = os.open(path, ours)
+            os.set_blocking(descriptor, not theirs & os.O_NONBLOCK)
         os.dup2(descriptor, number)
         os.close(descriptor)
     if 1 in numbers:

@@ -16,7 +16,7 @@ import attrs
 import psutil
 
 from rvrun.warm.protocol import CLIENT, VERB
-from tests.conftest import PATIENCE, Project, unmeasured_environment
+from tests.conftest import Project, unmeasured_environment
 
 ACTS = '''
 import decimal, os, pathlib, signal, subprocess, sys, time
@@ -68,6 +68,8 @@ def mark(event, name):
 def get_config(runner):
     return ActsConfig(root_uri="out")
 '''
+#: How long anything may take, in seconds.
+PATIENCE = 60.0
 #: The two ways to run the pipeline.
 LOCAL = ("rvrun", "run", "local", "acts.py", "--splits", "3", "-j3", "--no-show-output")
 MAKE = ("rvrun", "warm", "make", "-j3", "-C", "runs/acts")

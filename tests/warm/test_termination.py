@@ -80,7 +80,7 @@ def test_ctrl_c(run: Run, way: tuple[str, ...]) -> None:
     shown = read_terminal(run.terminal)
     assert run.code() == 130
     assert "Traceback" not in shown
-    assert "client.sh" not in shown
+    assert "cannot" not in shown
     run.assert_nothing_is_left(1.0)
     assert sorted(run.marks("finally")) == sorted(PARTS)
     resume(run)
@@ -287,7 +287,7 @@ SHELLS = ["dash", "bash --posix", "busybox ash"]
 @pytest.mark.parametrize("shell", SHELLS)
 def test_shells(run: Run, shell: str) -> None:
     """The client works in each shell that is the `sh` of a Linux distribution."""
-    if shutil.which(shell.split()[0]) is None:
+    if shutil.which(shell.split(maxsplit=1)[0]) is None:
         pytest.skip(f"{shell} is not installed")
     words = ("rvrun", "warm", "make", "-j3", "-C", "runs/acts", f"RVRUN={shell} {CLIENT}")
     run.project.write("exit-part1", "7")
