@@ -166,6 +166,10 @@ class Run:
         wait_for(lambda: self.roles()[role])
         return self.roles()[role][0]
 
+    def processes(self) -> list[str]:
+        """Return the processes that run in the folder of the project or below."""
+        return processes_in(self.project.folder)
+
     def assert_nothing_is_left(self, seconds: float = 15.0) -> None:
         folder = self.project.folder
         wait_for(lambda: not processes_in(folder), seconds, lambda: processes_in(folder))
