@@ -18,8 +18,8 @@ fresh() {
 }
 
 take_slot() {
-    # A stream that is closed cannot be copied.
-    { : 5<&0 6>&1; } 2>/dev/null || return 1
+    # A stream that is closed cannot be copied. (`:` would end the shell.)
+    { true 5<&0 6>&1; } 2>/dev/null || return 1
     slot=0
     until { echo $$ >"$RVRUN_WARM/$slot.taken"; } 2>/dev/null; do
         slot=$((slot + 1))

@@ -48,6 +48,8 @@ class Acts(rvrun.Pipeline):
         if os.path.exists(f"child-{name}"):
             subprocess.Popen(["sleep", "1001"])
         mark("begin", name)
+        if os.path.exists(f"read-{name}"):
+            mark(sys.stdin.read(), name)
         try:
             while os.path.exists(f"hold-{name}"):
                 time.sleep(0.01)

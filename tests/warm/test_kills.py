@@ -1,8 +1,8 @@
 """Random pipelines, of whose runs random processes are killed or stopped at random moments.
 
-Each trial runs a pipeline with a warm worker, by `rvrun run local` or below `rvrun warm`, hits one to
-three of its processes, and resumes until all is done. Then every target has been done exactly once,
-and no process and no folder is left.
+Each trial runs a pipeline by `rvrun run local` or below `rvrun warm`, hits up to three of its
+processes, and resumes until all is done. Then every target has been done exactly once, and no
+process and no folder is left.
 
 The suite runs a few trials. For more: TRIALS=200 python -m pytest -n 0 -s tests/warm/test_kills.py
 """
@@ -126,8 +126,8 @@ class Shape:
             if name not in self.split:
                 found.append((f"{name}-0", f"{name}.jsonl"))
                 continue
-            for i in range(self.num_splits):
-                found.append((f"{name}-{i}", f"{name}.{self.num_splits}/{i}.jsonl"))
+            folder = f"{name}.{self.num_splits}"
+            found += [(f"{name}-{i}", f"{folder}/{i}.jsonl") for i in range(self.num_splits)]
         return found
 
 
