@@ -18,7 +18,9 @@ import sys
 import weakref
 
 from rvrun import signals
+from rvrun.errors import INTERRUPTED
 from rvrun.rundir.records import resident_kib
+from rvrun.tracebacks import exit_code_of
 from rvrun.warm import streams
 from rvrun.warm.processes import set_environ, take_over_from
 from rvrun.worker.prctl import end_with
@@ -90,6 +92,11 @@ def become_target(
             os._exit(code)
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, INTERRUPTING)
         code = _run(request.arguments, start)
+    except SystemExit as error:
+        # A signal before the target has begun, as in a fresh process.
+        code = exit_code_of(error)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     except BaseException as error:  # noqa: BLE001 - the preloader's stack is above this frame
         sys.excepthook(type(error), error, error.__traceback__)
     _end(code, imported)
