@@ -1,6 +1,6 @@
 """A preloader: imports what some targets import, and forks a process for each of them.
 
-It is forked from the warm worker, and tells it (`->`) and is told (`<-`):
+It is forked from the warm worker, and exchanges these messages with it (`->` to the warm worker, `<-` from it):
 
     -> ready             the imports are done, and targets can be forked
     -> fresh WHY         they cannot; this process ends
@@ -52,7 +52,7 @@ MAX_REQUEST = 1 << 20
 
 
 class Running:
-    """A target: its client and the client's slot, its process, and when it is to be killed."""
+    """A target: its client and the client's slot, its process, and when it will be killed."""
 
     def __init__(self, slot: str, client: int, pid: int, pidfd: int) -> None:
         self.slot = slot
@@ -136,7 +136,7 @@ class Preloader:
         self.selector.register(self.wakeup[0], selectors.EVENT_READ, self._read_wakeup)
 
     def run(self) -> None:
-        """Fork targets until this process is told to end, and all of them have ended."""
+        """Fork targets until this process must end, and all of them have ended."""
         signal.set_wakeup_fd(self.wakeup[1])
         signal.signal(signal.SIGTERM, self._ask_to_end)
         # What is there now need not be looked at by any collection, which would copy its pages.

@@ -63,7 +63,7 @@ class Slot:
     """A slot: its FIFO, held open so that it ends for its client when this process does.
 
     - `pid`: the client that has it, or 0. `pidfd`: becomes readable when that client has ended.
-    - `preloader`: what runs, or will run, the client's target; `request`: what it is told.
+    - `preloader`: what runs, or will run, the client's target; `request`: the message for it.
     """
 
     def __init__(self, name: str, fifo: int) -> None:
@@ -431,7 +431,7 @@ class Server:
         self.was_asked_to_end = True
 
     def end(self) -> None:
-        """End all preloaders, and with them their targets; the clients are told."""
+        """End all preloaders, and with them their targets, and answer the clients."""
         if self.is_ending:
             return
         self.is_ending = True

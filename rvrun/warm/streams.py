@@ -84,5 +84,5 @@ def open_those_of(pid: int, numbers: Sequence[int]) -> None:
         os.dup2(descriptor, number)
         os.close(descriptor)
     if 1 in numbers:
-        # As when Python starts: the lines of a terminal are shown at once.
+        # As when Python starts: the lines of a terminal are shown immediately.
         sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]

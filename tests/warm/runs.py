@@ -147,21 +147,21 @@ class Run:
     def roles(self) -> dict[str, list[psutil.Process]]:
         """Return the processes below the command by what they are."""
         assert self.process is not None
-        found: dict[str, list[psutil.Process]] = {
+        processes_by_role: dict[str, list[psutil.Process]] = {
             role: [] for role in ("make", "client", "server", "preloader", "target")
         }
         for process, depth in _below(psutil.Process(self.process.pid)):
             with contextlib.suppress(psutil.Error):
                 words = process.cmdline()
                 if process.name() == "make":
-                    found["make"].append(process)
+                    processes_by_role["make"].append(process)
                 elif CLIENT in words:
-                    found["client"].append(process)
+                    processes_by_role["client"].append(process)
                 elif depth and words == ["sleep", "1001"]:
                     continue
                 elif depth in (1, 2, 3):
-                    found[("server", "preloader", "target")[depth - 1]].append(process)
-        return found
+                    processes_by_role[("server", "preloader", "target")[depth - 1]].append(process)
+        return processes_by_role
 
     def one(self, role: str) -> psutil.Process:
         """Wait until there is a process with a role, and return one."""

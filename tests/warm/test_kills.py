@@ -121,18 +121,18 @@ class Shape:
 
     def targets(self) -> list[tuple[str, str]]:
         """Each target's name in the marks, and the path of its record."""
-        found = []
+        targets = []
         for name in self.commands:
             if name not in self.split:
-                found.append((f"{name}-0", f"{name}.jsonl"))
+                targets.append((f"{name}-0", f"{name}.jsonl"))
                 continue
             folder = f"{name}.{self.num_splits}"
-            found += [(f"{name}-{i}", f"{folder}/{i}.jsonl") for i in range(self.num_splits)]
-        return found
+            targets += [(f"{name}-{i}", f"{folder}/{i}.jsonl") for i in range(self.num_splits)]
+        return targets
 
 
 def hit(run: Run, rng: random.Random, seen: collections.Counter[str]) -> str:
-    """Send a random signal to a random process of a run; return to what it was, if lethal."""
+    """Send a random signal to a random process of a run; return to what it was, if it cannot clean up."""
     victim, number = rng.choice(VICTIMS), rng.choice(SIGNALS)
     assert run.process is not None
     with contextlib.suppress(psutil.Error):
@@ -147,7 +147,7 @@ def hit(run: Run, rng: random.Random, seen: collections.Counter[str]) -> str:
         if number == signal.SIGSTOP:
             time.sleep(rng.uniform(0.05, 0.3))
             process.send_signal(signal.SIGCONT)
-        return victim if number == signal.SIGKILL else ""
+        return victim if number in (signal.SIGKILL, signal.SIGINT) else ""
     return ""
 
 

@@ -287,7 +287,7 @@ def _lines(
 
 @contextlib.contextmanager
 def _ending(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """Return descriptors that are readable when a process has ended; none if it cannot be told."""
+    """Return descriptors that are readable when a process has ended; none where the system has none."""
     if not hasattr(os, "pidfd_open"):
         yield []
         return
