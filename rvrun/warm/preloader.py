@@ -1,6 +1,6 @@
 """A preloader: imports what some targets import, and forks a process for each of them.
 
-It is forked from the warm worker, and exchanges these messages with it (`->` to the warm worker, `<-` from it):
+The warm worker forks it, and they exchange messages (`->` to the warm worker, `<-` from it):
 
     -> ready             the imports are done, and targets can be forked
     -> fresh WHY         they cannot; this process ends

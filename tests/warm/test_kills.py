@@ -132,7 +132,7 @@ class Shape:
 
 
 def hit(run: Run, rng: random.Random, seen: collections.Counter[str]) -> str:
-    """Send a random signal to a random process of a run; return to what it was, if it cannot clean up."""
+    """Send a random signal to a random process; return its role if it cannot clean up."""
     victim, number = rng.choice(VICTIMS), rng.choice(SIGNALS)
     assert run.process is not None
     with contextlib.suppress(psutil.Error):

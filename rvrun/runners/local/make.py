@@ -287,7 +287,7 @@ def _lines(
 
 @contextlib.contextmanager
 def _ending(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """Return descriptors that are readable when a process has ended; none where the system has none."""
+    """Return descriptors that are readable when a process has ended; none without pidfds."""
     if not hasattr(os, "pidfd_open"):
         yield []
         return
