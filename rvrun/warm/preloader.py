@@ -23,12 +23,13 @@ import sys
 import time
 
 from rvrun.errors import RvrunError, describe
-from rvrun.warm import protocol, streams
+from rvrun.warm import protocol, request
 from rvrun.warm.capture import capture
 from rvrun.warm.hazards import find_hazards, take_stock
 from rvrun.warm.preload import preload
 from rvrun.warm.random_state import RandomStates
-from rvrun.warm.target import INTERRUPTING, Imported, become_target, set_environ
+from rvrun.warm.request import Request
+from rvrun.warm.target import INTERRUPTING, Imported, become_target
 from rvrun.warm.user_files import changed_files, user_files
 from rvrun.worker.pipeline import read_document
 from rvrun.worker.prctl import end_with
@@ -39,13 +40,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, NoReturn
 
-    from rvrun.warm.protocol import Imports
-
 #: How long a target may take to end after SIGTERM before it is killed, in seconds; as in
 #: `worker.processes`, whose imports targets do not need.
 GRACE_SECONDS = 5.0
 #: The length of the longest message to the server, in bytes.
 MAX_MESSAGE = 4096
+#: That of the longest request; the kernel does not deliver longer ones, see socket(7), `wmem_max`.
+MAX_REQUEST = 1 << 20
 
 
 class Running:
@@ -64,7 +65,6 @@ def main(
     server: int,
     folder: str,
     *,
-    imports: Imports,
     config: str,
     without: Sequence[str],
 ) -> NoReturn:
@@ -76,7 +76,6 @@ def main(
     try:
         end_with(server)
         os.setpgid(0, 0)
-        _take_place(imports)
         imported = _import(connection, config, without)
         if imported is not None:
             Preloader(connection, folder, imported).run()
@@ -85,14 +84,6 @@ def main(
         sys.excepthook(type(error), error, error.__traceback__)
     finally:
         os._exit(code)
-
-
-def _take_place(imports: Imports) -> None:
-    """Make this process import as the targets would: with their folder and environment."""
-    _, cwd, environ = imports
-    os.chdir(cwd)
-    pairs = (os.fsdecode(pair).partition("=") for pair in environ.split(b"\0") if pair)
-    set_environ({name: value for name, _, value in pairs})
 
 
 def _import(connection: socket.socket, config: str, without: Sequence[str]) -> Imported | None:
@@ -132,7 +123,6 @@ class Preloader:
         self.is_ending = False
         self.was_asked_to_end = False
         self.pid = os.getpid()
-        self.streams = streams.own()
         self.selector = selectors.DefaultSelector()
         self.selector.register(connection, selectors.EVENT_READ, self._read_server)
         self.wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -162,12 +152,13 @@ class Preloader:
 
     def _read_server(self) -> None:
         try:
-            message = self.connection.recv(65536).decode()
+            message = self.connection.recv(MAX_REQUEST)
         except OSError:
-            message = ""
-        match message.split(" "):
-            case ["start", slot, pid]:
-                self._start(slot, int(pid))
+            message = b""
+        if message.startswith(request.MARK):
+            self._start(Request.unpack(message))
+            return
+        match message.decode().split(" "):
             case ["ended", client]:
                 self._terminate(self.running.get(int(client)))
             case ["alive"]:
@@ -191,8 +182,9 @@ class Preloader:
             finally:
                 os.close(fifo)
 
-    def _start(self, slot: str, client: int) -> None:
-        """Fork the target of process `client`."""
+    def _start(self, request: Request) -> None:
+        """Fork the target of a client."""
+        slot, client = request.slot, request.client
         if self.was_asked_to_end:
             self._reply(slot, protocol.line(client, f"exit {128 + signal.SIGTERM}") * 2)
         elif changed := changed_files(self.imported.files):
@@ -203,7 +195,7 @@ class Preloader:
             signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTING)
             pid = os.fork()
             if pid == 0:
-                self._become_target(client)
+                self._become_target(request)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTING)
             target = self.running[client] = Running(slot, client, pid, os.pidfd_open(pid))
             self.selector.register(
@@ -211,13 +203,13 @@ class Preloader:
             )
             self._reply(slot, protocol.line(client, f"pid {pid}"))
 
-    def _become_target(self, client: int) -> NoReturn:
+    def _become_target(self, request: Request) -> NoReturn:
         signal.set_wakeup_fd(-1)
         self.selector.close()
         self.connection.close()
         for descriptor in (*self.wakeup, *(target.pidfd for target in self.running.values())):
             os.close(descriptor)
-        become_target(client, self.pid, self.streams, self.imported)
+        become_target(request, self.pid, self.imported)
 
     def _target_ended(self, target: Running) -> None:
         self.selector.unregister(target.pidfd)

@@ -22,15 +22,19 @@ from rvrun.errors import RvrunError
 from rvrun.inputs import parse_integer
 from rvrun.warm import processes, protocol, streams
 from rvrun.warm.protocol import Gone
+from rvrun.warm.request import Conditions, Request, changed_variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from rvrun.warm.protocol import Imports
 
 #: So many slots are made in advance, beyond the last one that was taken.
 SPARE_SLOTS = 16
+#: A longer saved config, in bytes, is not sent along with each request.
+MAX_DOCUMENT = 32_768
 #: More preloaders than that would not be worth their memory and their start.
 MAX_PRELOADERS = 8
 #: After so many preloaders in a row that were edited before they forked a target, it is the imports
@@ -38,11 +42,26 @@ MAX_PRELOADERS = 8
 MAX_UNUSED = 3
 
 
+class Config:
+    """A saved config.
+
+    - `version`: differs after a change of the file. `identity`: see `preload.identity`.
+    - `document`: its content; None if it is long.
+    """
+
+    def __init__(
+        self, version: tuple[int, ...], identity: str, document: dict[str, Any] | None
+    ) -> None:
+        self.version = version
+        self.identity = identity
+        self.document = document
+
+
 class Slot:
     """A slot: its FIFO, held open so that it ends for its client when this process does.
 
     - `pid`: the client that has it, or 0. `pidfd`: becomes readable when that client has ended.
-    - `preloader`: what runs, or will run, the client's target.
+    - `preloader`: what runs, or will run, the client's target; `request`: what it is told.
     """
 
     def __init__(self, name: str, fifo: int) -> None:
@@ -51,17 +70,22 @@ class Slot:
         self.pid = 0
         self.pidfd = -1
         self.preloader: Preloader | None = None
+        self.request = b""
 
 
 class Preloader:
     """A preloader as this process sees it.
 
+    - `variables`: those that it has, each as `NAME=VALUE`.
     - `waiting`: slots of requests that came before it was ready.
     - `why_fresh`: why its targets start in fresh processes; empty while they do not.
     """
 
-    def __init__(self, imports: Imports, pid: int, connection: socket.socket) -> None:
+    def __init__(
+        self, imports: Imports, variables: list[bytes], pid: int, connection: socket.socket
+    ) -> None:
         self.imports = imports
+        self.variables = variables
         self.pid = pid
         self.connection = connection
         self.is_ready = False
@@ -87,10 +111,10 @@ class Server:
         self.preloaders: dict[Imports, Preloader] = {}
         self.retired: list[Preloader] = []
         self.num_unused: dict[Imports, int] = collections.defaultdict(int)
-        self.identities: dict[str, tuple[tuple[int, ...], str]] = {}
-        self.started_with = protocol.started_with(
-            protocol.variables(protocol.read_client(os.getpid(), "environ"))
-        )
+        self.configs: dict[str, Config] = {}
+        self.variables = protocol.variables(protocol.read_client(os.getpid(), "environ"))
+        self.started_with = protocol.started_with(self.variables)
+        self.conditions = Conditions(os.getpid())
         self.streams = streams.own()
         self.is_ending = False
         self.was_asked_to_end = False
@@ -150,7 +174,7 @@ class Server:
             if slot in preloader.waiting:
                 preloader.waiting.remove(slot)
             elif preloader.is_running:
-                self._send(preloader, f"ended {slot.pid}")
+                self._send(preloader, f"ended {slot.pid}".encode())
         self._free(slot)
 
     def _reply(self, slot: Slot, text: str) -> None:
@@ -190,78 +214,94 @@ class Server:
         """Pass a request on to the preloader of its imports. Raises `Gone`."""
         pairs = protocol.variables(protocol.read_client(slot.pid, "environ"))
         arguments = protocol.arguments(protocol.read_client(slot.pid, "cmdline"))
+        cwd = _working_directory(slot.pid)
         if protocol.started_with(pairs) != self.started_with:
             self._decline(slot, "a variable that Python reads when it starts has another value")
-        elif not streams.can_be_opened(slot.pid, self.streams):
+        elif (others := streams.others(slot.pid, self.streams)) is None:
             self._decline(slot, "its input or output is a file or socket that it shares")
-        elif (imports := self._imports_of(slot.pid, arguments, pairs)) is None:
+        elif (
+            len(arguments) < 3
+            or (config := self._read_config(os.path.join(cwd, arguments[1]))) is None
+        ):
             # The fresh process says what is wrong with the call.
             self._reply(slot, "fresh")
-        elif (preloader := self._preloader_of(imports, arguments[1])) is None:
-            self._decline(slot, "there are many targets with different imports or variables")
         else:
+            imports = (config.identity, cwd, protocol.imported_with(pairs))
+            preloader = self._preloader_of(imports, arguments[1], pairs)
+            if preloader is None:
+                self._decline(slot, "there are many targets with different imports or variables")
+                return
+            conditions = Conditions(slot.pid)
+            slot.request = Request(
+                slot.name,
+                slot.pid,
+                conditions.parent,
+                arguments=arguments,
+                variables=changed_variables(pairs, preloader.variables),
+                conditions=conditions.differences(self.conditions),
+                streams=others,
+                document=config.document,
+            ).pack()
             self._hand_over(slot, preloader)
 
     def _decline(self, slot: Slot, why: str) -> None:
         self._note("harmless", f"a target started in a fresh process: {why}")
         self._reply(slot, "fresh")
 
-    def _imports_of(self, pid: int, arguments: list[str], pairs: list[bytes]) -> Imports | None:
-        """Return what the target of a client imports; None if its config cannot be read."""
-        try:
-            cwd = os.readlink(f"/proc/{pid}/cwd")
-        except OSError as error:
-            raise Gone(str(error)) from error
-        if len(arguments) < 3 or arguments[0] != "run_command":
-            return None
-        identity = self._identity_of(os.path.join(cwd, arguments[1]))
-        return None if identity is None else (identity, cwd, protocol.imported_with(pairs))
-
-    def _identity_of(self, config: str) -> str | None:
+    def _read_config(self, path: str) -> Config | None:
+        """Read a saved config, unless it is as it was read before; None if it cannot be read."""
         from rvrun.warm.preload import identity
         from rvrun.worker.pipeline import read_document
 
         try:
-            status = os.stat(config)
+            status = os.stat(path)
             version = (status.st_ino, status.st_size, status.st_mtime_ns)
-            known = self.identities.get(config)
-            if known is None or known[0] != version:
-                known = self.identities[config] = (version, identity(read_document(config)))
+            config = self.configs.get(path)
+            if config is None or config.version != version:
+                document = read_document(path)
+                kept = document if status.st_size <= MAX_DOCUMENT else None
+                config = self.configs[path] = Config(version, identity(document), kept)
         except (RvrunError, OSError):
             return None
-        return known[1]
+        return config
 
     def _hand_over(self, slot: Slot, preloader: Preloader) -> None:
         slot.preloader = preloader
         if preloader.why_fresh:
             self._reply(slot, "fresh")
         elif preloader.is_ready:
-            self._send(preloader, f"start {slot.name} {slot.pid}")
+            self._send(preloader, slot.request)
         else:
             preloader.waiting.append(slot)
 
     # Preloaders
 
-    def _preloader_of(self, imports: Imports, config: str) -> Preloader | None:
+    def _preloader_of(self, imports: Imports, config: str, pairs: list[bytes]) -> Preloader | None:
         """Return the preloader of `imports`, started if there is none; None if there are many."""
         if imports not in self.preloaders:
             if len(self.preloaders) >= MAX_PRELOADERS:
                 return None
-            self._start_preloader(imports, config)
+            self._start_preloader(imports, config, pairs)
         return self.preloaders[imports]
 
-    def _start_preloader(self, imports: Imports, config: str) -> None:
+    def _start_preloader(self, imports: Imports, config: str, pairs: list[bytes]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         server = os.getpid()
         pid = os.fork()
         if pid == 0:
-            ours.close()
-            self._close()
-            from rvrun.warm.preloader import main
+            try:
+                ours.close()
+                self._close()
+                processes.set_environ(changed_variables(pairs, self.variables))
+                os.chdir(imports[1])
+                from rvrun.warm.preloader import main
 
-            main(theirs, server, self.folder, imports=imports, config=config, without=self.without)
+                main(theirs, server, self.folder, config=config, without=self.without)
+            finally:
+                # Nothing of this process's may go on there.
+                os._exit(1)
         theirs.close()
-        preloader = self.preloaders[imports] = Preloader(imports, pid, ours)
+        preloader = self.preloaders[imports] = Preloader(imports, pairs, pid, ours)
         self._listen(ours, lambda: self._read_preloader(preloader))
 
     def _close(self) -> None:
@@ -277,9 +317,9 @@ class Server:
         self.control.close()
         signal.set_wakeup_fd(-1)
 
-    def _send(self, preloader: Preloader, text: str) -> None:
+    def _send(self, preloader: Preloader, message: bytes) -> None:
         try:
-            preloader.connection.send(text.encode())
+            preloader.connection.send(message)
         except OSError:
             # `_preloader_ended` follows.
             return
@@ -413,7 +453,15 @@ class Server:
             if preloader.unanswered >= protocol.MISSED_BEATS:
                 os.kill(preloader.pid, signal.SIGKILL)
             preloader.unanswered += 1
-            self._send(preloader, "alive")
+            self._send(preloader, b"alive")
+
+
+def _working_directory(pid: int) -> str:
+    """Return the working directory of a client. Raises `Gone`."""
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError as error:
+        raise Gone(str(error)) from error
 
 
 def keep_from_programs() -> None:

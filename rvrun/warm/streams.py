@@ -34,20 +34,26 @@ def _identity(path: str) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def can_be_opened(pid: int, own: Sequence[tuple[int, int]]) -> bool:
-    """Whether `open_those_of` can open the streams of process `pid`.
+def others(pid: int, own: Sequence[tuple[int, int]]) -> list[int] | None:
+    """Return the numbers of the streams of process `pid` that this process does not have, too.
 
-    - `own`: the streams that need not be opened, because this process has them, too.
+    Returns None if `open_those_of` cannot open all of them. `own`: the streams of this process.
     """
+    numbers = []
     for number in range(NUM_STREAMS):
         try:
-            mode = os.stat(f"/proc/{pid}/fd/{number}").st_mode
-            if stat.S_ISSOCK(mode) or (stat.S_ISREG(mode) and not _appends(pid, number)):
-                return False
+            status = os.stat(f"/proc/{pid}/fd/{number}")
         except OSError:
             # It is closed.
+            numbers.append(number)
             continue
-    return True
+        if stat.S_ISSOCK(status.st_mode):
+            return None
+        if stat.S_ISREG(status.st_mode) and not _appends(pid, number):
+            return None
+        if (status.st_dev, status.st_ino) != own[number]:
+            numbers.append(number)
+    return numbers
 
 
 def _flags(pid: int, number: int) -> int:
@@ -60,17 +66,11 @@ def _appends(pid: int, number: int) -> bool:
     return bool(_flags(pid, number) & os.O_APPEND)
 
 
-def open_those_of(pid: int, own: Sequence[tuple[int, int]]) -> None:
-    """Make the streams of process `pid` those of this one.
-
-    - `own`: those that this process has now.
-    """
-    for number in range(NUM_STREAMS):
+def open_those_of(pid: int, numbers: Sequence[int]) -> None:
+    """Make the streams of process `pid` with these numbers those of this process."""
+    for number in numbers:
         path = f"/proc/{pid}/fd/{number}"
-        identity = _identity(path)
-        if identity == own[number]:
-            continue
-        if identity == CLOSED:
+        if _identity(path) == CLOSED:
             descriptor = os.open(os.devnull, os.O_RDWR)
         else:
             kept = os.O_ACCMODE | os.O_APPEND
@@ -80,6 +80,6 @@ def open_those_of(pid: int, own: Sequence[tuple[int, int]]) -> None:
             os.set_blocking(descriptor, not _flags(pid, number) & os.O_NONBLOCK)
         os.dup2(descriptor, number)
         os.close(descriptor)
-    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
-        # As when Python starts: the lines of a terminal are shown at once; stderr's always are.
-        stream.reconfigure(line_buffering=number == 2 or os.isatty(number))  # type: ignore[union-attr]
+    if 1 in numbers:
+        # As when Python starts: the lines of a terminal are shown at once.
+        sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]

@@ -8,6 +8,8 @@ the memory that it shares.
 
 from __future__ import annotations
 
+# The part of `signal` in C, which makes no enums: each page that they touch would be copied.
+import _signal  # type: ignore[import-not-found]
 import gc
 import io
 import os
@@ -17,8 +19,8 @@ import weakref
 
 from rvrun import signals
 from rvrun.rundir.records import resident_kib
-from rvrun.warm import protocol, streams
-from rvrun.warm.processes import take_over_from
+from rvrun.warm import streams
+from rvrun.warm.processes import set_environ, take_over_from
 from rvrun.worker.prctl import end_with
 from rvrun.worker.target import ENDING, Start
 from rvrun.worker.target import main as run_command
@@ -30,8 +32,11 @@ if TYPE_CHECKING:
 
     from rvrun.warm.capture import Captured
     from rvrun.warm.random_state import RandomStates
+    from rvrun.warm.request import Request
     from rvrun.warm.user_files import State
 
+#: The class of all files in C, without the slow checks of the abstract classes in `io`.
+FILES: Any = io.IOBase.__base__
 #: Signals that are blocked while a process is forked.
 INTERRUPTING = (*ENDING, signal.SIGINT)
 #: Python's exit code where it cannot write what is left in the buffer of stdout or stderr.
@@ -65,62 +70,47 @@ class Imported:
             signal.signal(number, handler)
 
 
-def become_target(
-    client: int, preloader: int, own: Sequence[tuple[int, int]], imported: Imported
-) -> NoReturn:
-    """Run the target of process `client` in this process, which was forked from a preloader.
+def become_target(request: Request, preloader: int, imported: Imported) -> NoReturn:
+    """Run the target of a request in this process, which was forked from a preloader.
 
-    Call it with the signals `INTERRUPTING` blocked. `own`: this process's streams.
+    Call it with the signals `INTERRUPTING` blocked.
     """
     code = 1
     try:
         end_with(preloader)
-        arguments, start = _take_place(client, own, imported)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTING)
-        code = _run(arguments, start)
-    except protocol.Gone as error:
+        start = _take_place(request, imported)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, INTERRUPTING)
+        code = _run(request.arguments, start)
+    except OSError as error:
         # Nobody reads that, unless the client lives, and something else is wrong.
-        print(f"rvrun: process {client} cannot be taken over from: {error}", file=sys.stderr)
+        print(
+            f"rvrun: process {request.client} cannot be taken over from: {error}", file=sys.stderr
+        )
     except BaseException as error:  # noqa: BLE001 - the preloader's stack is above this frame
         sys.excepthook(type(error), error, error.__traceback__)
     _end(code, imported)
 
 
-def _take_place(
-    client: int, own: Sequence[tuple[int, int]], imported: Imported
-) -> tuple[list[str], Start]:
-    """Take over everything from the client; return its arguments, and how it was started."""
+def _take_place(request: Request, imported: Imported) -> Start:
+    """Take over everything from the client; return how the target was started."""
     shared_kib = resident_kib()
-    pairs = protocol.variables(protocol.read_client(client, "environ"))
-    arguments = protocol.arguments(protocol.read_client(client, "cmdline"))
-    split = (os.fsdecode(pair).partition("=") for pair in pairs)
-    set_environ({name: value for name, _, value in split})
-    try:
-        streams.open_those_of(client, own)
-        # A process of another group may not read from the terminal.
-        os.setpgid(0, os.getpgid(client) if os.isatty(0) else 0)
-        make = int(protocol.read_client(client, "stat").rpartition(b")")[2].split()[1])
-    except (OSError, IndexError) as error:
-        raise protocol.Gone(str(error)) from error
-    for number in INTERRUPTING:
+    if request.variables:
+        set_environ(request.variables)
+    if request.streams:
+        streams.open_those_of(request.client, request.streams)
+    # A process of another group may not read from the terminal.
+    has_terminal = 0 in request.streams and os.isatty(0)
+    os.setpgid(0, os.getpgid(request.client) if has_terminal else 0)
+    os.chdir(f"/proc/{request.client}/cwd")
+    for number in imported.handlers:
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    take_over_from(client)
-    signals.end_on_interrupt()
+    if request.conditions:
+        take_over_from(request.client, request.conditions)
     imported.random_states.renew()
     # `sys.argv[0]` is the same file: this process, too, began as `python -m rvrun`.
-    sys.argv[1:] = arguments
-    sys.orig_argv[4:] = arguments
-    return arguments, Start(make, imported.show, shared_kib)
-
-
-def set_environ(variables: Mapping[str, str]) -> None:
-    """Make `variables` the environment of this process."""
-    for name in os.environ.keys() - variables.keys():
-        del os.environ[name]
-    for name, value in variables.items():
-        if os.environ.get(name) != value:
-            os.environ[name] = value
+    sys.argv[1:] = request.arguments
+    sys.orig_argv[4:] = request.arguments
+    return Start(request.parent, request.document, imported.show, shared_kib)
 
 
 def _run(arguments: Sequence[str], start: Start) -> int:
@@ -158,7 +148,7 @@ def _finalize() -> None:
     """
     for thing in gc.get_objects():
         kind = type(thing)
-        if issubclass(kind, io.IOBase):
+        if issubclass(kind, FILES):
             _flush(thing)
         elif hasattr(kind, "__del__"):
             try:
@@ -167,8 +157,8 @@ def _finalize() -> None:
                 sys.excepthook(type(error), error, error.__traceback__)
 
 
-def _open_files() -> list[io.IOBase]:
-    return [thing for thing in gc.get_objects() if issubclass(type(thing), io.IOBase)]
+def _open_files() -> list[Any]:
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), FILES)]
 
 
 def _flush(file: Any) -> bool:

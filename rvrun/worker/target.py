@@ -52,6 +52,7 @@ class Start:
     """What differs between a process that was started for a target, and one that was forked.
 
     - `parent`: the process that decided to run the target, which is make.
+    - `document`: the saved config, if it has been read already.
     - `show_imports`: is called where a process imports the user's code.
     - `shared_kib`: the resident memory at the start that this process shares with others, in KiB.
     """
@@ -59,10 +60,12 @@ class Start:
     def __init__(
         self,
         parent: int | None = None,
+        document: dict[str, Any] | None = None,
         show_imports: Callable[[], None] = lambda: None,
         shared_kib: int = 0,
     ) -> None:
         self.parent = os.getppid() if parent is None else parent
+        self.document = document
         self.show_imports = show_imports
         self.shared_kib = shared_kib
 
@@ -96,10 +99,11 @@ def run_command(call: Call, start: Start | None = None) -> int:
         run_under_torchrun(call.torchrun, call.job.hosts(os.environ), call.words)
     # Removed, so that a command of the user's that runs rvrun does not report as this target.
     variables = {name: os.environ.pop(name, "") for name in environment.INTERNAL}
-    document = read_document(call.config)
+    start = start or Start()
+    document = read_document(call.config) if start.document is None else start.document
     call.verbosity = call.verbosity or parse_integer(variables[environment.VERBOSITY]) or 0
     _handle_signals(_end)
-    target = _Target(call, document, start or Start(), _EventPipe(variables[environment.EVENTS]))
+    target = _Target(call, document, start, _EventPipe(variables[environment.EVENTS]))
     run_dir = variables[environment.RUN_DIR]
     if not run_dir:
         return target.run()
