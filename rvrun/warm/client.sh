@@ -67,7 +67,12 @@ for signal in HUP INT QUIT TERM; do
     # shellcheck disable=SC2064 # the name of the signal is part of the trap
     trap "forward $signal" $signal
 done
-follow 4<>"$RVRUN_WARM/$slot" 3<"$RVRUN_WARM/$slot"
+# `read` uses descriptor 0 for what it reads, so the target's stdin is also kept as 5.
+if { command : 5<&0; } 2>/dev/null; then
+    follow 5<&0 4<>"$RVRUN_WARM/$slot" 3<"$RVRUN_WARM/$slot"
+else
+    follow 5<&- 4<>"$RVRUN_WARM/$slot" 3<"$RVRUN_WARM/$slot"
+fi
 # The lock of a run directory makes a fresh process wait for what is left of the target. Without a
 # run directory, the target might run twice.
 [ -z "$target" ] || [ "$RVRUN_RUN_DIR" ] || exit 137

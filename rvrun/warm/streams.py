@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NUM_STREAMS = 3
+#: Where a client keeps its stdin: its shell reads replies as descriptor 0.
+CLIENT_STDIN = 5
 #: The identity of a stream that is closed.
 CLOSED = (0, 0)
 
@@ -42,7 +44,7 @@ def others(pid: int, own: Sequence[tuple[int, int]]) -> list[int] | None:
     numbers = []
     for number in range(NUM_STREAMS):
         try:
-            status = os.stat(f"/proc/{pid}/fd/{number}")
+            status = os.stat(_path(pid, number))
         except OSError:
             # It is closed.
             numbers.append(number)
@@ -56,9 +58,14 @@ def others(pid: int, own: Sequence[tuple[int, int]]) -> list[int] | None:
     return numbers
 
 
+def _path(pid: int, number: int, folder: str = "fd") -> str:
+    """Return the path in /proc of a stream of a client."""
+    return f"/proc/{pid}/{folder}/{number or CLIENT_STDIN}"
+
+
 def _flags(pid: int, number: int) -> int:
     """Return the flags with which a process has a file open (proc_pid_fdinfo(5))."""
-    with open(f"/proc/{pid}/fdinfo/{number}", "rb") as file:
+    with open(_path(pid, number, "fdinfo"), "rb") as file:
         return int(file.read().split(b"flags:")[1].split()[0], 8)
 
 
@@ -69,7 +76,7 @@ def _appends(pid: int, number: int) -> bool:
 def open_those_of(pid: int, numbers: Sequence[int]) -> None:
     """Make the streams of process `pid` with these numbers those of this process."""
     for number in numbers:
-        path = f"/proc/{pid}/fd/{number}"
+        path = _path(pid, number)
         if _identity(path) == CLOSED:
             descriptor = os.open(os.devnull, os.O_RDWR)
         else:
