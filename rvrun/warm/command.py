@@ -56,7 +56,7 @@ def run_command(
 
 
 def _start(
-    command: Sequence[str], worker: WarmWorker, mask: set[int | signal.Signals]
+    command: Sequence[str], worker: WarmWorker | None, mask: set[int | signal.Signals]
 ) -> subprocess.Popen[bytes]:
     """Start the command in this process's group, so that it can use the terminal."""
     parent = os.getpid()
@@ -68,14 +68,14 @@ def _start(
     try:
         return subprocess.Popen(
             command,
-            env=os.environ | worker.variables,
+            env=os.environ | (worker.variables if worker else {}),
             preexec_fn=prepare,  # noqa: PLW1509 - no other thread runs
         )
     except OSError as error:
         raise CannotRun(command[0], error.strerror or str(error)) from None
 
 
-def _wait(process: subprocess.Popen[bytes], worker: WarmWorker) -> bool:
+def _wait(process: subprocess.Popen[bytes], worker: WarmWorker | None) -> bool:
     """Wait until the command has ended; return whether a signal asked this process to end it.
 
     The terminal sends its signals to the command, too, so these are not passed on. What does not
@@ -86,7 +86,8 @@ def _wait(process: subprocess.Popen[bytes], worker: WarmWorker) -> bool:
     while process.poll() is None and time.monotonic() < deadline:
         if time.monotonic() - beaten >= BEAT_SECONDS:
             beaten = time.monotonic()
-            worker.beat()
+            if worker is not None:
+                worker.beat()
         received = signal.sigtimedwait(AWAITED, BEAT_SECONDS)
         if received is None or received.si_signo == signal.SIGCHLD:
             continue

@@ -14,6 +14,8 @@ It is forked from the warm worker, and tells it (`->`) and is told (`<-`):
 
 from __future__ import annotations
 
+# The part of `signal` in C, without enums: this process copies what it touches after a fork.
+import _signal  # type: ignore[import-not-found]
 import contextlib
 import gc
 import os
@@ -192,11 +194,11 @@ class Preloader:
         else:
             self.is_unused = False
             # A signal to the target must not reach a handler of this process.
-            signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTING)
+            _signal.pthread_sigmask(_signal.SIG_BLOCK, INTERRUPTING)
             pid = os.fork()
             if pid == 0:
                 self._become_target(request)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTING)
+            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, INTERRUPTING)
             target = self.running[client] = Running(slot, client, pid, os.pidfd_open(pid))
             self.selector.register(
                 target.pidfd, selectors.EVENT_READ, lambda: self._target_ended(target)
@@ -232,12 +234,12 @@ class Preloader:
         """Ask a target to end, once, and kill it later if it does not."""
         if target is not None and target.deadline == float("inf"):
             target.deadline = time.monotonic() + GRACE_SECONDS
-            _signal(target.pid, signal.SIGTERM)
+            _send(target.pid, signal.SIGTERM)
 
     def _kill_late(self) -> None:
         for target in self.running.values():
             if target.deadline <= time.monotonic():
-                _signal(target.pid, signal.SIGKILL)
+                _send(target.pid, signal.SIGKILL)
 
     def _seconds_left(self) -> float | None:
         """Return how long to wait for events: until a target must be killed."""
@@ -245,7 +247,7 @@ class Preloader:
         return None if deadline == float("inf") else max(0.05, deadline - time.monotonic())
 
 
-def _signal(pid: int, number: int) -> None:
+def _send(pid: int, number: int) -> None:
     """Send a signal to a target and to its process group, if it has one of its own."""
     try:
         os.killpg(pid, number)

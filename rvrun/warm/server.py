@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: So many slots are made in advance, beyond the last one that was taken.
 SPARE_SLOTS = 16
+#: How long preloaders may take to end, after their targets, in seconds; then they are killed.
+END_SECONDS = 6.0
 #: A longer saved config, in bytes, is not sent along with each request.
 MAX_DOCUMENT = 32_768
 #: More preloaders than that would not be worth their memory and their start.
@@ -118,6 +120,7 @@ class Server:
         self.streams = streams.own()
         self.is_ending = False
         self.was_asked_to_end = False
+        self.deadline = float("inf")
         self.selector = selectors.DefaultSelector()
         self.requests = requests
         self._listen(requests, self._read_requests)
@@ -144,9 +147,11 @@ class Server:
         if taken + SPARE_SLOTS < len(self.slots):
             return
         self._free_lost_slots()
-        for number in range(len(self.slots), taken + 2 * SPARE_SLOTS):
-            os.mkfifo(self._path(str(number)), 0o600)
-            self.add_slot(self._open(str(number)))
+        # If there can be no more, clients that get no slot start fresh processes.
+        with contextlib.suppress(OSError):
+            for number in range(len(self.slots), taken + 2 * SPARE_SLOTS):
+                os.mkfifo(self._path(str(number)), 0o600)
+                self.add_slot(self._open(str(number)))
 
     def _free_lost_slots(self) -> None:
         """Free slots whose clients ended before they made a request."""
@@ -166,7 +171,8 @@ class Server:
         os.close(slot.fifo)
         slot.fifo = self._open(slot.name)
         slot.pid, slot.pidfd, slot.preloader = 0, -1, None
-        os.unlink(self._path(slot.name + protocol.TAKEN))
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path(slot.name + protocol.TAKEN))
 
     def _client_ended(self, slot: Slot) -> None:
         preloader = slot.preloader
@@ -174,7 +180,7 @@ class Server:
             if slot in preloader.waiting:
                 preloader.waiting.remove(slot)
             elif preloader.is_running:
-                self._send(preloader, f"ended {slot.pid}".encode())
+                _send(preloader, f"ended {slot.pid}".encode())
         self._free(slot)
 
     def _reply(self, slot: Slot, text: str) -> None:
@@ -269,10 +275,10 @@ class Server:
         slot.preloader = preloader
         if preloader.why_fresh:
             self._reply(slot, "fresh")
-        elif preloader.is_ready:
-            self._send(preloader, slot.request)
-        else:
+        elif not preloader.is_ready:
             preloader.waiting.append(slot)
+        elif not _send(preloader, slot.request):
+            self._reply(slot, "fresh")
 
     # Preloaders
 
@@ -316,13 +322,6 @@ class Server:
             preloader.connection.close()
         self.control.close()
         signal.set_wakeup_fd(-1)
-
-    def _send(self, preloader: Preloader, message: bytes) -> None:
-        try:
-            preloader.connection.send(message)
-        except OSError:
-            # `_preloader_ended` follows.
-            return
 
     def _read_preloader(self, preloader: Preloader) -> None:
         try:
@@ -419,6 +418,7 @@ class Server:
         if self.is_ending:
             return
         self.is_ending = True
+        self.deadline = time.monotonic() + END_SECONDS
         for preloader in (*self.preloaders.values(), *self.retired):
             if preloader.is_running:
                 os.kill(preloader.pid, signal.SIGTERM)
@@ -448,12 +448,26 @@ class Server:
     def _beat(self) -> None:
         """Ask the preloaders whether they work, and kill one that has not answered for long."""
         for preloader in (*self.preloaders.values(), *self.retired):
-            if not preloader.is_running or not preloader.is_ready:
+            if not preloader.is_running:
                 continue
-            if preloader.unanswered >= protocol.MISSED_BEATS:
+            hangs = preloader.unanswered >= protocol.MISSED_BEATS
+            if hangs or time.monotonic() > self.deadline:
                 os.kill(preloader.pid, signal.SIGKILL)
-            preloader.unanswered += 1
-            self._send(preloader, b"alive")
+            elif preloader.is_ready:
+                preloader.unanswered += 1
+                _send(preloader, b"alive")
+
+
+def _send(preloader: Preloader, message: bytes) -> bool:
+    """Send a message to a preloader, and return whether that was possible.
+
+    It is not if the message is too long, or if the preloader has ended or does not read.
+    """
+    try:
+        preloader.connection.send(message, socket.MSG_DONTWAIT)
+    except OSError:
+        return False
+    return True
 
 
 def _working_directory(pid: int) -> str:

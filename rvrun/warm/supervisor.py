@@ -17,11 +17,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
 from rvrun.environment import PYTHON, WARM
+from rvrun.inputs import from_os_error
 from rvrun.warm import protocol
 from rvrun.worker.prctl import ending_with_parent
 
-#: The least number of slots. More are made when they are needed.
-SLOTS = 32
+#: The least and the greatest number of slots at first. More are made when they are needed.
+FIRST_SLOTS = (32, 256)
 #: How long a warm worker may take to end its targets and itself, in seconds; then it is killed.
 END_SECONDS = 8.0
 
@@ -116,34 +117,40 @@ def warm_worker(
     jobs: int = 0,
     inherited: Sequence[int] = (),
     output: int | None = None,
-) -> Iterator[WarmWorker]:
-    """Start a warm worker, and stop it when the context ends.
+) -> Iterator[WarmWorker | None]:
+    """Start a warm worker, and stop it when the context ends; None, after a note, if that fails.
 
     - `note`: as in `WarmWorker`. `without`: the modules that must not be imported before a fork.
     - `jobs`: how many targets run in parallel, if that is known.
     - `inherited`: descriptors that targets inherit. `output`: that of the file for what the warm
       worker prints; None for stderr.
     """
-    folder = tempfile.mkdtemp(prefix="rvrun-warm-")
-    try:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours, theirs:
-            process = _start(
-                folder,
-                theirs,
-                without=without,
-                slots=max(SLOTS, 2 * jobs),
-                inherited=inherited,
-                output=output,
-            )
-            theirs.close()
-            worker = WarmWorker(process, ours, folder, note)
-            try:
-                yield worker
-            finally:
-                worker.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    least, most = FIRST_SLOTS
+    slots = min(max(least, 2 * jobs), most)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = tempfile.mkdtemp(prefix="rvrun-warm-")
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            stack.enter_context(ours)
+            with theirs:
+                process = _start(
+                    folder,
+                    theirs,
+                    without=without,
+                    slots=slots,
+                    inherited=inherited,
+                    output=output,
+                )
+        except OSError as error:
+            # Such as a full disk, or a folder for temporary files where no FIFO can be.
+            why = f"a warm worker cannot be started: {from_os_error(error)}"
+            note(f"targets start in fresh processes: {why}", False)  # noqa: FBT003
+            yield None
+            return
+        worker = WarmWorker(process, ours, folder, note)
+        stack.callback(worker.stop)
+        yield worker
 
 
 def _start(

@@ -11,11 +11,12 @@ stderr what it runs and how that ended, for the job's log.
 
 from __future__ import annotations
 
+# The part of `signal` that is in C: its enums take time to import and to use.
+import _signal  # type: ignore[import-not-found]
 import atexit
 import contextlib
 import functools
 import os
-import signal
 import stat
 import sys
 import time
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from rvrun.worker.call import Call
 
 #: Signals that end a target.
-ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+ENDING = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT)
 
 
 class Start:
@@ -167,14 +168,14 @@ class _Target:
         with _announced(self.call, self.name) as outcome:
             code = outcome["code"] = _run(self)
         # A signal that arrives now must not lose what is done.
-        _handle_signals(_ignore, (*ENDING, signal.SIGINT))
+        _handle_signals(_ignore, (*ENDING, _signal.SIGINT))
         if self.recorder:
             code = self._stamp() if code == DONE else code
             # The record is written before the event: whoever reads the event may read the record.
             self.recorder.end(code)
         self.report(f"end {self.name} {code}")
         # Threads of the user's may keep this process, which must be possible to end.
-        _handle_signals(signal.SIG_DFL, (*ENDING, signal.SIGINT))
+        _handle_signals(_signal.SIG_DFL, (*ENDING, _signal.SIGINT))
         return code
 
     def _stamp(self) -> int:
@@ -315,16 +316,16 @@ class _Ended(SystemExit):
 
 
 def _handle_signals(
-    handler: Callable[[int, object], None] | signal.Handlers,
-    numbers: Sequence[signal.Signals] = ENDING,
+    handler: Callable[[int, object], None] | int,
+    numbers: Sequence[int] = ENDING,
 ) -> None:
     """Handle the signals that ask a target to end, except those that are ignored.
 
     nohup ignores SIGHUP for all that it starts, and shells do SIGQUIT for background jobs.
     """
     for number in numbers:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, handler)
+        if _signal.getsignal(number) is not _signal.SIG_IGN:
+            _signal.signal(number, handler)
 
 
 def _end(signum: int, frame: object) -> NoReturn:
