@@ -232,7 +232,8 @@ class Server:
             # The fresh process says what is wrong with the call.
             self._reply(slot, "fresh")
         else:
-            imports = (config.identity, cwd, protocol.imported_with(pairs))
+            layout = streams.layout(slot.pid, has_log=protocol.has_log(pairs))
+            imports = (config.identity, cwd, protocol.imported_with(pairs), layout)
             preloader = self._preloader_of(imports, arguments[1], pairs)
             if preloader is None:
                 self._decline(slot, "there are many targets with different imports or variables")
@@ -299,10 +300,11 @@ class Server:
                 ours.close()
                 self._close()
                 processes.set_environ(changed_variables(pairs, self.variables))
-                os.chdir(imports[1])
+                _, cwd, _, layout = imports
+                os.chdir(cwd)
                 from rvrun.warm.preloader import main
 
-                main(theirs, server, self.folder, config=config, without=self.without)
+                main(theirs, server, self.folder, layout, config=config, without=self.without)
             finally:
                 # Nothing of this process's may go on there.
                 os._exit(1)
@@ -321,7 +323,7 @@ class Server:
         for preloader in (*self.preloaders.values(), *self.retired):
             preloader.connection.close()
         self.control.close()
-        signal.set_wakeup_fd(-1)
+        os.close(signal.set_wakeup_fd(-1))
 
     def _read_preloader(self, preloader: Preloader) -> None:
         try:

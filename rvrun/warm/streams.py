@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TypeAlias
+
+    #: Whether stdout and stderr are the same file, and whether lines to stdout are written at once.
+    Layout: TypeAlias = tuple[bool, bool]
 
 NUM_STREAMS = 3
 #: Where a client keeps its stdin: its shell reads replies as descriptor 0.
@@ -63,6 +66,30 @@ def _path(pid: int, number: int, folder: str = "fd") -> str:
     return f"/proc/{pid}/{folder}/{number or CLIENT_STDIN}"
 
 
+def layout(pid: int, *, has_log: bool) -> Layout:
+    """Return the layout of the output of a client's target, whose stdout may be a terminal's.
+
+    - `has_log`: whether the target's output goes to a log.
+    """
+    if has_log:
+        return True, True
+    output, errors = _path(pid, 1), _path(pid, 2)
+    return _identity(output) == _identity(errors), _is_terminal(output)
+
+
+def _is_terminal(path: str) -> bool:
+    try:
+        if not stat.S_ISCHR(os.stat(path).st_mode):
+            return False
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return os.isatty(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _flags(pid: int, number: int) -> int:
     """Return the flags with which a process has a file open (proc_pid_fdinfo(5))."""
     with open(_path(pid, number, "fdinfo"), "rb") as file:
@@ -77,7 +104,9 @@ def open_those_of(pid: int, numbers: Sequence[int]) -> None:
     """Make the streams of process `pid` with these numbers those of this process."""
     for number in numbers:
         path = _path(pid, number)
-        if _identity(path) == CLOSED:
+        is_closed = _identity(path) == CLOSED
+        if is_closed:
+            # As in `rvrun.streams`, for this process alone.
             descriptor = os.open(os.devnull, os.O_RDWR)
         else:
             kept = os.O_ACCMODE | os.O_APPEND
@@ -85,8 +114,5 @@ def open_those_of(pid: int, numbers: Sequence[int]) -> None:
             flags = (_flags(pid, number) & kept) | os.O_NOCTTY | os.O_NONBLOCK
             descriptor = os.open(path, flags)
             os.set_blocking(descriptor, not _flags(pid, number) & os.O_NONBLOCK)
-        os.dup2(descriptor, number)
+        os.dup2(descriptor, number, inheritable=not is_closed)
         os.close(descriptor)
-    if 1 in numbers:
-        # As when Python starts: the lines of a terminal are shown at once.
-        sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 # The part of `signal` in C, which makes no enums: each page that they touch would be copied.
 import _signal  # type: ignore[import-not-found]
-import gc
-import io
+import contextlib
 import os
 import signal
 import sys
-import weakref
 
 from rvrun import signals
 from rvrun.rundir.records import resident_kib
 from rvrun.warm import streams
-from rvrun.warm.processes import set_environ, take_over_from
+from rvrun.warm.finalizing import finalizable, finalize
+from rvrun.warm.processes import numbers_of, set_environ, take_over_from
 from rvrun.worker.prctl import end_with
 from rvrun.worker.target import ENDING, Start
 from rvrun.worker.target import main as run_command
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from rvrun.warm.request import Request
     from rvrun.warm.user_files import State
 
-#: The class of all files in C, without the slow checks of the abstract classes in `io`.
-FILES: Any = io.IOBase.__base__
 #: Signals that are blocked while a process is forked.
 INTERRUPTING = (*ENDING, signal.SIGINT)
 #: Python's exit code where it cannot write what is left in the buffer of stdout or stderr.
@@ -47,7 +44,8 @@ class Imported:
     """What the imports left behind, for the targets.
 
     - `captured`: what they printed. `handlers`: the handlers of signals that they set.
-    - `files`: the files of the user's that were imported. `open_files`: what they left open.
+    - `files`: the files of the user's that were imported.
+    - `finalizable`: what they made that is to be finalized in the end.
     """
 
     def __init__(
@@ -61,7 +59,7 @@ class Imported:
         self.handlers = handlers
         self.random_states = random_states
         self.files = files
-        self.open_files = [weakref.ref(file) for file in _open_files()]
+        self.finalizable = finalizable()
 
     def show(self) -> None:
         """Do what imports would do now that others can see."""
@@ -79,7 +77,7 @@ def become_target(request: Request, preloader: int, imported: Imported) -> NoRet
     try:
         end_with(preloader)
         start = _take_place(request, imported)
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, INTERRUPTING)
+        _unblock(request)
         code = _run(request.arguments, start)
     except OSError as error:
         # Nobody reads that, unless the client lives, and something else is wrong.
@@ -113,6 +111,15 @@ def _take_place(request: Request, imported: Imported) -> Start:
     return Start(request.parent, request.document, imported.show, shared_kib)
 
 
+def _unblock(request: Request) -> None:
+    """Block the signals that the client blocks, and no others."""
+    if "blocked" in request.conditions:
+        blocked = numbers_of(request.conditions["blocked"])
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)
+    else:
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, INTERRUPTING)
+
+
 def _run(arguments: Sequence[str], start: Start) -> int:
     code = run_command(arguments[1:], start)
     if code is None:
@@ -131,41 +138,29 @@ def _end(code: int, imported: Imported) -> NoReturn:
     if "threading" in sys.modules:
         sys.modules["threading"]._shutdown()  # noqa: SLF001 - as Python itself calls it
     atexit._run_exitfuncs()  # noqa: SLF001
-    _finalize()
-    for reference in imported.open_files:
-        file = reference()
-        if file is not None:
-            _flush(file)
-    if not all([_flush(sys.stdout), _flush(sys.stderr)]):
+    if not _flush_output():
         code = CANNOT_FLUSH
+    finalize(imported.finalizable)
     os._exit(code & 0xFF)
 
 
-def _finalize() -> None:
-    """Finalize the objects that exist in the end, as their destruction would.
-
-    What was there before the fork is frozen, and not in the list.
-    """
-    for thing in gc.get_objects():
-        kind = type(thing)
-        if issubclass(kind, FILES):
-            _flush(thing)
-        elif hasattr(kind, "__del__"):
-            try:
-                kind.__del__(thing)
-            except BaseException as error:  # noqa: BLE001 - Python, too, only reports these
-                sys.excepthook(type(error), error, error.__traceback__)
+def _flush_output() -> bool:
+    """Write what is left in the buffers of stdout and stderr; return whether that was possible."""
+    is_written = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None and not getattr(stream, "closed", False):
+                stream.flush()
+        except BaseException as error:  # noqa: BLE001 - Python, too, only reports these
+            is_written = False
+            if stream is sys.stdout:
+                _report_ignored(error, stream)
+    return is_written
 
 
-def _open_files() -> list[Any]:
-    return [thing for thing in gc.get_objects() if issubclass(type(thing), FILES)]
+def _report_ignored(error: BaseException, where: object) -> None:
+    import traceback
 
-
-def _flush(file: Any) -> bool:
-    """Write what is left in the buffer of a file, and return whether that was possible."""
-    try:
-        if not file.closed:
-            file.flush()
-    except (OSError, ValueError):
-        return False
-    return True
+    reason = "".join(traceback.format_exception_only(error))
+    with contextlib.suppress(Exception):
+        print(f"Exception ignored in: {where!r}\n{reason}", end="", file=sys.stderr, flush=True)

@@ -1,6 +1,7 @@
 """Find out how targets were killed, which therefore could not record their end themselves.
 
-make waits for the targets, so only make learns by which signal one ended, and prints it. How long a
+make waits for the targets, so only make learns by which signal one ended, or with which exit code
+after `os._exit` of the user's code, and prints it. How long a
 target ran, and how much memory it used, is seen by looking at its process while it runs.
 """
 
