@@ -37,7 +37,7 @@ class Captured:
 def capture(layout: Layout) -> Iterator[Captured]:
     """Capture what this process and its children print, until the context ends.
 
-    - `layout`: that of the streams to which it is to be printed.
+    - `layout`: that of the streams to which targets will print it.
     """
     is_joined, is_by_line = layout
     captured, stdout, stderr = Captured(), sys.stdout, sys.stderr

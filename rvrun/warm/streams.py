@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeAlias
 
-    #: Whether stdout and stderr are the same file, and whether lines to stdout are written at once.
+    #: Whether stdout and stderr are the same file, and whether stdout is written line by line.
     Layout: TypeAlias = tuple[bool, bool]
 
 NUM_STREAMS = 3

@@ -45,7 +45,7 @@ class Imported:
 
     - `captured`: what they printed. `handlers`: the handlers of signals that they set.
     - `files`: the files of the user's that were imported.
-    - `finalizable`: what they made that is to be finalized in the end.
+    - `finalizable`: what they made that must be finalized in the end.
     """
 
     def __init__(

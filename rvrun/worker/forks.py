@@ -3,7 +3,7 @@
 Python's `multiprocessing.Pool` ends its processes by SIGTERM, and waits for each of them. Python
 forgets a signal that comes while a process is being forked, if there is a handler for it; and a
 handler's exception may be lost in what it interrupts. So such a process has no handler of rvrun's:
-it ends at once, as it would without rvrun.
+it ends immediately, as it would without rvrun.
 """
 
 from __future__ import annotations

@@ -211,7 +211,7 @@ class World(rvrun.Pipeline):
     commands = (
         "look", "draw", "gpu",
         "raises", "raises_group", "exits_3", "exits_none", "exits_text", "exits_big", "exits_true",
-        "quits_at_once", "exits_in_thread", "raises_in_thread", "unflushed", "at_exit",
+        "quits", "exits_in_thread", "raises_in_thread", "unflushed", "at_exit",
         "at_exit_raises", "at_exit_exits", "finalizes", "leaves_thread", "leaves_daemon",
         "segfaults", "kills_itself", "aborts", "leaks", "after_leak", "forks", "spawns",
         "starts_servers", "pool_fork", "executor", "program", "big", "small", "handler",
@@ -262,7 +262,7 @@ class World(rvrun.Pipeline):
     def exits_true(self) -> None:
         sys.exit(True)
 
-    def quits_at_once(self) -> None:
+    def quits(self) -> None:
         print("not flushed")
         os._exit(7)
 
