@@ -94,7 +94,6 @@ def described(stream: Any) -> dict[str, Any]:
         "tty": stream.isatty(),
         "descriptor": stream.fileno(),
         "raw": repr(stream.buffer.raw),
-        "buffer": len(stream.buffer.peek(0)) if stream.readable() else None,
     }
 
 
@@ -162,6 +161,7 @@ def world() -> dict[str, Any]:
         "time zone": time.tzname,
         "logging": [repr(handler) for handler in logging.root.handlers],
         "wakeup": signal.set_wakeup_fd(-1),
+        "is forked": "warm_worker" in pathlib.Path(f"/proc/{os.getppid()}/cmdline").read_text(),
         "counter": COUNTER,
         "seeded": [SEEDED_PYTHON.random(), SEEDED_NUMPY.random()],
         "children": subprocess.run(["true"]).returncode,
