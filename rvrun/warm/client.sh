@@ -41,6 +41,16 @@ end_by() {
     kill -"$1" $$
 }
 
+# `read` and `echo` use descriptors 0 and 1 for the FIFOs, while the warm worker may look at them. So
+# the target's stdin and stdout are also kept as 5 and 6, unless they are closed.
+keep_stdin() {
+    if { command : 5<&0; } 2>/dev/null; then "$@" 5<&0; else "$@" 5<&-; fi
+}
+
+keep_stdout() {
+    if { command : 6>&1; } 2>/dev/null; then "$@" 6>&1; else "$@" 6>&-; fi
+}
+
 # Read what the warm worker says on descriptor 3. Returns only if the target has to start afresh.
 follow() {
     # The worker is now the only writer, so the FIFO ends when the worker does.
@@ -67,12 +77,7 @@ for signal in HUP INT QUIT TERM; do
     # shellcheck disable=SC2064 # the name of the signal is part of the trap
     trap "forward $signal" $signal
 done
-# `read` uses descriptor 0 for what it reads, so the target's stdin is also kept as 5.
-if { command : 5<&0; } 2>/dev/null; then
-    follow 5<&0 4<>"$RVRUN_WARM/$slot" 3<"$RVRUN_WARM/$slot"
-else
-    follow 5<&- 4<>"$RVRUN_WARM/$slot" 3<"$RVRUN_WARM/$slot"
-fi
+keep_stdin keep_stdout follow 4<>"$RVRUN_WARM/$slot" 3<"$RVRUN_WARM/$slot"
 # The lock of a run directory makes a fresh process wait for what is left of the target. Without a
 # run directory, the target might run twice.
 [ -z "$target" ] || [ "$RVRUN_RUN_DIR" ] || exit 137

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     Layout: TypeAlias = tuple[bool, bool]
 
 NUM_STREAMS = 3
-#: Where a client keeps its stdin: its shell reads replies as descriptor 0.
-CLIENT_STDIN = 5
+#: The descriptors at which a client keeps its streams: its shell uses 0 and 1 for FIFOs.
+AT_CLIENT = (5, 6, 2)
 #: The identity of a stream that is closed.
 CLOSED = (0, 0)
 
@@ -63,7 +63,7 @@ def others(pid: int, own: Sequence[tuple[int, int]]) -> list[int] | None:
 
 def _path(pid: int, number: int, folder: str = "fd") -> str:
     """Return the path in /proc of a stream of a client."""
-    return f"/proc/{pid}/{folder}/{number or CLIENT_STDIN}"
+    return f"/proc/{pid}/{folder}/{AT_CLIENT[number]}"
 
 
 def layout(pid: int, *, has_log: bool) -> Layout:

@@ -98,7 +98,7 @@ def _take_place(request: Request, imported: Imported) -> Start:
         streams.open_those_of(request.client, request.streams)
     # A process of another group may not read from the terminal.
     has_terminal = 0 in request.streams and os.isatty(0)
-    os.setpgid(0, os.getpgid(request.client) if has_terminal else 0)
+    _join_group(os.getpgid(request.client) if has_terminal else 0)
     os.chdir(f"/proc/{request.client}/cwd")
     for number in imported.handlers:
         signal.signal(number, signal.SIG_DFL)
@@ -109,6 +109,15 @@ def _take_place(request: Request, imported: Imported) -> Start:
     sys.argv[1:] = request.arguments
     sys.orig_argv[4:] = request.arguments
     return Start(request.parent, request.document, imported.show, shared_kib)
+
+
+def _join_group(group: int) -> None:
+    """Join a process group; 0: one of this process's own."""
+    try:
+        os.setpgid(0, group)
+    except PermissionError:
+        # The client is in another session, at another terminal.
+        os.setpgid(0, 0)
 
 
 def _unblock(request: Request) -> None:
