@@ -99,6 +99,9 @@ def _take_place(request: Request, imported: Imported) -> Start:
     # A process of another group may not read from the terminal.
     has_terminal = 0 in request.streams and os.isatty(0)
     _join_group(os.getpgid(request.client) if has_terminal else 0)
+    if has_terminal:
+        # As when Python starts.
+        sys.stdin.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     os.chdir(f"/proc/{request.client}/cwd")
     for number in imported.handlers:
         signal.signal(number, signal.SIG_DFL)

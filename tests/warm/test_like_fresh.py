@@ -90,7 +90,9 @@ def test_logs_are_the_same(both: Both) -> None:
         # Signals that Python cannot set, which the C library uses itself.
         logs["program"] = re.sub("SigIgn:.*", "SigIgn", logs["program"])
         # Python cannot find the source any more.
-        logs["full"] = logs["full"].replace('    os.write(1, f"{self.name} is finalized\\n".encode())\n', "")
+        logs["full"] = logs["full"].replace(
+            '    os.write(1, f"{self.name} is finalized\\n".encode())\n', ""
+        )
         # Python code calls the functions that were registered with `atexit`.
         own = r"(?<=<built-in function exit>\n)Traceback .*\n(?:  .*\n)+(?=SystemExit)"
         logs["at_exit_exits"] = re.sub(own, "", logs["at_exit_exits"])
@@ -117,7 +119,9 @@ def test_ends_are_the_same(both: Both) -> None:
         return sorted(re.sub(r":\d+:", ":", line) for line in lines if "***" in line)
 
     def summary(ran: Ran) -> list[str]:
-        return sorted(re.findall(r"^world/\S+ failed .*|^also failed: .*", ran.stderr, re.MULTILINE))
+        return sorted(
+            re.findall(r"^world/\S+ failed .*|^also failed: .*", ran.stderr, re.MULTILINE)
+        )
 
     fresh, warm = both.each(ends)
     assert warm == fresh
@@ -162,7 +166,9 @@ def described(world: dict[str, Any], ran: Ran) -> dict[str, Any]:
     del world["masks"]["Threads"]
     del world["masks"]["SigIgn"]
     # make gives its stdin to one of the jobs that run.
-    texts = {n: re.sub(r" 10(?=\d{4} )", " ", t) for n, t in world["descriptors"].items() if n != "0"}
+    texts = {
+        n: re.sub(r" 10(?=\d{4} )", " ", t) for n, t in world["descriptors"].items() if n != "0"
+    }
     world["descriptors"] = sorted(texts.values())
     described: dict[str, Any] = json.loads(comparable(json.dumps(world), ran))
     return described
