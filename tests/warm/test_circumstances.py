@@ -7,6 +7,7 @@ without a warm worker, and the targets note what they find.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import PATIENCE, Project, clean_environment
-from tests.warm.test_like_fresh import OF_WORKER, WORLD, Ran, described
+from tests.warm.test_like_fresh import WORLD, Ran, described
 
 pytestmark = pytest.mark.xdist_group("circumstances")
 #: Each line starts one target: its name, and a command line in which TARGET stands for the rest.
@@ -42,13 +43,12 @@ ignored              trap '' INT TERM USR1 CHLD; TARGET
 blocked              python blocked.py TARGET
 background           TARGET & wait
 job                  set -m; TARGET & wait
-make                 make -s -f more.mk plain JOB="TARGET"
-synchronized         make -s -j2 -O -f more.mk plain also_plain JOB="TARGET" | cat
-to_a_file            make -s -f more.mk plain JOB="TARGET" >made.txt 2>&1
-specific             make -s -f more.mk specific JOB="TARGET"
-recursive            make -s -f more.mk recursive JOB="TARGET"
-odd                  make -s -f odd.mk odd JOB="TARGET"
-folder               cd folder; TARGET
+make                 make -s -f more.mk make
+synchronized         make -s -j2 -O -f more.mk synchronized also | cat
+to_a_file            make -s -f more.mk to_a_file >made.txt 2>&1
+specific             make -s -f more.mk specific
+recursive            make -s -f more.mk outer
+odd                  make -s -f odd.mk odd
 """
 #: Those that a warm worker leaves to fresh processes, because it cannot give them the same streams.
 DECLINED = """
@@ -60,11 +60,10 @@ locale               LC_ALL=C TARGET
 library_path         LD_LIBRARY_PATH=/nonexistent TARGET
 """
 MORE = """
-plain: ; $(JOB)
-also_plain: ; @echo also
+make synchronized to_a_file specific recursive: ; $(RVRUN) run_command config/$@.json look
+also: ; @echo also
 specific: export ONLY = for this target
-specific: ; $(JOB)
-recursive: ; $(MAKE) -s -f more.mk plain
+outer: ; $(MAKE) -s -f more.mk recursive
 """
 ODD = b"""
 define LINES
@@ -79,7 +78,7 @@ export LATIN = caf\xe9
 export SIGNS = a=b=c
 export VARIABLE = changed
 unexport TERM
-odd: ; $(JOB)
+odd: ; $(RVRUN) run_command config/$@.json look
 """
 TERMINAL = """
 import pty, sys
@@ -102,7 +101,7 @@ def lines(text: str) -> dict[str, str]:
     return dict(re.split(r"\s+", line, maxsplit=1) for line in text.strip().splitlines())
 
 
-def run(project: Project, text: str, *prefix: str) -> Ran:
+def start_each(project: Project, text: str, *prefix: str) -> Ran:
     """Start a target in each circumstance, after `prefix`."""
     project.write("world.py", WORLD.read_text(encoding="utf-8"))
     project.rvrun("render", "local", "world.py", "--splits", "1", "--out", "run")
@@ -124,8 +123,7 @@ def run(project: Project, text: str, *prefix: str) -> Ran:
             RVRUN=f"{sys.executable} -P -m rvrun", VARIABLE="value", PYTHONUNBUFFERED=""
         ),
         input=b"from a pipe",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         timeout=PATIENCE,
         check=False,
     )
@@ -137,12 +135,13 @@ def world(ran: Ran, name: str) -> dict[str, Any]:
     noted = ran.noted(f"{name}/look")
     path = str(ran.project.folder)
     for number in "012":
-        text = noted["descriptors"].pop(number, "closed").replace(path, "FOLDER")
+        text = noted["descriptors"].pop(number, "closed 0").replace(path, "FOLDER")
         text = re.sub(r"/dev/pts/\d+|pipe:\S+", "it", text)
-        # O_LARGEFILE makes no difference, and /dev/null may be open for more than is needed.
-        noted[f"descriptor {number}"] = re.sub(
-            r"/dev/null \d+", "/dev/null", re.sub(r" (?:10+)?(\d) ", r" \1 ", text)
-        )
+        path_of, _, flags = text.rstrip().removesuffix(" inherited").rpartition(" ")
+        kept = int(flags or "0", 8) & (os.O_ACCMODE | os.O_APPEND)
+        # Files without a name; /dev/null may be open for more than is needed.
+        shown = re.sub(r"#\d+", "#", path_of) + ("" if "null" in path_of else f" {kept:o}")
+        noted[f"descriptor {number}"] = shown
     noted["environ"].pop("_", None)
     # The same interpreter, however it was called.
     del noted["orig_argv"][0]
@@ -161,8 +160,8 @@ def projects(processes: None, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 def test_targets_take_over_their_circumstances(projects: tuple[Project, Project]) -> None:
     """Streams, variables, the working directory, signals, umask, limits, priority and CPUs."""
-    fresh = run(projects[0], CIRCUMSTANCES)
-    warm = run(projects[1], CIRCUMSTANCES, "rvrun", "warm", "-v")
+    fresh = start_each(projects[0], CIRCUMSTANCES)
+    warm = start_each(projects[1], CIRCUMSTANCES, "rvrun", "warm", "-v")
     assert "fresh process" not in warm.stderr, warm.stderr
     for name in lines(CIRCUMSTANCES):
         assert warm.noted(f"{name}/look")["is forked"], name
@@ -171,7 +170,7 @@ def test_targets_take_over_their_circumstances(projects: tuple[Project, Project]
 
 def test_what_cannot_be_taken_over_runs_fresh(projects: tuple[Project, Project]) -> None:
     """Files and sockets that a client shares, and variables that Python reads when it starts."""
-    warm = run(projects[1], DECLINED, "rvrun", "warm", "-v")
+    warm = start_each(projects[1], DECLINED, "rvrun", "warm", "-v")
     for name in lines(DECLINED):
         assert not warm.noted(f"{name}/look")["is forked"], name
     reasons = re.findall(r"a target started in a fresh process: (.*)", warm.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -30,7 +31,8 @@ class Work(rvrun.Pipeline):
 
     def part(self, split_ind, num_splits):
         parent = pathlib.Path(f"/proc/{{os.getppid()}}/cmdline").read_text()
-        pathlib.Path(f"ran-{{split_ind}}").write_text("warm" if "warm_worker" in parent else "fresh")
+        how = "warm" if "warm_worker" in parent else "fresh"
+        pathlib.Path(f"ran-{{split_ind}}").write_text(how)
         while os.path.exists("hold"):
             time.sleep(0.05)
 
@@ -185,9 +187,7 @@ def test_edited_code_and_other_imports_below_one_command(project: Project) -> No
 
 @pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox sh"])
 def test_the_client_in_several_shells(project: Project, shell: str) -> None:
-    import shutil
-
-    if not shutil.which(shell.split()[0]):
+    if not shutil.which(shell.split(maxsplit=1)[0]):
         pytest.skip(f"{shell} is not installed")
     work(project).rvrun("render", "local", "work.py", "--splits", "3", "--out", "run")
     script = f'make -C run RVRUN="{shell} ${{RVRUN#/bin/sh }}"'
