@@ -156,6 +156,12 @@ def memory_of(end: dict[str, Any]) -> int | None:
     return peak if type(peak) is int else None
 
 
+def shared_memory_of(start: dict[str, Any]) -> int | None:
+    """Return the shared memory in the line of a start, in KiB; None if it has none."""
+    shared = start.get("shared_memory_kib")
+    return shared if type(shared) is int else None
+
+
 def resident_kib() -> int:
     """Return the resident memory of this process, in KiB: that of proc_pid_statm(5)."""
     descriptor = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)

@@ -24,6 +24,7 @@ import signal
 import sys
 import time
 
+from rvrun import signals
 from rvrun.errors import RvrunError, describe
 from rvrun.warm import protocol, request
 from rvrun.warm.capture import capture
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
     from typing import Any, NoReturn
+
+    from rvrun.warm.streams import Layout
 
 #: How long a target may take to end after SIGTERM before it is killed, in seconds; as in
 #: `worker.processes`, whose imports targets do not need.
@@ -66,21 +69,25 @@ def main(
     connection: socket.socket,
     server: int,
     folder: str,
+    layout: Layout,
     *,
     config: str,
     without: Sequence[str],
 ) -> NoReturn:
     """Be a preloader for targets of `config`, or others with the same imports, until told to end.
 
-    - `server`: the process that forked this one, with SIGTERM blocked.
+    - `server`: the process that forked this one, with signals blocked. `layout`: that of the
+      targets' output.
     - `without`: modules that must not be imported.
     """
     code = 1
     try:
         end_with(server)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        _reset_signals()
         os.setpgid(0, 0)
-        imported = _import(connection, config, without)
+        # As far as those of all its targets are the same.
+        sys.argv[1:] = sys.orig_argv[4:] = ["run_command", config]
+        imported = _import(connection, layout, config, without)
         if imported is not None:
             Preloader(connection, server, folder, imported).run()
         code = 0
@@ -90,7 +97,20 @@ def main(
         os._exit(code)
 
 
-def _import(connection: socket.socket, config: str, without: Sequence[str]) -> Imported | None:
+def _reset_signals() -> None:
+    """Handle signals as a process does that has just started, not as the server does."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signals.end_on_interrupt()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTING)
+
+
+def _import(
+    connection: socket.socket, layout: Layout, config: str, without: Sequence[str]
+) -> Imported | None:
     """Import what targets of `config` import, and return what that left behind.
 
     Returns None if targets must not be forked from this process; then the server knows why.
@@ -98,7 +118,7 @@ def _import(connection: socket.socket, config: str, without: Sequence[str]) -> I
     before, since = take_stock(), time.time_ns()
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
     try:
-        with capture() as captured, RandomStates() as random_states:
+        with capture(layout) as captured, RandomStates() as random_states:
             preload(read_document(config), config, without)
         why_not = next((str(why) for why in (*find_hazards(before), *random_states.doubts)), "")
     except RvrunError as error:

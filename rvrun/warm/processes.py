@@ -6,15 +6,17 @@ import contextlib
 import os
 import signal
 
-from rvrun.signals import name_of
+from rvrun.signals import end_on_interrupt, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The signals that programs are commonly started with ignored: by nohup, and by shells for jobs in
-#: the background. Python itself ignores SIGPIPE and SIGXFSZ.
-INHERITED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+#: Signals that Python itself ignores, and those that no process can ignore.
+_FIXED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGKILL, signal.SIGSTOP)
+#: The signals that a process may be started with ignored, such as by nohup, and by shells for jobs
+#: in the background.
+INHERITED = sorted(signal.valid_signals() - {*_FIXED})
 
 
 def describe_end(pid: int) -> str:
@@ -26,6 +28,11 @@ def describe_end(pid: int) -> str:
     if os.WIFSIGNALED(status):
         return f"was killed by {name_of(os.WTERMSIG(status))}"
     return f"ended with exit code {os.waitstatus_to_exitcode(status)}"
+
+
+def numbers_of(mask: int) -> list[int]:
+    """Return the numbers of the signals in a mask of /proc/PID/status."""
+    return [number for number in INHERITED if mask >> (number - 1) & 1]
 
 
 def set_environ(variables: Mapping[str, str | None]) -> None:
@@ -61,9 +68,13 @@ def take_over_from(pid: int, conditions: Mapping[str, int]) -> None:
 def _take_signals(ignored: int) -> None:
     """Ignore the signals of the mask `ignored`, and no others that a program would inherit."""
     for number in INHERITED:
-        is_ignored = bool(ignored >> (number - 1) & 1)
+        is_ignored = number in numbers_of(ignored)
         if is_ignored != (signal.getsignal(number) is signal.SIG_IGN):
             signal.signal(number, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        # As when Python starts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        end_on_interrupt()
 
 
 def _take_limits(pid: int) -> None:

@@ -29,9 +29,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
 
+    from rvrun.warm.streams import Layout
+
     #: What a preloader is for: targets with the same imports (`preload.identity`), in the same
-    #: working directory, with the same variables (`imported_with`).
-    Imports: TypeAlias = tuple[str, str, bytes]
+    #: working directory, with the same variables (`imported_with`), and the same layout of output.
+    Imports: TypeAlias = tuple[str, str, bytes, Layout]
 
 #: The client, in POSIX shell.
 CLIENT = os.path.join(os.path.dirname(__file__), "client.sh")
@@ -108,6 +110,12 @@ def variables(environ: bytes) -> list[bytes]:
 def imported_with(pairs: list[bytes]) -> bytes:
     """Return those variables that imports may read, sorted."""
     return b"\0".join(sorted(pair for pair in pairs if pair.partition(b"=")[0] not in _OF_TARGETS))
+
+
+def has_log(pairs: list[bytes]) -> bool:
+    """Whether variables say that the output of a target goes to a log."""
+    values = dict(pair.split(b"=", 1) for pair in pairs)
+    return all(values.get(name.encode()) for name in (environment.RUN_DIR, environment.LOGS))
 
 
 def started_with(pairs: list[bytes]) -> list[bytes]:

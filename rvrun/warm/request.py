@@ -10,6 +10,7 @@ from __future__ import annotations
 import marshal
 import os
 
+from rvrun.warm import processes
 from rvrun.warm.protocol import Gone, read_client
 
 TYPE_CHECKING = False
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+#: The signals that `processes.INHERITED` lists, as a mask.
+INHERITED = sum(1 << (number - 1) for number in processes.INHERITED)
 #: How the messages that contain requests begin.
 MARK = b"start "
 
@@ -73,7 +76,8 @@ class Conditions:
         status = _fields(read_client(pid, "status"))
         self.parent = int(status[b"PPid"])
         self.umask = int(status[b"Umask"], 8)
-        self.ignored = int(status[b"SigIgn"], 16)
+        self.ignored = int(status[b"SigIgn"], 16) & INHERITED
+        self.blocked = int(status[b"SigBlk"], 16)
         self.cpus = status[b"Cpus_allowed"]
         self.limits = read_client(pid, "limits")
         try:
@@ -88,7 +92,7 @@ class Conditions:
         """
         changes = {
             name: getattr(self, name)
-            for name in ("umask", "ignored", "priority")
+            for name in ("umask", "ignored", "blocked", "priority")
             if getattr(self, name) != getattr(other, name)
         }
         return changes | {

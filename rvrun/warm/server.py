@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: So many slots are made in advance, beyond the last one that was taken.
 SPARE_SLOTS = 16
+#: Signals that end a warm worker.
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: How long preloaders may take to end, after their targets, in seconds; then they are killed.
 END_SECONDS = 6.0
 #: A longer saved config, in bytes, is not sent along with each request.
@@ -240,7 +242,8 @@ class Server:
             # The fresh process says what is wrong with the call.
             self._reply(slot, "fresh")
         else:
-            imports = (config.identity, cwd, protocol.imported_with(pairs))
+            layout = streams.layout(slot.pid, has_log=protocol.has_log(pairs))
+            imports = (config.identity, cwd, protocol.imported_with(pairs), layout)
             preloader = self._preloader_of(imports, arguments[1], pairs)
             if preloader is None:
                 self._decline(slot, "there are many targets with different imports or variables")
@@ -302,25 +305,26 @@ class Server:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         server = os.getpid()
         # This process's handler would swallow a signal to the other one.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         try:
             pid = os.fork()
         except OSError:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
             raise
         if pid == 0:
             try:
                 ours.close()
                 self._close()
                 processes.set_environ(changed_variables(pairs, self.variables))
-                os.chdir(imports[1])
+                _, cwd, _, layout = imports
+                os.chdir(cwd)
                 from rvrun.warm.preloader import main
 
-                main(theirs, server, self.folder, config=config, without=self.without)
+                main(theirs, server, self.folder, layout, config=config, without=self.without)
             finally:
                 # Nothing of this process's may go on there.
                 os._exit(1)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         theirs.close()
         preloader = self.preloaders[imports] = Preloader(imports, pairs, pid, ours)
         self._listen(ours, lambda: self._read_preloader(preloader))
@@ -336,7 +340,7 @@ class Server:
         for preloader in (*self.preloaders.values(), *self.retired):
             preloader.connection.close()
         self.control.close()
-        signal.set_wakeup_fd(-1)
+        os.close(signal.set_wakeup_fd(-1))
 
     def _read_preloader(self, preloader: Preloader) -> None:
         try:
@@ -517,7 +521,9 @@ def main(argv: Sequence[str]) -> int:
         server.add_slot(fifo)
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(writing)
-    signal.signal(signal.SIGTERM, lambda *_: server.ask_to_end())
+    for signum in ENDING:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, lambda *_: server.ask_to_end())
     # Blocked by the supervisor.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     server.selector.register(reading, selectors.EVENT_READ, lambda: os.read(reading, 512))

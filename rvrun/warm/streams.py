@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TypeAlias
+
+    #: Whether stdout and stderr are the same file, and whether stdout is written line by line.
+    Layout: TypeAlias = tuple[bool, bool]
 
 NUM_STREAMS = 3
-#: Where a client has its streams: while the shell reads or writes a FIFO, that is 0 or 1.
-KEPT = (5, 6, 2)
+#: The descriptors at which a client keeps its streams: its shell uses 0 and 1 for FIFOs.
+AT_CLIENT = (5, 6, 2)
 #: The identity of a stream that is closed.
 CLOSED = (0, 0)
 
@@ -44,23 +47,52 @@ def others(pid: int, own: Sequence[tuple[int, int]]) -> list[int] | None:
     numbers = []
     for number in range(NUM_STREAMS):
         try:
-            status = os.stat(f"/proc/{pid}/fd/{KEPT[number]}")
+            status = os.stat(_path(pid, number))
         except OSError:
             # It is closed.
             numbers.append(number)
             continue
         if stat.S_ISSOCK(status.st_mode):
             return None
-        if stat.S_ISREG(status.st_mode) and not _appends(pid, KEPT[number]):
+        if stat.S_ISREG(status.st_mode) and not _appends(pid, number):
             return None
         if (status.st_dev, status.st_ino) != own[number]:
             numbers.append(number)
     return numbers
 
 
+def _path(pid: int, number: int, folder: str = "fd") -> str:
+    """Return the path in /proc of a stream of a client."""
+    return f"/proc/{pid}/{folder}/{AT_CLIENT[number]}"
+
+
+def layout(pid: int, *, has_log: bool) -> Layout:
+    """Return the layout of the output of a client's target, whose stdout may be a terminal's.
+
+    - `has_log`: whether the target's output goes to a log.
+    """
+    if has_log:
+        return True, True
+    output, errors = _path(pid, 1), _path(pid, 2)
+    return _identity(output) == _identity(errors), _is_terminal(output)
+
+
+def _is_terminal(path: str) -> bool:
+    try:
+        if not stat.S_ISCHR(os.stat(path).st_mode):
+            return False
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return os.isatty(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _flags(pid: int, number: int) -> int:
     """Return the flags with which a process has a file open (proc_pid_fdinfo(5))."""
-    with open(f"/proc/{pid}/fdinfo/{number}", "rb") as file:
+    with open(_path(pid, number, "fdinfo"), "rb") as file:
         return int(file.read().split(b"flags:")[1].split()[0], 8)
 
 
@@ -71,18 +103,16 @@ def _appends(pid: int, number: int) -> bool:
 def open_those_of(pid: int, numbers: Sequence[int]) -> None:
     """Make the streams of process `pid` with these numbers those of this process."""
     for number in numbers:
-        kept = KEPT[number]
-        path = f"/proc/{pid}/fd/{kept}"
-        if _identity(path) == CLOSED:
+        path = _path(pid, number)
+        is_closed = _identity(path) == CLOSED
+        if is_closed:
+            # As in `rvrun.streams`, for this process alone.
             descriptor = os.open(os.devnull, os.O_RDWR)
         else:
-            theirs = _flags(pid, kept)
+            kept = os.O_ACCMODE | os.O_APPEND
             # O_NONBLOCK: opening a FIFO for one direction would wait for the other.
-            ours = (theirs & (os.O_ACCMODE | os.O_APPEND)) | os.O_NOCTTY | os.O_NONBLOCK
-            descriptor = os.open(path, ours)
-            os.set_blocking(descriptor, not theirs & os.O_NONBLOCK)
-        os.dup2(descriptor, number)
+            flags = (_flags(pid, number) & kept) | os.O_NOCTTY | os.O_NONBLOCK
+            descriptor = os.open(path, flags)
+            os.set_blocking(descriptor, not _flags(pid, number) & os.O_NONBLOCK)
+        os.dup2(descriptor, number, inheritable=not is_closed)
         os.close(descriptor)
-    if 1 in numbers:
-        # As when Python starts: the lines of a terminal are shown immediately.
-        sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]

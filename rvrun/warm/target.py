@@ -10,19 +10,18 @@ from __future__ import annotations
 
 # The part of `signal` in C, which makes no enums: each page that they touch would be copied.
 import _signal  # type: ignore[import-not-found]
-import gc
-import io
+import contextlib
 import os
 import signal
 import sys
-import weakref
 
 from rvrun import signals
 from rvrun.errors import INTERRUPTED
 from rvrun.rundir.records import resident_kib
 from rvrun.tracebacks import exit_code_of
 from rvrun.warm import streams
-from rvrun.warm.processes import set_environ, take_over_from
+from rvrun.warm.finalizing import finalizable, finalize
+from rvrun.warm.processes import numbers_of, set_environ, take_over_from
 from rvrun.worker.prctl import end_with
 from rvrun.worker.target import ENDING, Start
 from rvrun.worker.target import main as run_command
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from rvrun.warm.request import Request
     from rvrun.warm.user_files import State
 
-#: The class of all files in C, without the slow checks of the abstract classes in `io`.
-FILES: Any = io.IOBase.__base__
 #: Signals that are blocked while a process is forked.
 INTERRUPTING = (*ENDING, signal.SIGINT)
 #: Python's exit code where it cannot write what is left in the buffer of stdout or stderr.
@@ -49,7 +46,8 @@ class Imported:
     """What the imports left behind, for the targets.
 
     - `captured`: what they printed. `handlers`: the handlers of signals that they set.
-    - `files`: the files of the user's that were imported. `open_files`: what they left open.
+    - `files`: the files of the user's that were imported.
+    - `finalizable`: what they made that must be finalized in the end.
     """
 
     def __init__(
@@ -63,7 +61,7 @@ class Imported:
         self.handlers = handlers
         self.random_states = random_states
         self.files = files
-        self.open_files = [weakref.ref(file) for file in _open_files()]
+        self.finalizable = finalizable()
 
     def show(self) -> None:
         """Do what imports would do now that others can see."""
@@ -90,7 +88,7 @@ def become_target(
         except OSError:
             decline()
             os._exit(code)
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, INTERRUPTING)
+        _unblock(request)
         code = _run(request.arguments, start)
     except SystemExit as error:
         # A signal before the target has begun, as in a fresh process.
@@ -111,7 +109,10 @@ def _take_place(request: Request, imported: Imported) -> Start:
         streams.open_those_of(request.client, request.streams)
     # A process of another group may not read from the terminal.
     has_terminal = 0 in request.streams and os.isatty(0)
-    os.setpgid(0, os.getpgid(request.client) if has_terminal else 0)
+    _join_group(os.getpgid(request.client) if has_terminal else 0)
+    if has_terminal:
+        # As when Python starts.
+        sys.stdin.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     os.chdir(f"/proc/{request.client}/cwd")
     for number in imported.handlers:
         signal.signal(number, signal.SIG_DFL)
@@ -122,6 +123,24 @@ def _take_place(request: Request, imported: Imported) -> Start:
     sys.argv[1:] = request.arguments
     sys.orig_argv[4:] = request.arguments
     return Start(request.parent, request.document, imported.show, shared_kib)
+
+
+def _join_group(group: int) -> None:
+    """Join a process group; 0: one of this process's own."""
+    try:
+        os.setpgid(0, group)
+    except PermissionError:
+        # The client is in another session, at another terminal.
+        os.setpgid(0, 0)
+
+
+def _unblock(request: Request) -> None:
+    """Block the signals that the client blocks, and no others."""
+    if "blocked" in request.conditions:
+        blocked = numbers_of(request.conditions["blocked"])
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)
+    else:
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, INTERRUPTING)
 
 
 def _run(arguments: Sequence[str], start: Start) -> int:
@@ -142,41 +161,29 @@ def _end(code: int, imported: Imported) -> NoReturn:
     if "threading" in sys.modules:
         sys.modules["threading"]._shutdown()  # noqa: SLF001 - as Python itself calls it
     atexit._run_exitfuncs()  # noqa: SLF001
-    _finalize()
-    for reference in imported.open_files:
-        file = reference()
-        if file is not None:
-            _flush(file)
-    if not all([_flush(sys.stdout), _flush(sys.stderr)]):
+    if not _flush_output():
         code = CANNOT_FLUSH
+    finalize(imported.finalizable)
     os._exit(code & 0xFF)
 
 
-def _finalize() -> None:
-    """Finalize the objects that exist in the end, as their destruction would.
-
-    What was there before the fork is frozen, and not in the list.
-    """
-    for thing in gc.get_objects():
-        kind = type(thing)
-        if issubclass(kind, FILES):
-            _flush(thing)
-        elif hasattr(kind, "__del__"):
-            try:
-                kind.__del__(thing)
-            except BaseException as error:  # noqa: BLE001 - Python, too, only reports these
-                sys.excepthook(type(error), error, error.__traceback__)
+def _flush_output() -> bool:
+    """Write what is left in the buffers of stdout and stderr; return whether that was possible."""
+    is_written = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None and not getattr(stream, "closed", False):
+                stream.flush()
+        except BaseException as error:  # noqa: BLE001 - Python, too, only reports these
+            is_written = False
+            if stream is sys.stdout:
+                _report_ignored(error, stream)
+    return is_written
 
 
-def _open_files() -> list[Any]:
-    return [thing for thing in gc.get_objects() if issubclass(type(thing), FILES)]
+def _report_ignored(error: BaseException, where: object) -> None:
+    import traceback
 
-
-def _flush(file: Any) -> bool:
-    """Write what is left in the buffer of a file, and return whether that was possible."""
-    try:
-        if not file.closed:
-            file.flush()
-    except (OSError, ValueError):
-        return False
-    return True
+    reason = "".join(traceback.format_exception_only(error))
+    with contextlib.suppress(Exception):
+        print(f"Exception ignored in: {where!r}\n{reason}", end="", file=sys.stderr, flush=True)

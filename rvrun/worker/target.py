@@ -35,6 +35,7 @@ from rvrun.rundir.target_lock import (
 )
 from rvrun.tracebacks import exit_code_of, print_error, print_traceback
 from rvrun.worker.call import parse
+from rvrun.worker.forks import keep_from_forks
 from rvrun.worker.pipeline import check_command, opened, pipeline_name, read_document
 
 TYPE_CHECKING = False
@@ -103,6 +104,7 @@ def run_command(call: Call, start: Start | None = None) -> int:
     start = start or Start()
     document = read_document(call.config) if start.document is None else start.document
     call.verbosity = call.verbosity or parse_integer(variables[environment.VERBOSITY]) or 0
+    keep_from_forks((_end, _ignore), ENDING)
     _handle_signals(_end)
     target = _Target(call, document, start, _EventPipe(variables[environment.EVENTS]))
     run_dir = variables[environment.RUN_DIR]

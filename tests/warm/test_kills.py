@@ -147,7 +147,7 @@ def hit(run: Run, rng: random.Random, seen: collections.Counter[str]) -> str:
         if number == signal.SIGSTOP:
             time.sleep(rng.uniform(0.05, 0.3))
             process.send_signal(signal.SIGCONT)
-        return victim if number in (signal.SIGKILL, signal.SIGINT) else ""
+        return victim if number == signal.SIGKILL else ""
     return ""
 
 
