@@ -39,6 +39,8 @@ ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 END_SECONDS = 6.0
 #: A longer saved config, in bytes, is not sent along with each request.
 MAX_DOCUMENT = 32_768
+#: A longer request, in bytes, might not fit into the buffer of a connection (socket(7)).
+MAX_REQUEST = 100_000
 #: More preloaders than that would not be worth their memory and their start.
 MAX_PRELOADERS = 8
 #: After so many preloaders in a row that were edited before they forked a target, it is the imports
@@ -95,11 +97,30 @@ class Preloader:
         self.is_ready = False
         self.waiting: list[Slot] = []
         self.why_fresh = ""
+        self.unsent: collections.deque[bytes] = collections.deque()
         self.unanswered = 0
 
     @property
     def is_running(self) -> bool:
         return self.pid > 0
+
+    def send(self, message: bytes) -> None:
+        """Send a message, now or in a later `flush`."""
+        self.unsent.append(message)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send messages until no more fit into the buffer of the connection."""
+        while self.unsent:
+            try:
+                self.connection.send(self.unsent[0], socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                # It has ended, which is noticed elsewhere.
+                self.unsent.clear()
+            else:
+                self.unsent.popleft()
 
 
 class Server:
@@ -182,7 +203,7 @@ class Server:
             if slot in preloader.waiting:
                 preloader.waiting.remove(slot)
             elif preloader.is_running:
-                _send(preloader, f"ended {slot.pid}".encode())
+                preloader.send(f"ended {slot.pid}".encode())
         self._free(slot)
 
     def _reply(self, slot: Slot, text: str) -> None:
@@ -286,10 +307,12 @@ class Server:
         slot.preloader = preloader
         if preloader.why_fresh:
             self._reply(slot, "fresh")
-        elif not preloader.is_ready:
+        elif len(slot.request) > MAX_REQUEST:
+            self._decline(slot, "its arguments are long")
+        elif preloader.is_ready:
+            preloader.send(slot.request)
+        else:
             preloader.waiting.append(slot)
-        elif not _send(preloader, slot.request):
-            self._reply(slot, "fresh")
 
     # Preloaders
 
@@ -377,7 +400,7 @@ class Server:
         if self.preloaders.get(preloader.imports) is preloader:
             del self.preloaders[preloader.imports]
             self.retired.append(preloader)
-            _send(preloader, b"retire")
+            preloader.send(b"retire")
         if slot.pid and slot.preloader is preloader:
             slot.preloader = None
             self._try_to_assign(slot)
@@ -456,6 +479,8 @@ class Server:
         """Handle events until the supervisor has ended, or SIGTERM arrived."""
         beat = time.monotonic()
         while not self.is_over:
+            for preloader in (*self.preloaders.values(), *self.retired):
+                preloader.flush()
             for key, _ in self.selector.select(protocol.BEAT_SECONDS):
                 # An earlier event may have removed this one's file.
                 if self.selector.get_map().get(key.fd) is key:
@@ -476,19 +501,7 @@ class Server:
                 os.kill(preloader.pid, signal.SIGKILL)
             elif preloader.is_ready:
                 preloader.unanswered += 1
-                _send(preloader, b"alive")
-
-
-def _send(preloader: Preloader, message: bytes) -> bool:
-    """Send a message to a preloader, and return whether that was possible.
-
-    It is not if the message is too long, or if the preloader has ended or does not read.
-    """
-    try:
-        preloader.connection.send(message, socket.MSG_DONTWAIT)
-    except OSError:
-        return False
-    return True
+                preloader.send(b"alive")
 
 
 def _working_directory(pid: int) -> str:

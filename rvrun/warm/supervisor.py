@@ -97,8 +97,6 @@ class WarmWorker:
 
     def stop(self) -> None:
         """Stop the warm worker, and with it all targets that still run."""
-        # It may have ended since the last beat, and the targets after that started fresh.
-        self.read()
         self._is_over = True
         self._control.close()
         try:

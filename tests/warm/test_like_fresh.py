@@ -48,8 +48,8 @@ class Both:
     fresh: Ran
     warm: Ran
 
-    def each(self, ask: Callable[[Ran], Any]) -> tuple[Any, Any]:
-        return ask(self.fresh), ask(self.warm)
+    def ask(self, question: Callable[[Ran], Any]) -> tuple[Any, Any]:
+        return question(self.fresh), question(self.warm)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def comparable(text: str, ran: Ran) -> str:
 
 def test_all_targets_were_forked(both: Both) -> None:
     assert "fresh process" not in both.warm.stderr
-    assert both.each(lambda ran: ran.noted("look").pop("is forked")) == (False, True)
+    assert both.ask(lambda ran: ran.noted("look").pop("is forked")) == (False, True)
 
 
 def test_logs_are_the_same(both: Both) -> None:
@@ -98,7 +98,7 @@ def test_logs_are_the_same(both: Both) -> None:
         logs["at_exit_exits"] = re.sub(own, "", logs["at_exit_exits"])
         return logs
 
-    fresh, warm = both.each(logs)
+    fresh, warm = both.ask(logs)
     assert len(fresh) > 40
     assert warm == fresh
 
@@ -123,17 +123,17 @@ def test_ends_are_the_same(both: Both) -> None:
             re.findall(r"^world/\S+ failed .*|^also failed: .*", ran.stderr, re.MULTILINE)
         )
 
-    fresh, warm = both.each(ends)
+    fresh, warm = both.ask(ends)
     assert warm == fresh
     assert fresh["quits.jsonl"] == ("killed", 7, None)
     assert fresh["segfaults.jsonl"] == ("killed", None, 11)
     assert fresh["kills_itself.jsonl"] == ("killed", None, 9)
     assert fresh["exits_3.jsonl"] == ("end", 3, None)
     assert fresh["exits_big.jsonl"] == ("end", 2, None)
-    fresh, warm = both.each(failures_of_make)
+    fresh, warm = both.ask(failures_of_make)
     assert warm == fresh
     assert len(fresh) == 13
-    fresh, warm = both.each(lambda ran: [len(summary(ran)), "(exit 7;" in ran.stderr])
+    fresh, warm = both.ask(lambda ran: [len(summary(ran)), "(exit 7;" in ran.stderr])
     assert warm == fresh
 
 
@@ -143,7 +143,7 @@ def test_files_are_written(both: Both) -> None:
     def files(ran: Ran) -> dict[str, str]:
         return ran.files(".", "opened.txt") | ran.files(".", "replaced.txt")
 
-    fresh, warm = both.each(files)
+    fresh, warm = both.ask(files)
     assert warm == fresh
     assert len(fresh) == 2
     imported = both.warm.project.read("imported.txt").splitlines()
@@ -152,7 +152,7 @@ def test_files_are_written(both: Both) -> None:
     more = NUM_DRAWS - 1
     fresh_lines = collections.Counter(both.fresh.project.read("imported.txt").splitlines())
     assert lines["written by an import"] == fresh_lines["written by an import"] + more
-    left = both.each(lambda ran: [pathlib.Path(p).exists() for p in ran.files(".", "left.txt")])
+    left = both.ask(lambda ran: [pathlib.Path(p).exists() for p in ran.files(".", "left.txt")])
     assert left == ([False], [False])
 
 
@@ -175,7 +175,7 @@ def described(world: dict[str, Any], ran: Ran) -> dict[str, Any]:
 
 
 def test_processes_look_the_same(both: Both) -> None:
-    fresh, warm = both.each(lambda ran: described(ran.noted("look"), ran))
+    fresh, warm = both.ask(lambda ran: described(ran.noted("look"), ran))
     assert warm == fresh
     environment = both.warm.noted("look")["environ of a child"]
     variables = dict(pair.split("=", 1) for pair in environment.split("\0")[:-1])
@@ -184,7 +184,7 @@ def test_processes_look_the_same(both: Both) -> None:
 
 
 def test_nothing_leaks_into_the_next_target(both: Both) -> None:
-    fresh, warm = both.each(lambda ran: described(ran.noted("after_leak"), ran))
+    fresh, warm = both.ask(lambda ran: described(ran.noted("after_leak"), ran))
     assert warm == fresh
     assert not warm["leaked"]
     assert warm["counter"] == []
@@ -206,10 +206,10 @@ def test_memory_is_that_of_the_target(both: Both) -> None:
         record = ran.project.read(f"run/records/world/{command}.jsonl")
         return int(json.loads(record.splitlines()[-1])["peak_memory_kib"])
 
-    fresh, warm = both.each(lambda ran: peak(ran, "big"))
+    fresh, warm = both.ask(lambda ran: peak(ran, "big"))
     assert warm > 200 << 10
     assert abs(warm - fresh) < 40 << 10
-    fresh, warm = both.each(lambda ran: peak(ran, "small"))
+    fresh, warm = both.ask(lambda ran: peak(ran, "small"))
     assert max(fresh, warm) < 100 << 10
     explain = ("explain", "world/small", "--out", "run")
     project = both.warm.project
