@@ -29,7 +29,7 @@ from rvrun.warm.hazards import find_hazards, take_stock
 from rvrun.warm.preload import preload
 from rvrun.warm.random_state import RandomStates
 from rvrun.warm.target import INTERRUPTING, Imported, become_target, set_environ
-from rvrun.warm.user_files import changed_files, user_files
+from rvrun.pipelines.user_files import changed_files, user_files
 from rvrun.worker.pipeline import read_document
 from rvrun.worker.prctl import end_with
 

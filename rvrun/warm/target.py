@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from rvrun.warm.capture import Captured
     from rvrun.warm.random_state import RandomStates
-    from rvrun.warm.user_files import State
+    from rvrun.pipelines.user_files import State
 
 #: Signals that are blocked while a process is forked.
 INTERRUPTING = (*ENDING, signal.SIGINT)

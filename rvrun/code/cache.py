@@ -1,0 +1,111 @@
+"""Remember the summaries of source files, so that unchanged files are not parsed again.
+
+They are kept in one file per project, below the user's cache folder. A file that was written less
+than a moment before it was read is not remembered: another edit could leave its time as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from rvrun import __version__
+from rvrun.code.summary import ClassShape, Definition, Summary, summarise
+
+#: How long after its last change a file is remembered.
+SETTLED_NS = 1_000_000_000
+#: Fields that are lists in JSON.
+_TUPLES = ("stars", "modules", "public")
+
+
+def cache_folder() -> str | None:
+    """Return the folder of this user's caches; None if there is no place for them."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(base, "rvrun", "code") if os.path.isabs(base) else None
+
+
+class Cache:
+    """The summaries of a project's files, by path."""
+
+    def __init__(self, project: str, folder: str | None = None) -> None:
+        self.path = ""
+        if folder is not None:
+            name = hashlib.sha256(os.fsencode(project)).hexdigest()[:DIGITS]
+            self.path = os.path.join(folder, f"{name}.json")
+        self.version = [__version__, *sys.version_info[:2], _own_state()]
+        self.entries: dict[str, Any] = self._read()
+        self.is_changed = False
+
+    def summarise(self, name: str, path: str) -> Summary | None:
+        """Return the summary of the file at `path`, the module `name`; None if it is not there."""
+        try:
+            state = _state(path)
+            entry = self.entries.get(path)
+            if entry and entry[0] == [name, *state]:
+                return _from_json(entry[1])
+            with open(path, "rb") as file:
+                text = file.read()
+        except OSError:
+            return None
+        is_package = os.path.basename(path) == "__init__.py"
+        summary = summarise(name, text, is_package=is_package)
+        if time.time_ns() - max(state[1], state[2]) > SETTLED_NS:
+            self.entries[path] = [[name, *state], summary]
+            self.is_changed = True
+        return summary
+
+    def save(self) -> None:
+        """Write what was learned. A cache that cannot be written is only slower."""
+        if not self.path or not self.is_changed:
+            return
+        unfinished = f"{self.path}.{os.getpid()}"
+        with contextlib.suppress(OSError):
+            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+            with open(unfinished, "w", encoding="utf-8") as file:
+                json.dump([self.version, self.entries], file, separators=(",", ":"))
+            os.replace(unfinished, self.path)
+
+    def _read(self) -> dict[str, Any]:
+        if not self.path:
+            return {}
+        try:
+            with open(self.path, encoding="utf-8") as file:
+                version, entries = json.load(file)
+        except (OSError, ValueError, TypeError):
+            return {}
+        return entries if version == self.version and isinstance(entries, dict) else {}
+
+
+DIGITS = 32
+
+
+def _state(path: str) -> list[int]:
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _own_state() -> list[list[int]]:
+    """The state of what makes summaries: another rvrun may see something else in the same file."""
+    folder = os.path.dirname(__file__)
+    return [_state(os.path.join(folder, f"{name}.py")) for name in ("names", "normalise", "summary")]
+
+
+def _from_json(values: Any) -> Summary:
+    if isinstance(values, Summary):
+        return values
+    summary = Summary(*values)
+    tuples = {
+        name: None if value is None else tuple(value)
+        for name in _TUPLES
+        for value in (getattr(summary, name),)
+    }
+    return summary._replace(
+        definitions={name: Definition(*item) for name, item in summary.definitions.items()},
+        classes={name: ClassShape(*item) for name, item in summary.classes.items()},
+        **tuples,
+    )
