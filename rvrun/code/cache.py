@@ -19,8 +19,7 @@ from rvrun.code.summary import ClassShape, Definition, Summary, summarise
 
 #: How long after its last change a file is remembered.
 SETTLED_NS = 1_000_000_000
-#: Fields that are lists in JSON.
-_TUPLES = ("stars", "modules", "public")
+DIGITS = 32
 
 
 def cache_folder() -> str | None:
@@ -81,9 +80,6 @@ class Cache:
         return entries if version == self.version and isinstance(entries, dict) else {}
 
 
-DIGITS = 32
-
-
 def _state(path: str) -> list[int]:
     status = os.stat(path)
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
@@ -92,20 +88,18 @@ def _state(path: str) -> list[int]:
 def _own_state() -> list[list[int]]:
     """The state of what makes summaries: another rvrun may see something else in the same file."""
     folder = os.path.dirname(__file__)
-    return [_state(os.path.join(folder, f"{name}.py")) for name in ("names", "normalise", "summary")]
+    names = ("names.py", "normalise.py", "summary.py")
+    return [_state(os.path.join(folder, name)) for name in names]
 
 
 def _from_json(values: Any) -> Summary:
     if isinstance(values, Summary):
         return values
     summary = Summary(*values)
-    tuples = {
-        name: None if value is None else tuple(value)
-        for name in _TUPLES
-        for value in (getattr(summary, name),)
-    }
     return summary._replace(
         definitions={name: Definition(*item) for name, item in summary.definitions.items()},
         classes={name: ClassShape(*item) for name, item in summary.classes.items()},
-        **tuples,
+        stars=tuple(summary.stars),
+        modules=tuple(summary.modules),
+        public=None if summary.public is None else tuple(summary.public),
     )

@@ -7,14 +7,18 @@ does, and the definition that refers to it. Only names and hashes count.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import attrs
 
-from rvrun.code.reach import Reached
-from rvrun.code.summary import MODULE
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rvrun.code.reach import Reached
 
 #: The version of the rules by which code is found. Fingerprints of others cannot be compared.
 VERSION = 1
+#: The definition that stands for what a module does when it is imported.
+MODULE: Final = "<module>"
 _MARK = "# Code fingerprint, version "
 _HEADER = """\
 {mark}{version}: the code that {command} reaches.

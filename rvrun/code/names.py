@@ -119,7 +119,7 @@ def find_references(
     - `is_method`: whether functions among `nodes` are methods, whose first parameter is `self`.
     """
     visitor = _Visitor(package)
-    scopes: tuple[Mapping[str, str], ...] = ({name: "member" for name in members},)
+    scopes: tuple[Mapping[str, str], ...] = (dict.fromkeys(members, "member"),)
     for node in nodes:
         if isinstance(node, FUNCTIONS) and is_method:
             visitor.visit_function(node, scopes, is_method=True)
@@ -250,13 +250,13 @@ class _Visitor:
         inner = tuple(scope for scope in scopes if "member" not in scope.values())
         local = _bound_names(node, self.package)
         parameters = _parameters(arguments)
+        body: Sequence[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else node.body
         local |= dict.fromkeys(parameters, LOCAL)
         names = {n.id for n in decorators if isinstance(n, ast.Name)}
-        if is_method and parameters and "staticmethod" not in names:
-            body = [] if isinstance(node, ast.Lambda) else node.body
-            if parameters[0] not in {name for item in body for name in _stored(item)}:
-                local[parameters[0]] = SELF
-        body = [node.body] if isinstance(node, ast.Lambda) else node.body
+        stored = {name for item in body for name in _stored(item)}
+        has_self = is_method and parameters and "staticmethod" not in names
+        if has_self and parameters[0] not in stored:
+            local[parameters[0]] = SELF
         self.visit_all(body, (*inner, local))
 
     def visit_class(self, node: ast.ClassDef, scopes: tuple[Mapping[str, str], ...]) -> None:
@@ -390,9 +390,7 @@ class _Visitor:
         names = [part.id for part in (node.func, *node.args) if isinstance(part, ast.Name)]
         return len(names) == 2 and names[0] == "type" and self.lookup(names[1], scopes) == SELF
 
-    def is_import_module(
-        self, function: ast.expr, scopes: tuple[Mapping[str, str], ...]
-    ) -> bool:
+    def is_import_module(self, function: ast.expr, scopes: tuple[Mapping[str, str], ...]) -> bool:
         """Whether a call is one of `import_module`, whatever it was imported from."""
         if isinstance(function, ast.Attribute):
             base = function.value

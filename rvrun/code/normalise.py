@@ -65,7 +65,7 @@ def _write_node(node: ast.AST, tokens: list[str], *, in_function: bool) -> None:
     for field in node._fields:
         value = getattr(node, field, None)
         # Absent in other versions of Python, so that their trees have equal hashes.
-        if field in ignored or value is None and field != "value" or value == []:
+        if field in ignored or (value is None and field != "value") or value == []:
             continue
         tokens.append(field)
         _write(value, tokens, in_function=in_function)

@@ -10,14 +10,16 @@ modules are imported. Each definition that is reached adds those that it refers 
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import attrs
 
+from rvrun.code.fingerprint import MODULE
 from rvrun.code.normalise import digest, digest_text
-from rvrun.code.summary import MODULE, ClassShape, Definition, Kind, Summary, is_builtin
+from rvrun.code.summary import ClassShape, Definition, Kind, Summary, is_builtin
 
 #: A class or another definition: its module, and its name in it.
 Id = tuple[str, str]
@@ -104,16 +106,21 @@ class _Search:
     def start(self, command: str) -> None:
         """Reach what a target runs: imports, the config's `build`, `__init__`, and the method."""
         method = self.find_in_pipeline(command)
-        for name in (*(module for module, _ in self.roots.pipeline), *self.roots.modules):
+        if method is not None:
+            self.reach(method, None)
+        modules = [name for name, _ in (*self.roots.pipeline, *self.roots.configs)]
+        for name in (*modules, *self.roots.modules):
             self.import_module(name, method)
-        for config in self.roots.configs:
-            self.import_module(config[0], method)
         if method is None:
             owners = [name for name, _ in self.roots.pipeline if self.modules.summary(name)]
             for name in owners[:1]:
                 self.reach_whole(name, f"`{command}` is not defined in a class of it", None)
-        else:
-            self.reach(method, None)
+        self.reach_objects(method)
+        while self.queue:
+            self.follow(self.queue.popleft())
+
+    def reach_objects(self, method: Id | None) -> None:
+        """Reach what creates the objects that each target has: its configs and its pipeline."""
         for owner in self.pipeline:
             self.reach_class(owner, method, is_live=False)
         for name in self.dunders():
@@ -124,8 +131,6 @@ class _Search:
             self.reach_class(config, method, is_live=True)
         if self.roots.config is not None:
             self.reach_member(self.roots.config, "build", method)
-        while self.queue:
-            self.follow(self.queue.popleft())
 
     def reach(self, item: Id, caller: Id | None) -> None:
         if item not in self.callers:
@@ -444,9 +449,7 @@ class _Search:
                 self.reach_member_of(base, name, caller)
                 return
 
-    def reach_members(
-        self, owner: Id, is_wanted: Callable[[str], bool], caller: Id | None
-    ) -> None:
+    def reach_members(self, owner: Id, is_wanted: Callable[[str], bool], caller: Id | None) -> None:
         shape = self.shape(owner)
         for name in shape.members if shape else ():
             if is_wanted(name):
@@ -455,7 +458,7 @@ class _Search:
     def reach_hooks(self, caller: Id | None) -> None:
         """Reach all methods of the pipeline but its commands: code of others may call them."""
         for owner in self.pipeline:
-            self.reach_members(owner, lambda name: self.is_hook(owner, name), caller)
+            self.reach_members(owner, functools.partial(self.is_hook, owner), caller)
 
     def is_hook(self, owner: Id, name: str) -> bool:
         definition = self.definition((owner[0], f"{owner[1]}.{name}"))

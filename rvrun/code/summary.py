@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from rvrun.code.fingerprint import MODULE
 from rvrun.code.names import (
     BUILTINS,
     References,
@@ -17,8 +18,6 @@ from rvrun.code.names import (
 )
 from rvrun.code.normalise import FUNCTIONS, digest, digest_text, is_inert
 
-#: The definition that stands for what a module does when it is imported.
-MODULE = "<module>"
 #: Decorators that define part of a property and belong to it.
 _ACCESSORS = ("setter", "getter", "deleter")
 
@@ -320,9 +319,7 @@ def _decorators(nodes: Iterable[ast.AST]) -> tuple[str, ...]:
     """The chains of decorators, without those of properties."""
     decorators = (d for node in nodes for d in getattr(node, "decorator_list", ()))
     chains = (_chain(d.func if isinstance(d, ast.Call) else d) for d in decorators)
-    return tuple(
-        dict.fromkeys(c for c in chains if c and c.rpartition(".")[2] not in _ACCESSORS)
-    )
+    return tuple(dict.fromkeys(c for c in chains if c and c.rpartition(".")[2] not in _ACCESSORS))
 
 
 def _calls(nodes: Iterable[ast.AST]) -> tuple[str, ...]:

@@ -23,13 +23,13 @@ import sys
 import time
 
 from rvrun.errors import RvrunError, describe
+from rvrun.pipelines.user_files import changed_files, user_files
 from rvrun.warm import protocol, streams
 from rvrun.warm.capture import capture
 from rvrun.warm.hazards import find_hazards, take_stock
 from rvrun.warm.preload import preload
 from rvrun.warm.random_state import RandomStates
 from rvrun.warm.target import INTERRUPTING, Imported, become_target, set_environ
-from rvrun.pipelines.user_files import changed_files, user_files
 from rvrun.worker.pipeline import read_document
 from rvrun.worker.prctl import end_with
 

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, NoReturn
 
+    from rvrun.pipelines.user_files import State
     from rvrun.warm.capture import Captured
     from rvrun.warm.random_state import RandomStates
-    from rvrun.pipelines.user_files import State
 
 #: Signals that are blocked while a process is forked.
 INTERRUPTING = (*ENDING, signal.SIGINT)
