@@ -29,6 +29,7 @@ from rvrun.render.files import render_common
 from rvrun.rundir import files as rundir
 from rvrun.rundir.freshness import StageStatus, plan_status
 from rvrun.rundir.needs import missing_needs
+from rvrun.rundir.notices import notices
 from rvrun.runners.protocol import Runner
 from rvrun.runners.registry import DEFAULT, find_runner
 from rvrun.runners.run import Run
@@ -120,6 +121,10 @@ class Prepared:
             return []
         declared = [pipeline.declared for pipeline in self.run.pipelines]
         return missing_needs(declared, self.run.plan, self.run.run_dir)
+
+    def notices(self) -> list[str]:
+        """Return what to know about stamps and code before relying on them, a sentence each."""
+        return notices(self.statuses()) if self.runner.CAPABILITIES.keeps_stamps else []
 
     def write(self) -> list[str]:
         """Write the files whose text changed into the run directory, and return their paths.

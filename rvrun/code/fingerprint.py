@@ -89,18 +89,23 @@ def is_same(old: str, new: str) -> bool:
 
 
 def changes(old: str, new: str) -> list[str]:
-    """Return the way to each definition that differs between two fingerprints, shortest first.
+    """Return the way to each definition that differs between two fingerprints, shortest first."""
+    return list(changed_definitions(old, new).values())
 
-    A definition that is only in one of them follows those that are in both: it is there, or not any
-    more, because another one changed.
+
+def changed_definitions(old: str, new: str) -> dict[str, str]:
+    """Return each definition that differs between two fingerprints, and the way to it.
+
+    Those with short ways come first. A definition that is only in one of them is left out if
+    another one changed: it is there, or not any more, because of that.
     """
     before, after = from_text(old), from_text(new)
     names = {**after.hashes, **before.hashes}
     changed = [n for n in names if before.hashes.get(n) != after.hashes.get(n)]
     both = [name for name in changed if name in before.hashes and name in after.hashes]
     shown = both or changed
-    ways = [(after if name in after.hashes else before).way(name) for name in shown]
-    return sorted(ways, key=lambda way: (way.count("→"), way))
+    ways = {name: (after if name in after.hashes else before).way(name) for name in shown}
+    return dict(sorted(ways.items(), key=lambda item: (item[1].count("→"), item[1])))
 
 
 def name_changes(reason: str, ways: list[str]) -> str:
