@@ -125,7 +125,7 @@ def find_references(
             visitor.visit_function(node, scopes, is_method=True)
         else:
             visitor.visit(node, scopes)
-    return visitor.found
+    return visitor.references
 
 
 def _bound_names(node: ast.AST, package: str) -> dict[str, str]:
@@ -191,7 +191,7 @@ class _Visitor:
 
     def __init__(self, package: str) -> None:
         self.package = package
-        self.found = References()
+        self.references = References()
 
     def visit(self, node: ast.AST, scopes: tuple[Mapping[str, str], ...]) -> None:
         if isinstance(node, _LAMBDAS):
@@ -207,9 +207,9 @@ class _Visitor:
         elif isinstance(node, ast.Name):
             self.visit_name(node, scopes)
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            self.found.imports.update(imported_modules(node, self.package))
+            self.references.imports.update(imported_modules(node, self.package))
         elif isinstance(node, ast.Global):
-            self.found.mutates.update(node.names)
+            self.references.mutates.update(node.names)
         elif is_for_type_checkers(node):
             self.visit_all(node.orelse, scopes)  # type: ignore[attr-defined]
         else:
@@ -292,16 +292,16 @@ class _Visitor:
         value = self.lookup(node.id, scopes)
         if value is None:
             if node.id in _DYNAMIC:
-                self.found.dynamic.add(f"{node.id}()")
+                self.references.dynamic.add(f"{node.id}()")
             elif node.id in _ATTRIBUTES or node.id == "vars":
-                self.found.dynamic.add(f"{node.id} as a value")
-            self.found.names.add(node.id)
+                self.references.dynamic.add(f"{node.id} as a value")
+            self.references.names.add(node.id)
         elif value == SELF:
-            self.found.escapes = True
+            self.references.escapes = True
         elif value == "member":
-            self.found.own.add(node.id)
+            self.references.own.add(node.id)
         elif value:
-            self.found.imported.add(value)
+            self.references.imported.add(value)
 
     def visit_attribute(self, node: ast.Attribute, scopes: tuple[Mapping[str, str], ...]) -> None:
         names: list[str] = []
@@ -313,17 +313,17 @@ class _Visitor:
             self.visit_store(base, names, scopes)
             return
         if "__dict__" in names or "__subclasses__" in names:
-            self.found.dynamic.add(f"{'.'.join(names)}")
+            self.references.dynamic.add(f"{'.'.join(names)}")
         if isinstance(base, ast.Name):
             self.note_chain(base, names, scopes)
         elif _is_super(base):
-            self.found.supers.add(names[0])
-            self.found.attributes.update(names[1:])
+            self.references.supers.add(names[0])
+            self.references.attributes.update(names[1:])
         elif isinstance(base, ast.Call) and self.is_type_of_self(base, scopes):
-            self.found.own.add(".".join(names))
+            self.references.own.add(".".join(names))
         else:
             self.visit(base, scopes)
-            self.found.attributes.update(names)
+            self.references.attributes.update(names)
 
     def note_chain(
         self, base: ast.Name, names: list[str], scopes: tuple[Mapping[str, str], ...]
@@ -331,15 +331,15 @@ class _Visitor:
         value = self.lookup(base.id, scopes)
         rest = ".".join(names)
         if value is None:
-            self.found.names.add(f"{base.id}.{rest}")
+            self.references.names.add(f"{base.id}.{rest}")
         elif value == SELF:
-            self.found.own.add(rest.removeprefix("__class__."))
+            self.references.own.add(rest.removeprefix("__class__."))
         elif value == "member":
-            self.found.own.add(f"{base.id}.{rest}")
+            self.references.own.add(f"{base.id}.{rest}")
         elif value:
-            self.found.imported.add(f"{value}.{rest}")
+            self.references.imported.add(f"{value}.{rest}")
         else:
-            self.found.attributes.update(names)
+            self.references.attributes.update(names)
 
     def visit_store(
         self, base: ast.expr, names: list[str], scopes: tuple[Mapping[str, str], ...]
@@ -350,10 +350,10 @@ class _Visitor:
         value = self.lookup(base.id, scopes)
         chain = ".".join([base.id, *names])
         if value is None:
-            self.found.patches.add(chain)
-            self.found.mutates.add(base.id)
+            self.references.patches.add(chain)
+            self.references.mutates.add(base.id)
         elif value not in (LOCAL, SELF, "member"):
-            self.found.patches.add(".".join([f"@{value}", *names]))
+            self.references.patches.add(".".join([f"@{value}", *names]))
         if len(names) > 1:
             self.note_chain(base, names[:-1], scopes)
 
@@ -361,7 +361,7 @@ class _Visitor:
         while isinstance(node, ast.Attribute | ast.Subscript):
             node = node.value
         if isinstance(node, ast.Name) and self.lookup(node.id, scopes) is None:
-            self.found.mutates.add(node.id)
+            self.references.mutates.add(node.id)
 
     def visit_call(self, node: ast.Call, scopes: tuple[Mapping[str, str], ...]) -> None:
         function = node.func
@@ -372,7 +372,7 @@ class _Visitor:
             self.visit_getattr(name, node, scopes)
             return
         if is_builtin and name == "vars" and node.args:
-            self.found.dynamic.add("vars()")
+            self.references.dynamic.add("vars()")
             self.visit_all(rest, scopes)
             return
         if is_builtin and name == "__import__" and node.args:
@@ -401,12 +401,12 @@ class _Visitor:
         self.visit_all([*node.args, *(keyword.value for keyword in node.keywords)], scopes)
         name = _constant_string(node.args[0])
         if name is not None and not name.startswith("."):
-            self.found.imports.add(name)
-            self.found.imported.add(f"{name}:")
+            self.references.imports.add(name)
+            self.references.imported.add(f"{name}:")
             return
-        self.found.dynamic.add("an import of a computed name")
+        self.references.dynamic.add("an import of a computed name")
         if prefix := _prefix(node.args[0]):
-            self.found.packages.add(prefix)
+            self.references.packages.add(prefix)
 
     def visit_getattr(
         self, name: str, node: ast.Call, scopes: tuple[Mapping[str, str], ...]
@@ -422,7 +422,7 @@ class _Visitor:
         self.visit_all([receiver, attribute], scopes)
         is_local = isinstance(receiver, ast.Name) and self.lookup(receiver.id, scopes) == LOCAL
         if name == "getattr" or (is_store and not is_local):
-            self.found.dynamic.add(f"{name} with a computed name")
+            self.references.dynamic.add(f"{name} with a computed name")
 
 
 def _annotations(node: ast.AST) -> list[ast.expr]:

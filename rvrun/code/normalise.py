@@ -57,8 +57,10 @@ def _write_node(node: ast.AST, tokens: list[str], *, in_function: bool) -> None:
         # that is common does.
         in_function = not node.decorator_list
         ignored = _IGNORED | {"returns"} if in_function else _IGNORED
-    elif in_function and isinstance(node, ast.arg | ast.AnnAssign):
+    elif in_function and isinstance(node, ast.arg):
         ignored = _IGNORED | {"annotation"}
+    elif in_function and isinstance(node, ast.AnnAssign) and node.value:
+        node = ast.Assign(targets=[node.target], value=node.value)
     elif isinstance(node, ast.ClassDef):
         in_function = False
     tokens.append(f"({type(node).__name__}")

@@ -232,10 +232,10 @@ class _Search:
     def mutates(self, module: str, chain: str) -> bool:
         """Whether calling a chain may change a value of a module, such as a registry."""
         parts = chain.split(".")
-        found = self.find(module, parts)
-        if found is None:
+        match = self.find(module, parts)
+        if match is None:
             return False
-        item, rest = found
+        item, rest = match
         definition = self.definition(item)
         if definition.kind == Kind.VALUE:
             return bool(rest) and "." not in item[1]
@@ -278,8 +278,8 @@ class _Search:
             target, _, attribute = summary.imports[name].partition(":")
             return self.find_in(target, [*([attribute] if attribute else []), *rest], seen)
         for star in summary.stars:
-            if self.is_public(star, name) and (found := self.find_in(star, parts, seen)):
-                return found
+            if self.is_public(star, name) and (match := self.find_in(star, parts, seen)):
+                return match
         return None
 
     def find_in(
@@ -289,8 +289,8 @@ class _Search:
         summary = self.modules.summary(module)
         if not parts:
             return ((module, MODULE), []) if summary else None
-        if summary and (found := self.find(module, parts, seen)):
-            return found
+        if summary and (match := self.find(module, parts, seen)):
+            return match
         submodule = f"{module}.{parts[0]}"
         # A namespace package has no summary, but may have submodules.
         if summary and self.modules.summary(submodule) is None:
@@ -315,8 +315,8 @@ class _Search:
         elif name in summary.imports:
             chain = ".".join([summary.imports[name], *parts[1:]])
             self.resolve_target(chain, caller)
-        elif found := self.find(module, parts):
-            self.reach_found(*found, caller)
+        elif match := self.find(module, parts):
+            self.reach_found(*match, caller)
         elif not is_builtin(name):
             if self.definition((module, "__getattr__")).digest:
                 self.reach((module, "__getattr__"), caller)
@@ -331,10 +331,10 @@ class _Search:
         """Reach what an imported name refers to: `module:attribute.rest`."""
         module, _, chain = target.partition(":")
         rest = [part for part in chain.split(".") if part]
-        found = self.find_in(module, rest)
-        if found is not None:
-            self.import_module(found[0][0], caller)
-            self.reach_found(*found, caller)
+        match = self.find_in(module, rest)
+        if match is not None:
+            self.import_module(match[0][0], caller)
+            self.reach_found(*match, caller)
         elif self.modules.summary(module) is not None:
             if self.definition((module, "__getattr__")).digest:
                 self.reach((module, "__getattr__"), caller)
@@ -368,17 +368,17 @@ class _Search:
     def patched_modules(self, module: str, chain: str) -> list[str]:
         """The user's modules in which an assignment to `chain` changes what a name means."""
         parts = chain.lstrip("@").split(".")
-        found = None
+        match = None
         if chain.startswith("@"):
             target, *rest = parts
             name, _, attribute = target.partition(":")
             names = [*([attribute] if attribute else []), *rest[:-1]]
-            found = self.find_in(name, names)
+            match = self.find_in(name, names)
         elif len(parts) > 1:
-            found = self.find(module, parts[:-1])
-        if found is None:
+            match = self.find(module, parts[:-1])
+        if match is None:
             return []
-        item, rest = found
+        item, rest = match
         is_code = item[1] == MODULE or self.definition(item).kind in (Kind.CLASS, Kind.FUNCTION)
         return [item[0]] if is_code and not rest else []
 
@@ -498,10 +498,10 @@ class _Search:
         return None
 
     def reach_in_pipeline(self, name: str, caller: Id | None) -> bool:
-        found = self.find_in_pipeline(name)
-        if found is not None:
-            self.reach(found, caller)
-        return found is not None
+        match = self.find_in_pipeline(name)
+        if match is not None:
+            self.reach(match, caller)
+        return match is not None
 
     def dunders(self) -> list[str]:
         """The special methods of the pipeline, which are called without being named."""
@@ -537,8 +537,8 @@ class _Search:
         if not chain:
             return "", ""
         parts = chain.split(".")
-        if found := self.find(module, parts):
-            return found[0]
+        if match := self.find(module, parts):
+            return match[0]
         summary = self.modules.summary(module)
         target = summary.imports.get(parts[0]) if summary else None
         if target is None:
@@ -570,8 +570,8 @@ class _Search:
 
     def definition(self, item: Id) -> Definition:
         summary = self.modules.summary(item[0])
-        found = summary.definitions.get(item[1]) if summary else None
-        return found or Definition(Kind.VALUE, "")
+        match = summary.definitions.get(item[1]) if summary else None
+        return match or Definition(Kind.VALUE, "")
 
     # The result
 

@@ -28,16 +28,16 @@ class Sources:
 
     def submodules(self, package: str) -> Iterator[str]:
         """Yield the names of the modules directly in a package of the user's, in order."""
-        found = self._find(package)
-        for folder in found[1] if found else ():
+        place = self._find(package)
+        for folder in place[1] if place else ():
             for entry in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
                 stem, ending = os.path.splitext(entry)
                 if ending == ".py" and stem.isidentifier() and stem != "__init__":
                     yield f"{package}.{stem}"
 
     def _summarise(self, name: str) -> Summary | None:
-        found = self._find(name)
-        path = found[0] if found else None
+        place = self._find(name)
+        path = place[0] if place else None
         if path is None or not path.endswith(".py") or not is_user_file(path):
             return None
         return self.cache.summarise(name, path)
@@ -56,11 +56,11 @@ class Sources:
         parent, _, _ = name.rpartition(".")
         search = None
         if parent:
-            found = self._find(parent)
+            place = self._find(parent)
             # What is below a package of others is theirs, too.
-            if not found or not found[1] or (found[0] and not is_user_file(found[0])):
+            if not place or not place[1] or (place[0] and not is_user_file(place[0])):
                 return None
-            search = list(found[1])
+            search = list(place[1])
         spec = _find_spec(name, search)
         if spec is None:
             return None

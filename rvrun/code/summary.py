@@ -103,12 +103,14 @@ def summarise(name: str, text: bytes, *, is_package: bool) -> Summary:
         return Summary(name, whole, {}, {}, {}, (), (), None, problem)
 
 
-def _freeze(nodes: Iterable[ast.AST], kind: str, found: References, **more: object) -> Definition:
+def _freeze(
+    nodes: Iterable[ast.AST], kind: str, references: References, **more: object
+) -> Definition:
     values = {
         name: tuple(sorted(value)) if isinstance(value, set) else value
         for name in References.__slots__
         if name in Definition._fields
-        for value in (getattr(found, name),)
+        for value in (getattr(references, name),)
     }
     return Definition(kind=kind, digest=digest(nodes), **values, **more)  # type: ignore[arg-type]
 
@@ -137,8 +139,8 @@ class _Summariser:
         for name in self.executed_names - self.definitions.keys():
             # Bound by code that runs at import: whoever uses the name depends on that code.
             self.definitions[name] = Definition(Kind.VALUE, "", names=(MODULE,))
-        found = find_references(self.executed, self.package)
-        self.definitions[MODULE] = _freeze(self.executed, Kind.MODULE, found)
+        references = find_references(self.executed, self.package)
+        self.definitions[MODULE] = _freeze(self.executed, Kind.MODULE, references)
         return Summary(
             name=self.name,
             digest=digest([tree]),
@@ -206,9 +208,9 @@ class _Summariser:
             self.define_class(classes[0])
             return
         kind = Kind.FUNCTION if isinstance(nodes[-1], FUNCTIONS) else Kind.VALUE
-        found = find_references(nodes, self.package)
+        references = find_references(nodes, self.package)
         self.definitions[name] = _freeze(
-            nodes, kind, found, decorators=_decorators(nodes), calls=_calls(nodes)
+            nodes, kind, references, decorators=_decorators(nodes), calls=_calls(nodes)
         )
 
     def define_class(self, node: ast.ClassDef) -> None:
@@ -231,32 +233,32 @@ class _Summariser:
                 self.move_field(f"{node.name}.{name}", place.index(name))
         keywords = [keyword.value for keyword in node.keywords]
         skeleton: list[ast.AST] = [*node.bases, *keywords, *node.decorator_list, *rest]
-        found = find_references(skeleton, self.package, members)
+        references = find_references(skeleton, self.package, members)
         # A base is not a use of that class.
         bases = tuple(_chain(base) for base in node.bases)
-        found.names -= set(bases)
+        references.names -= set(bases)
         self.definitions[node.name] = _freeze(
             [*skeleton, ast.Constant(value=node.name)],
             Kind.CLASS,
-            found,
+            references,
             decorators=_decorators([node]),
         )
         metaclass = (_chain(k.value) for k in node.keywords if k.arg == "metaclass")
         self.classes[node.name] = ClassShape(bases, members, next(metaclass, ""))
 
     def define_member(self, name: str, nodes: list[ast.stmt], members: tuple[str, ...]) -> None:
-        found = find_references(nodes, self.package, members, is_method=True)
+        references = find_references(nodes, self.package, members, is_method=True)
         kind = Kind.VALUE
         if isinstance(nodes[-1], FUNCTIONS):
             kind = Kind.FUNCTION
         elif isinstance(nodes[-1], ast.AnnAssign):
             kind = Kind.FIELD
-        self.definitions[name] = _freeze(nodes, kind, found, decorators=_decorators(nodes))
+        self.definitions[name] = _freeze(nodes, kind, references, decorators=_decorators(nodes))
         if kind == Kind.FIELD:
             # For configs, whose defaults are in the saved config: only the type counts.
             annotation = nodes[-1].annotation  # type: ignore[attr-defined]
-            found = find_references([annotation], self.package, members)
-            self.definitions[f"{name}:"] = _freeze([annotation], Kind.FIELD, found)
+            references = find_references([annotation], self.package, members)
+            self.definitions[f"{name}:"] = _freeze([annotation], Kind.FIELD, references)
 
     def move_field(self, name: str, index: int) -> None:
         field = self.definitions[name]
@@ -325,8 +327,9 @@ def _decorators(nodes: Iterable[ast.AST]) -> tuple[str, ...]:
 def _calls(nodes: Iterable[ast.AST]) -> tuple[str, ...]:
     """The chains of what the values of assignments call when they are assigned."""
     assigned = [node.value for node in nodes if isinstance(node, ast.Assign | ast.AnnAssign)]
-    found = (n for value in assigned if value for n in ast.walk(value) if isinstance(n, ast.Call))
-    return tuple(dict.fromkeys(chain for call in found if (chain := _chain(call.func))))
+    nodes = (node for value in assigned if value for node in ast.walk(value))
+    chains = (_chain(node.func) for node in nodes if isinstance(node, ast.Call))
+    return tuple(dict.fromkeys(filter(None, chains)))
 
 
 def _public(tree: ast.Module) -> tuple[str, ...] | None:

@@ -55,7 +55,7 @@ def last_accepted(run_dir: pathlib.Path, pipeline: str, command: str) -> dict[st
         text = (run_dir / paths.accepted(pipeline)).read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return None
-    found = None
+    last = None
     for line in text.splitlines():
         try:
             values = json.loads(line)
@@ -63,13 +63,13 @@ def last_accepted(run_dir: pathlib.Path, pipeline: str, command: str) -> dict[st
             # A line that was cut off when its process was killed.
             continue
         if isinstance(values, dict) and values.get("command") == command and "time" in values:
-            found = values
-    return found
+            last = values
+    return last
 
 
 def describe_accepted(values: Mapping[str, Any]) -> str:
     """Return `2026-01-02 03:04:05 by ada@host: code: Land.chip → windows.share`."""
     changes = [f"config: {', '.join(values['config'])}"] if values.get("config") else []
     changes += [f"code: {', '.join(values['code'])}"] if values.get("code") else []
-    what = f": {'; '.join(changes)}" if changes else ""
-    return f"{local_time(values['time'])} by {values.get('user')}@{values.get('host')}{what}"
+    summary = f": {'; '.join(changes)}" if changes else ""
+    return f"{local_time(values['time'])} by {values.get('user')}@{values.get('host')}{summary}"

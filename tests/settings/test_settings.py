@@ -16,7 +16,7 @@ from rvrun.settings.schema import MachineSettings, Settings, fields_of, key_of
 from rvrun.settings.values import BadSetting
 
 KNOWN = "Known settings: `local.jobs`, `local.gpus`, `local.gpu_slots`, `local.gpu_locks`"
-SECTIONS = "`templates`, `imports`, `aws`, `batch`, `local`, `sagemaker`"
+SECTIONS = "`templates`, `imports`, `code`, `code_packages`, `aws`, `batch`, `local`, `sagemaker`"
 
 
 @pytest.fixture(autouse=True)
