@@ -165,7 +165,10 @@ def why_stale(
     if lost:
         return ROOT_REMOVED
     for need in stage.needs:
-        if need_time(need, index, statuses) > done:
+        then = need_time(need, index, statuses)
+        # Stamps that were kept valid, see `accept`, have the time of what changed.
+        is_kept = then < NOW and then in changed.values()
+        if then > done and not is_kept:
             return f"after {need.command}"
     reasons = (reason for reason, time_ns in changed.items() if time_ns > done)
     return next(reasons, CONFIG_CHANGED)

@@ -68,7 +68,12 @@ CASES: dict[str, tuple[str, str, dict[str, str], set[str]]] = {
     "nothing else": ("def chip(self): return 1", "def other(): pass", {}, set()),
     "a function": ("def chip(self): f()", "def f(): g()\ndef g(): pass", {}, {"f", "g"}),
     "a function as a value": ("def chip(self): map(f, ())", "def f(): pass", {}, {"f"}),
-    "a local variable of the same name": ("def chip(self):\n f = 1\n f", "def f(): pass", {}, set()),
+    "a local variable of the same name": (
+        "def chip(self):\n f = 1\n f",
+        "def f(): pass",
+        {},
+        set(),
+    ),
     "a parameter of the same name": ("def chip(self, f=1): f()", "def f(): pass", {}, set()),
     "a default argument": ("def chip(self, x=f()): pass", "def f(): pass", {}, {"f"}),
     "a name in a comprehension": (
@@ -111,7 +116,12 @@ CASES: dict[str, tuple[str, str, dict[str, str], set[str]]] = {
         {},
         {"Land.f", "A"},
     ),
-    "a class attribute": ("size = A\nother = B\ndef chip(self): self.size", "A = B = 1", {}, {"Land.size", "A"}),
+    "a class attribute": (
+        "size = A\nother = B\ndef chip(self): self.size",
+        "A = B = 1",
+        {},
+        {"Land.size", "A"},
+    ),
     "a method in a nested function": (
         "def chip(self):\n def inner(): self.f()\n inner()\ndef f(self): pass",
         "",
@@ -124,7 +134,12 @@ CASES: dict[str, tuple[str, str, dict[str, str], set[str]]] = {
         {},
         {"Land.f"},
     ),
-    "type(self)": ("def chip(self): type(self).f()\n@classmethod\ndef f(cls): pass", "", {}, {"Land.f"}),
+    "type(self)": (
+        "def chip(self): type(self).f()\n@classmethod\ndef f(cls): pass",
+        "",
+        {},
+        {"Land.f"},
+    ),
     "a static method by the class": (
         "def chip(self): Land.f()\n@staticmethod\ndef f(): pass\ndef g(self): pass",
         "",
@@ -180,10 +195,15 @@ CASES: dict[str, tuple[str, str, dict[str, str], set[str]]] = {
         {},
         {"<module>", "TABLE", "f"},
     ),
-    "a script": ("def chip(self): pass", "if __name__ == '__main__':\n f()\ndef f(): pass", {}, set()),
+    "a script": (
+        "def chip(self): pass",
+        "if __name__ == '__main__':\n f()\ndef f(): pass",
+        {},
+        set(),
+    ),
     "a registry": (
         "def chip(self): TABLE['a']()",
-        "TABLE = {}\ndef add(f):\n TABLE[f.__name__] = f\n return f\n@add\ndef a(): b()\ndef b(): pass",
+        "TABLE = {}\ndef add(f):\n TABLE['a'] = f\n return f\n@add\ndef a(): b()\ndef b(): pass",
         {},
         {"TABLE", "add", "a", "b"},
     ),
@@ -232,8 +252,11 @@ CASES: dict[str, tuple[str, str, dict[str, str], set[str]]] = {
     "a package": (
         "def chip(self): pack.windows.share()",
         "import pack.windows",
-        {"pack": "", "pack.windows": "from . import sizes\nfrom .sizes import N\ndef share(): sizes.f(N)",
-         "pack.sizes": "N = 1\ndef f(n): pass"},
+        {
+            "pack": "",
+            "pack.windows": "from . import sizes as s\nfrom .sizes import N\ndef share(): s.f(N)",
+            "pack.sizes": "N = 1\ndef f(n): pass",
+        },
         {"pack.windows.share", "pack.sizes.f", "pack.sizes.N"},
     ),
     "a name that a package exports": (
@@ -245,7 +268,10 @@ CASES: dict[str, tuple[str, str, dict[str, str], set[str]]] = {
     "modules that import each other": (
         "def chip(self): a.f()",
         "import a",
-        {"a": "import b\nfrom b import g\ndef f(): g()", "b": "import a\nfrom a import f\ndef g(): a.f()"},
+        {
+            "a": "import b\nfrom b import g\ndef f(): g()",
+            "b": "import a\ndef g(): a.f()",
+        },
         {"a.f", "b.g"},
     ),
     "import_module with a constant": (
@@ -423,7 +449,7 @@ CHANGED = {
     "an operator": "def f(a, b=1):\n    x = a - b\n    return x\n",
     "a name": "def f(a, b=1):\n    y = a + b\n    return y\n",
     "a statement": "def f(a, b=1):\n    x = a + b\n    x += 1\n    return x\n",
-    "a decorator": "import functools\n@functools.cache\ndef f(a, b=1):\n    x = a + b\n    return x\n",
+    "a decorator": "@print\ndef f(a, b=1):\n    x = a + b\n    return x\n",
     "async": "async def f(a, b=1):\n    x = a + b\n    return x\n",
     "None": "def f(a, b=None):\n    x = a + b\n    return x\n",
 }
