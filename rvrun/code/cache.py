@@ -6,7 +6,6 @@ than a moment before it was read is not remembered: another edit could leave its
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -15,17 +14,10 @@ import time
 from typing import Any
 
 from rvrun import __version__
+from rvrun.code.results import SETTLED_NS, write_json
 from rvrun.code.summary import ClassShape, Definition, Summary, summarise
 
-#: How long after its last change a file is remembered.
-SETTLED_NS = 1_000_000_000
 DIGITS = 32
-
-
-def cache_folder() -> str | None:
-    """Return the folder of this user's caches; None if there is no place for them."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.path.join(base, "rvrun", "code") if os.path.isabs(base) else None
 
 
 class Cache:
@@ -62,12 +54,7 @@ class Cache:
         """Write what was learned. A cache that cannot be written is only slower."""
         if not self.path or not self.is_changed:
             return
-        unfinished = f"{self.path}.{os.getpid()}"
-        with contextlib.suppress(OSError):
-            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-            with open(unfinished, "w", encoding="utf-8") as file:
-                json.dump([self.version, self.entries], file, separators=(",", ":"))
-            os.replace(unfinished, self.path)
+        write_json(self.path, [self.version, self.entries])
 
     def _read(self) -> dict[str, Any]:
         if not self.path:

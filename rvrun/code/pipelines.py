@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rvrun import paths
 from rvrun.adapters import registry as adapters
-from rvrun.code.cache import Cache, cache_folder
+from rvrun.code.cache import Cache
 from rvrun.code.fingerprint import to_text
 from rvrun.code.reach import Id, Roots, reach
+from rvrun.code.results import Results, cache_folder
 from rvrun.code.sources import Sources
 from rvrun.errors import RvrunError
 from rvrun.pipelines.base import Config
 from rvrun.pipelines.declare import LoadedPipeline
+from rvrun.pipelines.user_files import module_file
 
 
 class NotInstalled(RvrunError):
@@ -32,18 +35,35 @@ def fingerprints(pipelines: Sequence[LoadedPipeline], packages: Sequence[str]) -
 
     Raises `NotInstalled`.
     """
-    cache = Cache(os.getcwd(), cache_folder())
-    sources = Sources(cache)
+    results = Results(cache_folder())
     versions = {name: _version(name) for name in packages}
-    files = {}
+    files: dict[str, str] = {}
     for pipeline in pipelines:
         roots = find_roots(pipeline)
-        for command in roots.commands:
-            reached = reach(sources, roots, command)
-            text = to_text(f"{pipeline.name}/{command}", reached, versions)
-            files[paths.code(pipeline.name, command)] = text
-    cache.save()
+        places = [module_file(sys.modules.get(name)) for name in roots.all_modules()]
+        key = (pipeline.name, roots, versions, places, sys.path)
+        texts = results.get(key)
+        if texts is None:
+            texts, used = _read_code(pipeline.name, roots, versions)
+            results.put(key, used, texts)
+        files.update(texts)
     return files
+
+
+def _read_code(
+    name: str, roots: Roots, versions: Mapping[str, str]
+) -> tuple[dict[str, str], set[str]]:
+    """Return the fingerprints of a pipeline, and the files and folders they were made from."""
+    cache = Cache(os.getcwd(), cache_folder())
+    sources = Sources(cache)
+    texts = {
+        paths.code(name, command): to_text(
+            f"{name}/{command}", reach(sources, roots, command), versions
+        )
+        for command in roots.commands
+    }
+    cache.save()
+    return texts, sources.paths
 
 
 def find_roots(pipeline: LoadedPipeline) -> Roots:

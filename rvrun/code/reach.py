@@ -57,6 +57,11 @@ class Roots:
     modules: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
 
+    def all_modules(self) -> tuple[str, ...]:
+        """Return the modules in which the code begins, each once."""
+        names = (name for name, _ in (*self.pipeline, *self.configs))
+        return tuple(dict.fromkeys((*names, *self.modules)))
+
 
 @attrs.frozen(kw_only=True)
 class Reached:
@@ -108,8 +113,7 @@ class _Search:
         method = self.find_in_pipeline(command)
         if method is not None:
             self.reach(method, None)
-        modules = [name for name, _ in (*self.roots.pipeline, *self.roots.configs)]
-        for name in (*modules, *self.roots.modules):
+        for name in self.roots.all_modules():
             self.import_module(name, method)
         if method is None:
             owners = [name for name, _ in self.roots.pipeline if self.modules.summary(name)]

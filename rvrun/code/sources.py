@@ -18,6 +18,8 @@ class Sources:
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
         self.summaries: dict[str, Summary | None] = {}
+        #: The files that were read, and the folders in which modules were looked for.
+        self.paths: set[str] = set()
         self.specs: dict[str, tuple[str | None, tuple[str, ...]] | None] = {}
 
     def summary(self, name: str) -> Summary | None:
@@ -30,6 +32,7 @@ class Sources:
         """Yield the names of the modules directly in a package of the user's, in order."""
         place = self._find(package)
         for folder in place[1] if place else ():
+            self.paths.add(folder)
             for entry in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
                 stem, ending = os.path.splitext(entry)
                 if ending == ".py" and stem.isidentifier() and stem != "__init__":
@@ -40,6 +43,7 @@ class Sources:
         path = place[0] if place else None
         if path is None or not path.endswith(".py") or not is_user_file(path):
             return None
+        self.paths.add(path)
         return self.cache.summarise(name, path)
 
     def _find(self, name: str) -> tuple[str | None, tuple[str, ...]] | None:
@@ -61,6 +65,7 @@ class Sources:
             if not place or not place[1] or (place[0] and not is_user_file(place[0])):
                 return None
             search = list(place[1])
+        self.paths.update(sys.path if search is None else search)
         spec = _find_spec(name, search)
         if spec is None:
             return None

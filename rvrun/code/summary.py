@@ -144,13 +144,25 @@ class _Summariser:
         return Summary(
             name=self.name,
             digest=digest([tree]),
-            definitions=self.definitions,
+            definitions={n: self.without_builtins(d) for n, d in self.definitions.items()},
             classes=self.classes,
             imports={**self.types, **self.imports},
             stars=tuple(dict.fromkeys(self.stars)),
             modules=tuple(dict.fromkeys(self.modules)),
             public=_public(tree),
         )
+
+    def without_builtins(self, definition: Definition) -> Definition:
+        """Leave out names that can only be Python's own, which are most of all names."""
+        if self.stars:
+            return definition
+        bound = (self.definitions, self.imports, self.types)
+        names = (
+            name
+            for name in definition.names
+            if name not in BUILTINS or any(name in names for names in bound)
+        )
+        return definition._replace(names=tuple(names))
 
     def add_statement(self, statement: ast.stmt) -> None:
         if is_inert(statement) or _is_script(statement):

@@ -164,14 +164,18 @@ def why_stale(
         return NOT_DONE
     if lost:
         return ROOT_REMOVED
-    for need in stage.needs:
-        then = need_time(need, index, statuses)
-        # Stamps that were kept valid, see `accept`, have the time of what changed.
-        is_kept = then < NOW and then in changed.values()
-        if then > done and not is_kept:
-            return f"after {need.command}"
-    reasons = (reason for reason, time_ns in changed.items() if time_ns > done)
-    return next(reasons, CONFIG_CHANGED)
+    newer = [need for need in stage.needs if need_time(need, index, statuses) > done]
+    own = next((reason for reason, time_ns in changed.items() if time_ns > done), "")
+    # A stamp that `accept` kept valid has the time of what changed: nothing ran there.
+    ran = [n for n in newer if need_time(n, index, statuses) not in _kept_times(n, statuses)]
+    for need in ran or ([] if own else newer):
+        return f"after {need.command}"
+    return own or CONFIG_CHANGED
+
+
+def _kept_times(need: Need, statuses: Statuses) -> set[int]:
+    """The times that stamps of a needed stage have if its changes were accepted."""
+    return {time_ns for time_ns in statuses[need.command].changed.values() if time_ns < NOW}
 
 
 def _stage_status(

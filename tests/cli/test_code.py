@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -63,9 +65,12 @@ def edit(project: Project, old: str, new: str, path: str = "windows.py") -> None
     project.write(path, text.replace(old, new))
 
 
-def reasons(project: Project, *words: str, **env: str) -> dict[str, str]:
+def reasons(
+    project: Project, *words: str, code: str | None = None, cache: str = "/nonexistent"
+) -> dict[str, str]:
     """Why each stage would run, as `rvrun plan` shows it."""
-    done = project.rvrun("plan", *WORDS, *words, COLUMNS="200", **env)
+    env = {"COLUMNS": "200", "XDG_CACHE_HOME": cache, **({"RVRUN_CODE": code} if code else {})}
+    done = project.run("rvrun", "plan", *WORDS, *words, code=0, cwd=".", **env)
     rows = [line for line in done.stdout.splitlines() if line.startswith("land/")]
     return {row.split()[0]: " ".join(row.rpartition("cpu")[2].split()) for row in rows}
 
@@ -97,6 +102,12 @@ def test_a_changed_function(land: Project) -> None:
     assert "code changed: Land.chip" in land.rvrun("explain", "land/chip").stdout
     land.make("-C", "runs/land")
     assert reasons(land) == UP_TO_DATE
+
+
+def test_a_fingerprint_as_text(checkout: Project, golden: Callable[[str, str], None]) -> None:
+    """That of a command of the land-cover example, whose libraries need not be imported for it."""
+    checkout.rvrun("render", "local", "examples/landcover.py", "--out", "runs/landcover")
+    golden("landcover.chip.txt", checkout.read("runs/landcover/code/landcover/chip.txt"))
 
 
 def test_edits_that_do_not_count(land: Project) -> None:
@@ -208,7 +219,7 @@ def test_changes_are_only_shown(land: Project) -> None:
 def test_nobody_looks(land: Project) -> None:
     """With `code = "off"` there are no fingerprints and no prerequisites."""
     edit(land, "index + 1", "index + 2")
-    assert reasons(land, RVRUN_CODE="off") == UP_TO_DATE
+    assert reasons(land, code="off") == UP_TO_DATE
     land.rvrun("render", "local", *WORDS, "--out", "runs/other", RVRUN_CODE="off")
     assert not (land.folder / "runs/other/code").exists()
     assert "code/" not in land.read("runs/other/Makefile")
@@ -264,9 +275,27 @@ def test_summaries_are_remembered(land: Project, tmp_path: pathlib.Path) -> None
         os.utime(path, (1, 1))
     edit(land, "index + 1", "index + 2")
     for _ in range(2):
-        assert reasons(land, XDG_CACHE_HOME=cache) == CHANGED
+        assert reasons(land, cache=cache) == CHANGED
     for path in pathlib.Path(cache).rglob("*.json"):
         path.write_text("{")
-    assert reasons(land, XDG_CACHE_HOME=cache) == CHANGED
+    assert reasons(land, cache=cache) == CHANGED
     edit(land, "index + 2", "index + 3")
-    assert reasons(land, XDG_CACHE_HOME=cache) == CHANGED
+    assert reasons(land, cache=cache) == CHANGED
+
+
+def test_a_new_file_that_a_name_refers_to(land: Project, tmp_path: pathlib.Path) -> None:
+    """What was remembered does not hide a module that appears."""
+    cache = str(tmp_path / "cache")
+    edit(
+        land,
+        "def share(index):",
+        "def share(index):\n    try:\n        import more\n    except ImportError:\n        pass",
+    )
+    for path in (*land.folder.glob("*.py"), land.folder):
+        os.utime(path, (1, 1))
+    land.rvrun("run", "local", *WORDS, XDG_CACHE_HOME=cache)
+    assert reasons(land, cache=cache) == UP_TO_DATE
+    time.sleep(1.1)
+    assert reasons(land, cache=cache) == UP_TO_DATE
+    land.write("more.py", "print(1)\n")
+    assert "more" in reasons(land, cache=cache)["land/chip"]

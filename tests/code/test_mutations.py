@@ -69,7 +69,7 @@ def definitions(tree: ast.Module) -> dict[str, Definition]:
     return named
 
 
-def mentions(node: ast.AST, names: Mapping[str, Definition]) -> set[str]:
+def mentions(node: Definition, names: Mapping[str, Definition]) -> set[str]:
     """The definitions that a definition mentions: `name`, or `self.name`."""
     code = "\n".join(ast.unparse(part) for part in _without_docstring(node))
     methods = {name.partition(".")[2]: name for name in names if name.startswith("Landcover.")}
@@ -135,7 +135,9 @@ def _executed(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _change_constant(node: ast.Constant) -> str:
-    node.value = f"{node.value}!" if isinstance(node.value, str) else node.value + 1
+    value = node.value
+    assert isinstance(value, str | int | float)
+    node.value = f"{value}!" if isinstance(value, str) else value + 1
     return "constant"
 
 

@@ -72,11 +72,11 @@ class State:
         return self.folder / "run"
 
     def plan(self) -> Plan:
-        known = [
+        pipelines = [
             attrs.evolve(pipeline, config_digest=digest(self.config(pipeline.name)))
             for pipeline in self.declared
         ]
-        return compile_plan(known, splits=[SplitRequest(self.count)], code=self.mode)
+        return compile_plan(pipelines, splits=[SplitRequest(self.count)], code=self.mode)
 
     def config(self, pipeline: str) -> dict[str, object]:
         start = {"$type": "a:B", "root_uri": "out", "lr": 0, "seed": 0, "model": {"depth": 0}}
