@@ -51,6 +51,17 @@ class NeedKind(enum.StrEnum):
     ALIGNED = "aligned"
 
 
+class CodeMode(enum.StrEnum):
+    """What a change of the code that a stage reaches does; the values are part of the format.
+
+    - `RERUN`: it makes the stage stale. `WARN`: it is only shown. `OFF`: nobody looks.
+    """
+
+    RERUN = "rerun"
+    WARN = "warn"
+    OFF = "off"
+
+
 @attrs.frozen
 class Need:
     """A dependency on another command of the same pipeline."""
@@ -139,6 +150,7 @@ class Stage:
     gpu: bool = attrs.field(default=False, validator=_check_boolean)
     needs: tuple[Need, ...] = ()
     config_keys: tuple[str, ...] | None = None
+    code: CodeMode = CodeMode.OFF
     resources: Resources = Resources()
 
     @property
@@ -168,6 +180,16 @@ class Stage:
         if self.config_keys is None:
             return paths.config(pipeline)
         return paths.narrowed_config(pipeline, self.command)
+
+    def code_file(self, pipeline: str) -> str | None:
+        """Return the path of the fingerprint of its code; None if there is none."""
+        return None if self.code is CodeMode.OFF else paths.code(pipeline, self.command)
+
+    def fingerprints(self, pipeline: str) -> tuple[str, ...]:
+        """Return the paths of the files that make it stale when they change, needs apart."""
+        files = (self.config_file(pipeline), self.code_file(pipeline))
+        kept = files if self.code is CodeMode.RERUN else files[:1]
+        return tuple(file for file in kept if file is not None)
 
     def target(self, pipeline: str, index: int) -> Target:
         """Return the target with an index from 0; a stage that cannot be split has only 0."""

@@ -3,12 +3,15 @@
 plan.json  Makefile            rendered files
 config/tiny.json               the config of pipeline `tiny`
 config/tiny/chip.json          the part that `chip` depends on, if it declares `config_keys`
+code/tiny/chip.txt             the fingerprint of the code that `chip` reaches
 done/tiny/train                stamp: touched when `train` is done
 done/tiny/chip.4/0             stamp: split 0 of 4 of `chip` is done
 done/tiny/chip.all             stamp: all splits of `chip` are done
 records/tiny/chip.4/0.jsonl    start and end of each attempt of a target
 logs/tiny/chip.4/0.log         output of a target
 records/.configs/tiny/T.json   the config from time T on, in nanoseconds since 1970
+records/.code/tiny/chip/T.txt  the same of a code fingerprint
+records/.accepted/tiny.jsonl   which changes someone declared not to matter
 submitted/RUN                  the ledger of run RUN of a detached runner
 """
 
@@ -17,6 +20,7 @@ from __future__ import annotations
 PLAN = "plan.json"
 MAKEFILE = "Makefile"
 CONFIGS = "config"
+CODE = "code"
 DONE = "done"
 RECORDS = "records"
 LOGS = "logs"
@@ -44,6 +48,11 @@ def config(pipeline: str) -> str:
 def narrowed_config(pipeline: str, command: str) -> str:
     """Return the path of the part of the config that a command depends on."""
     return f"{CONFIGS}/{pipeline}/{command}.json"
+
+
+def code(pipeline: str, command: str) -> str:
+    """Return the path of the fingerprint of the code that a command reaches."""
+    return f"{CODE}/{pipeline}/{command}.txt"
 
 
 def target(
@@ -77,6 +86,16 @@ def config_versions(pipeline: str) -> str:
     """Return the path of the folder with earlier versions of a pipeline's config."""
     # The dot keeps it apart from records: the name of a pipeline cannot start with one.
     return f"{RECORDS}/.configs/{pipeline}"
+
+
+def code_versions(pipeline: str, command: str) -> str:
+    """Return the path of the folder with earlier versions of a code fingerprint."""
+    return f"{RECORDS}/.code/{pipeline}/{command}"
+
+
+def accepted(pipeline: str) -> str:
+    """Return the path of the record of changes that were declared not to matter."""
+    return f"{RECORDS}/.accepted/{pipeline}.jsonl"
 
 
 def log(target: str) -> str:

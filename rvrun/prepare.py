@@ -19,7 +19,7 @@ from rvrun import paths, plugins
 from rvrun.aws.storage import scheme
 from rvrun.errors import Problem, RvrunError
 from rvrun.load.source import load
-from rvrun.model import Plan
+from rvrun.model import CodeMode, Plan
 from rvrun.pipelines.base import Pipeline
 from rvrun.pipelines.declare import LoadedPipeline
 from rvrun.pipelines.imports import restrict_to
@@ -29,6 +29,7 @@ from rvrun.render.files import render_common
 from rvrun.rundir import files as rundir
 from rvrun.rundir.freshness import StageStatus, plan_status
 from rvrun.rundir.needs import missing_needs
+from rvrun.rundir.notices import notices
 from rvrun.runners.protocol import Runner
 from rvrun.runners.registry import DEFAULT, find_runner
 from rvrun.runners.run import Run
@@ -121,6 +122,10 @@ class Prepared:
         declared = [pipeline.declared for pipeline in self.run.pipelines]
         return missing_needs(declared, self.run.plan, self.run.run_dir)
 
+    def notices(self) -> list[str]:
+        """Return what to know about stamps and code before relying on them, a sentence each."""
+        return notices(self.statuses()) if self.runner.CAPABILITIES.keeps_stamps else []
+
     def write(self) -> list[str]:
         """Write the files whose text changed into the run directory, and return their paths.
 
@@ -158,9 +163,9 @@ def prepare_plan(request: Request) -> Prepared:
     runner = find_runner(request.runner)
     settings = load_settings(request.flags, request.profile)
     pipelines = load_pipelines(request, settings)
-    plan = compile_pipelines(pipelines, request)
+    plan = compile_pipelines(pipelines, request, CodeMode(settings.code))
     run = make_run(plan, pipelines, settings, runner, request)
-    files = render_common(plan, pipelines)
+    files = render_common(plan, pipelines, settings.code_packages)
     warnings = idle_splits([pipeline.declared for pipeline in pipelines], plan)
     return Prepared(
         run=run,
@@ -181,10 +186,12 @@ def load_pipelines(request: Request, settings: Settings) -> tuple[LoadedPipeline
     return tuple(loaded)
 
 
-def compile_pipelines(pipelines: Sequence[LoadedPipeline], request: Request) -> Plan:
-    """Compile pipelines to the plan that the request asks for."""
+def compile_pipelines(
+    pipelines: Sequence[LoadedPipeline], request: Request, code: CodeMode
+) -> Plan:
+    """Compile pipelines to the plan that the request asks for; `code` is the setting."""
     declared = [pipeline.declared for pipeline in pipelines]
-    return compile_plan(declared, request.commands, parse_splits(request.splits))
+    return compile_plan(declared, request.commands, parse_splits(request.splits), code)
 
 
 def make_run(
@@ -226,7 +233,8 @@ def check_local_roots(pipelines: Sequence[LoadedPipeline], runner: Runner) -> No
 
 def render_files(run: Run, runner: Runner) -> dict[str, str]:
     """Render all files of the run directory, by relative path."""
-    return {**render_common(run.plan, run.pipelines), **runner.render(run)}
+    common = render_common(run.plan, run.pipelines, run.settings.code_packages)
+    return {**common, **runner.render(run)}
 
 
 def prepare_all(runners: Sequence[str], request: Request) -> Prepared:
@@ -255,7 +263,7 @@ def kept(prepared: Prepared) -> Prepared:
     run_dir = prepared.run.run_dir
     if (run_dir / paths.DONE).exists() or (run_dir / paths.SUBMITTED).exists():
         return prepared
-    return attrs.evolve(prepared, owned=(*prepared.owned, paths.CONFIGS))
+    return attrs.evolve(prepared, owned=(*prepared.owned, paths.CONFIGS, paths.CODE))
 
 
 def run_dir_of(config: str, out: str | None) -> str:

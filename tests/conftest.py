@@ -79,6 +79,7 @@ def clean_environment(**more: str) -> dict[str, str]:
         "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "XDG_CONFIG_HOME": "/nonexistent",
+        "XDG_CACHE_HOME": "/nonexistent",
         **more,
     }
 

@@ -9,6 +9,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 
 from rvrun.model import (
     RESERVED,
+    CodeMode,
     Command,
     DeclaredPipeline,
     Need,
@@ -66,6 +67,7 @@ def _planned_pipelines(draw: DrawFn, name: str, max_stages: int) -> PlannedPipel
                 gpu=draw(st.booleans()),
                 needs=draw(_needs([stage.command for stage in stages], alignable)),
                 config_keys=draw(config_keys),
+                code=draw(st.sampled_from(CodeMode)),
                 resources=draw(resources),
             )
         )

@@ -41,6 +41,7 @@ ORDER = (
     "pipelines",
     "adapters",
     "load",
+    "code",
     "plan",
     "render",
     "settings",

@@ -10,7 +10,7 @@ import attrs
 
 from rvrun import prepare
 from rvrun.errors import RvrunError
-from rvrun.model import Plan
+from rvrun.model import CodeMode, Plan
 from rvrun.pipelines.declare import LoadedPipeline
 from rvrun.prepare import Request
 from rvrun.runners.protocol import DetachedRunner, Runner
@@ -75,7 +75,9 @@ class Case:
     def plan(self) -> Plan | RvrunError | None:
         if not self.loaded:
             return None
-        return attempt(lambda: prepare.compile_pipelines(self.loaded, self.request))
+        settings = self.settings
+        code = Settings().code if isinstance(settings, RvrunError) else settings.code
+        return attempt(lambda: prepare.compile_pipelines(self.loaded, self.request, CodeMode(code)))
 
     @functools.cached_property
     def run(self) -> Run | None:

@@ -110,6 +110,7 @@ def explain_saved(target: str, run_dir: str | None) -> tuple[Explanation, str]:
         path.relative_to(folder).as_posix(): read_text(str(path), RENDER)
         for path in (folder / paths.CONFIGS).rglob("*.json")
     }
+    # Without fingerprints of code as it is now, those in the run directory count.
     statuses = plan_status(plan, folder, configs)
     return explain_target(plan, folder, statuses, target), f"{folder}/{paths.PLAN}, as saved"
 
@@ -120,7 +121,10 @@ def explain_request(target: str, request: Request) -> tuple[Explanation, str]:
     warn(*prepared.warnings)
     run = prepared.run
     configs = {pipeline.name: pipeline.document["config"] for pipeline in run.pipelines}
-    explanation = explain_target(run.plan, run.run_dir, prepared.statuses(), target, configs)
+    statuses = prepared.statuses()
+    explanation = explain_target(
+        run.plan, run.run_dir, statuses, target, configs, files=prepared.files
+    )
     return explanation, f"{request.config}, in {run.out}"
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from rvrun.cli.plan_table import name_keys
+from rvrun.code.fingerprint import name_changes
 from rvrun.pipelines.config_keys import MISSING, words_of_items, words_of_key
 from rvrun.plan.diff_formats import format_value
+from rvrun.rundir.accepted import describe_accepted
 from rvrun.rundir.explain import Attempt, Explanation, Needed, describe_end
-from rvrun.rundir.freshness import NEVER, NOW
+from rvrun.rundir.freshness import CODE_CHANGED, NEVER, NOW
 from rvrun.text import duration, local_time, memory
 
 
@@ -21,6 +23,8 @@ def print_explanation(explanation: Explanation, source: str) -> None:
     if explanation.reason:
         targets = f" ({explanation.stale:,} of {total:,} targets)" if total > 1 else ""
         reason = name_keys(explanation.reason, explanation.changes or {})
+        if explanation.reason == CODE_CHANGED:
+            reason = name_changes(explanation.reason, list(explanation.code_changes))
         print(f"{name} would run{targets}: {reason}")
     else:
         print(f"{name} is up to date")
@@ -39,14 +43,28 @@ def _facts(explanation: Explanation) -> list[tuple[str, str]]:
         facts.append(("changed", f"{words_of_key(key)}: {values}"))
     if explanation.changes is None:
         facts.append(("changed", "unknown: the config from that time was not kept"))
+    facts += [("changed", f"code: {way}") for way in explanation.code_changes]
     facts += [("needs", _needed(needed)) for needed in explanation.needs]
     keys = explanation.config_keys
     part = "the whole config" if keys is None else format_value(keys)
     when = explanation.config_time
     changed = "would change" if when == NOW else f"changed {_time(when)}"
     facts.append(("reads", f"{part} ({changed})"))
+    if explanation.code_time is not None:
+        facts.append(("code", _code(explanation)))
+    if explanation.accepted is not None:
+        facts.append(("accepted", describe_accepted(explanation.accepted)))
     facts.append(("needed by", ", ".join(explanation.waiting) or "nothing"))
     return facts
+
+
+def _code(explanation: Explanation) -> str:
+    when = explanation.code_time
+    ignored = "; changes are ignored" if explanation.is_code_ignored else ""
+    if when == NEVER:
+        return f"unknown: there is no fingerprint of it yet{ignored}"
+    changed = "would change" if when == NOW else f"changed {_time(when or 0)}"
+    return f"{changed}{ignored}"
 
 
 def _attempt(attempt: Attempt) -> str:
@@ -94,6 +112,8 @@ def explanation_to_dict(explanation: Explanation) -> dict[str, Any]:
         "running": bool(attempt and attempt.is_running),
         "peak_memory_kib": explanation.peak_memory_kib,
         "shared_memory_kib": explanation.shared_memory_kib,
+        "code_changes": list(explanation.code_changes),
+        "accepted": explanation.accepted,
         "changes": None if changes is None else {k: _pair(*pair) for k, pair in changes.items()},
         "needs": [
             {"name": needed.name, "newer": needed.newer, "would_run": needed.when == NOW}

@@ -94,7 +94,9 @@ def plan(
     prepared = (
         prepare_plan(request) if is_shown_only else prepare_all(runners or [DEFAULT], request)
     )
-    warn(*prepared.warnings, *(() if check is not None else prepared.missing_needs()))
+    warn(*prepared.warnings)
+    if check is None:
+        warn(*prepared.missing_needs(), *prepared.notices())
     if check is not None:
         return check_saved(kept(prepared), form, quiet=quiet)
     if form is DiffFormat.JSON:

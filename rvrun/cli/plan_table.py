@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rvrun.cli.tables import Column, print_table
+from rvrun.code.fingerprint import name_changes
 from rvrun.model import NeedKind, Stage
 from rvrun.pipelines.config_keys import words_of_items, words_of_key
 from rvrun.prepare import Prepared
-from rvrun.rundir.freshness import CONFIG_CHANGED, NOT_DONE, StageStatus
+from rvrun.rundir.freshness import CODE_CHANGED, CONFIG_CHANGED, NOT_DONE, StageStatus
 
 if TYPE_CHECKING:
     from rvrun.rundir.explain import Changes
@@ -80,6 +81,11 @@ def _reason(prepared: Prepared, status: StageStatus, config: Mapping[str, Any]) 
     if status.reason == CONFIG_CHANGED:
         changes = explain.config_changes(run_dir, status, status.stale[0], config)
         return name_keys(status.reason, changes or {})
+    if status.reason == CODE_CHANGED or (not status.reason and status.has_ignored_code):
+        index = status.stale[0] if status.stale else status.done.index(min(status.done))
+        ways = explain.code_changes(run_dir, status, index, prepared.files)
+        ignored = "" if status.reason else "ignored: "
+        return name_changes(f"{ignored}{CODE_CHANGED}", ways)
     return status.reason
 
 

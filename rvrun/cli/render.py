@@ -50,7 +50,7 @@ def render(
     )
     prepared = prepare(request)
     check_local_roots(prepared.run.planned, prepared.runner)
-    warn(*prepared.warnings)
+    warn(*prepared.warnings, *prepared.notices())
     write_files(prepared, quiet=read_common(context).quiet)
 
 

@@ -161,7 +161,7 @@ def run(
     )
     prepared = prepare(request)
     check_local_roots(prepared.run.planned, prepared.runner)
-    warn(*prepared.warnings, *prepared.missing_needs())
+    warn(*prepared.warnings, *prepared.missing_needs(), *prepared.notices())
     if common.verbose:
         print_changed_settings(request)
     if dry_run:

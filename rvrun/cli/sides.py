@@ -14,6 +14,7 @@ from rvrun.plan.diff import Side
 from rvrun.plan.serialize import NotAPlan, plan_from_json
 from rvrun.prepare import Prepared, Request, prepare_plan
 from rvrun.rundir.explain import read_values
+from rvrun.rundir.files import read_text as read_code
 
 
 def read_side(request: Request) -> Side:
@@ -44,11 +45,11 @@ def compiled_side(prepared: Prepared) -> Side:
     """Return a plan that was just compiled, with its configs."""
     pipelines = prepared.run.pipelines
     configs = {pipeline.name: pipeline.document["config"] for pipeline in pipelines}
-    return Side(plan=prepared.run.plan, configs=configs)
+    return Side(plan=prepared.run.plan, configs=configs, code=prepared.files)
 
 
 def read_plan(path: pathlib.Path) -> Side:
-    """Read a plan, with the configs saved beside it as far as they still are the plan's.
+    """Read a plan, with the code and configs beside it as far as they still are the plan's.
 
     Raises `NotAPlan`.
     """
@@ -62,4 +63,7 @@ def read_plan(path: pathlib.Path) -> Side:
         values = read_values(path.parent / paths.config(pipeline.name))
         if values is not None and digest(values) == pipeline.config_digest:
             configs[pipeline.name] = values
-    return Side(plan=plan, configs=configs)
+    names = (s.code_file(p.name) for p in plan.pipelines for s in p.stages)
+    texts = {name: read_code(path.parent, name) for name in names if name is not None}
+    code = {name: text for name, text in texts.items() if text is not None}
+    return Side(plan=plan, configs=configs, code=code)

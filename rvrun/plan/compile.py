@@ -17,6 +17,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from rvrun.errors import RvrunError, UnknownName
 from rvrun.model import (
+    CodeMode,
     Command,
     DeclaredPipeline,
     Need,
@@ -118,8 +119,11 @@ def compile_plan(
     pipelines: Sequence[DeclaredPipeline],
     select: Sequence[str] = (),
     splits: Sequence[SplitRequest] = (),
+    code: CodeMode = CodeMode.OFF,
 ) -> Plan:
     """Compile pipelines to a plan of the commands in `select`, or of all if it is empty.
+
+    - `code`: what a change of the code of a command does.
 
     The plan omits pipelines that have none of the selected commands. Raises an `RvrunError` for
     invalid names, needs, selected commands or splits.
@@ -127,12 +131,15 @@ def compile_plan(
     check_names(pipelines)
     check_selected(pipelines, select)
     check_splits(pipelines, splits)
-    planned = (plan_pipeline(pipeline, select, splits) for pipeline in pipelines)
+    planned = (plan_pipeline(pipeline, select, splits, code) for pipeline in pipelines)
     return Plan(tuple(pipeline for pipeline in planned if pipeline.stages))
 
 
 def plan_pipeline(
-    pipeline: DeclaredPipeline, select: Sequence[str], splits: Sequence[SplitRequest]
+    pipeline: DeclaredPipeline,
+    select: Sequence[str],
+    splits: Sequence[SplitRequest],
+    code: CodeMode = CodeMode.OFF,
 ) -> PlannedPipeline:
     """Plan the stages of one pipeline."""
     graph = select_from(sort(pipeline.name, explicit_needs(pipeline)), select)
@@ -144,7 +151,7 @@ def plan_pipeline(
     for name, needs in graph.items():
         for need in needs:
             check_aligned(pipeline.name, name, need, counts)
-    stages = (expand(commands[name], needs, counts[name]) for name, needs in graph.items())
+    stages = (expand(commands[name], needs, counts[name], code) for name, needs in graph.items())
     return PlannedPipeline(
         name=pipeline.name, config_digest=pipeline.config_digest, stages=tuple(stages)
     )
@@ -278,7 +285,9 @@ def check_aligned(
         raise UnequalSplits(pipeline, command, need.command, ours, theirs)
 
 
-def expand(command: Command, needs: tuple[Need, ...], num_splits: int | None) -> Stage:
+def expand(
+    command: Command, needs: tuple[Need, ...], num_splits: int | None, code: CodeMode
+) -> Stage:
     """Make a stage of a command; `num_splits` is None if it cannot be split."""
     return Stage(
         command=command.name,
@@ -286,6 +295,7 @@ def expand(command: Command, needs: tuple[Need, ...], num_splits: int | None) ->
         gpu=command.gpu,
         needs=needs,
         config_keys=command.config_keys,
+        code=code,
         resources=command.resources,
     )
 

@@ -3,6 +3,7 @@
 pipelines and stages      added, removed, in another order
 each stage                splits, needs, gpu, resources, the config it depends on
 each config               keys with different values
+each stage's code         definitions with different hashes
 stages that run again     those in both plans whose work changed, and those that need them
 """
 
@@ -14,8 +15,14 @@ from typing import Any
 
 import attrs
 
-from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage
-from rvrun.pipelines.config_keys import changed_keys, narrow
+from rvrun.code.fingerprint import (
+    changed_definitions,
+    from_text,
+    is_comparable,
+    name_changes,
+)
+from rvrun.model import CodeMode, NeedKind, Plan, PlannedPipeline, Stage
+from rvrun.pipelines.config_keys import MISSING, changed_keys, narrow
 from rvrun.text import count
 
 #: Config values as JSON has them; None if they are not available.
@@ -24,14 +31,26 @@ Config = Mapping[str, Any] | None
 _DIGEST_LENGTH = 19
 #: How the detail of a changed config key begins.
 _CONFIG_KEY = "config: "
+#: How the detail of a changed definition begins; the way to it follows.
+CODE = "code: "
 
 
 @attrs.frozen(kw_only=True)
 class Side:
-    """A plan to compare, and those configs of its pipelines that are available."""
+    """A plan to compare, and those configs of its pipelines that are available.
+
+    - `code`: the texts of the code fingerprints that are available, by path.
+    """
 
     plan: Plan
     configs: Mapping[str, Mapping[str, Any]]
+    code: Mapping[str, str] = attrs.field(factory=dict)
+
+    def code_of(self, pipeline: str, stage: Stage) -> str | None:
+        """Return the code fingerprint of a stage; None if there is none to compare."""
+        path = stage.code_file(pipeline)
+        text = self.code.get(path) if path is not None else None
+        return text if text is not None and is_comparable(text) else None
 
 
 class ChangeKind(enum.StrEnum):
@@ -46,8 +65,10 @@ class ChangeKind(enum.StrEnum):
 class Change:
     """One difference of the pipeline or stage called `name`.
 
-    - `detail`: if CHANGED, the attribute (`splits`, …, or `config: KEY`); otherwise the size.
-    - `old`, `new`: if CHANGED, JSON values; MISSING for a config key that is only in the other.
+    - `detail`: if CHANGED, the attribute (`splits`, …, `config: KEY`, or `code: ` and the way to a
+      definition); otherwise the size.
+    - `old`, `new`: if CHANGED, JSON values; MISSING for a config key, or a definition, that is only
+      in the other.
     """
 
     kind: ChangeKind
@@ -90,14 +111,41 @@ def diff_plans(old: Side, new: Side) -> PlanDiff:
             changes.append(Change(ChangeKind.ADDED, name, _size(pipeline)))
             continue
         configs = (old.configs.get(name), new.configs.get(name))
-        changes += _diff_pipeline(before[name], pipeline, *configs)
-        reruns += _find_reruns(before[name], pipeline, *configs)
+        code = _CodeDiff(name, old, new)
+        changes += _diff_pipeline(before[name], pipeline, *configs, code)
+        reruns += _find_reruns(before[name], pipeline, *configs, code)
     changes += [
         Change(ChangeKind.REMOVED, name, _size(pipeline))
         for name, pipeline in before.items()
         if name not in after
     ]
     return PlanDiff(changes=tuple(changes), reruns=tuple(reruns))
+
+
+@attrs.frozen
+class _CodeDiff:
+    """The differences of the code of a pipeline's stages."""
+
+    pipeline: str
+    old: Side
+    new: Side
+
+    def changes(self, old: Stage, new: Stage) -> Iterator[tuple[str, Any, Any]]:
+        """Yield the way to each definition that differs, with its hashes, or MISSING."""
+        before = self.old.code_of(self.pipeline, old)
+        after = self.new.code_of(self.pipeline, new)
+        if before is None or after is None or before == after:
+            return
+        hashes = (from_text(before).hashes, from_text(after).hashes)
+        for name, way in changed_definitions(before, after).items():
+            yield way, hashes[0].get(name, MISSING), hashes[1].get(name, MISSING)
+
+    def reason(self, old: Stage | None, new: Stage) -> str:
+        """Return why a stage would run again because of its code; empty if it would not."""
+        if old is None or new.code is not CodeMode.RERUN:
+            return ""
+        ways = [way for way, _, _ in self.changes(old, new)]
+        return name_changes("code changed", ways) if ways else ""
 
 
 def _size(pipeline: PlannedPipeline) -> str:
@@ -114,7 +162,11 @@ def _diff_order(name: str, old: Sequence[str], new: Sequence[str]) -> Iterator[C
 
 
 def _diff_pipeline(
-    old: PlannedPipeline, new: PlannedPipeline, old_config: Config, new_config: Config
+    old: PlannedPipeline,
+    new: PlannedPipeline,
+    old_config: Config,
+    new_config: Config,
+    code: _CodeDiff,
 ) -> Iterator[Change]:
     before = {stage.command: stage for stage in old.stages}
     after = {stage.command: stage for stage in new.stages}
@@ -127,6 +179,8 @@ def _diff_pipeline(
             yield Change(ChangeKind.ADDED, name, _stage_size(stage))
         else:
             yield from _diff_stage(name, before[command], stage)
+            for way, *hashes in code.changes(before[command], stage):
+                yield Change(ChangeKind.CHANGED, name, f"{CODE}{way}", *hashes)
     for command, stage in before.items():
         if command not in after:
             yield Change(ChangeKind.REMOVED, f"{new.name}/{command}", _stage_size(stage))
@@ -164,8 +218,21 @@ def collapse(changes: Sequence[Change]) -> list[Change]:
             detail = f"{members[0].detail} and {count(len(members) - 1, 'more key')}:"
             merged = Change(ChangeKind.CHANGED, name, detail, old, new)
             collapsed |= dict.fromkeys(map(id, members)) | {id(members[0]): merged}
+    collapsed |= _collapse_code(changes)
     result = (collapsed.get(id(change), change) for change in changes)
     return [change for change in result if change is not None]
+
+
+def _collapse_code(changes: Sequence[Change]) -> dict[int, Change | None]:
+    """Let a single change stand for all definitions of a stage that differ, by identity."""
+    collapsed: dict[int, Change | None] = {}
+    stages = dict.fromkeys(c.name for c in changes if c.detail.startswith(CODE))
+    for name in stages:
+        members = [c for c in changes if c.name == name and c.detail.startswith(CODE)]
+        ways = [change.detail.removeprefix(CODE) for change in members]
+        merged = Change(ChangeKind.CHANGED, name, name_changes("code changed", ways), None, None)
+        collapsed |= dict.fromkeys(map(id, members)) | {id(members[0]): merged}
+    return collapsed
 
 
 def _changed_prefix(change: Change) -> tuple[str, str] | None:
@@ -197,12 +264,17 @@ def _attributes(stage: Stage) -> dict[str, Any]:
         "needs": [need.command + aligned[need.kind] for need in stage.needs],
         "gpu": stage.gpu,
         "config keys": "all" if stage.config_keys is None else list(stage.config_keys),
+        "code": stage.code.value,
         "resources": attrs.asdict(stage.resources, filter=lambda _, value: value is not None),
     }
 
 
 def _find_reruns(
-    old: PlannedPipeline, new: PlannedPipeline, old_config: Config, new_config: Config
+    old: PlannedPipeline,
+    new: PlannedPipeline,
+    old_config: Config,
+    new_config: Config,
+    code: _CodeDiff,
 ) -> Iterator[Rerun]:
     """Find the stages of both plans that would run again if the old plan were completed."""
     before = {stage.command: stage for stage in old.stages}
@@ -212,6 +284,7 @@ def _find_reruns(
         reason = _reason(before.get(stage.command), stage, running)
         if not reason and not same_config and _reads_change(stage, old_config, new_config):
             reason = "config changed"
+        reason = reason or code.reason(before.get(stage.command), stage)
         if reason:
             running.add(stage.command)
         if reason and stage.command in before:

@@ -106,6 +106,8 @@ def _command_data(text: str) -> str:
 def _change_text(change: Change) -> str:
     if change.kind is not ChangeKind.CHANGED:
         return change.detail
+    if change.detail.startswith("code changed: "):
+        return change.detail
     kind, separator, key = change.detail.partition(": ")
     detail = f"{kind}{separator}{words_of_key(key)}"
     if change.old is MISSING:

@@ -10,7 +10,16 @@ import attrs
 
 from rvrun.errors import RvrunError, describe
 from rvrun.inputs import CannotRead, parse_json
-from rvrun.model import Need, NeedKind, Plan, PlannedPipeline, Resources, Stage, check_plan
+from rvrun.model import (
+    CodeMode,
+    Need,
+    NeedKind,
+    Plan,
+    PlannedPipeline,
+    Resources,
+    Stage,
+    check_plan,
+)
 from rvrun.text import quoted, shorten
 
 #: The version of the format that this rvrun writes.
@@ -18,7 +27,7 @@ VERSION = 1
 #: What to do about a plan that cannot be read.
 RENDER = "write it again with `rvrun plan` or `rvrun render`, or name another file"
 _PIPELINE_KEYS = ("name", "config", "config_digest", "stages")
-_STAGE_KEYS = ("command", "splits", "gpu", "needs", "config_keys", "resources", "argv")
+_STAGE_KEYS = ("command", "splits", "gpu", "needs", "config_keys", "code", "resources", "argv")
 
 
 class NotAPlan(RvrunError):
@@ -55,6 +64,7 @@ def _stage_to_dict(stage: Stage) -> dict[str, Any]:
         "gpu": stage.gpu,
         "needs": [{"command": need.command, "kind": need.kind.value} for need in stage.needs],
         "config_keys": None if stage.config_keys is None else list(stage.config_keys),
+        "code": stage.code.value,
         "resources": attrs.asdict(stage.resources, filter=lambda _, value: value is not None),
         "argv": list(stage.argv),
     }
@@ -112,5 +122,7 @@ def _stage_from_dict(item: dict[str, Any]) -> Stage:
         gpu=item["gpu"],
         needs=tuple(Need(need["command"], NeedKind(need["kind"])) for need in item["needs"]),
         config_keys=None if keys is None else tuple(keys),
+        # Plans of earlier versions do not have it.
+        code=CodeMode(item.get("code", CodeMode.OFF.value)),
         resources=Resources(**item["resources"]),
     )

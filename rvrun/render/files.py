@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rvrun import paths
-from rvrun.model import Plan
+from rvrun.model import CodeMode, Plan
 from rvrun.pipelines.config_keys import narrow
 from rvrun.pipelines.declare import LoadedPipeline
 from rvrun.plan.serialize import plan_to_json
@@ -18,13 +18,25 @@ RUN_OUTPUT = (paths.DONE, paths.RECORDS, paths.LOGS, paths.SUBMITTED)
 GITIGNORE = "".join(f"/{name}/\n" for name in RUN_OUTPUT) + f"/{paths.LOCK}\n"
 
 
-def render_common(plan: Plan, pipelines: Sequence[LoadedPipeline]) -> dict[str, str]:
-    """Return the plan and the configs, by path in the run directory."""
+def render_common(
+    plan: Plan, pipelines: Sequence[LoadedPipeline], packages: Sequence[str] = ()
+) -> dict[str, str]:
+    """Return the plan, the configs and the code fingerprints, by path in the run directory.
+
+    - `packages`: the installed packages whose version is part of each code fingerprint.
+
+    Raises `NotInstalled`.
+    """
     planned = {pipeline.name for pipeline in plan.pipelines}
     files = {paths.PLAN: plan_to_json(plan), ".gitignore": GITIGNORE}
     for pipeline in pipelines:
         if pipeline.name in planned:
             files.update(_render_configs(pipeline))
+    if any(stage.code is not CodeMode.OFF for p in plan.pipelines for stage in p.stages):
+        # It imports Python's parser, which most calls of rvrun do without.
+        from rvrun.code.pipelines import fingerprints
+
+        files.update(fingerprints([p for p in pipelines if p.name in planned], packages))
     return files
 
 

@@ -9,14 +9,18 @@ from typing import Any
 import attrs
 
 from rvrun import paths
+from rvrun.code.fingerprint import changes as code_differences
 from rvrun.errors import RvrunError, check_known
 from rvrun.inputs import CannotRead, parse_integer, read_object
-from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage, Target
+from rvrun.model import CodeMode, NeedKind, Plan, PlannedPipeline, Stage, Target
 from rvrun.pipelines.config_keys import changed_keys, look_up, narrow
 from rvrun.rundir import records
-from rvrun.rundir.files import config_version
+from rvrun.rundir.accepted import last_accepted
+from rvrun.rundir.files import read_text, version_at
 from rvrun.rundir.freshness import (
     CONFIG_CHANGED,
+    FINGERPRINTS,
+    NEVER,
     NOT_DONE,
     ROOT_REMOVED,
     StageStatus,
@@ -89,6 +93,10 @@ class Explanation:
     - `config_keys`: the config keys that it depends on; None for the whole config.
     - `config_time`: when these changed, in ns since 1970.
     - `changes`: the keys that changed since it was done; None if that is unknown.
+    - `code_time`: when its code changed; NEVER if that is unknown, None if nobody looks.
+    - `code_changes`: the ways to the definitions that changed since it was done.
+    - `is_code_ignored`: whether such changes make nothing stale.
+    - `accepted`: what someone declared not to matter, the last time.
     - `attempt`: its last attempt; None if there was none, and for a split stage as a whole.
     - `peak_memory_kib`: of its largest target; None if none was recorded. `shared_memory_kib`: of
       that target; see `Attempt`.
@@ -104,6 +112,10 @@ class Explanation:
     config_keys: tuple[str, ...] | None
     config_time: int
     changes: Changes | None
+    code_time: int | None = None
+    code_changes: tuple[str, ...] = ()
+    is_code_ignored: bool = False
+    accepted: Mapping[str, Any] | None = None
     attempt: Attempt | None = None
     peak_memory_kib: int | None = None
     shared_memory_kib: int | None = None
@@ -115,11 +127,14 @@ def explain(
     statuses: Sequence[StageStatus],
     target: str,
     configs: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    files: Mapping[str, str] | None = None,
 ) -> Explanation:
     """Explain `target`: `tiny/train`, `tiny/predict` (all its splits) or `tiny/predict/3`.
 
     - `configs`: the values that pipelines would run with, by name; None for those saved in
       `run_dir`.
+    - `files`: the code fingerprints that would be written, by path; None for those in `run_dir`.
 
     Raises `UnknownName` or `UnknownTarget`.
     """
@@ -129,9 +144,12 @@ def explain(
     index = _representative(status) if split_ind is None else split_ind
     is_stale = index in status.stale
     done = status.done[index]
-    reason = why_stale(stage, index, done, by_command, lost=status.lost) if is_stale else ""
+    changed = status.changed
+    reason = ""
+    if is_stale:
+        reason = why_stale(stage, index, done, by_command, changed, lost=status.lost)
     needs = _needed(status, index, by_command)
-    if reason not in ("", NOT_DONE, CONFIG_CHANGED, ROOT_REMOVED):
+    if reason not in ("", NOT_DONE, *FINGERPRINTS, ROOT_REMOVED):
         # Names the split of an aligned need, which is not the same for all targets of a stage.
         reason = f"after {next(n.name for n in needs if n.newer).partition('/')[2]}"
     if reason == NOT_DONE:
@@ -150,7 +168,11 @@ def explain(
         needs=needs,
         waiting=_dependents(pipeline, stage.command),
         config_keys=stage.config_keys,
-        config_time=status.config,
+        config_time=changed[CONFIG_CHANGED],
+        code_time=None if stage.code is CodeMode.OFF else status.code,
+        code_changes=tuple(code_changes(run_dir, status, index, files)),
+        is_code_ignored=stage.code is CodeMode.WARN,
+        accepted=last_accepted(run_dir, pipeline.name, stage.command),
         changes=config_changes(run_dir, status, index, config) if reason == CONFIG_CHANGED else {},
         attempt=None if is_whole_stage else attempts[0],
         peak_memory_kib=memory,
@@ -300,7 +322,7 @@ def config_changes(
 
     - `config`: the values that it would run with; None for those saved in the run directory.
     """
-    version = config_version(run_dir, status.pipeline, status.done[index])
+    version = version_at(run_dir, paths.config(status.pipeline), status.done[index])
     old = None if version is None else read_values(version)
     if config is None:
         config = read_values(run_dir / paths.config(status.pipeline))
@@ -310,6 +332,23 @@ def config_changes(
     keys = status.stage.config_keys
     changes = changed_keys(old, new) if keys is None else _changed_parts(old, new, keys)
     return changes or None
+
+
+def code_changes(
+    run_dir: pathlib.Path, status: StageStatus, index: int, files: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return the ways to the definitions that changed since a target was done, if that is known.
+
+    - `files`: the fingerprints that would be written, by path; None for those in `run_dir`.
+    """
+    path = status.stage.code_file(status.pipeline)
+    if path is None or not NEVER < status.done[index] < status.code:
+        return []
+    version = version_at(run_dir, path, status.done[index])
+    new = read_text(run_dir, path) if files is None else files.get(path)
+    if version is None or new is None:
+        return []
+    return code_differences(version.read_text(encoding="utf-8", errors="replace"), new)
 
 
 def _changed_parts(old: Mapping[str, Any], new: Mapping[str, Any], keys: Sequence[str]) -> Changes:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from time import time_ns
 
 from rvrun import paths
+from rvrun.code.fingerprint import is_comparable, is_same
 from rvrun.errors import RvrunError
 from rvrun.rundir.roots import check_same_roots
 from rvrun.text import shorten
@@ -55,10 +58,14 @@ def write(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[str] =
     check_same_roots(folder, files)
     for path in strangers(folder, files, owned):
         (folder / path).unlink()
-    written = [path for path, text in files.items() if _write_if_changed(folder, path, text)]
+    written = [
+        path
+        for path, text in files.items()
+        if _write_if_changed(folder, path, text, functools.partial(_least_time, folder, path))
+    ]
     for path in written:
-        if path.startswith(f"{paths.CONFIGS}/") and path.count("/") == 1:
-            _keep_version(folder, path, files[path])
+        if versions := _versions_of(path):
+            _keep_version(folder, path, versions, files[path])
     return written
 
 
@@ -95,7 +102,43 @@ def strangers(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[st
     return sorted({path.relative_to(folder).as_posix() for path in present} - files.keys())
 
 
-def _write_if_changed(folder: pathlib.Path, path: str, text: str) -> bool:
+def _least_time(folder: pathlib.Path, path: str) -> int | None:
+    """Return the time that a fingerprint which is written now gets; None for the current time.
+
+    It is newer than all stamps of its pipeline, also those from the future: if the clock was set
+    back since, the change would go unnoticed. But the first fingerprint of code is as old as the
+    oldest stamp of its stage, as nobody knows which code that ran with.
+    """
+    kind, _, rest = path.partition("/")
+    pipeline = rest.partition("/")[0].removesuffix(".json")
+    stamps = folder / paths.DONE / pipeline
+    if kind == paths.CODE and not _has_code(folder, path):
+        command = rest.rpartition("/")[2].removesuffix(".txt")
+        times = [time for name, time in _stamp_times(stamps) if name.partition(".")[0] == command]
+        return min(times, default=None)
+    if kind not in (paths.CODE, paths.CONFIGS):
+        return None
+    newest = max((time for _, time in _stamp_times(stamps)), default=0)
+    return newest + 1 if newest >= time_ns() else None
+
+
+def _has_code(folder: pathlib.Path, path: str) -> bool:
+    """Whether a code fingerprint exists that new ones can be compared with."""
+    text = read_text(folder, path)
+    return text is not None and is_comparable(text)
+
+
+def _stamp_times(stamps: pathlib.Path) -> Iterator[tuple[str, int]]:
+    """Yield the command, with the split count of its folder, and the time of each stamp."""
+    for path in stamps.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file():
+                yield path.relative_to(stamps).parts[0], path.stat().st_mtime_ns
+
+
+def _write_if_changed(
+    folder: pathlib.Path, path: str, text: str, choose_time: Callable[[], int | None] | None = None
+) -> bool:
     """Write one file, and return whether its text changed. Raises `UnusableRunDir`.
 
     An unchanged file keeps its time, so that make does not consider its dependents stale. A changed
@@ -113,6 +156,9 @@ def _write_if_changed(folder: pathlib.Path, path: str, text: str) -> bool:
         unfinished.unlink(missing_ok=True)
         with unfinished.open("xb") as new:
             new.write(text.encode())
+        time = choose_time() if choose_time else None
+        if time is not None:
+            os.utime(unfinished, ns=(time, time))
         unfinished.replace(file)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -125,30 +171,49 @@ def _write_if_changed(folder: pathlib.Path, path: str, text: str) -> bool:
 
 def is_current(folder: pathlib.Path, path: str, text: str) -> bool:
     """Return whether the file at `path` in `folder` exists and contains exactly `text`."""
+    if path.startswith(f"{paths.CODE}/"):
+        old = read_text(folder, path)
+        return old is not None and is_same(old, text)
     try:
         return (folder / path).read_bytes() == text.encode()
     except (FileNotFoundError, NotADirectoryError):
         return False
 
 
-def _keep_version(folder: pathlib.Path, path: str, text: str) -> None:
-    """Keep a copy of a config, so that `explain` can tell what changed after a target was done.
+def read_text(folder: pathlib.Path, path: str) -> str | None:
+    """Return the text of the file at `path` in `folder`; None if there is none."""
+    try:
+        return (folder / path).read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
-    The name of the copy is the config's mtime, which make compares with the times of stamps.
+
+def _versions_of(path: str) -> str | None:
+    """Return the folder of the versions of a fingerprint; None if no versions are kept."""
+    kind, *parts = path.split("/")
+    if kind == paths.CONFIGS and len(parts) == 1:
+        return paths.config_versions(parts[0].removesuffix(".json"))
+    if kind == paths.CODE and len(parts) == 2:
+        return paths.code_versions(parts[0], parts[1].removesuffix(".txt"))
+    return None
+
+
+def _keep_version(folder: pathlib.Path, path: str, versions: str, text: str) -> None:
+    """Keep a copy of a fingerprint, so that `explain` can tell what changed since a target ran.
+
+    The name of the copy is the file's mtime, which make compares with the times of stamps.
     """
-    pipeline = path.removeprefix(f"{paths.CONFIGS}/").removesuffix(".json")
     since = (folder / path).stat().st_mtime_ns
-    _write_if_changed(
-        folder, f"{paths.config_versions(pipeline)}/{since:0{TIME_DIGITS}}.json", text
-    )
+    suffix = pathlib.PurePath(path).suffix
+    _write_if_changed(folder, f"{versions}/{since:0{TIME_DIGITS}}{suffix}", text)
 
 
-def config_version(folder: pathlib.Path, pipeline: str, time_ns: int) -> pathlib.Path | None:
-    """Return the copy of the config of `pipeline` as of `time_ns`; None if no copy was kept."""
+def version_at(folder: pathlib.Path, path: str, when: int) -> pathlib.Path | None:
+    """Return the copy of the fingerprint at `path` as of `when`; None if none was kept."""
     versions = {}
-    for path in (folder / paths.config_versions(pipeline)).glob("*.json"):
+    for file in (folder / str(_versions_of(path))).glob("*.*"):
         # Other files in it are not ours.
-        if path.stem.isascii() and path.stem.isdigit() and len(path.stem) == TIME_DIGITS:
-            versions[int(path.stem)] = path
-    earlier = [since for since in versions if since <= time_ns]
+        if file.stem.isascii() and file.stem.isdigit() and len(file.stem) == TIME_DIGITS:
+            versions[int(file.stem)] = file
+    earlier = [since for since in versions if since <= when]
     return versions[max(earlier)] if earlier else None

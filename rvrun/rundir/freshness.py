@@ -1,8 +1,8 @@
 """Which targets are stale, and why: make's own rules, evaluated without running make.
 
-A target is stale if its stamp is missing, or older than its config or than the stamps of what it
-needs. A config that would be written first, and what stale targets produce, count as new. All
-targets of a pipeline are stale if its root was removed.
+A target is stale if its stamp is missing, or older than one of its fingerprints (its config, its
+code) or than the stamps of what it needs. A fingerprint that would be written first, and what stale
+targets produce, count as new. All targets of a pipeline are stale if its root was removed.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from collections.abc import Iterator, Mapping
 import attrs
 
 from rvrun import paths
-from rvrun.model import Need, NeedKind, Plan, Stage, Target
-from rvrun.rundir.files import is_current
+from rvrun.code.fingerprint import is_comparable
+from rvrun.model import CodeMode, Need, NeedKind, Plan, Stage, Target
+from rvrun.rundir.files import is_current, read_text
 from rvrun.rundir.roots import check_same_roots, is_lost
 
 #: Times are in nanoseconds since 1970. NEVER: the file does not exist; NOW: it will be written.
 NEVER, NOW = -1, 1 << 63
 NOT_DONE = "not done yet"
 CONFIG_CHANGED = "config changed"
+CODE_CHANGED = "code changed"
+#: Reasons that name a fingerprint of the stage itself, rather than another stage.
+FINGERPRINTS = (CONFIG_CHANGED, CODE_CHANGED)
 ROOT_REMOVED = "root removed"
 
 
@@ -33,8 +37,11 @@ class StageStatus:
     - `reason`: why the first of them is stale; empty if none is.
     - `done`: for each target, when it was done; NEVER if it was not.
     - `times`: like `done`, but NOW for stale targets.
+    - `joined`: the time of the stamp that stands for all splits; NEVER without one.
     - `whole`: when all targets were done; NOW if one of them would run.
-    - `config`: when the config that the stage depends on changed.
+    - `changed`: when each of its fingerprints changed, by the reason that it gives; NOW if it would
+      be written. Only those that make it stale.
+    - `code`: when its code changed, also if that makes nothing stale; NEVER if that is unknown.
     - `lost`: whether the pipeline's root was removed, so that all stamps count for nothing.
     """
 
@@ -45,13 +52,27 @@ class StageStatus:
     done: tuple[int, ...]
     times: tuple[int, ...]
     whole: int
-    config: int
+    joined: int
+    changed: Mapping[str, int]
+    code: int = NEVER
     lost: bool = False
 
     @property
     def name(self) -> str:
         """Return the stage's name, such as `tiny/chip`."""
         return f"{self.pipeline}/{self.stage.command}"
+
+    @property
+    def has_unknown_code(self) -> bool:
+        """Whether targets were done, but nobody knows with which code."""
+        is_done = max(self.done) > NEVER
+        return is_done and self.code == NEVER and self.stage.code is not CodeMode.OFF
+
+    @property
+    def has_ignored_code(self) -> bool:
+        """Whether the code of a target that is up to date changed since it was done."""
+        ran = [then for then in self.times if NEVER < then < NOW]
+        return self.stage.code is CodeMode.WARN and bool(ran) and self.code > min(ran)
 
     def targets(self) -> Iterator[Target]:
         """Yield the stale targets, in the order of their splits."""
@@ -79,15 +100,45 @@ def plan_status(
         lost = is_lost(files.get(paths.config(pipeline.name), ""))
         # A stage comes after those that it needs, so their statuses are complete.
         for stage in pipeline.stages:
-            path = stage.config_file(pipeline.name)
-            # Without its config, which someone removed, it would be written, too.
-            text = files.get(path)
-            is_same = text is not None and not force and is_current(run_dir, path, text)
-            config = _mtime(run_dir / path) if is_same and not lost else NOW
-            status = _stage_status(pipeline.name, stage, run_dir, config, earlier, lost=lost)
-            earlier[stage.command] = status
+            is_void = force or lost
+            config = _config_time(pipeline.name, stage, run_dir, files, is_void=is_void)
+            code = _code_time(pipeline.name, stage, run_dir, files, is_void=is_void)
+            changed = {CONFIG_CHANGED: config}
+            if stage.code is CodeMode.RERUN:
+                changed[CODE_CHANGED] = code
+            status = _stage_status(pipeline.name, stage, run_dir, changed, earlier, lost=lost)
+            earlier[stage.command] = attrs.evolve(status, code=code)
         statuses += earlier.values()
     return statuses
+
+
+def _config_time(
+    pipeline: str, stage: Stage, run_dir: pathlib.Path, files: Mapping[str, str], *, is_void: bool
+) -> int:
+    path = stage.config_file(pipeline)
+    # Without its config, which someone removed, it would be written, too.
+    text = files.get(path)
+    is_same = text is not None and not is_void and is_current(run_dir, path, text)
+    return _mtime(run_dir / path) if is_same else NOW
+
+
+def _code_time(
+    pipeline: str, stage: Stage, run_dir: pathlib.Path, files: Mapping[str, str], *, is_void: bool
+) -> int:
+    """When the code of a stage changed; NEVER if it has no fingerprint that can be compared.
+
+    Targets that are done then stay up to date: nobody knows which code they ran with, and every
+    run directory of an earlier version would run again.
+    """
+    path = stage.code_file(pipeline)
+    if path is None:
+        return NEVER
+    old = read_text(run_dir, path)
+    if old is None or not is_comparable(old):
+        return NEVER
+    text = files.get(path)
+    is_same = not is_void and (text is None or is_current(run_dir, path, text))
+    return _mtime(run_dir / path) if is_same else NOW
 
 
 def need_time(need: Need, index: int, statuses: Statuses) -> int:
@@ -96,44 +147,66 @@ def need_time(need: Need, index: int, statuses: Statuses) -> int:
     return status.times[index] if need.kind is NeedKind.ALIGNED else status.whole
 
 
-def why_stale(stage: Stage, index: int, done: int, statuses: Statuses, *, lost: bool) -> str:
-    """Return why a stale target, last done at `done`, is stale: the first reason of several."""
+def why_stale(
+    stage: Stage,
+    index: int,
+    done: int,
+    statuses: Statuses,
+    changed: Mapping[str, int],
+    *,
+    lost: bool,
+) -> str:
+    """Return why a stale target, last done at `done`, is stale: the first reason of several.
+
+    - `changed`: as in `StageStatus`.
+    """
     if done == NEVER:
         return NOT_DONE
     if lost:
         return ROOT_REMOVED
-    for need in stage.needs:
-        if need_time(need, index, statuses) > done:
-            return f"after {need.command}"
-    return CONFIG_CHANGED
+    newer = [need for need in stage.needs if need_time(need, index, statuses) > done]
+    own = next((reason for reason, time_ns in changed.items() if time_ns > done), "")
+    # A stamp that `accept` kept valid has the time of what changed: nothing ran there.
+    ran = [n for n in newer if need_time(n, index, statuses) not in _kept_times(n, statuses)]
+    for need in ran or ([] if own else newer):
+        return f"after {need.command}"
+    return own or CONFIG_CHANGED
+
+
+def _kept_times(need: Need, statuses: Statuses) -> set[int]:
+    """The times that stamps of a needed stage have if its changes were accepted."""
+    return {time_ns for time_ns in statuses[need.command].changed.values() if time_ns < NOW}
 
 
 def _stage_status(
     pipeline: str,
     stage: Stage,
     run_dir: pathlib.Path,
-    config: int,
+    changed: Mapping[str, int],
     statuses: Statuses,
     *,
     lost: bool,
 ) -> StageStatus:
     done = _stamp_times(pipeline, stage, run_dir)
-    limits = _newest_dependencies(stage, config, statuses)
+    limits = _newest_dependencies(stage, max(changed.values()), statuses)
     stale = tuple(index for index in range(stage.num_targets) if done[index] < limits[index])
     times = tuple(NOW if then < limit else then for then, limit in zip(done, limits, strict=True))
-    whole = times[0]
+    whole, first = times[0], stale[0] if stale else 0
+    joined = NEVER
     if stage.num_splits is not None:
         # A join that is missing or older than a split gets the time of the newest split.
-        whole = max(*times, _mtime(run_dir / stage.stamp(pipeline)))
+        joined = _mtime(run_dir / stage.stamp(pipeline))
+        whole = max(*times, joined)
     return StageStatus(
         pipeline=pipeline,
         stage=stage,
         stale=stale,
-        reason=why_stale(stage, stale[0], done[stale[0]], statuses, lost=lost) if stale else "",
+        reason=why_stale(stage, first, done[first], statuses, changed, lost=lost) if stale else "",
         done=done,
         times=times,
         whole=whole,
-        config=config,
+        joined=joined,
+        changed=changed,
         lost=lost,
     )
 
@@ -152,11 +225,11 @@ def _stamp_times(pipeline: str, stage: Stage, run_dir: pathlib.Path) -> tuple[in
     return tuple(times.get(str(index), NEVER) for index in range(stage.num_targets))
 
 
-def _newest_dependencies(stage: Stage, config: int, statuses: Statuses) -> tuple[int, ...]:
+def _newest_dependencies(stage: Stage, own: int, statuses: Statuses) -> tuple[int, ...]:
     """Return the time of each target's newest dependency; a target done before it is stale."""
     aligned = [statuses[n.command].times for n in stage.needs if n.kind is NeedKind.ALIGNED]
     wholes = [statuses[n.command].whole for n in stage.needs if n.kind is NeedKind.ALL]
-    newest = (max([config, *wholes]),) * stage.num_targets
+    newest = (max([own, *wholes]),) * stage.num_targets
     return tuple(map(max, newest, *aligned)) if aligned else newest
 
 

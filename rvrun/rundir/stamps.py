@@ -6,7 +6,7 @@ import pathlib
 import shutil
 
 from rvrun import paths
-from rvrun.model import Stage, Target
+from rvrun.model import Stage
 from rvrun.rundir.own_files import touch
 
 
@@ -33,11 +33,6 @@ def forget(run_dir: pathlib.Path, pipeline: str) -> None:
     Once the first target has written to the root again, they would count as done.
     """
     shutil.rmtree(run_dir / paths.DONE / pipeline, ignore_errors=True)
-
-
-def done(run_dir: pathlib.Path, target: Target) -> None:
-    """Touch the stamp of a target that succeeded."""
-    touch(str(run_dir / paths.DONE / target.path))
 
 
 def join(run_dir: pathlib.Path, pipeline: str, stage: Stage) -> None:

@@ -22,7 +22,7 @@ import time
 
 from rvrun import paths
 from rvrun.inputs import CannotRead, read_object, writing
-from rvrun.rundir.own_files import open_own
+from rvrun.rundir.own_files import open_own, touch
 from rvrun.rundir.records import read_attempts
 
 TYPE_CHECKING = False
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 #: By how many seconds the start of a process and the time of a file may disagree: the kernel
 #: counts the one in hundredths of a second, the other in its ticks.
 CLOCK_SECONDS = 0.02
+#: How the plan marks stages that depend on their code fingerprint: `model.CodeMode.RERUN`.
+CODE_COUNTS = "rerun"
 
 
 @contextlib.contextmanager
@@ -122,6 +124,30 @@ def was_done_since(run_dir: str, target: str, since: Callable[[], float]) -> boo
     return bool(times) and all(time_ns is not None and time_ns <= stamp for time_ns in times)
 
 
+def newest_prerequisite(run_dir: str, target: str) -> int:
+    """Return the time of a target's newest prerequisite, in ns since 1970; 0 if unknown.
+
+    A stamp must not be older than what the target started with. It would be if the clock was set
+    back since, and the target would then run again and again, and what needs it would not.
+    """
+    times = (_mtime_ns(f"{run_dir}/{file}") for file in _prerequisites(run_dir, target))
+    return max((time_ns for time_ns in times if time_ns is not None), default=0)
+
+
+def touch_stamp(run_dir: str, target: str, least: int) -> None:
+    """Touch the stamp of a target that is done.
+
+    - `least`: the time that it has at least: `newest_prerequisite` from before the target ran. A
+      prerequisite that changed since must make the target stale.
+
+    Raises `LinkInTheWay`, and OSError.
+    """
+    path = os.path.join(run_dir, paths.DONE, target)
+    touch(path)
+    if least > os.stat(path).st_mtime_ns:
+        touch(path, least)
+
+
 def _prerequisites(run_dir: str, target: str) -> list[str]:
     """Return the prerequisites that a target has in the Makefile; none if the plan is unreadable.
 
@@ -137,10 +163,11 @@ def _prerequisites(run_dir: str, target: str) -> list[str]:
         stage = stages[command]
         needs = [_need_stamp(pipeline, need, stages, split) for need in stage["needs"]]
         is_whole = stage["config_keys"] is None
+        code = [paths.code(pipeline, command)] if stage.get("code") == CODE_COUNTS else []
     except (CannotRead, KeyError, TypeError, StopIteration):
         return []
     config = paths.config(pipeline) if is_whole else paths.narrowed_config(pipeline, command)
-    return [*needs, config]
+    return [*needs, config, *code]
 
 
 def _need_stamp(pipeline: str, need: dict[str, Any], stages: dict[str, Any], split: str) -> str:

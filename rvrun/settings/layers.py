@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import attrs
 
 from rvrun.settings import sources
-from rvrun.settings.files import IMPORTS, PROFILE
+from rvrun.settings.files import PROFILE
 from rvrun.settings.schema import (
     AwsSettings,
     Field,
@@ -129,9 +129,8 @@ def _settings(stack: Sequence[Layer]) -> Settings:
         values.update(layer.values)
     runners = {name: _section(cls, f"{name}.", values) for name, cls in runner_sections().items()}
     aws = _section(AwsSettings, "aws.", values)
-    return Settings(
-        templates=values.get("templates"), imports=values.get(IMPORTS), aws=aws, runners=runners
-    )
+    plain = {f.key: values[f.key] for f in fields_of(Settings) if f.key in values}
+    return Settings(**{k: v for k, v in plain.items() if "." not in k}, aws=aws, runners=runners)
 
 
 def _section(cls: type[T], prefix: str, values: Mapping[str, Any]) -> T:

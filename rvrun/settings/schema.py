@@ -102,6 +102,14 @@ class Settings:
         "where the code of a config may be: `any`, or `project`, the directory of rvrun.toml (else "
         "the current one) and installed packages; default: any"
     )
+    code: Literal["rerun", "warn", "off"] = setting(
+        "what a change of the code that a command reaches does: `rerun` the command, `warn` (plans "
+        "show it, and nothing runs again), or `off`",
+        "rerun",
+    )
+    code_packages: tuple[str, ...] = setting(
+        "installed packages whose version counts as code; a new version runs everything again", ()
+    )
     aws: AwsSettings = AwsSettings()
     runners: Mapping[str, attrs.AttrsInstance] = attrs.field(factory=dict)
 

@@ -25,7 +25,7 @@ from rvrun.errors import RvrunError
 from rvrun.pipelines import imports
 from rvrun.pipelines.base import Config, Pipeline, PipelineConfig
 from rvrun.pipelines.import_statements import Import, find_imports
-from rvrun.warm.user_files import is_user_file, module_file
+from rvrun.pipelines.user_files import is_user_file, module_file
 from rvrun.warm.withholding import Withholding, withholding
 from rvrun.worker.pipeline import restrict_imports
 

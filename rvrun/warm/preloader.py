@@ -26,6 +26,7 @@ import time
 
 from rvrun import signals
 from rvrun.errors import RvrunError, describe
+from rvrun.pipelines.user_files import changed_files, user_files
 from rvrun.warm import protocol, request
 from rvrun.warm.capture import capture
 from rvrun.warm.hazards import find_hazards, take_stock
@@ -33,7 +34,6 @@ from rvrun.warm.preload import preload
 from rvrun.warm.random_state import RandomStates
 from rvrun.warm.request import Request
 from rvrun.warm.target import INTERRUPTING, Imported, become_target
-from rvrun.warm.user_files import changed_files, user_files
 from rvrun.worker.pipeline import read_document
 from rvrun.worker.prctl import end_with
 

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, NoReturn
 
+    from rvrun.pipelines.user_files import State
     from rvrun.warm.capture import Captured
     from rvrun.warm.random_state import RandomStates
     from rvrun.warm.request import Request
-    from rvrun.warm.user_files import State
 
 #: Signals that are blocked while a process is forked.
 INTERRUPTING = (*ENDING, signal.SIGINT)

@@ -24,13 +24,15 @@ import time
 from rvrun import environment, paths, signals
 from rvrun.errors import DONE, FAILED, INTERRUPTED, INVALID, RvrunError
 from rvrun.inputs import check_arguments, from_os_error, parse_integer, writing
-from rvrun.rundir.own_files import open_own, touch
+from rvrun.rundir.own_files import open_own
 from rvrun.rundir.records import WARNING, Recorder, peak_memory_kib
 from rvrun.rundir.target_lock import (
     is_always_make,
     lock_target,
+    newest_prerequisite,
     release,
     start_of,
+    touch_stamp,
     was_done_since,
 )
 from rvrun.tracebacks import exit_code_of, print_error, print_traceback
@@ -131,6 +133,7 @@ class _Target:
         self.path = call.target(pipeline)
         self.report = events
         self.run_dir = ""
+        self.newest = 0
         self.recorder: Recorder | None = None
 
     def announce(self, text: str) -> None:
@@ -159,6 +162,7 @@ class _Target:
             facts["shared_memory_kib"] = self.start.shared_kib
         recorder.start(**facts)
         self.run_dir, self.recorder = run_dir, recorder
+        self.newest = newest_prerequisite(run_dir, self.path)
         return self.run()
 
     def _decided(self) -> float:
@@ -187,7 +191,7 @@ class _Target:
         held, so that a process that waits for it sees the stamp.
         """
         try:
-            touch(os.path.join(self.run_dir, paths.DONE, self.path))
+            touch_stamp(self.run_dir, self.path, self.newest)
         except FileNotFoundError:
             # A run with another number of splits has begun meanwhile, and removed the folder: the
             # target does not count any more.

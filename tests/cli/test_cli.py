@@ -115,6 +115,7 @@ def test_render_lists_what_it_wrote(tiny: Project) -> None:
         "unchanged  runs/tiny/config/tiny/count.json",
         "unchanged  runs/tiny/config/tiny/sum.json",
         "written    runs/tiny/config/tiny/show.json",
+        *(f"unchanged  runs/tiny/code/tiny/{name}.txt" for name in ("cut", "count", "sum", "show")),
         "unchanged  runs/tiny/Makefile",
     ]
 
@@ -152,7 +153,7 @@ def test_the_same_bytes_everywhere(tiny: Project, tmp_path: pathlib.Path) -> Non
             }
         )
     assert rendered[0] == rendered[1]
-    assert len(rendered[0]) == 8
+    assert len(rendered[0]) == 12
 
 
 NOBODY = 65534

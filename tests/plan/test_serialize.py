@@ -57,6 +57,7 @@ TEXT = """\
           "gpu": false,
           "needs": [],
           "config_keys": [],
+          "code": "off",
           "resources": {},
           "argv": [
             "rvrun",
@@ -83,6 +84,7 @@ TEXT = """\
             "model.lr",
             "top"
           ],
+          "code": "off",
           "resources": {
             "memory_mib": 2048,
             "gpus": 1
@@ -109,6 +111,7 @@ TEXT = """\
             }
           ],
           "config_keys": null,
+          "code": "off",
           "resources": {},
           "argv": [
             "rvrun",

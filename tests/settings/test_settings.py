@@ -19,7 +19,7 @@ KNOWN = (
     "Known settings: `local.jobs`, `local.gpus`, `local.gpu_slots`, `local.gpu_locks`, "
     "`local.warm`, `local.import_after_fork`"
 )
-SECTIONS = "`templates`, `imports`, `aws`, `batch`, `local`, `sagemaker`"
+SECTIONS = "`templates`, `imports`, `code`, `code_packages`, `aws`, `batch`, `local`, `sagemaker`"
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,12 @@ from rvrun.rundir import stamps
 from rvrun.rundir.freshness import StageStatus
 from rvrun.rundir.records import Recorder
 from rvrun.rundir.summary import Outcome, read_outcome
-from rvrun.rundir.target_lock import target_locked, was_done_since
+from rvrun.rundir.target_lock import (
+    newest_prerequisite,
+    target_locked,
+    touch_stamp,
+    was_done_since,
+)
 from rvrun.runners.run import Reporter, Run
 from rvrun.settings.schema import MachineSettings
 from rvrun.tracebacks import exit_code_of, print_error, print_traceback, user_frames
@@ -102,12 +107,13 @@ class _Walk:
                 return DONE
             self.reporter.started(target.name)
             recorder.start()
+            newest = newest_prerequisite(run_dir, target.path)
             code = self.call(target, recorder)
             recorder.end(code)
             self.reporter.ended(target.name, code)
             if code == DONE:
                 # The stamp comes last, so a run that is killed before has to repeat the target.
-                stamps.done(self.run.run_dir, target)
+                touch_stamp(run_dir, target.path, newest)
         return code
 
     def call(self, target: Target, recorder: Recorder) -> int:

@@ -139,7 +139,7 @@ def prerequisites(pipeline: str, stage: Stage, stages: Mapping[str, Stage]) -> t
             needed.append(f"{other.stamps_folder(pipeline)}/%")
         else:
             needed.append(other.stamp(pipeline))
-    return (*needed, stage.config_file(pipeline))
+    return (*needed, *stage.fingerprints(pipeline))
 
 
 def _split_argv(stage: Stage) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -224,6 +224,7 @@ def test_make_clean(rendered: Project) -> None:
         ".gitignore",
         ".lock",
         "Makefile",
+        "code",
         "config",
         "plan.json",
     ]

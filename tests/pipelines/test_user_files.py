@@ -13,7 +13,7 @@ import pytest
 
 import rvrun
 from rvrun.pipelines.imports import import_source
-from rvrun.warm.user_files import changed_files, is_user_file, user_files
+from rvrun.pipelines.user_files import changed_files, is_user_file, user_files
 from tests import conftest
 
 
