@@ -145,6 +145,10 @@ def contestants(splits: int, jobs: int) -> dict[str, list[str]]:
     return {
         "rastervision run local": [str(SCRIPTS / "rastervision"), *words],
         f"rvrun run local -j{jobs}": [str(SCRIPTS / "rvrun"), *words, f"-j{jobs}"],
+        f"rvrun run local -j{jobs} --no-warm": [
+            *(str(SCRIPTS / "rvrun"), *words),
+            *(f"-j{jobs}", "--no-warm"),
+        ],
         f"python -c pass, {2 * splits + 1} times": [
             "sh",
             "-c",

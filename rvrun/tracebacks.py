@@ -68,10 +68,13 @@ def user_frames(frames: TracebackType | None) -> TracebackType | None:
 
 
 def exit_code_of(error: SystemExit) -> int:
-    """The exit code that Python would end with; print anything that is not a code, as it does."""
+    """The exit code that Python would end with; print anything that is not a code, as it does.
+
+    The kernel keeps 8 bits of a code (_exit(2)). One that would become 0 counts as a failure.
+    """
     if error.code is None:
         return 0
     if isinstance(error.code, int):
-        return error.code
+        return error.code & 0xFF or (FAILED if error.code else 0)
     print(error.code, file=sys.stderr)
     return FAILED

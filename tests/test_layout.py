@@ -96,6 +96,7 @@ LIGHT = (
     "worker/call.py",
     "worker/pipeline.py",
     "worker/split_index.py",
+    "worker/forks.py",
     "worker/target.py",
 )
 HEAVY = ("attr", "attrs", "typing", *DOORS)

@@ -37,7 +37,7 @@ def _facts(explanation: Explanation) -> list[tuple[str, str]]:
     if explanation.attempt is not None:
         facts.append(("last run", _attempt(explanation.attempt)))
     if explanation.peak_memory_kib is not None:
-        facts.append(("memory", f"{memory(explanation.peak_memory_kib)} at its peak"))
+        facts.append(("memory", _memory(explanation)))
     for key, (old, new) in (explanation.changes or {}).items():
         values = words_of_items(old, new) or f"{_value(old)} → {_value(new)}"
         facts.append(("changed", f"{words_of_key(key)}: {values}"))
@@ -74,6 +74,13 @@ def _attempt(attempt: Attempt) -> str:
     return f"{describe_end(attempt)}{after}{number}"
 
 
+def _memory(explanation: Explanation) -> str:
+    """Return `412 MiB at its peak, 390 MiB of them shared`."""
+    peak, shared = explanation.peak_memory_kib or 0, explanation.shared_memory_kib
+    of_them = f", {memory(min(shared, peak))} of them shared" if shared else ""
+    return f"{memory(peak)} at its peak{of_them}"
+
+
 def _needed(needed: Needed) -> str:
     if needed.when == NOW:
         return f"{needed.name}: would run first"
@@ -106,6 +113,7 @@ def explanation_to_dict(explanation: Explanation) -> dict[str, Any]:
         "peak_memory_kib": explanation.peak_memory_kib,
         "code_changes": list(explanation.code_changes),
         "accepted": explanation.accepted,
+        "shared_memory_kib": explanation.shared_memory_kib,
         "changes": None if changes is None else {k: _pair(*pair) for k, pair in changes.items()},
         "needs": [
             {"name": needed.name, "newer": needed.newer, "would_run": needed.when == NOW}

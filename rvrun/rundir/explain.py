@@ -66,6 +66,8 @@ class Attempt:
     - `signal`: the number of the signal that killed it; None if that is unknown.
     - `is_running`: whether a process runs it now.
     - `peak_memory_kib`: of its largest process.
+    - `shared_memory_kib`: what it shared with other targets when it started; None if that is
+      unknown, or if it was not forked.
     """
 
     target: Target
@@ -76,6 +78,7 @@ class Attempt:
     signal: int | None
     is_running: bool
     peak_memory_kib: int | None
+    shared_memory_kib: int | None
 
 
 @attrs.frozen(kw_only=True)
@@ -95,7 +98,8 @@ class Explanation:
     - `is_code_ignored`: whether such changes make nothing stale.
     - `accepted`: what someone declared not to matter, the last time.
     - `attempt`: its last attempt; None if there was none, and for a split stage as a whole.
-    - `peak_memory_kib`: of its largest target; None if none was recorded.
+    - `peak_memory_kib`: of its largest target; None if none was recorded. `shared_memory_kib`: of
+      that target; see `Attempt`.
     """
 
     name: str
@@ -114,6 +118,7 @@ class Explanation:
     accepted: Mapping[str, Any] | None = None
     attempt: Attempt | None = None
     peak_memory_kib: int | None = None
+    shared_memory_kib: int | None = None
 
 
 def explain(
@@ -152,6 +157,7 @@ def explain(
     is_whole_stage = split_ind is None and stage.num_splits is not None
     indices = range(stage.num_targets) if is_whole_stage else (index,)
     attempts = [read_attempt(run_dir, stage.target(pipeline.name, i)) for i in indices]
+    memory, shared_memory = _largest_memory(attempts)
     config = None if configs is None else configs.get(pipeline.name)
     return Explanation(
         name=target,
@@ -169,7 +175,8 @@ def explain(
         accepted=last_accepted(run_dir, pipeline.name, stage.command),
         changes=config_changes(run_dir, status, index, config) if reason == CONFIG_CHANGED else {},
         attempt=None if is_whole_stage else attempts[0],
-        peak_memory_kib=max((a.peak_memory_kib or 0 for a in attempts if a), default=0) or None,
+        peak_memory_kib=memory,
+        shared_memory_kib=shared_memory,
     )
 
 
@@ -247,7 +254,14 @@ def read_attempt(run_dir: pathlib.Path, target: Target) -> Attempt | None:
         # Threads, and what runs at exit, belong to a target whose end is recorded already.
         is_running=is_locked(record),
         peak_memory_kib=None if end is None else records.memory_of(end),
+        shared_memory_kib=records.shared_memory_of(start),
     )
+
+
+def _largest_memory(attempts: Sequence[Attempt | None]) -> tuple[int | None, int | None]:
+    """Return the highest peak memory of attempts, and the shared memory of the same one."""
+    pairs = [(a.peak_memory_kib, a.shared_memory_kib) for a in attempts if a and a.peak_memory_kib]
+    return max(pairs, key=lambda pair: pair[0] or 0, default=(None, None))
 
 
 def why_not_done(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 WARNING = "warning"
 
 
+#: The size of a page of memory, in KiB.
+PAGE_KIB = os.sysconf("SC_PAGESIZE") // 1024
 #: Seconds since 1970 of a time that is certainly wrong.
 MAX_TIME = 1e12
 
@@ -154,10 +156,20 @@ def memory_of(end: dict[str, Any]) -> int | None:
     return peak if type(peak) is int else None
 
 
+def shared_memory_of(start: dict[str, Any]) -> int | None:
+    """Return the shared memory in the line of a start, in KiB; None if it has none."""
+    shared = start.get("shared_memory_kib")
+    return shared if type(shared) is int else None
+
+
 def resident_kib() -> int:
-    """Return the resident memory of this process, in KiB: VmRSS (proc(5))."""
-    with open("/proc/self/status", "rb") as status:
-        return int(status.read().split(b"VmRSS:")[1].split()[0])
+    """Return the resident memory of this process, in KiB: that of proc_pid_statm(5)."""
+    descriptor = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pages = int(os.read(descriptor, 256).split()[1])
+    finally:
+        os.close(descriptor)
+    return pages * PAGE_KIB
 
 
 def process_peak_kib(pid: int | str) -> int | None:

@@ -13,10 +13,10 @@ from rvrun.signals import SIGNALLED
 from rvrun.warm.protocol import BEAT_SECONDS
 from rvrun.warm.supervisor import WarmWorker, warm_worker
 from rvrun.worker.prctl import end_with
-from rvrun.worker.processes import GRACE_SECONDS, adopting_orphans, end_children
+from rvrun.worker.processes import GRACE_SECONDS, adopting_orphans, end_children, reap_orphans
 
-#: Signals that are waited for, instead of handled.
-AWAITED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD)
+#: Signals that ask this process to end. They are waited for, instead of handled.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class CannotRun(RvrunError):
@@ -40,23 +40,32 @@ def run_command(
     Raises `CannotRun`.
     """
     with adopting_orphans(), warm_worker(note, without=without) as worker:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
+        # nohup ignores SIGHUP, and shells SIGINT and SIGQUIT for jobs in the background. A signal
+        # that is blocked would arrive nevertheless.
+        ending = [s for s in ENDING if signal.getsignal(s) is not signal.SIG_IGN]
+        awaited = (*ending, signal.SIGCHLD)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
         try:
             process = _start(command, worker, before)
-            is_cut_short = _wait(process, worker)
-            if is_cut_short or process.returncode < 0:
-                end_children()
+            received = _wait(process, worker, awaited)
+            # Now, because the end of children loses the command's exit code.
+            code = process.poll()
+            if worker is not None:
+                worker.read()
+            if received or code is None or code < 0:
+                end_children(is_urgent=lambda: signal.sigtimedwait(ending, 0) is not None)
         finally:
             # Those that are still pending have had their effect.
-            while signal.sigtimedwait(AWAITED, 0):
+            while signal.sigtimedwait(awaited, 0):
                 pass
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    code = process.returncode
+    if code is None:
+        return SIGNALLED + received
     return SIGNALLED - code if code < 0 else code
 
 
 def _start(
-    command: Sequence[str], worker: WarmWorker, mask: set[int | signal.Signals]
+    command: Sequence[str], worker: WarmWorker | None, mask: set[int | signal.Signals]
 ) -> subprocess.Popen[bytes]:
     """Start the command in this process's group, so that it can use the terminal."""
     parent = os.getpid()
@@ -68,27 +77,38 @@ def _start(
     try:
         return subprocess.Popen(
             command,
-            env=os.environ | worker.variables,
+            env=os.environ | (worker.variables if worker else {}),
             preexec_fn=prepare,  # noqa: PLW1509 - no other thread runs
         )
     except OSError as error:
         raise CannotRun(command[0], error.strerror or str(error)) from None
 
 
-def _wait(process: subprocess.Popen[bytes], worker: WarmWorker) -> bool:
-    """Wait until the command has ended; return whether a signal asked this process to end it.
+def _wait(
+    process: subprocess.Popen[bytes],
+    worker: WarmWorker | None,
+    awaited: Sequence[signal.Signals],
+) -> int:
+    """Wait until the command has ended, or too long after a signal that asked this process to end.
+
+    Returns the number of that signal, or 0.
 
     The terminal sends its signals to the command, too, so these are not passed on. What does not
     end in time is killed by the caller.
+
+    - `awaited`: the signals that are blocked.
     """
     deadline = float("inf")
+    number = 0
     beaten = 0.0
     while process.poll() is None and time.monotonic() < deadline:
         if time.monotonic() - beaten >= BEAT_SECONDS:
             beaten = time.monotonic()
-            worker.beat()
-        received = signal.sigtimedwait(AWAITED, BEAT_SECONDS)
+            if worker is not None:
+                worker.beat()
+        received = signal.sigtimedwait(awaited, BEAT_SECONDS)
         if received is None or received.si_signo == signal.SIGCHLD:
+            reap_orphans(process.pid)
             continue
         # Above 0: sent by the kernel (sigaction(2)).
         is_from_terminal = received.si_code > 0
@@ -97,6 +117,7 @@ def _wait(process: subprocess.Popen[bytes], worker: WarmWorker) -> bool:
         # The second signal ends the patience that the first one left.
         if deadline < float("inf"):
             break
-        process.send_signal(received.si_signo)
+        number = received.si_signo
+        process.send_signal(number)
         deadline = time.monotonic() + GRACE_SECONDS
-    return deadline < float("inf")
+    return number

@@ -42,6 +42,9 @@ GPU_DEVICE = re.compile(r"/dev/(?:nvidia|kfd$|dri/)")
 STATELESS = re.compile(
     r"/dev/(?:(?:null|zero|full|u?random|console)$|tty|pts/)|/memfd:|/proc/|/sys/"
 )
+#: Files whose library opens them again in a forked process, by the ends of their paths. PROJ does
+#: so with its database (OSGeo/PROJ, pull requests 2845 and 4231), which imports of pyproj may open.
+REOPENED = ("/proj.db",)
 #: Audit events (Python documentation, "Audit events table").
 THREAD_EVENTS = frozenset({"_thread.start_new_thread", "_thread.start_joinable_thread"})
 TEMPORARY_EVENTS = frozenset({"tempfile.mkstemp", "tempfile.mkdtemp"})
@@ -304,6 +307,9 @@ def describe_problem(descriptor: Descriptor) -> str:
         kind = target.removeprefix("anon_inode:").split(":")[0].strip("[]")
         return f"opened descriptor {descriptor.number} ({kind}), which targets would share"
     if is_append or stat.S_ISDIR(descriptor.mode) or STATELESS.match(target):
+        return ""
+    is_read_only = descriptor.flags & os.O_ACCMODE == os.O_RDONLY
+    if is_read_only and target.endswith(REOPENED):
         return ""
     if stat.S_ISREG(descriptor.mode):
         return f"left `{target}` open, in which targets would share their position"

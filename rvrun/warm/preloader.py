@@ -1,6 +1,6 @@
 """A preloader: imports what some targets import, and forks a process for each of them.
 
-It is forked from the warm worker, and tells it (`->`) and is told (`<-`):
+The warm worker forks it, and they exchange messages (`->` to the warm worker, `<-` from it):
 
     -> ready             the imports are done, and targets can be forked
     -> fresh WHY         they cannot; this process ends
@@ -9,11 +9,13 @@ It is forked from the warm worker, and tells it (`->`) and is told (`<-`):
        unused SLOT FILE  and this one has not forked any target
     <- ended PID         the client has ended, so its target must
     <- alive, -> alive   whether this process works
-    <- (end of file)     end when all targets have ended
+    <- retire            end when all targets have ended
 """
 
 from __future__ import annotations
 
+# The part of `signal` in C, without enums: this process copies what it touches after a fork.
+import _signal  # type: ignore[import-not-found]
 import contextlib
 import gc
 import os
@@ -22,14 +24,16 @@ import signal
 import sys
 import time
 
+from rvrun import signals
 from rvrun.errors import RvrunError, describe
 from rvrun.pipelines.user_files import changed_files, user_files
-from rvrun.warm import protocol, streams
+from rvrun.warm import protocol, request
 from rvrun.warm.capture import capture
 from rvrun.warm.hazards import find_hazards, take_stock
 from rvrun.warm.preload import preload
 from rvrun.warm.random_state import RandomStates
-from rvrun.warm.target import INTERRUPTING, Imported, become_target, set_environ
+from rvrun.warm.request import Request
+from rvrun.warm.target import INTERRUPTING, Imported, become_target
 from rvrun.worker.pipeline import read_document
 from rvrun.worker.prctl import end_with
 
@@ -39,17 +43,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, NoReturn
 
-    from rvrun.warm.protocol import Imports
+    from rvrun.warm.streams import Layout
 
 #: How long a target may take to end after SIGTERM before it is killed, in seconds; as in
 #: `worker.processes`, whose imports targets do not need.
 GRACE_SECONDS = 5.0
 #: The length of the longest message to the server, in bytes.
 MAX_MESSAGE = 4096
+#: That of the longest request; the kernel does not deliver longer ones, see socket(7), `wmem_max`.
+MAX_REQUEST = 1 << 20
 
 
 class Running:
-    """A target: its client and the client's slot, its process, and when it is to be killed."""
+    """A target: its client and the client's slot, its process, and when it will be killed."""
 
     def __init__(self, slot: str, client: int, pid: int, pidfd: int) -> None:
         self.slot = slot
@@ -63,23 +69,27 @@ def main(
     connection: socket.socket,
     server: int,
     folder: str,
+    layout: Layout,
     *,
-    imports: Imports,
     config: str,
     without: Sequence[str],
 ) -> NoReturn:
     """Be a preloader for targets of `config`, or others with the same imports, until told to end.
 
-    - `server`: the process that forked this one. `without`: modules that must not be imported.
+    - `server`: the process that forked this one, with signals blocked. `layout`: that of the
+      targets' output.
+    - `without`: modules that must not be imported.
     """
     code = 1
     try:
         end_with(server)
+        _reset_signals()
         os.setpgid(0, 0)
-        _take_place(imports)
-        imported = _import(connection, config, without)
+        # As far as those of all its targets are the same.
+        sys.argv[1:] = sys.orig_argv[4:] = ["run_command", config]
+        imported = _import(connection, layout, config, without)
         if imported is not None:
-            Preloader(connection, folder, imported).run()
+            Preloader(connection, server, folder, imported).run()
         code = 0
     except BaseException as error:  # noqa: BLE001 - the server's stack is above this frame
         sys.excepthook(type(error), error, error.__traceback__)
@@ -87,15 +97,20 @@ def main(
         os._exit(code)
 
 
-def _take_place(imports: Imports) -> None:
-    """Make this process import as the targets would: with their folder and environment."""
-    _, cwd, environ = imports
-    os.chdir(cwd)
-    pairs = (os.fsdecode(pair).partition("=") for pair in environ.split(b"\0") if pair)
-    set_environ({name: value for name, _, value in pairs})
+def _reset_signals() -> None:
+    """Handle signals as a process does that has just started, not as the server does."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signals.end_on_interrupt()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTING)
 
 
-def _import(connection: socket.socket, config: str, without: Sequence[str]) -> Imported | None:
+def _import(
+    connection: socket.socket, layout: Layout, config: str, without: Sequence[str]
+) -> Imported | None:
     """Import what targets of `config` import, and return what that left behind.
 
     Returns None if targets must not be forked from this process; then the server knows why.
@@ -103,7 +118,7 @@ def _import(connection: socket.socket, config: str, without: Sequence[str]) -> I
     before, since = take_stock(), time.time_ns()
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
     try:
-        with capture() as captured, RandomStates() as random_states:
+        with capture(layout) as captured, RandomStates() as random_states:
             preload(read_document(config), config, without)
         why_not = next((str(why) for why in (*find_hazards(before), *random_states.doubts)), "")
     except RvrunError as error:
@@ -123,8 +138,11 @@ def _import(connection: socket.socket, config: str, without: Sequence[str]) -> I
 class Preloader:
     """A preloader after its imports: the targets that it runs, and what it does with each event."""
 
-    def __init__(self, connection: socket.socket, folder: str, imported: Imported) -> None:
+    def __init__(
+        self, connection: socket.socket, server: int, folder: str, imported: Imported
+    ) -> None:
         self.connection = connection
+        self.server = server
         self.folder = folder
         self.imported = imported
         self.is_unused = True
@@ -132,14 +150,13 @@ class Preloader:
         self.is_ending = False
         self.was_asked_to_end = False
         self.pid = os.getpid()
-        self.streams = streams.own()
         self.selector = selectors.DefaultSelector()
         self.selector.register(connection, selectors.EVENT_READ, self._read_server)
         self.wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.selector.register(self.wakeup[0], selectors.EVENT_READ, self._read_wakeup)
 
     def run(self) -> None:
-        """Fork targets until this process is told to end, and all of them have ended."""
+        """Fork targets until this process must end, and all of them have ended."""
         signal.set_wakeup_fd(self.wakeup[1])
         signal.signal(signal.SIGTERM, self._ask_to_end)
         # What is there now need not be looked at by any collection, which would copy its pages.
@@ -162,19 +179,21 @@ class Preloader:
 
     def _read_server(self) -> None:
         try:
-            message = self.connection.recv(65536).decode()
+            message = self.connection.recv(MAX_REQUEST)
         except OSError:
-            message = ""
-        match message.split(" "):
-            case ["start", slot, pid]:
-                self._start(slot, int(pid))
+            message = b""
+        if message.startswith(request.MARK):
+            self._start(Request.unpack(message))
+            return
+        match message.decode().split(" "):
             case ["ended", client]:
                 self._terminate(self.running.get(int(client)))
             case ["alive"]:
                 self._tell("alive")
+            case ["retire"]:
+                self.is_ending = True
             case _:
-                # Told to end, when all targets have ended. Without the server, clients are told
-                # nothing, but each notices that it has gone.
+                # The server has ended, and SIGTERM arrives as well.
                 self.selector.unregister(self.connection)
                 self.is_ending = True
 
@@ -183,7 +202,12 @@ class Preloader:
             self.connection.send(text.encode())
 
     def _reply(self, slot: str, lines: bytes) -> None:
-        # Without the server, there may be no reader.
+        # Without the server, a client's FIFO ends, and it starts its target in a fresh process. It
+        # must not read instead how its target was ended here.
+        if os.getppid() == self.server:
+            self._write(slot, lines)
+
+    def _write(self, slot: str, lines: bytes) -> None:
         with contextlib.suppress(OSError):
             fifo = os.open(os.path.join(self.folder, slot), os.O_WRONLY | os.O_NONBLOCK)
             try:
@@ -191,8 +215,9 @@ class Preloader:
             finally:
                 os.close(fifo)
 
-    def _start(self, slot: str, client: int) -> None:
-        """Fork the target of process `client`."""
+    def _start(self, request: Request) -> None:
+        """Fork the target of a client."""
+        slot, client = request.slot, request.client
         if self.was_asked_to_end:
             self._reply(slot, protocol.line(client, f"exit {128 + signal.SIGTERM}") * 2)
         elif changed := changed_files(self.imported.files):
@@ -200,24 +225,37 @@ class Preloader:
         else:
             self.is_unused = False
             # A signal to the target must not reach a handler of this process.
-            signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTING)
-            pid = os.fork()
-            if pid == 0:
-                self._become_target(client)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTING)
+            _signal.pthread_sigmask(_signal.SIG_BLOCK, INTERRUPTING)
+            try:
+                pid = os.fork()
+                if pid == 0:
+                    self._become_target(request)
+            except OSError:
+                # There are too many processes, or too little memory.
+                self._reply(slot, protocol.line(client, "fresh") * 2)
+                return
+            finally:
+                _signal.pthread_sigmask(_signal.SIG_UNBLOCK, INTERRUPTING)
             target = self.running[client] = Running(slot, client, pid, os.pidfd_open(pid))
             self.selector.register(
                 target.pidfd, selectors.EVENT_READ, lambda: self._target_ended(target)
             )
             self._reply(slot, protocol.line(client, f"pid {pid}"))
 
-    def _become_target(self, client: int) -> NoReturn:
-        signal.set_wakeup_fd(-1)
-        self.selector.close()
-        self.connection.close()
-        for descriptor in (*self.wakeup, *(target.pidfd for target in self.running.values())):
-            os.close(descriptor)
-        become_target(client, self.pid, self.streams, self.imported)
+    def _become_target(self, request: Request) -> NoReturn:
+        def decline() -> None:
+            self._write(request.slot, protocol.line(request.client, "fresh") * 2)
+
+        try:
+            signal.set_wakeup_fd(-1)
+            self.selector.close()
+            self.connection.close()
+            for descriptor in (*self.wakeup, *(target.pidfd for target in self.running.values())):
+                os.close(descriptor)
+            become_target(request, self.pid, self.imported, decline)
+        finally:
+            # Nothing of the preloader's may go on here.
+            os._exit(1)
 
     def _target_ended(self, target: Running) -> None:
         self.selector.unregister(target.pidfd)
@@ -240,12 +278,12 @@ class Preloader:
         """Ask a target to end, once, and kill it later if it does not."""
         if target is not None and target.deadline == float("inf"):
             target.deadline = time.monotonic() + GRACE_SECONDS
-            _signal(target.pid, signal.SIGTERM)
+            _send(target.pid, signal.SIGTERM)
 
     def _kill_late(self) -> None:
         for target in self.running.values():
             if target.deadline <= time.monotonic():
-                _signal(target.pid, signal.SIGKILL)
+                _send(target.pid, signal.SIGKILL)
 
     def _seconds_left(self) -> float | None:
         """Return how long to wait for events: until a target must be killed."""
@@ -253,7 +291,7 @@ class Preloader:
         return None if deadline == float("inf") else max(0.05, deadline - time.monotonic())
 
 
-def _signal(pid: int, number: int) -> None:
+def _send(pid: int, number: int) -> None:
     """Send a signal to a target and to its process group, if it has one of its own."""
     try:
         os.killpg(pid, number)

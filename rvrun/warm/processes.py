@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
 
-from rvrun.signals import name_of
-from rvrun.warm.protocol import Gone, read_client
+from rvrun.signals import end_on_interrupt, name_of
 
-#: The limits of a process that programs inherit (getrlimit(2)).
-LIMITS = tuple(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
-#: The signals that programs are commonly started with ignored: by nohup, and by shells for jobs in
-#: the background. Python itself ignores SIGPIPE and SIGXFSZ.
-INHERITED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Signals that Python itself ignores, and those that no process can ignore.
+_FIXED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGKILL, signal.SIGSTOP)
+#: The signals that a process may be started with ignored, such as by nohup, and by shells for jobs
+#: in the background.
+INHERITED = sorted(signal.valid_signals() - {*_FIXED})
 
 
 def describe_end(pid: int) -> str:
@@ -28,47 +30,60 @@ def describe_end(pid: int) -> str:
     return f"ended with exit code {os.waitstatus_to_exitcode(status)}"
 
 
-def take_over_from(pid: int) -> None:
+def numbers_of(mask: int) -> list[int]:
+    """Return the numbers of the signals in a mask of /proc/PID/status."""
+    return [number for number in INHERITED if mask >> (number - 1) & 1]
+
+
+def set_environ(variables: Mapping[str, str | None]) -> None:
+    """Set variables of the environment, or remove those that are None."""
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def take_over_from(pid: int, conditions: Mapping[str, int]) -> None:
     """Take over from process `pid` what a program that it starts would inherit.
 
-    That is: the working directory, umask, ignored signals, limits, priority and CPUs. The streams
-    and the environment are taken over elsewhere. Raises `Gone`.
+    - `conditions`: what this process has not got already; see `Conditions.differences`.
+
+    A limit, a priority or CPUs that this process may not have do not keep the target from running.
     """
-    status = read_client(pid, "status")
-    try:
-        os.chdir(f"/proc/{pid}/cwd")
-        os.umask(int(_field(status, b"Umask"), 8))
-        _take_signals(int(_field(status, b"SigIgn"), 16))
+    if "umask" in conditions:
+        os.umask(conditions["umask"])
+    if "ignored" in conditions:
+        _take_signals(conditions["ignored"])
+    with contextlib.suppress(OSError, ValueError):
+        if "priority" in conditions:
+            os.setpriority(os.PRIO_PROCESS, 0, conditions["priority"])
+    with contextlib.suppress(OSError):
+        if "cpus" in conditions:
+            os.sched_setaffinity(0, os.sched_getaffinity(pid))
+    if "limits" in conditions:
         _take_limits(pid)
-    except (OSError, IndexError) as error:
-        raise Gone(str(error)) from error
 
 
 def _take_signals(ignored: int) -> None:
     """Ignore the signals of the mask `ignored`, and no others that a program would inherit."""
     for number in INHERITED:
-        is_ignored = bool(ignored >> (number - 1) & 1)
+        is_ignored = number in numbers_of(ignored)
         if is_ignored != (signal.getsignal(number) is signal.SIG_IGN):
             signal.signal(number, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        # As when Python starts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        end_on_interrupt()
 
 
 def _take_limits(pid: int) -> None:
-    """Take over limits, priority and CPUs, as far as this process may."""
-    for limit in LIMITS:
-        theirs = resource.prlimit(pid, limit)
-        if theirs != resource.getrlimit(limit):
+    import resource
+
+    for name in dir(resource):
+        if name.startswith("RLIMIT_"):
+            limit = getattr(resource, name)
             with contextlib.suppress(OSError, ValueError):
-                resource.setrlimit(limit, theirs)
-    priority = os.getpriority(os.PRIO_PROCESS, pid)
-    if priority != os.getpriority(os.PRIO_PROCESS, 0):
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, 0, priority)
-    cpus = os.sched_getaffinity(pid)
-    if cpus != os.sched_getaffinity(0):
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(0, cpus)
-
-
-def _field(status: bytes, name: bytes) -> bytes:
-    """Return a field of /proc/PID/status."""
-    return status.split(b"\n" + name + b":\t", 1)[1].split(b"\n", 1)[0]
+                theirs = resource.prlimit(pid, limit)
+                if theirs != resource.getrlimit(limit):
+                    resource.setrlimit(limit, theirs)

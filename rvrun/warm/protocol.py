@@ -20,6 +20,7 @@ working directory and streams that make gave it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from rvrun import environment
@@ -28,9 +29,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
 
+    from rvrun.warm.streams import Layout
+
     #: What a preloader is for: targets with the same imports (`preload.identity`), in the same
-    #: working directory, with the same variables (`imported_with`).
-    Imports: TypeAlias = tuple[str, str, bytes]
+    #: working directory, with the same variables (`imported_with`), and the same layout of output.
+    Imports: TypeAlias = tuple[str, str, bytes, Layout]
 
 #: The client, in POSIX shell.
 CLIENT = os.path.join(os.path.dirname(__file__), "client.sh")
@@ -53,6 +56,20 @@ _OF_TARGETS = (
 #: The beginnings of names of variables that a process reads when it starts, or that change how C
 #: libraries work, so that it is too late to set them when a target is forked.
 _OF_START = (b"PYTHON", b"LD_", b"LC_", b"LANG", b"TZ", b"MALLOC_", b"GLIBC_")
+
+
+def remove_folder(folder: str) -> None:
+    """Remove the folder of a warm worker, if it is still there.
+
+    It is renamed first, so that no client makes a file in it meanwhile.
+    """
+    removed = f"{folder}.removed"
+    with contextlib.suppress(OSError):
+        os.rename(folder, removed)
+    with contextlib.suppress(OSError):
+        for name in os.listdir(removed):
+            os.unlink(os.path.join(removed, name))
+        os.rmdir(removed)
 
 
 class Gone(Exception):
@@ -93,6 +110,12 @@ def variables(environ: bytes) -> list[bytes]:
 def imported_with(pairs: list[bytes]) -> bytes:
     """Return those variables that imports may read, sorted."""
     return b"\0".join(sorted(pair for pair in pairs if pair.partition(b"=")[0] not in _OF_TARGETS))
+
+
+def has_log(pairs: list[bytes]) -> bool:
+    """Whether variables say that the output of a target goes to a log."""
+    values = dict(pair.split(b"=", 1) for pair in pairs)
+    return all(values.get(name.encode()) for name in (environment.RUN_DIR, environment.LOGS))
 
 
 def started_with(pairs: list[bytes]) -> list[bytes]:

@@ -22,15 +22,25 @@ from rvrun.errors import RvrunError
 from rvrun.inputs import parse_integer
 from rvrun.warm import processes, protocol, streams
 from rvrun.warm.protocol import Gone
+from rvrun.warm.request import Conditions, Request, changed_variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from rvrun.warm.protocol import Imports
 
 #: So many slots are made in advance, beyond the last one that was taken.
 SPARE_SLOTS = 16
+#: Signals that end a warm worker.
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+#: How long preloaders may take to end, after their targets, in seconds; then they are killed.
+END_SECONDS = 6.0
+#: A longer saved config, in bytes, is not sent along with each request.
+MAX_DOCUMENT = 32_768
+#: A longer request, in bytes, might not fit into the buffer of a connection (socket(7)).
+MAX_REQUEST = 100_000
 #: More preloaders than that would not be worth their memory and their start.
 MAX_PRELOADERS = 8
 #: After so many preloaders in a row that were edited before they forked a target, it is the imports
@@ -38,11 +48,26 @@ MAX_PRELOADERS = 8
 MAX_UNUSED = 3
 
 
+class Config:
+    """A saved config.
+
+    - `version`: differs after a change of the file. `identity`: see `preload.identity`.
+    - `document`: its content; None if it is long.
+    """
+
+    def __init__(
+        self, version: tuple[int, ...], identity: str, document: dict[str, Any] | None
+    ) -> None:
+        self.version = version
+        self.identity = identity
+        self.document = document
+
+
 class Slot:
     """A slot: its FIFO, held open so that it ends for its client when this process does.
 
     - `pid`: the client that has it, or 0. `pidfd`: becomes readable when that client has ended.
-    - `preloader`: what runs, or will run, the client's target.
+    - `preloader`: what runs, or will run, the client's target; `request`: the message for it.
     """
 
     def __init__(self, name: str, fifo: int) -> None:
@@ -51,27 +76,51 @@ class Slot:
         self.pid = 0
         self.pidfd = -1
         self.preloader: Preloader | None = None
+        self.request = b""
 
 
 class Preloader:
     """A preloader as this process sees it.
 
+    - `variables`: those that it has, each as `NAME=VALUE`.
     - `waiting`: slots of requests that came before it was ready.
     - `why_fresh`: why its targets start in fresh processes; empty while they do not.
     """
 
-    def __init__(self, imports: Imports, pid: int, connection: socket.socket) -> None:
+    def __init__(
+        self, imports: Imports, variables: list[bytes], pid: int, connection: socket.socket
+    ) -> None:
         self.imports = imports
+        self.variables = variables
         self.pid = pid
         self.connection = connection
         self.is_ready = False
         self.waiting: list[Slot] = []
         self.why_fresh = ""
+        self.unsent: collections.deque[bytes] = collections.deque()
         self.unanswered = 0
 
     @property
     def is_running(self) -> bool:
         return self.pid > 0
+
+    def send(self, message: bytes) -> None:
+        """Send a message, now or in a later `flush`."""
+        self.unsent.append(message)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send messages until no more fit into the buffer of the connection."""
+        while self.unsent:
+            try:
+                self.connection.send(self.unsent[0], socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                # It has ended, which is noticed elsewhere.
+                self.unsent.clear()
+            else:
+                self.unsent.popleft()
 
 
 class Server:
@@ -87,13 +136,14 @@ class Server:
         self.preloaders: dict[Imports, Preloader] = {}
         self.retired: list[Preloader] = []
         self.num_unused: dict[Imports, int] = collections.defaultdict(int)
-        self.identities: dict[str, tuple[tuple[int, ...], str]] = {}
-        self.started_with = protocol.started_with(
-            protocol.variables(protocol.read_client(os.getpid(), "environ"))
-        )
+        self.configs: dict[str, Config] = {}
+        self.variables = protocol.variables(protocol.read_client(os.getpid(), "environ"))
+        self.started_with = protocol.started_with(self.variables)
+        self.conditions = Conditions(os.getpid())
         self.streams = streams.own()
         self.is_ending = False
         self.was_asked_to_end = False
+        self.deadline = float("inf")
         self.selector = selectors.DefaultSelector()
         self.requests = requests
         self._listen(requests, self._read_requests)
@@ -120,17 +170,19 @@ class Server:
         if taken + SPARE_SLOTS < len(self.slots):
             return
         self._free_lost_slots()
-        for number in range(len(self.slots), taken + 2 * SPARE_SLOTS):
-            os.mkfifo(self._path(str(number)), 0o600)
-            self.add_slot(self._open(str(number)))
+        # If there can be no more, clients that get no slot start fresh processes.
+        with contextlib.suppress(OSError):
+            for number in range(len(self.slots), taken + 2 * SPARE_SLOTS):
+                os.mkfifo(self._path(str(number)), 0o600)
+                self.add_slot(self._open(str(number)))
 
     def _free_lost_slots(self) -> None:
-        """Free slots whose clients ended before they made a request."""
+        """Free slots of clients that have ended, and were not watched."""
         for slot in self.slots.values():
             taken = self._path(slot.name + protocol.TAKEN)
             if slot.pid == 0 and os.path.exists(taken):
                 with open(taken, "rb") as file:
-                    pid = parse_integer(file.read().decode())
+                    pid = parse_integer(file.read().decode().strip())
                 if pid is not None and not os.path.exists(f"/proc/{pid}"):
                     self._free(slot)
 
@@ -142,7 +194,8 @@ class Server:
         os.close(slot.fifo)
         slot.fifo = self._open(slot.name)
         slot.pid, slot.pidfd, slot.preloader = 0, -1, None
-        os.unlink(self._path(slot.name + protocol.TAKEN))
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path(slot.name + protocol.TAKEN))
 
     def _client_ended(self, slot: Slot) -> None:
         preloader = slot.preloader
@@ -150,7 +203,7 @@ class Server:
             if slot in preloader.waiting:
                 preloader.waiting.remove(slot)
             elif preloader.is_running:
-                self._send(preloader, f"ended {slot.pid}")
+                preloader.send(f"ended {slot.pid}".encode())
         self._free(slot)
 
     def _reply(self, slot: Slot, text: str) -> None:
@@ -173,95 +226,130 @@ class Server:
         try:
             slot.pidfd = os.pidfd_open(pid)
         except OSError:
-            self._free(slot)
+            # It has ended already, has another number there than here, or is one too many. The slot
+            # stays taken: a second reader could take this line from the first.
+            os.write(slot.fifo, protocol.line(pid, "fresh") * 2)
             return
         slot.pid = pid
         self._listen(slot.pidfd, lambda: self._client_ended(slot))
         if self.is_ending:
             self._reply(slot, f"exit {128 + signal.SIGTERM}")
             return
+        self._try_to_assign(slot)
+
+    def _try_to_assign(self, slot: Slot) -> None:
+        """Pass a request on, or let the target start in a fresh process if that is impossible.
+
+        The client may have ended, may be another user's, or a system limit may be reached.
+        """
         try:
             self._assign(slot)
-        except Gone:
-            # `_client_ended` follows.
-            return
+        except (Gone, OSError):
+            self._reply(slot, "fresh")
 
     def _assign(self, slot: Slot) -> None:
         """Pass a request on to the preloader of its imports. Raises `Gone`."""
         pairs = protocol.variables(protocol.read_client(slot.pid, "environ"))
         arguments = protocol.arguments(protocol.read_client(slot.pid, "cmdline"))
+        cwd = _working_directory(slot.pid)
         if protocol.started_with(pairs) != self.started_with:
             self._decline(slot, "a variable that Python reads when it starts has another value")
-        elif not streams.can_be_opened(slot.pid, self.streams):
+        elif (others := streams.others(slot.pid, self.streams)) is None:
             self._decline(slot, "its input or output is a file or socket that it shares")
-        elif (imports := self._imports_of(slot.pid, arguments, pairs)) is None:
+        elif (
+            len(arguments) < 3
+            or (config := self._read_config(os.path.join(cwd, arguments[1]))) is None
+        ):
             # The fresh process says what is wrong with the call.
             self._reply(slot, "fresh")
-        elif (preloader := self._preloader_of(imports, arguments[1])) is None:
-            self._decline(slot, "there are many targets with different imports or variables")
         else:
+            layout = streams.layout(slot.pid, has_log=protocol.has_log(pairs))
+            imports = (config.identity, cwd, protocol.imported_with(pairs), layout)
+            preloader = self._preloader_of(imports, arguments[1], pairs)
+            if preloader is None:
+                self._decline(slot, "there are many targets with different imports or variables")
+                return
+            conditions = Conditions(slot.pid)
+            slot.request = Request(
+                slot.name,
+                slot.pid,
+                conditions.parent,
+                arguments=arguments,
+                variables=changed_variables(pairs, preloader.variables),
+                conditions=conditions.differences(self.conditions),
+                streams=others,
+                document=config.document,
+            ).pack()
             self._hand_over(slot, preloader)
 
     def _decline(self, slot: Slot, why: str) -> None:
         self._note("harmless", f"a target started in a fresh process: {why}")
         self._reply(slot, "fresh")
 
-    def _imports_of(self, pid: int, arguments: list[str], pairs: list[bytes]) -> Imports | None:
-        """Return what the target of a client imports; None if its config cannot be read."""
-        try:
-            cwd = os.readlink(f"/proc/{pid}/cwd")
-        except OSError as error:
-            raise Gone(str(error)) from error
-        if len(arguments) < 3 or arguments[0] != "run_command":
-            return None
-        identity = self._identity_of(os.path.join(cwd, arguments[1]))
-        return None if identity is None else (identity, cwd, protocol.imported_with(pairs))
-
-    def _identity_of(self, config: str) -> str | None:
+    def _read_config(self, path: str) -> Config | None:
+        """Read a saved config, unless it is as it was read before; None if it cannot be read."""
         from rvrun.warm.preload import identity
         from rvrun.worker.pipeline import read_document
 
         try:
-            status = os.stat(config)
+            status = os.stat(path)
             version = (status.st_ino, status.st_size, status.st_mtime_ns)
-            known = self.identities.get(config)
-            if known is None or known[0] != version:
-                known = self.identities[config] = (version, identity(read_document(config)))
+            config = self.configs.get(path)
+            if config is None or config.version != version:
+                document = read_document(path)
+                kept = document if status.st_size <= MAX_DOCUMENT else None
+                config = self.configs[path] = Config(version, identity(document), kept)
         except (RvrunError, OSError):
             return None
-        return known[1]
+        return config
 
     def _hand_over(self, slot: Slot, preloader: Preloader) -> None:
         slot.preloader = preloader
         if preloader.why_fresh:
             self._reply(slot, "fresh")
+        elif len(slot.request) > MAX_REQUEST:
+            self._decline(slot, "its arguments are long")
         elif preloader.is_ready:
-            self._send(preloader, f"start {slot.name} {slot.pid}")
+            preloader.send(slot.request)
         else:
             preloader.waiting.append(slot)
 
     # Preloaders
 
-    def _preloader_of(self, imports: Imports, config: str) -> Preloader | None:
+    def _preloader_of(self, imports: Imports, config: str, pairs: list[bytes]) -> Preloader | None:
         """Return the preloader of `imports`, started if there is none; None if there are many."""
         if imports not in self.preloaders:
             if len(self.preloaders) >= MAX_PRELOADERS:
                 return None
-            self._start_preloader(imports, config)
+            self._start_preloader(imports, config, pairs)
         return self.preloaders[imports]
 
-    def _start_preloader(self, imports: Imports, config: str) -> None:
+    def _start_preloader(self, imports: Imports, config: str, pairs: list[bytes]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         server = os.getpid()
-        pid = os.fork()
+        # This process's handler would swallow a signal to the other one.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        try:
+            pid = os.fork()
+        except OSError:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+            raise
         if pid == 0:
-            ours.close()
-            self._close()
-            from rvrun.warm.preloader import main
+            try:
+                ours.close()
+                self._close()
+                processes.set_environ(changed_variables(pairs, self.variables))
+                _, cwd, _, layout = imports
+                os.chdir(cwd)
+                from rvrun.warm.preloader import main
 
-            main(theirs, server, self.folder, imports=imports, config=config, without=self.without)
+                main(theirs, server, self.folder, layout, config=config, without=self.without)
+            finally:
+                # Nothing of this process's may go on there.
+                os._exit(1)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         theirs.close()
-        preloader = self.preloaders[imports] = Preloader(imports, pid, ours)
+        preloader = self.preloaders[imports] = Preloader(imports, pairs, pid, ours)
         self._listen(ours, lambda: self._read_preloader(preloader))
 
     def _close(self) -> None:
@@ -275,14 +363,7 @@ class Server:
         for preloader in (*self.preloaders.values(), *self.retired):
             preloader.connection.close()
         self.control.close()
-        signal.set_wakeup_fd(-1)
-
-    def _send(self, preloader: Preloader, text: str) -> None:
-        try:
-            preloader.connection.send(text.encode())
-        except OSError:
-            # `_preloader_ended` follows.
-            return
+        os.close(signal.set_wakeup_fd(-1))
 
     def _read_preloader(self, preloader: Preloader) -> None:
         try:
@@ -319,14 +400,10 @@ class Server:
         if self.preloaders.get(preloader.imports) is preloader:
             del self.preloaders[preloader.imports]
             self.retired.append(preloader)
-            # It ends when its targets have.
-            preloader.connection.shutdown(socket.SHUT_WR)
+            preloader.send(b"retire")
         if slot.pid and slot.preloader is preloader:
             slot.preloader = None
-            try:
-                self._assign(slot)
-            except Gone:
-                return
+            self._try_to_assign(slot)
 
     def _give_up(self, preloader: Preloader, why: str, kind: str) -> None:
         """Let the targets of a preloader start in fresh processes from now on."""
@@ -334,9 +411,12 @@ class Server:
             preloader.why_fresh = why
             self._note(kind, f"targets start in fresh processes: {why}")
         preloader.waiting = []
+        self._reply_to_all(preloader, "fresh")
+
+    def _reply_to_all(self, preloader: Preloader, text: str) -> None:
         for slot in self.slots.values():
             if slot.preloader is preloader:
-                self._reply(slot, "fresh")
+                self._reply(slot, text)
 
     def _preloader_ended(self, preloader: Preloader) -> None:
         self.selector.unregister(preloader.connection)
@@ -347,6 +427,9 @@ class Server:
             self.retired.remove(preloader)
         elif not self.is_ending:
             self._give_up(preloader, f"the process that imports for them {how}", "note")
+        # What it could not tell its clients any more.
+        text = f"exit {128 + signal.SIGTERM}" if self.is_ending else "fresh"
+        self._reply_to_all(preloader, text)
 
     # The supervisor
 
@@ -375,10 +458,11 @@ class Server:
         self.was_asked_to_end = True
 
     def end(self) -> None:
-        """End all preloaders, and with them their targets; the clients are told."""
+        """End all preloaders, and with them their targets, and answer the clients."""
         if self.is_ending:
             return
         self.is_ending = True
+        self.deadline = time.monotonic() + END_SECONDS
         for preloader in (*self.preloaders.values(), *self.retired):
             if preloader.is_running:
                 os.kill(preloader.pid, signal.SIGTERM)
@@ -395,6 +479,8 @@ class Server:
         """Handle events until the supervisor has ended, or SIGTERM arrived."""
         beat = time.monotonic()
         while not self.is_over:
+            for preloader in (*self.preloaders.values(), *self.retired):
+                preloader.flush()
             for key, _ in self.selector.select(protocol.BEAT_SECONDS):
                 # An earlier event may have removed this one's file.
                 if self.selector.get_map().get(key.fd) is key:
@@ -408,12 +494,22 @@ class Server:
     def _beat(self) -> None:
         """Ask the preloaders whether they work, and kill one that has not answered for long."""
         for preloader in (*self.preloaders.values(), *self.retired):
-            if not preloader.is_running or not preloader.is_ready:
+            if not preloader.is_running:
                 continue
-            if preloader.unanswered >= protocol.MISSED_BEATS:
+            hangs = preloader.unanswered >= protocol.MISSED_BEATS
+            if hangs or time.monotonic() > self.deadline:
                 os.kill(preloader.pid, signal.SIGKILL)
-            preloader.unanswered += 1
-            self._send(preloader, "alive")
+            elif preloader.is_ready:
+                preloader.unanswered += 1
+                preloader.send(b"alive")
+
+
+def _working_directory(pid: int) -> str:
+    """Return the working directory of a client. Raises `Gone`."""
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError as error:
+        raise Gone(str(error)) from error
 
 
 def keep_from_programs() -> None:
@@ -438,12 +534,13 @@ def main(argv: Sequence[str]) -> int:
         server.add_slot(fifo)
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(writing)
-    signal.signal(signal.SIGTERM, lambda *_: server.ask_to_end())
+    for signum in ENDING:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, lambda *_: server.ask_to_end())
+    # Blocked by the supervisor.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     server.selector.register(reading, selectors.EVENT_READ, lambda: os.read(reading, 512))
     server.run()
-    # The supervisor removes the folder, but may have been killed.
-    with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            os.unlink(os.path.join(folder, name))
-        os.rmdir(folder)
+    # The supervisor would remove it, but may have been killed.
+    protocol.remove_folder(folder)
     return 0

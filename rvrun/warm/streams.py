@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TypeAlias
+
+    #: Whether stdout and stderr are the same file, and whether stdout is written line by line.
+    Layout: TypeAlias = tuple[bool, bool]
 
 NUM_STREAMS = 3
+#: The descriptors at which a client keeps its streams: its shell uses 0 and 1 for FIFOs.
+AT_CLIENT = (5, 6, 2)
 #: The identity of a stream that is closed.
 CLOSED = (0, 0)
 
@@ -34,25 +39,60 @@ def _identity(path: str) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def can_be_opened(pid: int, own: Sequence[tuple[int, int]]) -> bool:
-    """Whether `open_those_of` can open the streams of process `pid`.
+def others(pid: int, own: Sequence[tuple[int, int]]) -> list[int] | None:
+    """Return the numbers of the streams of process `pid` that this process does not have, too.
 
-    - `own`: the streams that need not be opened, because this process has them, too.
+    Returns None if `open_those_of` cannot open all of them. `own`: the streams of this process.
     """
+    numbers = []
     for number in range(NUM_STREAMS):
         try:
-            mode = os.stat(f"/proc/{pid}/fd/{number}").st_mode
-            if stat.S_ISSOCK(mode) or (stat.S_ISREG(mode) and not _appends(pid, number)):
-                return False
+            status = os.stat(_path(pid, number))
         except OSError:
             # It is closed.
+            numbers.append(number)
             continue
-    return True
+        if stat.S_ISSOCK(status.st_mode):
+            return None
+        if stat.S_ISREG(status.st_mode) and not _appends(pid, number):
+            return None
+        if (status.st_dev, status.st_ino) != own[number]:
+            numbers.append(number)
+    return numbers
+
+
+def _path(pid: int, number: int, folder: str = "fd") -> str:
+    """Return the path in /proc of a stream of a client."""
+    return f"/proc/{pid}/{folder}/{AT_CLIENT[number]}"
+
+
+def layout(pid: int, *, has_log: bool) -> Layout:
+    """Return the layout of the output of a client's target, whose stdout may be a terminal's.
+
+    - `has_log`: whether the target's output goes to a log.
+    """
+    if has_log:
+        return True, True
+    output, errors = _path(pid, 1), _path(pid, 2)
+    return _identity(output) == _identity(errors), _is_terminal(output)
+
+
+def _is_terminal(path: str) -> bool:
+    try:
+        if not stat.S_ISCHR(os.stat(path).st_mode):
+            return False
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return os.isatty(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _flags(pid: int, number: int) -> int:
     """Return the flags with which a process has a file open (proc_pid_fdinfo(5))."""
-    with open(f"/proc/{pid}/fdinfo/{number}", "rb") as file:
+    with open(_path(pid, number, "fdinfo"), "rb") as file:
         return int(file.read().split(b"flags:")[1].split()[0], 8)
 
 
@@ -60,17 +100,13 @@ def _appends(pid: int, number: int) -> bool:
     return bool(_flags(pid, number) & os.O_APPEND)
 
 
-def open_those_of(pid: int, own: Sequence[tuple[int, int]]) -> None:
-    """Make the streams of process `pid` those of this one.
-
-    - `own`: those that this process has now.
-    """
-    for number in range(NUM_STREAMS):
-        path = f"/proc/{pid}/fd/{number}"
-        identity = _identity(path)
-        if identity == own[number]:
-            continue
-        if identity == CLOSED:
+def open_those_of(pid: int, numbers: Sequence[int]) -> None:
+    """Make the streams of process `pid` with these numbers those of this process."""
+    for number in numbers:
+        path = _path(pid, number)
+        is_closed = _identity(path) == CLOSED
+        if is_closed:
+            # As in `rvrun.streams`, for this process alone.
             descriptor = os.open(os.devnull, os.O_RDWR)
         else:
             kept = os.O_ACCMODE | os.O_APPEND
@@ -78,8 +114,5 @@ def open_those_of(pid: int, own: Sequence[tuple[int, int]]) -> None:
             flags = (_flags(pid, number) & kept) | os.O_NOCTTY | os.O_NONBLOCK
             descriptor = os.open(path, flags)
             os.set_blocking(descriptor, not _flags(pid, number) & os.O_NONBLOCK)
-        os.dup2(descriptor, number)
+        os.dup2(descriptor, number, inheritable=not is_closed)
         os.close(descriptor)
-    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
-        # As when Python starts: the lines of a terminal are shown at once; stderr's always are.
-        stream.reconfigure(line_buffering=number == 2 or os.isatty(number))  # type: ignore[union-attr]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,11 +17,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
 from rvrun.environment import PYTHON, WARM
+from rvrun.inputs import from_os_error
+from rvrun.render.quote import for_make
 from rvrun.warm import protocol
-from rvrun.worker.prctl import ending_with_parent
+from rvrun.worker.prctl import end_with
 
-#: The least number of slots. More are made when they are needed.
-SLOTS = 32
+#: The least and the greatest number of slots at first. More are made when they are needed.
+FIRST_SLOTS = (32, 256)
 #: How long a warm worker may take to end its targets and itself, in seconds; then it is killed.
 END_SECONDS = 8.0
 
@@ -51,7 +53,8 @@ class WarmWorker:
     def variables(self) -> dict[str, str]:
         """The variables with which Makefiles use this warm worker."""
         return {
-            "RVRUN": shlex.join(["/bin/sh", protocol.CLIENT]),
+            # make expands variables from the environment, too.
+            "RVRUN": for_make(shlex.join(["/bin/sh", protocol.CLIENT])),
             WARM: self.folder,
             PYTHON: sys.executable,
         }
@@ -116,34 +119,40 @@ def warm_worker(
     jobs: int = 0,
     inherited: Sequence[int] = (),
     output: int | None = None,
-) -> Iterator[WarmWorker]:
-    """Start a warm worker, and stop it when the context ends.
+) -> Iterator[WarmWorker | None]:
+    """Start a warm worker, and stop it when the context ends; None, after a note, if that fails.
 
     - `note`: as in `WarmWorker`. `without`: the modules that must not be imported before a fork.
     - `jobs`: how many targets run in parallel, if that is known.
     - `inherited`: descriptors that targets inherit. `output`: that of the file for what the warm
       worker prints; None for stderr.
     """
-    folder = tempfile.mkdtemp(prefix="rvrun-warm-")
-    try:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours, theirs:
-            process = _start(
-                folder,
-                theirs,
-                without=without,
-                slots=max(SLOTS, 2 * jobs),
-                inherited=inherited,
-                output=output,
-            )
-            theirs.close()
-            worker = WarmWorker(process, ours, folder, note)
-            try:
-                yield worker
-            finally:
-                worker.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    least, most = FIRST_SLOTS
+    slots = min(max(least, 2 * jobs), most)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = tempfile.mkdtemp(prefix="rvrun-warm-")
+            stack.callback(protocol.remove_folder, folder)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            stack.enter_context(ours)
+            with theirs:
+                process = _start(
+                    folder,
+                    theirs,
+                    without=without,
+                    slots=slots,
+                    inherited=inherited,
+                    output=output,
+                )
+        except OSError as error:
+            # Such as a full disk, or a folder for temporary files where no FIFO can be.
+            why = f"a warm worker cannot be started: {from_os_error(error)}"
+            note(f"targets start in fresh processes: {why}", False)  # noqa: FBT003
+            yield None
+            return
+        worker = WarmWorker(process, ours, folder, note)
+        stack.callback(worker.stop)
+        yield worker
 
 
 def _start(
@@ -157,6 +166,13 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     """Make the FIFOs in `folder`, and start the process that holds them open."""
     fifos: list[int] = []
+    parent = os.getpid()
+
+    def prepare() -> None:
+        # Until it has a handler, which removes the folder.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        end_with(parent)
+
     try:
         for name in (protocol.REQUESTS, *map(str, range(slots))):
             path = os.path.join(folder, name)
@@ -171,7 +187,7 @@ def _start(
             stderr=output,
             pass_fds=(*files, *inherited),
             process_group=0,
-            preexec_fn=ending_with_parent(),  # noqa: PLW1509 - no other thread runs yet
+            preexec_fn=prepare,  # noqa: PLW1509 - no other thread runs yet
         )
     finally:
         for fifo in fifos:

@@ -8,29 +8,33 @@ the memory that it shares.
 
 from __future__ import annotations
 
-import gc
-import io
+# The part of `signal` in C, which makes no enums: each page that they touch would be copied.
+import _signal  # type: ignore[import-not-found]
+import contextlib
 import os
 import signal
 import sys
-import weakref
 
 from rvrun import signals
+from rvrun.errors import INTERRUPTED
 from rvrun.rundir.records import resident_kib
-from rvrun.warm import protocol, streams
-from rvrun.warm.processes import take_over_from
+from rvrun.tracebacks import exit_code_of
+from rvrun.warm import streams
+from rvrun.warm.finalizing import finalizable, finalize
+from rvrun.warm.processes import numbers_of, set_environ, take_over_from
 from rvrun.worker.prctl import end_with
 from rvrun.worker.target import ENDING, Start
 from rvrun.worker.target import main as run_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, NoReturn
 
     from rvrun.pipelines.user_files import State
     from rvrun.warm.capture import Captured
     from rvrun.warm.random_state import RandomStates
+    from rvrun.warm.request import Request
 
 #: Signals that are blocked while a process is forked.
 INTERRUPTING = (*ENDING, signal.SIGINT)
@@ -42,7 +46,8 @@ class Imported:
     """What the imports left behind, for the targets.
 
     - `captured`: what they printed. `handlers`: the handlers of signals that they set.
-    - `files`: the files of the user's that were imported. `open_files`: what they left open.
+    - `files`: the files of the user's that were imported.
+    - `finalizable`: what they made that must be finalized in the end.
     """
 
     def __init__(
@@ -56,7 +61,7 @@ class Imported:
         self.handlers = handlers
         self.random_states = random_states
         self.files = files
-        self.open_files = [weakref.ref(file) for file in _open_files()]
+        self.finalizable = finalizable()
 
     def show(self) -> None:
         """Do what imports would do now that others can see."""
@@ -66,61 +71,76 @@ class Imported:
 
 
 def become_target(
-    client: int, preloader: int, own: Sequence[tuple[int, int]], imported: Imported
+    request: Request, preloader: int, imported: Imported, decline: Callable[[], None]
 ) -> NoReturn:
-    """Run the target of process `client` in this process, which was forked from a preloader.
+    """Run the target of a request in this process, which was forked from a preloader.
 
-    Call it with the signals `INTERRUPTING` blocked. `own`: this process's streams.
+    Call it with the signals `INTERRUPTING` blocked.
+
+    - `decline`: lets the client start the target in a fresh process; is called if this process may
+      not take over what the client has, or cannot because the client has ended.
     """
     code = 1
     try:
         end_with(preloader)
-        arguments, start = _take_place(client, own, imported)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTING)
-        code = _run(arguments, start)
-    except protocol.Gone as error:
-        # Nobody reads that, unless the client lives, and something else is wrong.
-        print(f"rvrun: process {client} cannot be taken over from: {error}", file=sys.stderr)
+        try:
+            start = _take_place(request, imported)
+        except OSError:
+            decline()
+            os._exit(code)
+        _unblock(request)
+        code = _run(request.arguments, start)
+    except SystemExit as error:
+        # A signal before the target has begun, as in a fresh process.
+        code = exit_code_of(error)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     except BaseException as error:  # noqa: BLE001 - the preloader's stack is above this frame
         sys.excepthook(type(error), error, error.__traceback__)
     _end(code, imported)
 
 
-def _take_place(
-    client: int, own: Sequence[tuple[int, int]], imported: Imported
-) -> tuple[list[str], Start]:
-    """Take over everything from the client; return its arguments, and how it was started."""
+def _take_place(request: Request, imported: Imported) -> Start:
+    """Take over everything from the client; return how the target was started."""
     shared_kib = resident_kib()
-    pairs = protocol.variables(protocol.read_client(client, "environ"))
-    arguments = protocol.arguments(protocol.read_client(client, "cmdline"))
-    split = (os.fsdecode(pair).partition("=") for pair in pairs)
-    set_environ({name: value for name, _, value in split})
-    try:
-        streams.open_those_of(client, own)
-        # A process of another group may not read from the terminal.
-        os.setpgid(0, os.getpgid(client) if os.isatty(0) else 0)
-        make = int(protocol.read_client(client, "stat").rpartition(b")")[2].split()[1])
-    except (OSError, IndexError) as error:
-        raise protocol.Gone(str(error)) from error
-    for number in INTERRUPTING:
+    if request.variables:
+        set_environ(request.variables)
+    if request.streams:
+        streams.open_those_of(request.client, request.streams)
+    # A process of another group may not read from the terminal.
+    has_terminal = 0 in request.streams and os.isatty(0)
+    _join_group(os.getpgid(request.client) if has_terminal else 0)
+    if has_terminal:
+        # As when Python starts.
+        sys.stdin.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    os.chdir(f"/proc/{request.client}/cwd")
+    for number in imported.handlers:
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    take_over_from(client)
-    signals.end_on_interrupt()
+    if request.conditions:
+        take_over_from(request.client, request.conditions)
     imported.random_states.renew()
     # `sys.argv[0]` is the same file: this process, too, began as `python -m rvrun`.
-    sys.argv[1:] = arguments
-    sys.orig_argv[4:] = arguments
-    return arguments, Start(make, imported.show, shared_kib)
+    sys.argv[1:] = request.arguments
+    sys.orig_argv[4:] = request.arguments
+    return Start(request.parent, request.document, imported.show, shared_kib)
 
 
-def set_environ(variables: Mapping[str, str]) -> None:
-    """Make `variables` the environment of this process."""
-    for name in os.environ.keys() - variables.keys():
-        del os.environ[name]
-    for name, value in variables.items():
-        if os.environ.get(name) != value:
-            os.environ[name] = value
+def _join_group(group: int) -> None:
+    """Join a process group; 0: one of this process's own."""
+    try:
+        os.setpgid(0, group)
+    except PermissionError:
+        # The client is in another session, at another terminal.
+        os.setpgid(0, 0)
+
+
+def _unblock(request: Request) -> None:
+    """Block the signals that the client blocks, and no others."""
+    if "blocked" in request.conditions:
+        blocked = numbers_of(request.conditions["blocked"])
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)
+    else:
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, INTERRUPTING)
 
 
 def _run(arguments: Sequence[str], start: Start) -> int:
@@ -141,41 +161,29 @@ def _end(code: int, imported: Imported) -> NoReturn:
     if "threading" in sys.modules:
         sys.modules["threading"]._shutdown()  # noqa: SLF001 - as Python itself calls it
     atexit._run_exitfuncs()  # noqa: SLF001
-    _finalize()
-    for reference in imported.open_files:
-        file = reference()
-        if file is not None:
-            _flush(file)
-    if not all([_flush(sys.stdout), _flush(sys.stderr)]):
+    if not _flush_output():
         code = CANNOT_FLUSH
+    finalize(imported.finalizable)
     os._exit(code & 0xFF)
 
 
-def _finalize() -> None:
-    """Finalize the objects that exist in the end, as their destruction would.
-
-    What was there before the fork is frozen, and not in the list.
-    """
-    for thing in gc.get_objects():
-        kind = type(thing)
-        if issubclass(kind, io.IOBase):
-            _flush(thing)
-        elif hasattr(kind, "__del__"):
-            try:
-                kind.__del__(thing)
-            except BaseException as error:  # noqa: BLE001 - Python, too, only reports these
-                sys.excepthook(type(error), error, error.__traceback__)
+def _flush_output() -> bool:
+    """Write what is left in the buffers of stdout and stderr; return whether that was possible."""
+    is_written = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None and not getattr(stream, "closed", False):
+                stream.flush()
+        except BaseException as error:  # noqa: BLE001 - Python, too, only reports these
+            is_written = False
+            if stream is sys.stdout:
+                _report_ignored(error, stream)
+    return is_written
 
 
-def _open_files() -> list[io.IOBase]:
-    return [thing for thing in gc.get_objects() if issubclass(type(thing), io.IOBase)]
+def _report_ignored(error: BaseException, where: object) -> None:
+    import traceback
 
-
-def _flush(file: Any) -> bool:
-    """Write what is left in the buffer of a file, and return whether that was possible."""
-    try:
-        if not file.closed:
-            file.flush()
-    except (OSError, ValueError):
-        return False
-    return True
+    reason = "".join(traceback.format_exception_only(error))
+    with contextlib.suppress(Exception):
+        print(f"Exception ignored in: {where!r}\n{reason}", end="", file=sys.stderr, flush=True)

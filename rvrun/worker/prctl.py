@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+# The part of `signal` in C, without enums: a forked target has to copy all memory that it touches.
+import _signal  # type: ignore[import-not-found]
 import ctypes
 import functools
 import os
-import signal
 import sys
 
 TYPE_CHECKING = False
@@ -45,8 +46,8 @@ def end_with(parent: int) -> None:
     function = system_call()
     assert function is not None, "called on Linux only"
     # This process has its parent's handlers, which would swallow the signal.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    function(PR_SET_PDEATHSIG, signal.SIGTERM)
+    _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+    function(PR_SET_PDEATHSIG, _signal.SIGTERM)
     # The parent may have ended before that call, and then no signal comes.
     if os.getppid() != parent:
-        os._exit(128 + signal.SIGTERM)
+        os._exit(128 + _signal.SIGTERM)

@@ -11,11 +11,12 @@ stderr what it runs and how that ended, for the job's log.
 
 from __future__ import annotations
 
+# The part of `signal` that is in C: its enums take time to import and to use.
+import _signal  # type: ignore[import-not-found]
 import atexit
 import contextlib
 import functools
 import os
-import signal
 import stat
 import sys
 import time
@@ -36,6 +37,7 @@ from rvrun.rundir.target_lock import (
 )
 from rvrun.tracebacks import exit_code_of, print_error, print_traceback
 from rvrun.worker.call import parse
+from rvrun.worker.forks import keep_from_forks
 from rvrun.worker.pipeline import check_command, opened, pipeline_name, read_document
 
 TYPE_CHECKING = False
@@ -47,13 +49,14 @@ if TYPE_CHECKING:
     from rvrun.worker.call import Call
 
 #: Signals that end a target.
-ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+ENDING = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT)
 
 
 class Start:
     """What differs between a process that was started for a target, and one that was forked.
 
     - `parent`: the process that decided to run the target, which is make.
+    - `document`: the saved config, if it has been read already.
     - `show_imports`: is called where a process imports the user's code.
     - `shared_kib`: the resident memory at the start that this process shares with others, in KiB.
     """
@@ -61,10 +64,12 @@ class Start:
     def __init__(
         self,
         parent: int | None = None,
+        document: dict[str, Any] | None = None,
         show_imports: Callable[[], None] = lambda: None,
         shared_kib: int = 0,
     ) -> None:
         self.parent = os.getppid() if parent is None else parent
+        self.document = document
         self.show_imports = show_imports
         self.shared_kib = shared_kib
 
@@ -98,10 +103,12 @@ def run_command(call: Call, start: Start | None = None) -> int:
         run_under_torchrun(call.torchrun, call.job.hosts(os.environ), call.words)
     # Removed, so that a command of the user's that runs rvrun does not report as this target.
     variables = {name: os.environ.pop(name, "") for name in environment.INTERNAL}
-    document = read_document(call.config)
+    start = start or Start()
+    document = read_document(call.config) if start.document is None else start.document
     call.verbosity = call.verbosity or parse_integer(variables[environment.VERBOSITY]) or 0
+    keep_from_forks((_end, _ignore), ENDING)
     _handle_signals(_end)
-    target = _Target(call, document, start or Start(), _EventPipe(variables[environment.EVENTS]))
+    target = _Target(call, document, start, _EventPipe(variables[environment.EVENTS]))
     run_dir = variables[environment.RUN_DIR]
     if not run_dir:
         return target.run()
@@ -167,14 +174,14 @@ class _Target:
         with _announced(self.call, self.name) as outcome:
             code = outcome["code"] = _run(self)
         # A signal that arrives now must not lose what is done.
-        _handle_signals(_ignore, (*ENDING, signal.SIGINT))
+        _handle_signals(_ignore, (*ENDING, _signal.SIGINT))
         if self.recorder:
             code = self._stamp() if code == DONE else code
             # The record is written before the event: whoever reads the event may read the record.
             self.recorder.end(code)
         self.report(f"end {self.name} {code}")
         # Threads of the user's may keep this process, which must be possible to end.
-        _handle_signals(signal.SIG_DFL, (*ENDING, signal.SIGINT))
+        _handle_signals(_signal.SIG_DFL, (*ENDING, _signal.SIGINT))
         return code
 
     def _stamp(self) -> int:
@@ -315,16 +322,16 @@ class _Ended(SystemExit):
 
 
 def _handle_signals(
-    handler: Callable[[int, object], None] | signal.Handlers,
-    numbers: Sequence[signal.Signals] = ENDING,
+    handler: Callable[[int, object], None] | int,
+    numbers: Sequence[int] = ENDING,
 ) -> None:
     """Handle the signals that ask a target to end, except those that are ignored.
 
     nohup ignores SIGHUP for all that it starts, and shells do SIGQUIT for background jobs.
     """
     for number in numbers:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, handler)
+        if _signal.getsignal(number) is not _signal.SIG_IGN:
+            _signal.signal(number, handler)
 
 
 def _end(signum: int, frame: object) -> NoReturn:

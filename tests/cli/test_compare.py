@@ -169,7 +169,7 @@ def test_explain_through_a_run(tiny: Project) -> None:
         "tiny/show is up to date\n"
         "  done       THEN\n"
         "  last run   exit 0 after N s\n"
-        "  memory     N MiB at its peak\n"
+        "  memory     N MiB at its peak, N MiB of them shared\n"
         "  needs      tiny/sum: done THEN\n"
         "  reads      top (changed THEN)\n"
         "  needed by  nothing\n"
@@ -183,7 +183,7 @@ def test_explain_through_a_run(tiny: Project) -> None:
         "tiny/sum would run: after count",
         "  done       THEN",
         "  last run   exit 0 after N s",
-        "  memory     N MiB at its peak",
+        "  memory     N MiB at its peak, N MiB of them shared",
         "  needs      tiny/count: would run first",
     ]
     assert tiny.rvrun("explain", "tiny/count/0").stdout.startswith("tiny/count/0 is up to date\n")

@@ -15,7 +15,10 @@ from rvrun.settings.layers import load_settings, options
 from rvrun.settings.schema import MachineSettings, Settings, fields_of, key_of
 from rvrun.settings.values import BadSetting
 
-KNOWN = "Known settings: `local.jobs`, `local.gpus`, `local.gpu_slots`, `local.gpu_locks`"
+KNOWN = (
+    "Known settings: `local.jobs`, `local.gpus`, `local.gpu_slots`, `local.gpu_locks`, "
+    "`local.warm`, `local.import_after_fork`"
+)
 SECTIONS = "`templates`, `imports`, `code`, `code_packages`, `aws`, `batch`, `local`, `sagemaker`"
 
 
@@ -193,7 +196,8 @@ def test_an_unknown_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = (
         "unknown environment variable `RVRUN_LOCAL_JOB`; did you mean `RVRUN_LOCAL_JOBS`? "
         "Known environment variables: `RVRUN_LOCAL_JOBS`, `RVRUN_LOCAL_GPUS`, "
-        "`RVRUN_LOCAL_GPU_SLOTS`, `RVRUN_LOCAL_GPU_LOCKS`"
+        "`RVRUN_LOCAL_GPU_SLOTS`, `RVRUN_LOCAL_GPU_LOCKS`, `RVRUN_LOCAL_WARM`, "
+        "`RVRUN_LOCAL_IMPORT_AFTER_FORK`"
     )
     assert expected == unknown()
 

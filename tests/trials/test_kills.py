@@ -157,7 +157,7 @@ class Trial:
             output = (self.project.folder / f"output-{number}").read_text()
             assert process.returncode in EXPECTED, (process.args, process.returncode, output)
             # A traceback of Python's own start is not rvrun's.
-            assert f"{ROOT}/rvrun/" not in output, output
+            assert f'File "{ROOT}/rvrun/' not in output, output
             self.seen[f"exit {process.returncode}"] += 1
         self.started.clear()
 

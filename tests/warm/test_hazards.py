@@ -324,6 +324,8 @@ def descriptor(target: str, flags: int = 0, mode: int = stat.S_IFREG) -> Descrip
         (descriptor("/dev/pts/3", os.O_RDWR, stat.S_IFCHR), ""),
         (descriptor("/memfd:doublemapper (deleted)", os.O_RDWR), ""),
         (descriptor("/proc/1/stat", os.O_RDONLY), ""),
+        (descriptor("/proj/proj.db", os.O_RDONLY), ""),
+        (descriptor("/proj/proj.db", os.O_RDWR), f"left `/proj/proj.db` open, {POSITION}"),
     ],
 )
 def test_descriptors(opened: Descriptor, expected: str) -> None:

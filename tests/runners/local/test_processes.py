@@ -164,7 +164,8 @@ def test_what_a_killed_run_left_keeps_the_directory_locked(work: Project) -> Non
     """A target that does not end still works in the directory; the error names its process."""
     work.write("hold-part0", "")
     work.write("ignore-part0", "")
-    running = start(work, *RUN)
+    # A warm worker would end it.
+    running = start(work, *RUN, "--no-warm")
     wait_for_target(work, "part0")
     target = next(p for p in find(work, "run_command") if "0" in p.cmdline())
     running.kill()
@@ -230,7 +231,7 @@ def test_a_target_runs_once(work: Project, first: tuple[str, ...], second: tuple
     work.write("hold-part0", "")
     running = start(work, *first)
     wait_for_target(work, "part0")
-    pid = next(p for p in find(work, "run_command") if "0" in p.cmdline()).pid
+    pid = json.loads(work.read("runs/work/records/work/part.2/0.jsonl"))["pid"]
     with (work.folder / "second").open("w") as output:
         beside = start(work, *second, stdout=output, stderr=output)
         text = f"work/part/0: waiting for process {pid}, which runs it"
