@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import time
 from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Project
+from tests.conftest import ROOT, Project
 
 LAND = """
 import pathlib
@@ -104,10 +105,11 @@ def test_a_changed_function(land: Project) -> None:
     assert reasons(land) == UP_TO_DATE
 
 
-def test_a_fingerprint_as_text(checkout: Project, golden: Callable[[str, str], None]) -> None:
-    """That of a command of the land-cover example, whose libraries need not be imported for it."""
-    checkout.rvrun("render", "local", "examples/landcover.py", "--out", "runs/landcover")
-    golden("landcover.chip.txt", checkout.read("runs/landcover/code/landcover/chip.txt"))
+def test_a_fingerprint_as_text(project: Project, golden: Callable[[str, str], None]) -> None:
+    """That of a command of the land-cover example."""
+    shutil.copytree(ROOT / "examples", project.folder / "examples")
+    project.rvrun("render", "local", "examples/landcover.py")
+    golden("landcover.chip.txt", project.read("runs/landcover/code/landcover/chip.txt"))
 
 
 def test_edits_that_do_not_count(land: Project) -> None:

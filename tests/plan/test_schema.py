@@ -221,7 +221,7 @@ def plan_of_three() -> dict[str, Any]:
         ("eval", None, [{"command": "predict", "kind": "all"}], None, {}, argv("eval")),
     ]
     keys = ("command", "splits", "needs", "config_keys", "resources", "argv")
-    stages = [{"gpu": False, **dict(zip(keys, part, strict=True))} for part in parts]
+    stages = [{"gpu": False, "code": "off", **dict(zip(keys, part, strict=True))} for part in parts]
     pipeline = {
         "name": "tiny",
         "config": "config/tiny.json",
