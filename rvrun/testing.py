@@ -22,7 +22,7 @@ from typing import Any
 
 import attrs
 
-from rvrun import plugins
+from rvrun import paths, plugins
 from rvrun.errors import DONE, FAILED, INVALID
 from rvrun.remote.state import OVER
 from rvrun.runners import protocol
@@ -213,8 +213,8 @@ class _Site:
     def files(self, folder: str) -> dict[str, bytes]:
         """The files below a folder, except those that runs leave there."""
         top = self.folder / folder
-        paths = (path.relative_to(top) for path in top.rglob("*") if path.is_file())
-        rendered = (path for path in paths if path.parts[0] not in ("records", ".lock"))
+        files = (path.relative_to(top) for path in top.rglob("*") if path.is_file())
+        rendered = (path for path in files if path.parts[0] not in ("records", ".lock"))
         return {path.as_posix(): (top / path).read_bytes() for path in rendered}
 
 
@@ -295,7 +295,7 @@ def check_rendering(site: _Site) -> None:
         other.rvrun("render", site.name, *site.config, environ=variables)
         renderings.append(other.files("runs/conformance"))
     assert renderings[0] == renderings[1], "the same input must render the same bytes"
-    own = tuple(f"{folder}/" for folder in (*site.runner.OWNS, "config"))
+    own = tuple(f"{folder}/" for folder in (*site.runner.OWNS, paths.CONFIGS, paths.CODE))
     outside = [path for path in renderings[0] if "/" in path and not path.startswith(own)]
     assert not outside, f"{', '.join(outside)} must be in a folder of OWNS"
     machine = [str(site.folder), os.uname().nodename]

@@ -90,7 +90,7 @@ ok       settings  all defaults
 ok       gpus      found 0 GPUs; GPU targets run without a limit of their own
 ok       config    tiny.py: 1 pipeline, tiny
 ok       plan      tiny: 8 targets in 4 stages
-ok       files     8 files rendered
+ok       files     12 files rendered
 ok       targets   each can build its pipeline in its own process; starting takes N ms
 ok       run dir   runs/tiny can be created
 ok       root_uri  tiny: out/tiny can be created

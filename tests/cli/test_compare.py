@@ -157,6 +157,7 @@ def test_explain_what_was_never_done(saved: Project) -> None:
         "  done       never\n"
         "  needs      tiny/cut/0: would run first\n"
         "  reads      min_length (changed THEN)\n"
+        "  code       changed THEN\n"
         "  needed by  tiny/sum, tiny/show\n"
         "  plan       plans/tiny/plan.json, as saved\n"
     )
@@ -172,6 +173,7 @@ def test_explain_through_a_run(tiny: Project) -> None:
         "  memory     N MiB at its peak, N MiB of them shared\n"
         "  needs      tiny/sum: done THEN\n"
         "  reads      top (changed THEN)\n"
+        "  code       changed THEN\n"
         "  needed by  nothing\n"
         "  plan       runs/tiny/plan.json, as saved\n"
     )
