@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Exit codes of processes that a signal ended are this plus its number.
 SIGNALLED = 128
+#: How long processes may take to end after SIGTERM before they are killed, in seconds.
+GRACE_SECONDS = 5.0
 
 
 def end_on_interrupt() -> None:

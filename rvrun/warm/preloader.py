@@ -45,9 +45,6 @@ if TYPE_CHECKING:
 
     from rvrun.warm.streams import Layout
 
-#: How long a target may take to end after SIGTERM before it is killed, in seconds; as in
-#: `worker.processes`, whose imports targets do not need.
-GRACE_SECONDS = 5.0
 #: The length of the longest message to the server, in bytes.
 MAX_MESSAGE = 4096
 #: That of the longest request; the kernel does not deliver longer ones, see socket(7), `wmem_max`.
@@ -277,7 +274,7 @@ class Preloader:
     def _terminate(self, target: Running | None) -> None:
         """Ask a target to end, once, and kill it later if it does not."""
         if target is not None and target.deadline == float("inf"):
-            target.deadline = time.monotonic() + GRACE_SECONDS
+            target.deadline = time.monotonic() + signals.GRACE_SECONDS
             _send(target.pid, signal.SIGTERM)
 
     def _kill_late(self) -> None:

@@ -67,8 +67,9 @@ def take_over_from(pid: int, conditions: Mapping[str, int]) -> None:
 
 def _take_signals(ignored: int) -> None:
     """Ignore the signals of the mask `ignored`, and no others that a program would inherit."""
+    numbers = numbers_of(ignored)
     for number in INHERITED:
-        is_ignored = number in numbers_of(ignored)
+        is_ignored = number in numbers
         if is_ignored != (signal.getsignal(number) is signal.SIG_IGN):
             signal.signal(number, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:

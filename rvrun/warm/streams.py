@@ -109,10 +109,10 @@ def open_those_of(pid: int, numbers: Sequence[int]) -> None:
             # As in `rvrun.streams`, for this process alone.
             descriptor = os.open(os.devnull, os.O_RDWR)
         else:
-            kept = os.O_ACCMODE | os.O_APPEND
+            theirs = _flags(pid, number)
+            kept = theirs & (os.O_ACCMODE | os.O_APPEND)
             # O_NONBLOCK: opening a FIFO for one direction would wait for the other.
-            flags = (_flags(pid, number) & kept) | os.O_NOCTTY | os.O_NONBLOCK
-            descriptor = os.open(path, flags)
-            os.set_blocking(descriptor, not _flags(pid, number) & os.O_NONBLOCK)
+            descriptor = os.open(path, kept | os.O_NOCTTY | os.O_NONBLOCK)
+            os.set_blocking(descriptor, not theirs & os.O_NONBLOCK)
         os.dup2(descriptor, number, inheritable=not is_closed)
         os.close(descriptor)

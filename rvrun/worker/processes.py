@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 import psutil
 
+from rvrun.signals import GRACE_SECONDS
 from rvrun.worker.prctl import PR_SET_CHILD_SUBREAPER, system_call
 
-#: How long processes may take to end after SIGTERM before they are killed, in seconds.
-GRACE_SECONDS = 5.0
 #: How long to go on killing processes that are still being started, in seconds.
 KILL_SECONDS = 5.0
 #: How often to look whether processes have ended, in seconds.
