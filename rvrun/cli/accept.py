@@ -169,11 +169,11 @@ def _changes(
     """The config keys that changed, and the ways to the definitions that did."""
     import json
 
-    index = status.stale[0] if status.stale else 0
+    when = status.when(status.typical())
     saved = files.get(paths.config(status.pipeline))
     config = json.loads(saved)["config"] if saved else None
-    keys = list(config_changes(folder, status, index, config) or {})
-    return keys, code_changes(folder, status, index, files)
+    keys = list(config_changes(folder, status, when, config) or {})
+    return keys, code_changes(folder, status, when, files)
 
 
 def _report(

@@ -68,6 +68,21 @@ class StageStatus:
         """When each unit that is done by itself was done: each item, or else each target."""
         return self.done if self.items is None else self.items.done
 
+    def typical(self, split_ind: int | None = None) -> int | None:
+        """Return the unit that stands for a target, or for the stage; None if there are no items.
+
+        That is a stale one, else the oldest.
+        """
+        if self.items is not None:
+            return self.items.typical(split_ind)
+        if split_ind is not None:
+            return split_ind
+        return self.stale[0] if self.stale else self.done.index(min(self.done))
+
+    def when(self, unit: int | None) -> int:
+        """Return when a unit was done; without items, when the stage was."""
+        return self.whole if unit is None else self.units[unit]
+
     @property
     def name(self) -> str:
         """Return the stage's name, such as `tiny/chip`."""
@@ -173,22 +188,27 @@ def _items_time(
     return _mtime(run_dir / path) if is_same else NOW
 
 
-def need_time(need: Need, index: int, statuses: Statuses) -> int:
-    """Return when the needs of the target `index` were done; NOW if any of them would run."""
+def need_time(need: Need, unit: int | None, statuses: Statuses) -> int:
+    """Return when the needs of a unit were done; NOW if any of them would run.
+
+    - `unit`: None for a split without items.
+    """
     status = statuses[need.command]
-    return status.times[index] if need.kind is NeedKind.ALIGNED else status.whole
+    if need.kind is not NeedKind.ALIGNED or unit is None:
+        return status.whole
+    return status.times[unit] if status.items is None else status.items.times[unit]
 
 
 def why_stale(
     stage: Stage,
-    index: int,
+    unit: int | None,
     done: int,
     statuses: Statuses,
     changed: Mapping[str, int],
     *,
     lost: bool,
 ) -> str:
-    """Return why a stale target, last done at `done`, is stale: the first reason of several.
+    """Return why a stale unit, last done at `done`, is stale: the first reason of several.
 
     - `changed`: as in `StageStatus`.
     """
@@ -196,10 +216,10 @@ def why_stale(
         return NOT_DONE
     if lost:
         return ROOT_REMOVED
-    newer = [need for need in stage.needs if need_time(need, index, statuses) > done]
+    newer = [need for need in stage.needs if need_time(need, unit, statuses) > done]
     own = next((reason for reason, time_ns in changed.items() if time_ns > done), "")
     # A stamp that `accept` kept valid has the time of what changed: nothing ran there.
-    ran = [n for n in newer if need_time(n, index, statuses) not in _kept_times(n, statuses)]
+    ran = [n for n in newer if need_time(n, unit, statuses) not in _kept_times(n, statuses)]
     for need in ran or ([] if own else newer):
         return f"after {need.command}"
     return own or CONFIG_CHANGED
@@ -232,17 +252,16 @@ def _stage_status(
     else:
         stale = tuple(index for index in range(stage.num_targets) if done[index] < limits[index])
         times = tuple(NOW if d < limit else d for d, limit in zip(done, limits, strict=True))
-    whole, first = times[0], stale[0] if stale else 0
-    joined = NEVER
+    whole, joined = times[0], NEVER
     if stage.num_splits is not None:
         # A join that is missing or older than a split gets the time of the newest split.
         joined = _mtime(run_dir / stage.stamp(pipeline))
         whole = max(*times, joined)
-    return StageStatus(
+    status = StageStatus(
         pipeline=pipeline,
         stage=stage,
         stale=stale,
-        reason=why_stale(stage, first, done[first], statuses, changed, lost=lost) if stale else "",
+        reason="",
         done=done,
         times=times,
         whole=whole,
@@ -251,6 +270,9 @@ def _stage_status(
         lost=lost,
         items=items,
     )
+    unit = status.typical()
+    reason = why_stale(stage, unit, status.when(unit), statuses, changed, lost=lost)
+    return attrs.evolve(status, reason=reason) if stale else status
 
 
 def _item_status(

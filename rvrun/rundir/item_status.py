@@ -30,7 +30,8 @@ class ItemStatus:
     - `list`: the items.
     - `done`: when each was done; NEVER if it was not.
     - `times`: like `done`, but NOW for items that would run.
-    - `stale`: the positions of the items that would run.
+    - `stale`: the positions of the items that would run. `reasons`: those of them that are stale by
+      themselves, not only because they are done together with such an item.
     - `shares`: the positions of the items of each split.
     - `changed`: when an item was added or removed; NOW if the list would be written.
     """
@@ -39,13 +40,37 @@ class ItemStatus:
     done: tuple[int, ...]
     times: tuple[int, ...]
     stale: tuple[int, ...]
+    reasons: tuple[int, ...]
     shares: tuple[range, ...]
     changed: int
 
-    def labels(self, split_ind: int | None = None) -> tuple[str, ...]:
-        """Return the labels of the items that would run, in one split or in all."""
-        share = range(len(self.list)) if split_ind is None else self.shares[split_ind]
-        return tuple(self.list.labels[position] for position in self.stale if position in share)
+    def share(self, split_ind: int | None = None) -> range:
+        """Return the positions of the items of one split, or of all."""
+        return range(len(self.list)) if split_ind is None else self.shares[split_ind]
+
+    def labels(self, split_ind: int | None = None, *, never_done: bool = False) -> tuple[str, ...]:
+        """Return the labels of the items that would run, in one split or in all.
+
+        - `never_done`: only of those that were never done.
+        """
+        share = self.share(split_ind)
+        return tuple(
+            self.list.labels[position]
+            for position in self.stale
+            if position in share and not (never_done and self.done[position] > NEVER)
+        )
+
+    def typical(self, split_ind: int | None = None) -> int | None:
+        """Return the item that stands for a split, or for all; None if there are no items.
+
+        A stale one that was done before, as that has the more interesting reason; else a stale one,
+        else the oldest.
+        """
+        share = self.share(split_ind)
+        stale = [position for position in self.reasons if position in share]
+        done_before = (position for position in stale if self.done[position] > NEVER)
+        oldest = min(share, key=self.done.__getitem__, default=None)
+        return next(done_before, stale[0] if stale else oldest)
 
 
 def read_items(
@@ -90,13 +115,15 @@ def find_item_status(
     marks = Marks(str(run_dir), pipeline, stage.command).read()
     done = tuple(marks.get(digest, NEVER) for digest in items.digests)
     shares = shares_of(stage)
-    is_valid = spread(stage, shares, [then >= limit(i) for i, then in enumerate(done)])
+    alone = [then >= limit(position) for position, then in enumerate(done)]
+    is_valid = spread(stage, shares, alone)
     times = (then if ok else NOW for then, ok in zip(done, is_valid, strict=True))
     return ItemStatus(
         list=items,
         done=done,
         times=tuple(times),
         stale=tuple(position for position, ok in enumerate(is_valid) if not ok),
+        reasons=tuple(position for position, ok in enumerate(alone) if not ok),
         shares=shares,
         changed=changed,
     )
