@@ -15,10 +15,9 @@ from rvrun.rundir.explain import (
     ItemsToRun,
     Needed,
     describe_end,
-    name_some,
 )
 from rvrun.rundir.freshness import CODE_CHANGED, NEVER, NOW
-from rvrun.text import duration, local_time, memory
+from rvrun.text import duration, local_time, memory, name_some
 
 
 def print_explanation(explanation: Explanation, source: str) -> None:

@@ -30,10 +30,8 @@ from rvrun.rundir.freshness import (
 )
 from rvrun.rundir.target_lock import is_locked
 from rvrun.signals import name_of
-from rvrun.text import local_time
+from rvrun.text import local_time, name_some
 
-#: How many items are named in one line.
-NUM_LABELS = 3
 ITEMS_ARE_NEW = "items declared since it was done, so which of them are done is unknown"
 #: The old and the new value of each changed config key.
 Changes = Mapping[str, tuple[Any, Any]]
@@ -169,7 +167,8 @@ def explain(
         # Names the split of an aligned need, which is not the same for all targets of a stage.
         reason = f"after {next(n.name for n in needs if n.newer).partition('/')[2]}"
     if reason == NOT_DONE:
-        reason = why_not_done(run_dir, status, None if split_ind is None else [index])
+        only = None if split_ind is None else [split_ind]
+        reason = why_not_done(run_dir, status, only)
     is_whole_stage = split_ind is None and stage.num_splits is not None
     indices = range(stage.num_targets) if is_whole_stage else (split_ind or 0,)
     attempts = [read_attempt(run_dir, stage.target(pipeline.name, i)) for i in indices]
@@ -317,12 +316,6 @@ def _why_items_are_not_done(
     done = run_dir / paths.DONE / status.pipeline
     is_new = any("-" not in path.name for path in done.glob(f"{status.stage.command}.[0-9]*/"))
     return ITEMS_ARE_NEW if is_new else NOT_DONE
-
-
-def name_some(labels: Sequence[str]) -> str:
-    """Return `boulder, denver, aspen and 7 more`."""
-    more = len(labels) - NUM_LABELS
-    return ", ".join(labels[:NUM_LABELS]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _failures(

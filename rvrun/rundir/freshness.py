@@ -246,8 +246,7 @@ def _stage_status(
     items = None
     if stage.items is not None:
         items = _item_status(pipeline, stage, run_dir, files, max(changed.values()), statuses)
-        needed = _newest_dependencies(stage, NOW if is_void else NEVER, statuses)
-        stale = _stale_shares(items, needed)
+        stale = _stale_shares(stage, items, statuses, is_void=is_void)
         done, times = _times_of_shares(items, done, limits)
     else:
         stale = tuple(index for index in range(stage.num_targets) if done[index] < limits[index])
@@ -293,17 +292,26 @@ def _item_status(
     return find_item_status(run_dir, pipeline, stage, items, limit, changed)
 
 
-def _stale_shares(items: ItemStatus, needed: Sequence[int]) -> tuple[int, ...]:
-    """Return the splits that would run: with an item that would, or none after what would.
+def _stale_shares(
+    stage: Stage, items: ItemStatus, statuses: Statuses, *, is_void: bool
+) -> tuple[int, ...]:
+    """Return the splits that would run: with an item that would, or without items, but after one.
 
-    - `needed`: the time of the newest thing that each split needs.
-
-    A split without items does nothing, so another config does not make it stale.
+    A split without items does nothing, so another config does not make it stale. But make runs it
+    after what it needs.
     """
+    stale = {need: frozenset(statuses[need.command].stale) for need in stage.needs}
+
+    def is_after(index: int) -> bool:
+        return is_void or any(
+            index in indices if need.kind is NeedKind.ALIGNED else indices
+            for need, indices in stale.items()
+        )
+
     return tuple(
         index
         for index, part in enumerate(items.shares)
-        if NOW in items.times[part.start : part.stop] or (not part and needed[index] == NOW)
+        if (NOW in items.times[part.start : part.stop] if part else is_after(index))
     )
 
 
