@@ -106,7 +106,9 @@ def to_text(command: str, field: str, items: ItemList) -> str:
         f"{digest}  {position}  {label}\n"
         for position, (digest, label) in enumerate(zip(items.digests, items.labels, strict=True))
     ]
-    heading = f"# The {count(len(items), 'item')} of {command}: `{field}`. Only the digests count.\n"
+    heading = (
+        f"# The {count(len(items), 'item')} of {command}: `{field}`. Only the digests count.\n"
+    )
     return heading + "".join(sorted(lines))
 
 

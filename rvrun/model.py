@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 
@@ -24,7 +25,7 @@ def _check_count(_: object, field: attrs.Attribute[int | None], value: object) -
         raise ValueError(f"`{field.name}` must be an integer of at least 1, got {quoted(value)}")
 
 
-def _check_string(_: object, field: attrs.Attribute[str | None], value: object) -> None:
+def _check_string(_: object, field: attrs.Attribute[Any], value: object) -> None:
     if value is not None and (not isinstance(value, str) or not value):
         raise ValueError(f"`{field.name}` must be a non-empty string, got {quoted(value)}")
 

@@ -16,7 +16,8 @@ from rvrun.rundir.explain import (
     Needed,
     describe_end,
 )
-from rvrun.rundir.freshness import CODE_CHANGED, NEVER, NOW
+from rvrun.rundir.freshness import CODE_CHANGED
+from rvrun.rundir.times import NEVER, NOW
 from rvrun.text import duration, local_time, memory, name_some
 
 

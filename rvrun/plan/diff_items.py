@@ -44,8 +44,8 @@ def diff_items(
     if old == new or old is None or new is None:
         if old == new:
             return ItemsDiff()
-        counts = tuple(items and items.count for items in (old, new))
-        return ItemsDiff(changes=(("items", *counts),), is_relisted=True)
+        counts = [None if items is None else items.count for items in (old, new)]
+        return ItemsDiff(changes=(("items", counts[0], counts[1]),), is_relisted=True)
     changes: list[tuple[str, Any, Any]] = []
     if old.field != new.field:
         changes.append(("items of", old.field, new.field))

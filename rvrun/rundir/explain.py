@@ -20,7 +20,6 @@ from rvrun.rundir.files import read_text, version_at
 from rvrun.rundir.freshness import (
     CONFIG_CHANGED,
     FINGERPRINTS,
-    NEVER,
     NOT_DONE,
     ROOT_REMOVED,
     StageStatus,
@@ -29,6 +28,7 @@ from rvrun.rundir.freshness import (
     why_stale,
 )
 from rvrun.rundir.target_lock import is_locked
+from rvrun.rundir.times import NEVER
 from rvrun.signals import name_of
 from rvrun.text import local_time, name_some
 

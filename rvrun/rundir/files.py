@@ -62,7 +62,9 @@ def write(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[str] =
     written = [
         path
         for path, text in files.items()
-        if _write_if_changed(folder, path, text, functools.partial(_new_time, folder, path, text, stamps))
+        if _write_if_changed(
+            folder, path, text, functools.partial(_new_time, folder, path, text, stamps)
+        )
     ]
     for path in written:
         if versions := _versions_of(path):

@@ -18,9 +18,9 @@ from rvrun import paths
 from rvrun.code.fingerprint import is_comparable
 from rvrun.model import CodeMode, Need, NeedKind, Plan, Stage, Target
 from rvrun.rundir.files import is_current, read_text
-from rvrun.rundir.item_status import NOW, ItemStatus, find_item_status, read_items
-from rvrun.rundir.marks import NEVER
+from rvrun.rundir.item_status import ItemStatus, find_item_status, read_items
 from rvrun.rundir.roots import check_same_roots, is_lost
+from rvrun.rundir.times import NEVER, NOW
 
 NOT_DONE = "not done yet"
 CONFIG_CHANGED = "config changed"
@@ -245,9 +245,10 @@ def _stage_status(
     limits = _newest_dependencies(stage, max(changed.values()), statuses)
     items = None
     if stage.items is not None:
-        items = _item_status(pipeline, stage, run_dir, files, max(changed.values()), statuses)
+        own = max(changed.values())
+        items = _item_status(pipeline, stage, run_dir, files, done, own, statuses)
         stale = _stale_shares(stage, items, statuses, is_void=is_void)
-        done, times = _times_of_shares(items, done, limits)
+        done, times = _times_of_shares(items, limits)
     else:
         stale = tuple(index for index in range(stage.num_targets) if done[index] < limits[index])
         times = tuple(NOW if d < limit else d for d, limit in zip(done, limits, strict=True))
@@ -279,6 +280,7 @@ def _item_status(
     stage: Stage,
     run_dir: pathlib.Path,
     files: Mapping[str, str],
+    stamps: tuple[int, ...],
     own: int,
     statuses: Statuses,
 ) -> ItemStatus:
@@ -289,7 +291,7 @@ def _item_status(
     limit = (lambda i: max(whole, *(times[i] for times in aligned))) if aligned else lambda i: whole
     items = read_items(run_dir, pipeline, stage, files)
     changed = _items_time(pipeline, stage, run_dir, files)
-    return find_item_status(run_dir, pipeline, stage, items, limit, changed)
+    return find_item_status(run_dir, pipeline, stage, items, limit, stamps, changed)
 
 
 def _stale_shares(
@@ -316,14 +318,14 @@ def _stale_shares(
 
 
 def _times_of_shares(
-    items: ItemStatus, stamps: Sequence[int], limits: Sequence[int]
+    items: ItemStatus, limits: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return when the oldest item of each split was done, and the time of each split's stamp.
 
     The stamp is as new as the split's newest item, and as all that the split depends on: `limits`.
     """
     done, times = [], []
-    for part, stamp, limit in zip(items.shares, stamps, limits, strict=True):
+    for part, stamp, limit in zip(items.shares, items.stamps, limits, strict=True):
         marks = items.done[part.start : part.stop]
         newest = max(items.times[part.start : part.stop], default=NEVER)
         times.append(max(stamp, newest, limit))

@@ -17,10 +17,8 @@ from rvrun.item_list import ItemList
 from rvrun.model import ItemCall, Stage
 from rvrun.pipelines.base import share
 from rvrun.rundir.files import read_text
-from rvrun.rundir.marks import NEVER, Marks
-
-#: The time of what will be done.
-NOW = 1 << 63
+from rvrun.rundir.marks import Marks
+from rvrun.rundir.times import NEVER, NOW
 
 
 @attrs.frozen(kw_only=True)
@@ -32,6 +30,7 @@ class ItemStatus:
     - `times`: like `done`, but NOW for items that would run.
     - `stale`: the positions of the items that would run. `reasons`: those of them that are stale by
       themselves, not only because they are done together with such an item.
+    - `stamps`: the time of each split's stamp; NEVER without one.
     - `shares`: the positions of the items of each split.
     - `changed`: when an item was added or removed; NOW if the list would be written.
     """
@@ -41,6 +40,7 @@ class ItemStatus:
     times: tuple[int, ...]
     stale: tuple[int, ...]
     reasons: tuple[int, ...]
+    stamps: tuple[int, ...]
     shares: tuple[range, ...]
     changed: int
 
@@ -106,11 +106,13 @@ def find_item_status(
     stage: Stage,
     items: ItemList,
     limit: Callable[[int], int],
+    stamps: tuple[int, ...],
     changed: int,
 ) -> ItemStatus:
     """Return the status of the items of a stage.
 
     - `limit`: returns the time of the newest thing on which the item at a position depends.
+    - `stamps`, `changed`: as in `ItemStatus`.
     """
     marks = Marks(str(run_dir), pipeline, stage.command).read()
     done = tuple(marks.get(digest, NEVER) for digest in items.digests)
@@ -124,6 +126,7 @@ def find_item_status(
         times=tuple(times),
         stale=tuple(position for position, ok in enumerate(is_valid) if not ok),
         reasons=tuple(position for position, ok in enumerate(alone) if not ok),
+        stamps=stamps,
         shares=shares,
         changed=changed,
     )

@@ -14,13 +14,11 @@ import os
 
 from rvrun import paths
 from rvrun.rundir.own_files import touch
+from rvrun.rundir.times import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
-
-#: The time of an item without a mark.
-NEVER = -1
 
 
 class Marks:

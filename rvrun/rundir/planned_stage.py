@@ -63,7 +63,7 @@ class PlannedStage:
             return cls(pipeline, {s["command"]: s for s in planned["stages"]}, target)
         except (CannotRead, KeyError, TypeError, AttributeError, StopIteration):
             command = target.partition("/")[2].partition("/")[0].partition(".")[0]
-            nothing = {"needs": [], "config_keys": None}
+            nothing: dict[str, Any] = {"needs": [], "config_keys": None}
             stage = cls(pipeline, {command: nothing}, target)
             stage.own = stage.prerequisites = []
             return stage

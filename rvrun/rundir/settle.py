@@ -13,8 +13,9 @@ import pathlib
 from collections.abc import Sequence
 
 from rvrun.rundir import stamps
-from rvrun.rundir.freshness import NEVER, NOW, StageStatus
+from rvrun.rundir.freshness import StageStatus
 from rvrun.rundir.own_files import touch
+from rvrun.rundir.times import NEVER, NOW
 
 
 def settle(run_dir: pathlib.Path, statuses: Sequence[StageStatus]) -> None:

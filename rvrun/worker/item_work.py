@@ -16,9 +16,10 @@ from rvrun.item_list import ItemList, digest_of, from_text
 from rvrun.paths import items as items_file
 from rvrun.pipelines.base import share
 from rvrun.pipelines.items import read_path, saved_items, to_json
-from rvrun.rundir.marks import NEVER, Marks
+from rvrun.rundir.marks import Marks
 from rvrun.rundir.planned_stage import PlannedStage
 from rvrun.rundir.target_lock import newest
+from rvrun.rundir.times import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

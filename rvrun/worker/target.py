@@ -25,8 +25,8 @@ from rvrun import environment, paths, signals
 from rvrun.errors import DONE, FAILED, INTERRUPTED, INVALID, RvrunError
 from rvrun.inputs import check_arguments, from_os_error, parse_integer, writing
 from rvrun.rundir.own_files import open_own
-from rvrun.rundir.records import WARNING, Recorder, peak_memory_kib
 from rvrun.rundir.planned_stage import PlannedStage
+from rvrun.rundir.records import WARNING, Recorder, peak_memory_kib
 from rvrun.rundir.target_lock import (
     is_always_make,
     lock_target,
