@@ -61,7 +61,7 @@ def config_to_json(config: Config) -> dict[str, Any]:
 
 
 def value_to_json(value: object) -> Any:
-    """Convert any value that a config may contain to JSON values. Raises TypeError or ValueError."""
+    """Convert any value that a config may have to JSON values. Raises TypeError or ValueError."""
     return _converter.unstructure(value)
 
 
