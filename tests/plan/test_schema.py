@@ -456,7 +456,10 @@ def test_the_example_is_what_is_rendered(checkout: Project) -> None:
 
 def test_every_field_is_documented() -> None:
     """The tables have all fields of the schema, in the same order."""
-    objects = (SCHEMA, *(DEFS[name] for name in ("pipeline", "stage", "need", "resources")))
+    objects = (
+        SCHEMA,
+        *(DEFS[name] for name in ("pipeline", "stage", "items", "need", "resources")),
+    )
     fields = itertools.chain.from_iterable(schema["properties"] for schema in objects)
     assert re.findall(r"^\| `(\w+)` \|", DOC, flags=re.MULTILINE) == list(fields)
 
