@@ -221,7 +221,10 @@ def plan_of_three() -> dict[str, Any]:
         ("eval", None, [{"command": "predict", "kind": "all"}], None, {}, argv("eval")),
     ]
     keys = ("command", "splits", "needs", "config_keys", "resources", "argv")
-    stages = [{"gpu": False, "code": "off", **dict(zip(keys, part, strict=True))} for part in parts]
+    rest = {"gpu": False, "code": "off", "items": None}
+    stages = [{**rest, **dict(zip(keys, part, strict=True))} for part in parts]
+    items = {"field": "scenes", "count": 9, "digest": DIGEST, "call": "item"}
+    stages[0]["items"] = stages[1]["items"] = items
     pipeline = {
         "name": "tiny",
         "config": "config/tiny.json",
