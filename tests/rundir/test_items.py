@@ -234,7 +234,7 @@ def test_stages_that_declare_items_later_run_once(land: Project) -> None:
             "unknown config field `scene` in `items` of command `chip`",
         ),
         ('"chip": "data.scenes"', '"chip": ""', "must be the path of a list in the config"),
-        ('"chip": "data.scenes"', '"chip": "lr", "train": "lr"', "commands in `split_commands`"),
+        ('"chip": "data.scenes"', '"chip": "pairs", "train": "lr"', "commands in `split_commands`"),
         ('"chip": "data.scenes"', '"chip": "lr"', "must be a list or tuple, got 1.0"),
         ('"chip": "data.scenes"', '"chp": "data.scenes"', "no method `chp`, which `items` names"),
         ("def chip(self, item)", "def chip(self, scene)", "exactly one of the parameters `item`"),
