@@ -123,9 +123,14 @@ class Prepared:
         declared = [pipeline.declared for pipeline in self.run.pipelines]
         return missing_needs(declared, self.run.plan, self.run.run_dir)
 
-    def notices(self) -> list[str]:
-        """Return what to know about stamps and code before relying on them, a sentence each."""
-        return notices(self.statuses()) if self.runner.CAPABILITIES.keeps_stamps else []
+    def notices(self, statuses: Sequence[StageStatus] | None = None) -> list[str]:
+        """Return what to know about stamps and code before relying on them, a sentence each.
+
+        - `statuses`: those that `statuses` returns, if they were found already.
+        """
+        if not self.runner.CAPABILITIES.keeps_stamps:
+            return []
+        return notices(self.statuses() if statuses is None else statuses)
 
     def write(self) -> list[str]:
         """Write the files whose text changed into the run directory, and return their paths.
