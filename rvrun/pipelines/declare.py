@@ -241,7 +241,10 @@ def _check_parameters(pipeline: Any, command: str, owner: str, *, is_split: bool
     except TypeError as error:
         method = f"`{type(pipeline).__name__}.{command}{signature}`"
         parameters = f"({', '.join(arguments)})" if is_split else "a call without arguments"
-        raise CannotLoad(owner, f"{method} must accept {parameters}: {error}") from None
+        problem = f"{method} must accept {parameters}: {error}"
+        if is_split and not signature.parameters.keys().isdisjoint(("item", "items")):
+            problem += "; declare in `items` what it shares out"
+        raise CannotLoad(owner, problem) from None
 
 
 def _declare_command(
