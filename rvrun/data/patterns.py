@@ -1,0 +1,157 @@
+"""Paths that commands declare: globs, placeholders for splits, and which of them overlap. Pure.
+
+This module imports little, because workers of commands that declare files import it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import re
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+#: Any number of folders, as a whole part of a path.
+FOLDERS = "**"
+SPLIT_IND, NUM_SPLITS = "split_ind", "num_splits"
+#: A doubled brace, a placeholder, or a brace that is neither.
+_TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+def is_glob(path: str) -> bool:
+    """Whether a path has a character that stands for others."""
+    return any(character in path for character in "*?[")
+
+
+def placeholders(template: str) -> list[str]:
+    """Return the names in braces, in their order. Raises ValueError for a single brace."""
+    names = []
+    for token in _TOKEN.finditer(template):
+        if token[0] in "{}":
+            raise ValueError(f"`{token[0]}` at offset {token.start()} must be doubled")
+        if token[1] is not None:
+            names.append(token[1])
+    return names
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """Replace placeholders by `values`, which has all of them, and doubled braces by single ones."""
+    return _TOKEN.sub(lambda token: values[token[1]] if token[1] else token[0][0], template)
+
+
+def escape(text: str) -> str:
+    """Double the braces of a text that becomes part of a template."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def is_per_split(output: str) -> bool:
+    """Whether each split has its own file of a declared output."""
+    return SPLIT_IND in placeholders(output)
+
+
+def output_path(output: str, split_ind: int | None, num_splits: int | None) -> str:
+    """Return the path of a declared output, which may be a glob, for one split."""
+    return fill(output, {SPLIT_IND: str(split_ind), NUM_SPLITS: str(num_splits)})
+
+
+def any_split(output: str) -> str:
+    """Return a declared output as a glob that matches the files of all splits."""
+    return fill(output, {SPLIT_IND: "*", NUM_SPLITS: "*"})
+
+
+def covers(pattern: str, path: str) -> bool:
+    """Whether a path, or a folder that it is in, is `pattern` or matches it."""
+    if path == pattern or path.startswith(f"{pattern}/"):
+        return True
+    return is_glob(pattern) and _expression(pattern).match(path) is not None
+
+
+@functools.cache
+def _expression(pattern: str) -> re.Pattern[str]:
+    """Compile a regular expression for the paths that a glob covers."""
+    parts = [
+        r"(?:[^/]+/)*" if part == FOLDERS else f"{''.join(_part_expressions(part))}/"
+        for part in pattern.split("/")
+    ]
+    text = "".join(parts)
+    # The last part ends the path, or is followed by the rest below a folder.
+    return re.compile(f"{text[:-1]}(?:/|$)" if text.endswith("/") else f"{text}[^/]+", re.DOTALL)
+
+
+def _part_expressions(part: str) -> Iterator[str]:
+    for token in _tokens(part):
+        if token == "*":
+            yield "[^/]*"
+        elif token == "?":
+            yield "[^/]"
+        elif len(token) > 1:
+            yield f"[{'^' if token[1] == '!' else ''}{_members(token)}]"
+        else:
+            yield re.escape(token)
+
+
+def _members(token: str) -> str:
+    members = token[1:-1].removeprefix("!")
+    return members.replace("\\", "\\\\").replace("^", "\\^").replace("[", "\\[").replace("]", "\\]")
+
+
+def _tokens(part: str) -> list[str]:
+    """Split a part of a path into single characters and sets such as `[ab]`."""
+    return re.findall(r"\[!?\]?[^\]]*\]|.", part, flags=re.DOTALL)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether a file may be covered by two patterns, of which one may be a folder of the other.
+
+    Sets such as `[ab]` on both sides count as equal: what cannot be excluded is possible.
+    """
+    return _parts_overlap(tuple(one.split("/")), tuple(other.split("/")))
+
+
+def _parts_overlap(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    if not one or not other:
+        # The shorter one is a folder of the longer one, or they are equal.
+        return True
+    for these, those in ((one, other), (other, one)):
+        if these[0] == FOLDERS:
+            return _parts_overlap(these[1:], those) or _parts_overlap(these, those[1:])
+    return _names_overlap(one[0], other[0]) and _parts_overlap(one[1:], other[1:])
+
+
+def _names_overlap(one: str, other: str) -> bool:
+    if not is_glob(one):
+        return one == other or (is_glob(other) and fnmatch.fnmatchcase(one, other))
+    if not is_glob(other):
+        return fnmatch.fnmatchcase(other, one)
+    return _tokens_overlap(_tokens(one), _tokens(other))
+
+
+def _tokens_overlap(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two sequences of tokens have a common name, by the pairs of positions reached."""
+    reached, todo = set(), [(0, 0)]
+    while todo:
+        left, right = position = todo.pop()
+        if position in reached:
+            continue
+        reached.add(position)
+        if left == len(one) and right == len(other):
+            return True
+        ours = one[left] if left < len(one) else ""
+        theirs = other[right] if right < len(other) else ""
+        if ours == "*":
+            todo += [(left + 1, right), *([(left, right + 1)] if theirs else [])]
+        if theirs == "*":
+            todo += [(left, right + 1), *([(left + 1, right)] if ours else [])]
+        if ours and theirs and "*" not in (ours, theirs) and _may_equal(ours, theirs):
+            todo.append((left + 1, right + 1))
+    return False
+
+
+def _may_equal(one: str, other: str) -> bool:
+    if len(one) > 1 and len(other) > 1:
+        return True
+    if len(one) > 1 or one == "?":
+        return other == "?" or fnmatch.fnmatchcase(other, one)
+    return one == other or fnmatch.fnmatchcase(one, other)
