@@ -28,8 +28,10 @@ from rvrun.plan.splits import parse_splits
 from rvrun.render.files import render_common
 from rvrun.rundir import files as rundir
 from rvrun.rundir.freshness import StageStatus, plan_status
+from rvrun.rundir.inputs import absent_inputs, input_fingerprints
 from rvrun.rundir.needs import missing_needs
 from rvrun.rundir.notices import notices
+from rvrun.rundir.renewal import agree_with_files, declares_files
 from rvrun.runners.protocol import Runner
 from rvrun.runners.registry import DEFAULT, find_runner
 from rvrun.runners.run import Run
@@ -123,8 +125,11 @@ class Prepared:
         return missing_needs(declared, self.run.plan, self.run.run_dir)
 
     def notices(self) -> list[str]:
-        """Return what to know about stamps and code before relying on them, a sentence each."""
-        return notices(self.statuses()) if self.runner.CAPABILITIES.keeps_stamps else []
+        """Return what to know about stamps, code and inputs before a run, a sentence each."""
+        if not self.runner.CAPABILITIES.keeps_stamps:
+            return []
+        statuses = self.statuses()
+        return [*notices(statuses), *absent_inputs(statuses)]
 
     def write(self) -> list[str]:
         """Write the files whose text changed into the run directory, and return their paths.
@@ -133,7 +138,12 @@ class Prepared:
         """
         run_dir = self.run.run_dir
         rundir.check_owner(run_dir, self.files, self.runners[0], self._traces_of_others)
-        return rundir.write(run_dir, self.files, self.owned)
+        # Before writing: afterwards nobody can tell a file that was only touched.
+        is_needed = self.runner.CAPABILITIES.keeps_stamps and declares_files(self.run.plan)
+        statuses = self.statuses() if is_needed else []
+        written = rundir.write(run_dir, self.files, self.owned)
+        agree_with_files(run_dir, statuses, self.run.workdir_from_run_dir)
+        return written
 
     def _traces_of_others(self) -> list[tuple[str, str]]:
         """Return other runners by name, with a file or folder that they leave in a run directory.
@@ -166,6 +176,8 @@ def prepare_plan(request: Request) -> Prepared:
     plan = compile_pipelines(pipelines, request, CodeMode(settings.code))
     run = make_run(plan, pipelines, settings, runner, request)
     files = render_common(plan, pipelines, settings.code_packages)
+    if runner.CAPABILITIES.keeps_stamps:
+        files |= input_fingerprints(plan)
     warnings = idle_splits([pipeline.declared for pipeline in pipelines], plan)
     return Prepared(
         run=run,

@@ -34,6 +34,7 @@ FOUNDATION = (
     "tracebacks",
     "model",
     "finding",
+    "patterns",
 )
 ORDER = (
     *FOUNDATION,
@@ -42,6 +43,7 @@ ORDER = (
     "adapters",
     "load",
     "code",
+    "data",
     "plan",
     "render",
     "settings",

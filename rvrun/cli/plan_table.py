@@ -11,7 +11,13 @@ from rvrun.code.fingerprint import name_changes
 from rvrun.model import NeedKind, Stage
 from rvrun.pipelines.config_keys import words_of_items, words_of_key
 from rvrun.prepare import Prepared
-from rvrun.rundir.freshness import CODE_CHANGED, CONFIG_CHANGED, NOT_DONE, StageStatus
+from rvrun.rundir.freshness import (
+    CODE_CHANGED,
+    CONFIG_CHANGED,
+    INPUT_CHANGED,
+    NOT_DONE,
+    StageStatus,
+)
 
 if TYPE_CHECKING:
     from rvrun.rundir.explain import Changes
@@ -81,6 +87,9 @@ def _reason(prepared: Prepared, status: StageStatus, config: Mapping[str, Any]) 
     if status.reason == CONFIG_CHANGED:
         changes = explain.config_changes(run_dir, status, status.stale[0], config)
         return name_keys(status.reason, changes or {})
+    if status.reason == INPUT_CHANGED:
+        files = explain.input_changes(run_dir, status, status.stale[0], prepared.files)
+        return name_changes(status.reason, files)
     if status.reason == CODE_CHANGED or (not status.reason and status.has_ignored_code):
         index = status.stale[0] if status.stale else status.done.index(min(status.done))
         ways = explain.code_changes(run_dir, status, index, prepared.files)

@@ -10,7 +10,7 @@ import os
 import stat
 
 from rvrun.aws import storage
-from rvrun.data.patterns import covers, is_glob
+from rvrun.patterns import covers, is_glob
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Objects:
         """
         beginning = listed or _beginning(uri)
         if beginning not in self.listings:
-            self.listings[beginning] = _list(beginning)
+            self.listings[beginning] = _list(beginning) if listed or is_glob(uri) else _look_up(uri)
         listing = self.listings[beginning]
         # A folder that somebody created in the console is an empty object.
         found = {key: o for key, o in listing.items() if covers(uri, key) and key[-1] != "/"}
@@ -79,10 +79,18 @@ class Objects:
 
 def _beginning(uri: str) -> str:
     """Return the part of a URI before its first character that stands for others."""
-    bucket = uri[: uri.index("/", len(storage.S3)) + 1] if uri.count("/") > 2 else f"{uri}/"
-    rest = uri[len(bucket) :]
-    ends = [rest.index(character) for character in "*?[" if character in rest]
-    return bucket + rest[: min(ends, default=len(rest))]
+    ends = [uri.index(character) for character in "*?[" if character in uri]
+    return uri[: min(ends, default=len(uri))]
+
+
+def _look_up(uri: str) -> dict[str, Any]:
+    """Return the object at a URI, or those below it. Raises `CannotReach`."""
+    bucket, key = storage.split_s3(uri)
+    # Keys are listed in order, so that the key itself comes before those that begin with it.
+    first = next(storage.list_objects(bucket, key), None)
+    if first is not None and first["Key"] == key:
+        return {uri: first}
+    return _list(f"{uri.rstrip('/')}/")
 
 
 def _list(beginning: str) -> dict[str, Any]:

@@ -8,16 +8,15 @@ This module imports little, because workers of commands that declare inputs impo
 
 from __future__ import annotations
 
-import os
-
 from rvrun.aws import storage
 from rvrun.data.find import Objects, find_local
 from rvrun.data.hashes import Hashes
-from rvrun.data.patterns import covers
+from rvrun.patterns import covers, overlap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 #: The version of the rules by which files are found and hashed.
 VERSION = 1
@@ -53,29 +52,31 @@ class Finder:
         newest = 0
         files: dict[str, None] = {}
         for pattern in inputs:
-            if storage.is_on_s3(pattern):
-                found = self.objects.find(pattern)
-                for uri, item in (found or {}).items():
-                    lines[uri] = f"{item['ETag'].strip(chr(34))}  {item['Size']}"
-                    newest = max(newest, int(item["LastModified"].timestamp() * 1e9))
-            else:
-                found = find_local(pattern)
-                files |= dict.fromkeys(found or ())
-            if found is None and not any(covers(other, pattern) for other in produced):
+            found = self._find(pattern)
+            if found is None and not any(overlap(other, pattern) for other in produced):
                 lines[pattern] = f"{MISSING}  -"
-        own = [path for path in files if not any(covers(other, path) for other in produced)]
-        for path, (digest, size) in self.hashes.of(own).items():
+            for path, item in (found or {}).items():
+                if any(covers(other, path) for other in produced):
+                    continue
+                if item is None:
+                    files[path] = None
+                else:
+                    lines[path] = f"{item['ETag'].strip(chr(34))}  {item['Size']}"
+                    newest = max(newest, int(item["LastModified"].timestamp() * 1e9))
+        for path, (digest, size, mtime_ns) in self.hashes.of(list(files)).items():
             lines[path] = f"{digest}  {size}"
-            newest = max(newest, os.stat(path).st_mtime_ns)
+            newest = max(newest, mtime_ns)
         header = _HEADER.format(
             mark=_MARK, version=VERSION, command=command, newest=_NEWEST, time=newest
         )
-        kept = (
-            path
-            for path in sorted(lines)
-            if lines[path].startswith(MISSING) or not any(covers(o, path) for o in produced)
-        )
-        return header + "".join(f"{lines[path]}  {_printable(path)}\n" for path in kept)
+        return header + "".join(f"{lines[p]}  {_printable(p)}\n" for p in sorted(lines))
+
+    def _find(self, pattern: str) -> dict[str, Any] | None:
+        """Return what is at a path or glob: objects on S3 by URI, or None by path."""
+        if storage.is_on_s3(pattern):
+            return self.objects.find(pattern)
+        found = find_local(pattern)
+        return None if found is None else dict.fromkeys(found)
 
 
 def _printable(path: str) -> str:

@@ -43,8 +43,8 @@ class Hashes:
         self.entries: dict[str, Any] = {}
         self.is_read = False
 
-    def of(self, paths: Sequence[str]) -> dict[str, tuple[str, int]]:
-        """Return the SHA-256 and the size of each of `paths` that exists.
+    def of(self, paths: Sequence[str]) -> dict[str, tuple[str, int, int]]:
+        """Return SHA-256, size and modification time of each of `paths` that exists.
 
         Raises `CannotRead`.
         """
@@ -55,7 +55,11 @@ class Hashes:
         unknown = [path for path, digest in known.items() if digest is None]
         if unknown:
             known |= self._hash(unknown)
-        return {path: (digest, states[path][0]) for path, digest in known.items() if digest}
+        return {
+            path: (digest, states[path][0], states[path][1])
+            for path, digest in known.items()
+            if digest
+        }
 
     def _known(self, path: str, state: list[int]) -> str | None:
         entry = self.entries.get(path)
@@ -71,7 +75,7 @@ class Hashes:
             is_changed = False
             for path in paths:
                 state = _state(path)
-                digests[path] = state and self._known(path, state)
+                digests[path] = None if state is None else self._known(path, state)
                 if state is None or digests[path]:
                     continue
                 now = time.time_ns()

@@ -259,6 +259,12 @@ class Pipeline:
     #: The config fields that each command depends on (`"model.lr"` for a nested one); changing
     #: other fields does not make it stale. Default: the whole config.
     config_keys: Mapping[str, Sequence[str]] = {}
+    #: The files that each command reads: paths, globs (`*`, `?`, `[ab]`, `**`) or `s3://` URIs,
+    #: with `{root}` and `{config.FIELD}`. A change of their content makes the command stale.
+    inputs: Mapping[str, Sequence[str]] = {}
+    #: The files that each command writes, declared alike. Those of split commands may also have
+    #: `{split_ind}` and `{num_splits}`. A missing one makes the command stale.
+    outputs: Mapping[str, Sequence[str]] = {}
     #: Whether the commands themselves read and write files at a `root_uri` with a scheme, such as
     #: `s3://`. If not, a run on this machine refuses such a root: Python would take it for a path.
     handles_uris: bool = False

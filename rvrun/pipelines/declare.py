@@ -17,6 +17,7 @@ from rvrun.model import Command, DeclaredPipeline, Need, NeedKind, Resources, ch
 from rvrun.pipelines import serialize
 from rvrun.pipelines.base import Aligned, Pipeline
 from rvrun.pipelines.imports import ROOT_FILE, user_code
+from rvrun.pipelines.placeholders import resolve
 from rvrun.text import quoted, shorten
 
 
@@ -147,6 +148,8 @@ class Declarations:
     gpu_commands: tuple[str, ...]
     needs: Mapping[str, tuple[str, ...]]
     config_keys: Mapping[str, tuple[str, ...]]
+    inputs: Mapping[str, tuple[str, ...]]
+    outputs: Mapping[str, tuple[str, ...]]
     resources: Mapping[str, Resources]
 
     @classmethod
@@ -158,6 +161,8 @@ class Declarations:
             gpu_commands=_read_names(pipeline, "gpu_commands"),
             needs=_read_lists(pipeline, "needs"),
             config_keys={**config_keys, **_read_lists(pipeline, "config_keys")},
+            inputs=_read_lists(pipeline, "inputs"),
+            outputs=_read_lists(pipeline, "outputs"),
             resources=_read_resources(pipeline),
         )
 
@@ -238,16 +243,61 @@ def _declare_command(
     for key in keys or ():
         _check_config_key(config, key, f"`config_keys` of command `{name}` of {owner}")
     is_split = name in declarations.split_commands
+    place = f"command `{name}` of {owner}"
     return Command(
         name=name,
         is_split=is_split,
         gpu=name in declarations.gpu_commands,
         needs=_declare_needs(declarations, name, owner),
         config_keys=keys,
+        inputs=_resolve_all(declarations.inputs.get(name, ()), config, f"`inputs` of {place}"),
+        outputs=_resolve_all(
+            declarations.outputs.get(name, ()),
+            config,
+            f"`outputs` of {place}",
+            is_output=True,
+            is_split=is_split,
+        ),
         resources=_declare_resources(pipeline, declarations, name),
         num_items=_count_items(pipeline, name, owner) if is_split else None,
         location=location(getattr(type(pipeline), name, None)),
     )
+
+
+def read_paths(
+    pipeline: Any, command: str, config: Mapping[str, Any]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the paths and globs of the inputs and the outputs that `pipeline` declares.
+
+    - `config`: its saved config.
+
+    Raises `BadDeclaration`, `BadPath` or `UnknownName`.
+    """
+    place = f"of command `{command}` of pipeline `{type(pipeline).__name__}`"
+    is_split = command in pipeline.split_commands
+    inputs, outputs = (
+        _read_lists(pipeline, attribute).get(command, ()) for attribute in ("inputs", "outputs")
+    )
+    return (
+        _resolve_all(inputs, config, f"`inputs` {place}"),
+        _resolve_all(outputs, config, f"`outputs` {place}", is_output=True, is_split=is_split),
+    )
+
+
+def _resolve_all(
+    templates: Iterable[str],
+    config: Mapping[str, Any],
+    place: str,
+    *,
+    is_output: bool = False,
+    is_split: bool = False,
+) -> tuple[str, ...]:
+    """Return the paths and globs that declared inputs or outputs stand for, each once."""
+    resolved = (
+        resolve(template, config, place, is_output=is_output, is_split=is_split)
+        for template in templates
+    )
+    return tuple(dict.fromkeys(path for paths in resolved for path in paths))
 
 
 def _declare_resources(pipeline: Any, declarations: Declarations, name: str) -> Resources:

@@ -20,6 +20,7 @@ from rvrun.model import (
     Stage,
     check_plan,
 )
+from rvrun.patterns import NUM_SPLITS, SPLIT_IND, placeholders
 from rvrun.text import quoted, shorten
 
 #: The version of the format that this rvrun writes.
@@ -27,7 +28,13 @@ VERSION = 1
 #: What to do about a plan that cannot be read.
 RENDER = "write it again with `rvrun plan` or `rvrun render`, or name another file"
 _PIPELINE_KEYS = ("name", "config", "config_digest", "stages")
-_STAGE_KEYS = ("command", "splits", "gpu", "needs", "config_keys", "code", "resources", "argv")
+#: Keys that plans of earlier versions do not have.
+_PATH_KEYS = ("inputs", "produced", "outputs")
+_STAGE_KEYS = (
+    *("command", "splits", "gpu", "needs", "config_keys", "code"),
+    *_PATH_KEYS,
+    *("resources", "argv"),
+)
 
 
 class NotAPlan(RvrunError):
@@ -65,6 +72,7 @@ def _stage_to_dict(stage: Stage) -> dict[str, Any]:
         "needs": [{"command": need.command, "kind": need.kind.value} for need in stage.needs],
         "config_keys": None if stage.config_keys is None else list(stage.config_keys),
         "code": stage.code.value,
+        **{key: list(getattr(stage, key)) for key in _PATH_KEYS},
         "resources": attrs.asdict(stage.resources, filter=lambda _, value: value is not None),
         "argv": list(stage.argv),
     }
@@ -114,7 +122,7 @@ def _check_keys(item: dict[str, Any], allowed: tuple[str, ...]) -> None:
 def _stage_from_dict(item: dict[str, Any]) -> Stage:
     _check_keys(item, _STAGE_KEYS)
     keys = item["config_keys"]
-    if keys is not None and not (isinstance(keys, list) and all(isinstance(k, str) for k in keys)):
+    if keys is not None and not _is_list_of_strings(keys):
         raise ValueError(f"`config_keys` must be a list of strings or null, got {quoted(keys)}")
     return Stage(
         command=item["command"],
@@ -124,5 +132,20 @@ def _stage_from_dict(item: dict[str, Any]) -> Stage:
         config_keys=None if keys is None else tuple(keys),
         # Plans of earlier versions do not have it.
         code=CodeMode(item.get("code", CodeMode.OFF.value)),
+        **{key: _paths_from_list(key, item.get(key, [])) for key in _PATH_KEYS},
         resources=Resources(**item["resources"]),
     )
+
+
+def _paths_from_list(key: str, value: Any) -> tuple[str, ...]:
+    if not (_is_list_of_strings(value) and all(value)):
+        raise ValueError(f"`{key}` must be a list of non-empty strings, got {quoted(value)}")
+    for template in value if key == "outputs" else ():
+        for name in placeholders(template):
+            if name not in (SPLIT_IND, NUM_SPLITS):
+                raise ValueError(f"unknown placeholder `{shorten(name)}` in `outputs`")
+    return tuple(value)
+
+
+def _is_list_of_strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)

@@ -1,4 +1,4 @@
-"""Accept changes: keep stamps valid although the config or the code of their stages changed.
+"""Accept changes: keep stamps valid although config, code or inputs of their stages changed.
 
 The stamps of a stage that is accepted get the time of what changed, and so do those of all stages
 after it that are up to date, in the order of dependencies. Nothing else changes: a stage that is
@@ -7,6 +7,8 @@ stale for another reason stays stale.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pathlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -66,7 +68,7 @@ def find_acceptable(statuses: Sequence[StageStatus], names: Collection[str] = ()
 
 
 def has_changed(status: StageStatus) -> bool:
-    """Whether the config or the code of a stage changed since one of its targets was done."""
+    """Whether the config, code or inputs of a stage changed since one of its targets was done."""
     newest = max(status.changed[reason] for reason in FINGERPRINTS if reason in status.changed)
     return any(NEVER < done < newest for done in status.done)
 
@@ -74,6 +76,10 @@ def has_changed(status: StageStatus) -> bool:
 def _why_incomplete(status: StageStatus) -> str:
     if status.lost:
         return "its root was removed"
+    if status.absent:
+        return f"its input {status.absent[0]} does not exist"
+    if status.lost_outputs:
+        return f"its output {next(iter(status.lost_outputs.values()))} does not exist"
     missing = status.done.count(NEVER)
     if not missing:
         return ""
@@ -107,7 +113,7 @@ def _find_valid(
         ]
         valid[status.name] = tuple(
             done > NEVER
-            and not status.lost
+            and not (status.lost or status.absent or index in status.lost_outputs)
             and own <= done
             and all(_is_older(kind, needed, index, done, valid) for kind, needed in needs)
             for index, done in enumerate(status.done)
@@ -141,8 +147,7 @@ def renew(
     times: dict[str, list[int]] = {}
     wholes: dict[str, int] = {}
     for status in statuses:
-        files = status.stage.fingerprints(status.pipeline)
-        own = max((run_dir / file).stat().st_mtime_ns for file in files)
+        own = _newest_file(run_dir, status)
         limit = _limit(status, own, times, wholes)
         times[status.name] = [
             max(done, limit(index)) if is_valid else done
@@ -157,6 +162,17 @@ def renew(
             stamp = run_dir / status.stage.stamp(status.pipeline)
             if wholes[status.name] > status.joined:
                 touch(str(stamp), wholes[status.name])
+
+
+def _newest_file(run_dir: pathlib.Path, status: StageStatus) -> int:
+    """Return the time of the newest file that a stage depends on, its own inputs included."""
+    fingerprints = status.stage.fingerprints(status.pipeline)
+    times = [(run_dir / file).stat().st_mtime_ns for file in fingerprints]
+    for path in status.stage.inputs:
+        # Files on S3 have no time here, and make does not look at what globs match.
+        with contextlib.suppress(OSError):
+            times.append(os.stat(path).st_mtime_ns)
+    return max(times)
 
 
 def _limit(

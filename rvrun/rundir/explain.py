@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,19 +11,22 @@ import attrs
 
 from rvrun import paths
 from rvrun.code.fingerprint import changes as code_differences
+from rvrun.data import fingerprint as data
 from rvrun.errors import RvrunError, check_known
 from rvrun.inputs import CannotRead, parse_integer, read_object
 from rvrun.model import CodeMode, NeedKind, Plan, PlannedPipeline, Stage, Target
+from rvrun.patterns import output_path
 from rvrun.pipelines.config_keys import changed_keys, look_up, narrow
 from rvrun.rundir import records
 from rvrun.rundir.accepted import last_accepted
-from rvrun.rundir.files import read_text, version_at
+from rvrun.rundir.files import version_at
+from rvrun.rundir.fingerprints import read_text
 from rvrun.rundir.freshness import (
+    AFTER,
     CONFIG_CHANGED,
-    FINGERPRINTS,
+    INPUT_CHANGED,
     NEVER,
     NOT_DONE,
-    ROOT_REMOVED,
     StageStatus,
     Statuses,
     need_time,
@@ -95,6 +99,9 @@ class Explanation:
     - `changes`: the keys that changed since it was done; None if that is unknown.
     - `code_time`: when its code changed; NEVER if that is unknown, None if nobody looks.
     - `code_changes`: the ways to the definitions that changed since it was done.
+    - `input_changes`: the input files that changed since it was done.
+    - `inputs`, `outputs`: the files that it declares; the paths of outputs of that split, if it is
+      one.
     - `is_code_ignored`: whether such changes make nothing stale.
     - `accepted`: what someone declared not to matter, the last time.
     - `attempt`: its last attempt; None if there was none, and for a split stage as a whole.
@@ -114,6 +121,9 @@ class Explanation:
     changes: Changes | None
     code_time: int | None = None
     code_changes: tuple[str, ...] = ()
+    input_changes: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
     is_code_ignored: bool = False
     accepted: Mapping[str, Any] | None = None
     attempt: Attempt | None = None
@@ -134,7 +144,7 @@ def explain(
 
     - `configs`: the values that pipelines would run with, by name; None for those saved in
       `run_dir`.
-    - `files`: the code fingerprints that would be written, by path; None for those in `run_dir`.
+    - `files`: the fingerprints that would be written, by path; None for those in `run_dir`.
 
     Raises `UnknownName` or `UnknownTarget`.
     """
@@ -143,15 +153,11 @@ def explain(
     status = by_command[stage.command]
     index = _representative(status) if split_ind is None else split_ind
     is_stale = index in status.stale
-    done = status.done[index]
     changed = status.changed
+    needs = _needed(status, index, by_command)
     reason = ""
     if is_stale:
-        reason = why_stale(stage, index, done, by_command, changed, lost=status.lost)
-    needs = _needed(status, index, by_command)
-    if reason not in ("", NOT_DONE, *FINGERPRINTS, ROOT_REMOVED):
-        # Names the split of an aligned need, which is not the same for all targets of a stage.
-        reason = f"after {next(n.name for n in needs if n.newer).partition('/')[2]}"
+        reason = _explain_stale(status, index, by_command, needs)
     if reason == NOT_DONE:
         reason = why_not_done(run_dir, status, None if split_ind is None else [index])
     is_whole_stage = split_ind is None and stage.num_splits is not None
@@ -171,6 +177,9 @@ def explain(
         config_time=changed[CONFIG_CHANGED],
         code_time=None if stage.code is CodeMode.OFF else status.code,
         code_changes=tuple(code_changes(run_dir, status, index, files)),
+        input_changes=tuple(input_changes(run_dir, status, index, files)),
+        inputs=stage.inputs,
+        outputs=_outputs(stage, split_ind),
         is_code_ignored=stage.code is CodeMode.WARN,
         accepted=last_accepted(run_dir, pipeline.name, stage.command),
         changes=config_changes(run_dir, status, index, config) if reason == CONFIG_CHANGED else {},
@@ -178,6 +187,31 @@ def explain(
         peak_memory_kib=memory,
         shared_memory_kib=shared_memory,
     )
+
+
+def _explain_stale(
+    status: StageStatus, index: int, statuses: Statuses, needs: Sequence[Needed]
+) -> str:
+    """Return why a stale target is stale."""
+    reason = why_stale(
+        status.stage,
+        index,
+        status.done[index],
+        statuses,
+        status.changed,
+        lost=status.lost,
+        lost_output=status.lost_outputs.get(index),
+    )
+    if reason.startswith(AFTER):
+        # Names the split of an aligned need, which is not the same for all targets of a stage.
+        return f"{AFTER}{next(n.name for n in needs if n.newer).partition('/')[2]}"
+    return reason
+
+
+def _outputs(stage: Stage, split_ind: int | None) -> tuple[str, ...]:
+    if split_ind is None:
+        return stage.outputs
+    return tuple(output_path(output, split_ind, stage.num_splits) for output in stage.outputs)
 
 
 def find_target(plan: Plan, name: str) -> tuple[PlannedPipeline, Stage, int | None]:
@@ -349,6 +383,35 @@ def code_changes(
     if version is None or new is None:
         return []
     return code_differences(version.read_text(encoding="utf-8", errors="replace"), new)
+
+
+def input_changes(
+    run_dir: pathlib.Path, status: StageStatus, index: int, files: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return the inputs that changed since a target was done, if that is known.
+
+    - `files`: the fingerprints that would be written, by path; None for those in `run_dir`.
+    """
+    path = status.stage.inputs_file(status.pipeline)
+    done = status.done[index]
+    if path is None or not NEVER < done < status.changed.get(INPUT_CHANGED, NEVER):
+        return []
+    version = version_at(run_dir, path, done)
+    new = read_text(run_dir, path) if files is None else files.get(path)
+    if new is None:
+        return []
+    if version is not None:
+        return data.changes(version.read_text(encoding="utf-8", errors="replace"), new)
+    # Before the first fingerprint, only the times of the files are known.
+    newer = (name for name in data.paths_of(new) if _is_newer(name, done))
+    return [*(f"{name} (missing)" for name in data.missing(new)), *newer]
+
+
+def _is_newer(path: str, when: int) -> bool:
+    try:
+        return os.stat(path).st_mtime_ns > when
+    except OSError:
+        return False
 
 
 def _changed_parts(old: Mapping[str, Any], new: Mapping[str, Any], keys: Sequence[str]) -> Changes:

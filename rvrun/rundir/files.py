@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from time import time_ns
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rvrun import paths
-from rvrun.code.fingerprint import is_comparable, is_same
+from rvrun.code import fingerprint as code
+from rvrun.data import fingerprint as data
 from rvrun.errors import RvrunError
+from rvrun.rundir.fingerprints import FingerprintTimes, read_text
 from rvrun.rundir.roots import check_same_roots
 from rvrun.text import shorten
 
@@ -58,10 +58,9 @@ def write(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[str] =
     check_same_roots(folder, files)
     for path in strangers(folder, files, owned):
         (folder / path).unlink()
+    times = FingerprintTimes(folder)
     written = [
-        path
-        for path, text in files.items()
-        if _write_if_changed(folder, path, text, functools.partial(_least_time, folder, path))
+        path for path, text in files.items() if _write_if_changed(folder, path, text, times.choose)
     ]
     for path in written:
         if versions := _versions_of(path):
@@ -102,44 +101,15 @@ def strangers(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[st
     return sorted({path.relative_to(folder).as_posix() for path in present} - files.keys())
 
 
-def _least_time(folder: pathlib.Path, path: str) -> int | None:
-    """Return the time that a fingerprint which is written now gets; None for the current time.
-
-    It is newer than all stamps of its pipeline, also those from the future: if the clock was set
-    back since, the change would go unnoticed. But the first fingerprint of code is as old as the
-    oldest stamp of its stage, as nobody knows which code that ran with.
-    """
-    kind, _, rest = path.partition("/")
-    pipeline = rest.partition("/")[0].removesuffix(".json")
-    stamps = folder / paths.DONE / pipeline
-    if kind == paths.CODE and not _has_code(folder, path):
-        command = rest.rpartition("/")[2].removesuffix(".txt")
-        times = [time for name, time in _stamp_times(stamps) if name.partition(".")[0] == command]
-        return min(times, default=None)
-    if kind not in (paths.CODE, paths.CONFIGS):
-        return None
-    newest = max((time for _, time in _stamp_times(stamps)), default=0)
-    return newest + 1 if newest >= time_ns() else None
-
-
-def _has_code(folder: pathlib.Path, path: str) -> bool:
-    """Whether a code fingerprint exists that new ones can be compared with."""
-    text = read_text(folder, path)
-    return text is not None and is_comparable(text)
-
-
-def _stamp_times(stamps: pathlib.Path) -> Iterator[tuple[str, int]]:
-    """Yield the command, with the split count of its folder, and the time of each stamp."""
-    for path in stamps.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            if path.is_file():
-                yield path.relative_to(stamps).parts[0], path.stat().st_mtime_ns
-
-
 def _write_if_changed(
-    folder: pathlib.Path, path: str, text: str, choose_time: Callable[[], int | None] | None = None
+    folder: pathlib.Path,
+    path: str,
+    text: str,
+    choose_time: Callable[[str, str], int | None] = lambda path, text: None,
 ) -> bool:
     """Write one file, and return whether its text changed. Raises `UnusableRunDir`.
+
+    - `choose_time`: returns the file's time from its path and text; None for the current time.
 
     An unchanged file keeps its time, so that make does not consider its dependents stale. A changed
     file is written under another name first: `replace` is atomic, so a reader sees the old or the
@@ -156,7 +126,7 @@ def _write_if_changed(
         unfinished.unlink(missing_ok=True)
         with unfinished.open("xb") as new:
             new.write(text.encode())
-        time = choose_time() if choose_time else None
+        time = choose_time(path, text)
         if time is not None:
             os.utime(unfinished, ns=(time, time))
         unfinished.replace(file)
@@ -171,21 +141,15 @@ def _write_if_changed(
 
 def is_current(folder: pathlib.Path, path: str, text: str) -> bool:
     """Return whether the file at `path` in `folder` exists and contains exactly `text`."""
-    if path.startswith(f"{paths.CODE}/"):
+    kind = path.partition("/")[0]
+    if kind in (paths.CODE, paths.INPUTS):
+        is_same = code.is_same if kind == paths.CODE else data.is_same
         old = read_text(folder, path)
         return old is not None and is_same(old, text)
     try:
         return (folder / path).read_bytes() == text.encode()
     except (FileNotFoundError, NotADirectoryError):
         return False
-
-
-def read_text(folder: pathlib.Path, path: str) -> str | None:
-    """Return the text of the file at `path` in `folder`; None if there is none."""
-    try:
-        return (folder / path).read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
 
 
 def _versions_of(path: str) -> str | None:
@@ -195,6 +159,8 @@ def _versions_of(path: str) -> str | None:
         return paths.config_versions(parts[0].removesuffix(".json"))
     if kind == paths.CODE and len(parts) == 2:
         return paths.code_versions(parts[0], parts[1].removesuffix(".txt"))
+    if kind == paths.INPUTS and len(parts) == 2:
+        return paths.input_versions(parts[0], parts[1].removesuffix(".txt"))
     return None
 
 

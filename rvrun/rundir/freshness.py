@@ -1,8 +1,9 @@
 """Which targets are stale, and why: make's own rules, evaluated without running make.
 
 A target is stale if its stamp is missing, or older than one of its fingerprints (its config, its
-code) or than the stamps of what it needs. A fingerprint that would be written first, and what stale
-targets produce, count as new. All targets of a pipeline are stale if its root was removed.
+code, its inputs) or than the stamps of what it needs, or if an output of it is missing. A
+fingerprint that would be written first, and what stale targets produce, count as new. All targets
+of a pipeline are stale if its root was removed.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ import attrs
 
 from rvrun import paths
 from rvrun.code.fingerprint import is_comparable
+from rvrun.data import fingerprint as data
 from rvrun.model import CodeMode, Need, NeedKind, Plan, Stage, Target
-from rvrun.rundir.files import is_current, read_text
+from rvrun.rundir.files import is_current
+from rvrun.rundir.fingerprints import read_text
+from rvrun.rundir.outputs import lost_outputs
 from rvrun.rundir.roots import check_same_roots, is_lost
 
 #: Times are in nanoseconds since 1970. NEVER: the file does not exist; NOW: it will be written.
@@ -24,8 +28,12 @@ NEVER, NOW = -1, 1 << 63
 NOT_DONE = "not done yet"
 CONFIG_CHANGED = "config changed"
 CODE_CHANGED = "code changed"
+INPUT_CHANGED = "input changed"
+OUTPUT_MISSING = "output missing"
+#: How the reason begins that names a stage.
+AFTER = "after "
 #: Reasons that name a fingerprint of the stage itself, rather than another stage.
-FINGERPRINTS = (CONFIG_CHANGED, CODE_CHANGED)
+FINGERPRINTS = (CONFIG_CHANGED, CODE_CHANGED, INPUT_CHANGED)
 ROOT_REMOVED = "root removed"
 
 
@@ -42,6 +50,8 @@ class StageStatus:
     - `changed`: when each of its fingerprints changed, by the reason that it gives; NOW if it would
       be written. Only those that make it stale.
     - `code`: when its code changed, also if that makes nothing stale; NEVER if that is unknown.
+    - `absent`: the declared inputs that do not exist; without them, its targets fail.
+    - `lost_outputs`: the first missing output of each target that is done and lacks one, by index.
     - `lost`: whether the pipeline's root was removed, so that all stamps count for nothing.
     """
 
@@ -55,6 +65,8 @@ class StageStatus:
     joined: int
     changed: Mapping[str, int]
     code: int = NEVER
+    absent: tuple[str, ...] = ()
+    lost_outputs: Mapping[int, str] = attrs.field(factory=dict)
     lost: bool = False
 
     @property
@@ -106,8 +118,12 @@ def plan_status(
             changed = {CONFIG_CHANGED: config}
             if stage.code is CodeMode.RERUN:
                 changed[CODE_CHANGED] = code
+            if (inputs := stage.inputs_file(pipeline.name)) is not None:
+                changed[INPUT_CHANGED] = _input_time(inputs, run_dir, files, is_void=is_void)
             status = _stage_status(pipeline.name, stage, run_dir, changed, earlier, lost=lost)
-            earlier[stage.command] = attrs.evolve(status, code=code)
+            earlier[stage.command] = attrs.evolve(
+                status, code=code, absent=_absent_inputs(pipeline.name, stage, files)
+            )
         statuses += earlier.values()
     return statuses
 
@@ -141,6 +157,29 @@ def _code_time(
     return _mtime(run_dir / path) if is_same else NOW
 
 
+def _input_time(
+    path: str, run_dir: pathlib.Path, files: Mapping[str, str], *, is_void: bool
+) -> int:
+    """Return when the inputs of a stage changed, by their fingerprint at `path`.
+
+    Without an earlier one, nobody knows what targets that are done have read. The times of the
+    files then decide, as they do for make.
+    """
+    old = read_text(run_dir, path)
+    text = files.get(path, old)
+    if is_void or text is None or data.missing(text):
+        return NOW
+    if old is None or not data.is_comparable(old):
+        newest = data.newest(text)
+        return NOW if newest is None else newest
+    return _mtime(run_dir / path) if data.is_same(old, text) else NOW
+
+
+def _absent_inputs(pipeline: str, stage: Stage, files: Mapping[str, str]) -> tuple[str, ...]:
+    path = stage.inputs_file(pipeline)
+    return tuple(data.missing(files.get(path, ""))) if path else ()
+
+
 def need_time(need: Need, index: int, statuses: Statuses) -> int:
     """Return when the needs of the target `index` were done; NOW if any of them would run."""
     status = statuses[need.command]
@@ -155,21 +194,24 @@ def why_stale(
     changed: Mapping[str, int],
     *,
     lost: bool,
+    lost_output: str | None = None,
 ) -> str:
     """Return why a stale target, last done at `done`, is stale: the first reason of several.
 
-    - `changed`: as in `StageStatus`.
+    - `changed`, `lost`: as in `StageStatus`. `lost_output`: an output of it that is missing.
     """
     if done == NEVER:
         return NOT_DONE
     if lost:
         return ROOT_REMOVED
+    if lost_output is not None:
+        return f"{OUTPUT_MISSING}: {lost_output}"
     newer = [need for need in stage.needs if need_time(need, index, statuses) > done]
     own = next((reason for reason, time_ns in changed.items() if time_ns > done), "")
     # A stamp that `accept` kept valid has the time of what changed: nothing ran there.
     ran = [n for n in newer if need_time(n, index, statuses) not in _kept_times(n, statuses)]
     for need in ran or ([] if own else newer):
-        return f"after {need.command}"
+        return f"{AFTER}{need.command}"
     return own or CONFIG_CHANGED
 
 
@@ -189,6 +231,9 @@ def _stage_status(
 ) -> StageStatus:
     done = _stamp_times(pipeline, stage, run_dir)
     limits = _newest_dependencies(stage, max(changed.values()), statuses)
+    lost_by_index = lost_outputs(stage, done) if stage.outputs else {}
+    if lost_by_index:
+        limits = tuple(NOW if i in lost_by_index else limit for i, limit in enumerate(limits))
     stale = tuple(index for index in range(stage.num_targets) if done[index] < limits[index])
     times = tuple(NOW if then < limit else then for then, limit in zip(done, limits, strict=True))
     whole, first = times[0], stale[0] if stale else 0
@@ -201,12 +246,23 @@ def _stage_status(
         pipeline=pipeline,
         stage=stage,
         stale=stale,
-        reason=why_stale(stage, first, done[first], statuses, changed, lost=lost) if stale else "",
+        reason=why_stale(
+            stage,
+            first,
+            done[first],
+            statuses,
+            changed,
+            lost=lost,
+            lost_output=lost_by_index.get(first),
+        )
+        if stale
+        else "",
         done=done,
         times=times,
         whole=whole,
         joined=joined,
         changed=changed,
+        lost_outputs=lost_by_index,
         lost=lost,
     )
 

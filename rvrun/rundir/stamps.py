@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import shutil
+from collections.abc import Iterable
 
 from rvrun import paths
 from rvrun.model import Stage
@@ -25,6 +26,16 @@ def prepare(run_dir: pathlib.Path, pipeline: str, stage: Stage) -> None:
             if other.is_dir():
                 shutil.rmtree(other)
         (run_dir / folder).mkdir(parents=True)
+
+
+def remove(run_dir: pathlib.Path, pipeline: str, stage: Stage, indices: Iterable[int]) -> None:
+    """Remove the stamps of targets whose outputs are missing.
+
+    The split that completes the stage must not take them for those of this run.
+    """
+    for index in indices:
+        target = stage.target(pipeline, index)
+        (run_dir / paths.DONE / target.path).unlink(missing_ok=True)
 
 
 def forget(run_dir: pathlib.Path, pipeline: str) -> None:

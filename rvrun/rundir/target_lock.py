@@ -21,20 +21,22 @@ import os
 import time
 
 from rvrun import paths
-from rvrun.inputs import CannotRead, read_object, writing
+from rvrun.errors import RvrunError
+from rvrun.inputs import writing
 from rvrun.rundir.own_files import open_own, touch
+from rvrun.rundir.planned import is_up_to_date, mtime_ns
 from rvrun.rundir.records import read_attempts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+
+    from rvrun.rundir.declared_files import DeclaredFiles
+    from rvrun.rundir.planned import PlannedTarget
 
 #: By how many seconds the start of a process and the time of a file may disagree: the kernel
 #: counts the one in hundredths of a second, the other in its ticks.
 CLOCK_SECONDS = 0.02
-#: How the plan marks stages that depend on their code fingerprint: `model.CodeMode.RERUN`.
-CODE_COUNTS = "rerun"
 
 
 @contextlib.contextmanager
@@ -107,7 +109,7 @@ def is_locked(path: str) -> bool:
     return False
 
 
-def was_done_since(run_dir: str, target: str, since: Callable[[], float]) -> bool:
+def was_done_since(run_dir: str, planned: PlannedTarget, since: Callable[[], float]) -> bool:
     """Return whether a target was done since `since()`, in seconds since 1970, and is up to date.
 
     Call it with the lock of the target. make starts this process for a stale target. If the target
@@ -115,74 +117,39 @@ def was_done_since(run_dir: str, target: str, since: Callable[[], float]) -> boo
     which make may have decided: a target that was up to date even then runs for another reason,
     such as `make -W FILE`.
     """
-    stamp = _mtime_ns(f"{run_dir}/{paths.DONE}/{target}")
+    stamp = f"{run_dir}/{paths.DONE}/{planned.target}"
+    done = mtime_ns(stamp)
     # Most targets have no stamp yet, and pay for nothing else.
-    if stamp is None or stamp / 1e9 < since() - CLOCK_SECONDS:
+    if done is None or done / 1e9 < since() - CLOCK_SECONDS:
         return False
-    prerequisites = _prerequisites(run_dir, target)
-    times = [_mtime_ns(f"{run_dir}/{file}") for file in prerequisites]
-    return bool(times) and all(time_ns is not None and time_ns <= stamp for time_ns in times)
+    return bool(planned.prerequisites) and is_up_to_date(stamp, planned.prerequisites)
 
 
-def newest_prerequisite(run_dir: str, target: str) -> int:
-    """Return the time of a target's newest prerequisite, in ns since 1970; 0 if unknown.
-
-    A stamp must not be older than what the target started with. It would be if the clock was set
-    back since, and the target would then run again and again, and what needs it would not.
-    """
-    times = (_mtime_ns(f"{run_dir}/{file}") for file in _prerequisites(run_dir, target))
-    return max((time_ns for time_ns in times if time_ns is not None), default=0)
-
-
-def touch_stamp(run_dir: str, target: str, least: int) -> None:
+def touch_stamp(run_dir: str, planned: PlannedTarget, least: int) -> None:
     """Touch the stamp of a target that is done.
 
-    - `least`: the time that it has at least: `newest_prerequisite` from before the target ran. A
-      prerequisite that changed since must make the target stale.
+    - `least`: the time that it has at least: that of the newest prerequisite, from before the
+      target ran. If a prerequisite has changed since, it is the time of the stamp, so that the
+      target is stale.
 
     Raises `LinkInTheWay`, and OSError.
     """
-    path = os.path.join(run_dir, paths.DONE, target)
+    path = os.path.join(run_dir, paths.DONE, planned.target)
     touch(path)
-    if least > os.stat(path).st_mtime_ns:
+    if least > os.stat(path).st_mtime_ns or planned.newest() > least:
         touch(path, least)
 
 
-def _prerequisites(run_dir: str, target: str) -> list[str]:
-    """Return the prerequisites that a target has in the Makefile; none if the plan is unreadable.
+def check_shared_outputs(files: DeclaredFiles, planned: PlannedTarget) -> None:
+    """Check the outputs that the splits of a stage share, if this target completes it.
 
-    Reads the plan itself: `model.Plan` takes longer to import than a target takes to start.
+    Raises `MissingOutput`; the stamp is removed before.
     """
-    pipeline, _, rest = target.partition("/")
-    stage_name, _, split = rest.partition("/")
-    command = stage_name.partition(".")[0]
     try:
-        plan = read_object(os.path.join(run_dir, paths.PLAN))
-        planned = next(plan for plan in plan["pipelines"] if plan["name"] == pipeline)
-        stages = {stage["command"]: stage for stage in planned["stages"]}
-        stage = stages[command]
-        needs = [_need_stamp(pipeline, need, stages, split) for need in stage["needs"]]
-        is_whole = stage["config_keys"] is None
-        code = [paths.code(pipeline, command)] if stage.get("code") == CODE_COUNTS else []
-    except (CannotRead, KeyError, TypeError, StopIteration):
-        return []
-    config = paths.config(pipeline) if is_whole else paths.narrowed_config(pipeline, command)
-    return [*needs, config, *code]
-
-
-def _need_stamp(pipeline: str, need: dict[str, Any], stages: dict[str, Any], split: str) -> str:
-    command = need["command"]
-    num_splits = stages[command]["splits"]
-    if need["kind"] == "aligned":
-        return f"{paths.DONE}/{paths.target(pipeline, command, split, num_splits)}"
-    return paths.stamp(pipeline, command, is_split=num_splits is not None)
-
-
-def _mtime_ns(path: str) -> int | None:
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return None
+        files.check_shared(planned)
+    except RvrunError:
+        os.unlink(os.path.join(planned.run_dir, paths.DONE, planned.target))
+        raise
 
 
 def start_of(pid: int) -> float:

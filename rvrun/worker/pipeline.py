@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rvrun.pipelines.base import Pipeline
+    from rvrun.rundir.declared_files import DeclaredFiles
+    from rvrun.rundir.planned import PlannedTarget
     from rvrun.worker.call import Call
 
 
@@ -106,6 +108,32 @@ def build(document: dict[str, Any], uri: str) -> Pipeline:
             config = config_from_json(saved)
     assert isinstance(config, PipelineConfig)
     return config.build()
+
+
+def declared_files(
+    planned: PlannedTarget | None, pipeline: Any, document: dict[str, Any], call: Call, name: str
+) -> DeclaredFiles | None:
+    """Return the files that the command of a call declares; None if it declares none.
+
+    - `planned`: what the plan of the run directory says; None without one, as in a job. Then
+      `pipeline` itself says it.
+    - `name`: of the target.
+
+    Raises `BadDeclaration`, `BadPath` or `UnknownName`.
+    """
+    if planned is not None:
+        if not (planned.stage.get("inputs") or planned.stage.get("outputs")):
+            return None
+        from rvrun.rundir.declared_files import of_plan
+
+        return of_plan(planned, name, call.split_ind, call.num_splits)
+    if not (getattr(pipeline, "inputs", None) or getattr(pipeline, "outputs", None)):
+        return None
+    from rvrun.pipelines.declare import read_paths
+    from rvrun.rundir.declared_files import DeclaredFiles
+
+    inputs, outputs = read_paths(pipeline, call.command, document["config"])
+    return DeclaredFiles(name, call.split_ind, call.num_splits, inputs=inputs, outputs=outputs)
 
 
 def check_command(pipeline: Any, call: Call) -> None:

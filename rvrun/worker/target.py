@@ -25,11 +25,12 @@ from rvrun import environment, paths, signals
 from rvrun.errors import DONE, FAILED, INTERRUPTED, INVALID, RvrunError
 from rvrun.inputs import check_arguments, from_os_error, parse_integer, writing
 from rvrun.rundir.own_files import open_own
+from rvrun.rundir.planned import PlannedTarget
 from rvrun.rundir.records import WARNING, Recorder, peak_memory_kib
 from rvrun.rundir.target_lock import (
+    check_shared_outputs,
     is_always_make,
     lock_target,
-    newest_prerequisite,
     release,
     start_of,
     touch_stamp,
@@ -38,13 +39,20 @@ from rvrun.rundir.target_lock import (
 from rvrun.tracebacks import exit_code_of, print_error, print_traceback
 from rvrun.worker.call import parse
 from rvrun.worker.forks import keep_from_forks
-from rvrun.worker.pipeline import check_command, opened, pipeline_name, read_document
+from rvrun.worker.pipeline import (
+    check_command,
+    declared_files,
+    opened,
+    pipeline_name,
+    read_document,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any, NoReturn
 
+    from rvrun.rundir.declared_files import DeclaredFiles
     from rvrun.settings.schema import MachineSettings
     from rvrun.worker.call import Call
 
@@ -134,6 +142,8 @@ class _Target:
         self.report = events
         self.run_dir = ""
         self.newest = 0
+        self.planned: PlannedTarget | None = None
+        self.files: DeclaredFiles | None = None
         self.recorder: Recorder | None = None
 
     def announce(self, text: str) -> None:
@@ -149,8 +159,9 @@ class _Target:
         waited for a slot of make's. With `make -B`, a target runs even then.
         """
         recorder = Recorder(run_dir, self.path)
+        planned = PlannedTarget(run_dir, self.path)
         is_forced = is_always_make(os.environ.get("MAKEFLAGS", ""))
-        if not is_forced and was_done_since(run_dir, self.path, self._decided):
+        if not is_forced and was_done_since(run_dir, planned, self._decided):
             recorder.note("skip", pid=os.getpid())
             _say(f"{self.name}: not run, because another process has just done it")
             self.report(f"end {self.name} {DONE}")
@@ -161,9 +172,18 @@ class _Target:
         if self.start.shared_kib:
             facts["shared_memory_kib"] = self.start.shared_kib
         recorder.start(**facts)
-        self.run_dir, self.recorder = run_dir, recorder
-        self.newest = newest_prerequisite(run_dir, self.path)
+        self.run_dir, self.recorder, self.planned = run_dir, recorder, planned
+        self.newest = planned.newest()
         return self.run()
+
+    def check_inputs(self, pipeline: Any) -> None:
+        """Check the declared inputs, and let their fingerprint describe what this target reads."""
+        self.files = declared_files(self.planned, pipeline, self.document, self.call, self.name)
+        if self.files is not None:
+            self.files.check_inputs()
+        if self.files is not None and self.planned is not None:
+            self.files.refresh_fingerprint(self.planned)
+            self.newest = self.planned.newest()
 
     def _decided(self) -> float:
         return start_of(self.start.parent)
@@ -190,8 +210,11 @@ class _Target:
         Before anything else, so that as little as possible can come between; and with the lock
         held, so that a process that waits for it sees the stamp.
         """
+        assert self.planned is not None, "a target of a run directory"
         try:
-            touch_stamp(self.run_dir, self.path, self.newest)
+            touch_stamp(self.run_dir, self.planned, self.newest)
+            if self.files is not None:
+                check_shared_outputs(self.files, self.planned)
         except FileNotFoundError:
             # A run with another number of splits has begun meanwhile, and removed the folder: the
             # target does not count any more.
@@ -272,6 +295,7 @@ def _call_method(target: _Target) -> None:
         target.start.show_imports()
         pipeline = stack.enter_context(opened(target.document, call, warn))
         check_command(pipeline, call)
+        target.check_inputs(pipeline)
         method = getattr(pipeline, call.command)
         # A job has its GPUs to itself.
         if call.command in pipeline.gpu_commands and call.job is None:
@@ -285,6 +309,8 @@ def _call_method(target: _Target) -> None:
             method(split_ind=0, num_splits=1)
         else:
             method()
+    if target.files is not None:
+        target.files.check_outputs()
 
 
 def warn_user(recorder: Recorder | None, text: str) -> None:

@@ -17,11 +17,13 @@ from rvrun.adapters import registry as adapters
 from rvrun.errors import DONE, FAILED, INTERRUPTED, RvrunError
 from rvrun.model import Target
 from rvrun.rundir import stamps
+from rvrun.rundir.declared_files import DeclaredFiles, of_plan
 from rvrun.rundir.freshness import StageStatus
+from rvrun.rundir.planned import PlannedTarget
 from rvrun.rundir.records import Recorder
 from rvrun.rundir.summary import Outcome, read_outcome
 from rvrun.rundir.target_lock import (
-    newest_prerequisite,
+    check_shared_outputs,
     target_locked,
     touch_stamp,
     was_done_since,
@@ -84,6 +86,7 @@ class _Walk:
             return
         run_dir = self.run.run_dir
         stamps.prepare(run_dir, status.pipeline, status.stage)
+        stamps.remove(run_dir, status.pipeline, status.stage, status.lost_outputs)
         if status.stage.gpu and status.stale and not self.holds_gpu:
             # Held to the end of the run: CUDA cannot change devices within a process.
             machine = self.run.settings.of(MachineSettings)
@@ -102,28 +105,42 @@ class _Walk:
         run_dir = str(self.run.run_dir)
         with target_locked(run_dir, target.path, self.reporter.noted):
             recorder = Recorder(run_dir, target.path)
-            if not self.run.force and was_done_since(run_dir, target.path, lambda: self.since):
+            planned = PlannedTarget(run_dir, target.path)
+            if not self.run.force and was_done_since(run_dir, planned, lambda: self.since):
                 recorder.note("skip", pid=os.getpid())
                 return DONE
             self.reporter.started(target.name)
             recorder.start()
-            newest = newest_prerequisite(run_dir, target.path)
-            code = self.call(target, recorder)
+            files = of_plan(planned, target.name, target.split_ind, target.num_splits)
+            code = self.call(target, recorder, planned, files)
             recorder.end(code)
             self.reporter.ended(target.name, code)
-            if code == DONE:
-                # The stamp comes last, so a run that is killed before has to repeat the target.
-                touch_stamp(run_dir, target.path, newest)
         return code
 
-    def call(self, target: Target, recorder: Recorder) -> int:
+    def call(
+        self,
+        target: Target,
+        recorder: Recorder,
+        planned: PlannedTarget,
+        files: DeclaredFiles | None,
+    ) -> int:
         """Call the target's method, show or debug what it raises, and return the exit code."""
         split: dict[str, Any] = {}
         if target.split_ind is not None:
             split = {"split_ind": target.split_ind, "num_splits": target.num_splits}
         try:
+            if files:
+                files.check_inputs()
+                files.refresh_fingerprint(planned)
+            newest = planned.newest()
             with self.open_pipeline(target, recorder) as pipeline:
                 getattr(pipeline, target.command)(**split)
+            if files:
+                files.check_outputs()
+            # The stamp comes last, so a run that is killed before has to repeat the target.
+            touch_stamp(planned.run_dir, planned, newest)
+            if files:
+                check_shared_outputs(files, planned)
         except RvrunError as error:
             print_error(error)
             return error.exit_code

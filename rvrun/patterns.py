@@ -11,11 +11,14 @@ import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 #: Any number of folders, as a whole part of a path.
 FOLDERS = "**"
 SPLIT_IND, NUM_SPLITS = "split_ind", "num_splits"
+#: Letters, digits and what neither make nor the shell gives a meaning.
+_PLAIN = re.compile(r"[\w./+@-]+")
+_WITHOUT_GLOB = str.maketrans("", "", "*?[]!")
 #: A doubled brace, a placeholder, or a brace that is neither.
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
@@ -23,6 +26,32 @@ _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 def is_glob(path: str) -> bool:
     """Whether a path has a character that stands for others."""
     return any(character in path for character in "*?[")
+
+
+def is_plain(path: str, *, may_be_glob: bool = False) -> bool:
+    """Whether a Makefile can contain a path as it is.
+
+    - `may_be_glob`: whether make may look for what matches it; it does not know `**`.
+    """
+    if may_be_glob and FOLDERS not in path.split("/"):
+        path = path.translate(_WITHOUT_GLOB)
+    return _PLAIN.fullmatch(path) is not None
+
+
+def seen_from(workdir: str, path: str) -> str:
+    """Return a path of the working directory as it is called where that is called `workdir`."""
+    return path if path.startswith("/") else f"{workdir}/{path}"
+
+
+def own_files(inputs: Iterable[str], produced: Sequence[str]) -> list[str]:
+    """Return the declared inputs that are paths on this machine and that no stage writes."""
+    return [
+        path
+        for path in inputs
+        if not is_glob(path)
+        and "://" not in path
+        and not any(overlap(path, other) for other in produced)
+    ]
 
 
 def placeholders(template: str) -> list[str]:
@@ -37,7 +66,7 @@ def placeholders(template: str) -> list[str]:
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
-    """Replace placeholders by `values`, which has all of them, and doubled braces by single ones."""
+    """Replace placeholders by `values`, which has all of them, and halve doubled braces."""
     return _TOKEN.sub(lambda token: values[token[1]] if token[1] else token[0][0], template)
 
 
@@ -81,23 +110,23 @@ def _expression(pattern: str) -> re.Pattern[str]:
 
 
 def _part_expressions(part: str) -> Iterator[str]:
-    for token in _tokens(part):
-        if token == "*":
+    for piece in _pieces(part):
+        if piece == "*":
             yield "[^/]*"
-        elif token == "?":
+        elif piece == "?":
             yield "[^/]"
-        elif len(token) > 1:
-            yield f"[{'^' if token[1] == '!' else ''}{_members(token)}]"
+        elif len(piece) > 1:
+            yield f"[{'^' if piece[1] == '!' else ''}{_members(piece)}]"
         else:
-            yield re.escape(token)
+            yield re.escape(piece)
 
 
-def _members(token: str) -> str:
-    members = token[1:-1].removeprefix("!")
+def _members(piece: str) -> str:
+    members = piece[1:-1].removeprefix("!")
     return members.replace("\\", "\\\\").replace("^", "\\^").replace("[", "\\[").replace("]", "\\]")
 
 
-def _tokens(part: str) -> list[str]:
+def _pieces(part: str) -> list[str]:
     """Split a part of a path into single characters and sets such as `[ab]`."""
     return re.findall(r"\[!?\]?[^\]]*\]|.", part, flags=re.DOTALL)
 
@@ -125,11 +154,11 @@ def _names_overlap(one: str, other: str) -> bool:
         return one == other or (is_glob(other) and fnmatch.fnmatchcase(one, other))
     if not is_glob(other):
         return fnmatch.fnmatchcase(other, one)
-    return _tokens_overlap(_tokens(one), _tokens(other))
+    return _pieces_overlap(_pieces(one), _pieces(other))
 
 
-def _tokens_overlap(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether two sequences of tokens have a common name, by the pairs of positions reached."""
+def _pieces_overlap(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two sequences of pieces have a common name, by the pairs of positions reached."""
     reached, todo = set(), [(0, 0)]
     while todo:
         left, right = position = todo.pop()

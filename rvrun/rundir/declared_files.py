@@ -1,0 +1,174 @@
+"""The files that a target's command declares, checked before and after it runs.
+
+This module imports little, because workers of commands that declare files import it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+from rvrun import paths
+from rvrun.data.find import Objects, exists
+from rvrun.data.fingerprint import Finder, is_same
+from rvrun.errors import FAILED, RvrunError
+from rvrun.patterns import is_glob, is_per_split, output_path
+from rvrun.rundir.planned import is_up_to_date
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rvrun.rundir.planned import PlannedTarget
+
+
+class MissingInput(RvrunError):
+    """A declared input that does not exist when a target starts."""
+
+    target: str
+    path: str
+    exit_code = FAILED
+    fix = "add the file, or correct `inputs`"
+
+    def __str__(self) -> str:
+        problem = "matches no file" if is_glob(self.path) else "does not exist"
+        return f"{self.target} was not started: its input {self.path} {problem}; {self.fix}"
+
+
+class MissingOutput(RvrunError):
+    """A declared output that does not exist after the command has ended."""
+
+    target: str
+    path: str
+    exit_code = FAILED
+    fix = "let the command write it, or correct `outputs`"
+
+    def __str__(self) -> str:
+        problem = "matches no file" if is_glob(self.path) else "does not exist"
+        return f"{self.target} has ended, but its output {self.path} {problem}; {self.fix}"
+
+
+class DeclaredFiles:
+    """The declared files of one target.
+
+    - `name`: of the target, `tiny/chip/3`. `split_ind`, `num_splits`: None if it is a whole stage.
+    - `inputs`, `produced`, `outputs`: as in `model.Stage`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        split_ind: int | None,
+        num_splits: int | None,
+        *,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        produced: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        self.split_ind, self.num_splits = split_ind, num_splits
+        self.inputs, self.produced = inputs, produced
+        is_own = split_ind is None or num_splits == 1
+        per_split = [output for output in outputs if is_own or is_per_split(output)]
+        self.own = [output_path(output, split_ind, num_splits) for output in per_split]
+        shared = (output for output in outputs if output not in per_split)
+        self.shared = [output_path(output, split_ind, num_splits) for output in shared]
+
+    def check_inputs(self) -> None:
+        """Raise `MissingInput` unless all inputs exist."""
+        objects = Objects()
+        for path in self.inputs:
+            if not exists(path, objects):
+                raise MissingInput(self.name, path)
+
+    def check_outputs(self) -> None:
+        """Raise `MissingOutput` unless all outputs exist that only this target writes."""
+        self._check_outputs(self.own)
+
+    def check_shared(self, planned: PlannedTarget) -> None:
+        """Raise `MissingOutput` if the stage is done, but lacks an output that its splits share.
+
+        Call it after this target's stamp was touched: then at least one of several splits that end
+        at the same time sees the stamps of all.
+        """
+        if self.shared and self._is_stage_done(planned):
+            self._check_outputs(self.shared)
+
+    def _check_outputs(self, outputs: Sequence[str]) -> None:
+        objects = Objects()
+        for path in outputs:
+            if not exists(path, objects):
+                raise MissingOutput(self.name, path)
+
+    def _is_stage_done(self, planned: PlannedTarget) -> bool:
+        # From the last split on: splits are started in order, so that one look is usually enough.
+        return all(
+            is_up_to_date(self._stamp(planned, index), planned.prerequisites_of(index))
+            for index in reversed(range(self.num_splits or 0))
+            if index != self.split_ind
+        )
+
+    def _stamp(self, planned: PlannedTarget, index: int) -> str:
+        target = paths.target(planned.pipeline, planned.command, index, self.num_splits)
+        return os.path.join(planned.run_dir, paths.DONE, target)
+
+    def refresh_fingerprint(self, planned: PlannedTarget) -> None:
+        """Write the fingerprint of the inputs unless it describes them as they are.
+
+        It describes what targets have read: plain make also starts them for inputs that changed
+        since rvrun wrote it. Raises `CannotRead`, `CannotReach` or `UnusableRunDir`.
+        """
+        if all(path in self.produced for path in self.inputs):
+            return
+        path = paths.inputs(planned.pipeline, planned.command)
+        stage = f"{planned.pipeline}/{planned.command}"
+        if self._is_described(os.path.join(planned.run_dir, path), stage):
+            return
+        # One split writes it. Written again by the next one, it would be newer than what the first
+        # has seen, and that split would count as stale.
+        with _locked(os.path.join(planned.run_dir, path)):
+            text = Finder().text(stage, self.inputs, self.produced)
+            import pathlib
+
+            from rvrun.rundir.files import write
+
+            write(pathlib.Path(planned.run_dir), {path: text})
+
+    def _is_described(self, path: str, stage: str) -> bool:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                old = file.read()
+        except OSError:
+            return False
+        return is_same(old, Finder().text(stage, self.inputs, self.produced))
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Hold a lock beside the file at `path`."""
+    folder, name = os.path.split(path)
+    os.makedirs(folder, exist_ok=True)
+    descriptor = os.open(os.path.join(folder, f".{name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def of_plan(
+    planned: PlannedTarget, name: str, split_ind: int | None, num_splits: int | None
+) -> DeclaredFiles | None:
+    """Return what the saved plan of a run directory declares for a target; None if nothing."""
+    stage = planned.stage
+    if not (stage.get("inputs") or stage.get("outputs")):
+        return None
+    return DeclaredFiles(
+        name,
+        split_ind,
+        num_splits,
+        inputs=stage.get("inputs", ()),
+        outputs=stage.get("outputs", ()),
+        produced=stage.get("produced", ()),
+    )
