@@ -28,6 +28,11 @@ def is_glob(path: str) -> bool:
     return any(character in path for character in "*?[")
 
 
+def describe_absence(path: str) -> str:
+    """Return what is wrong with a declared path where nothing is, without its subject."""
+    return "matches no file" if is_glob(path) else "does not exist"
+
+
 def is_plain(path: str, *, may_be_glob: bool = False) -> bool:
     """Whether a Makefile can contain a path as it is.
 

@@ -33,6 +33,7 @@ from rvrun.rundir.needs import missing_needs
 from rvrun.rundir.notices import notices
 from rvrun.rundir.renewal import agree_with_files, declares_files
 from rvrun.runners.protocol import Runner
+from rvrun.runners.reachable import check_reachable
 from rvrun.runners.registry import DEFAULT, find_runner
 from rvrun.runners.run import Run
 from rvrun.settings.layers import load_settings, trusted_folder
@@ -164,6 +165,7 @@ class Prepared:
 def prepare(request: Request) -> Prepared:
     """Load, compile and render what `request` asks for."""
     prepared = prepare_plan(request)
+    check_reachable(prepared.run.plan, prepared.runner, request.runner)
     files = {**prepared.files, **prepared.runner.render(prepared.run)}
     return attrs.evolve(prepared, files=files)
 
@@ -243,8 +245,9 @@ def check_local_roots(pipelines: Sequence[LoadedPipeline], runner: Runner) -> No
             raise RemoteRoot(pipeline.name, pipeline.root_uri, class_name)
 
 
-def render_files(run: Run, runner: Runner) -> dict[str, str]:
-    """Render all files of the run directory, by relative path."""
+def render_files(run: Run, runner: Runner, name: str) -> dict[str, str]:
+    """Render all files of the run directory for the runner called `name`, by relative path."""
+    check_reachable(run.plan, runner, name)
     common = render_common(run.plan, run.pipelines, run.settings.code_packages)
     return {**common, **runner.render(run)}
 

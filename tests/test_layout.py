@@ -87,6 +87,7 @@ LIGHT = (
     "pipelines/imports.py",
     "plugins.py",
     "rundir/own_files.py",
+    "rundir/planned.py",
     "rundir/records.py",
     "rundir/target_lock.py",
     "settings/files.py",

@@ -28,7 +28,7 @@ VERSION = 1
 #: What to do about a plan that cannot be read.
 RENDER = "write it again with `rvrun plan` or `rvrun render`, or name another file"
 _PIPELINE_KEYS = ("name", "config", "config_digest", "stages")
-#: Keys that plans of earlier versions do not have.
+#: Keys that a stage only has if the list is not empty, as in plans of earlier versions.
 _PATH_KEYS = ("inputs", "produced", "outputs")
 _STAGE_KEYS = (
     *("command", "splits", "gpu", "needs", "config_keys", "code"),
@@ -72,7 +72,7 @@ def _stage_to_dict(stage: Stage) -> dict[str, Any]:
         "needs": [{"command": need.command, "kind": need.kind.value} for need in stage.needs],
         "config_keys": None if stage.config_keys is None else list(stage.config_keys),
         "code": stage.code.value,
-        **{key: list(getattr(stage, key)) for key in _PATH_KEYS},
+        **{key: list(paths) for key in _PATH_KEYS if (paths := getattr(stage, key))},
         "resources": attrs.asdict(stage.resources, filter=lambda _, value: value is not None),
         "argv": list(stage.argv),
     }

@@ -13,7 +13,7 @@ from rvrun import paths
 from rvrun.data.find import Objects, exists
 from rvrun.data.fingerprint import Finder, is_same
 from rvrun.errors import FAILED, RvrunError
-from rvrun.patterns import is_glob, is_per_split, output_path
+from rvrun.patterns import describe_absence, is_per_split, output_path
 from rvrun.rundir.planned import is_up_to_date
 
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ class MissingInput(RvrunError):
     fix = "add the file, or correct `inputs`"
 
     def __str__(self) -> str:
-        problem = "matches no file" if is_glob(self.path) else "does not exist"
+        problem = describe_absence(self.path)
         return f"{self.target} was not started: its input {self.path} {problem}; {self.fix}"
 
 
@@ -45,7 +45,7 @@ class MissingOutput(RvrunError):
     fix = "let the command write it, or correct `outputs`"
 
     def __str__(self) -> str:
-        problem = "matches no file" if is_glob(self.path) else "does not exist"
+        problem = describe_absence(self.path)
         return f"{self.target} has ended, but its output {self.path} {problem}; {self.fix}"
 
 

@@ -401,7 +401,9 @@ def input_changes(
     if new is None:
         return []
     if version is not None:
-        return data.changes(version.read_text(encoding="utf-8", errors="replace"), new)
+        old = version.read_text(encoding="utf-8", errors="replace")
+        # A file that changed and changed back differs only from what was written in between.
+        return data.changes(old, new) or data.changes(read_text(run_dir, path) or old, new)
     # Before the first fingerprint, only the times of the files are known.
     newer = (name for name in data.paths_of(new) if _is_newer(name, done))
     return [*(f"{name} (missing)" for name in data.missing(new)), *newer]

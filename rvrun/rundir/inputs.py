@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rvrun.data.fingerprint import Finder
 from rvrun.model import Plan
+from rvrun.patterns import describe_absence
 from rvrun.rundir.freshness import StageStatus
 
 
@@ -30,7 +31,7 @@ def absent_inputs(statuses: Sequence[StageStatus]) -> list[str]:
     """
     stale = {status.name for status in statuses if status.stale}
     return [
-        f"{status.name} will fail: its input {path} does not exist"
+        f"{status.name} will fail: its input {path} {describe_absence(path)}"
         for status in statuses
         if not any(f"{status.pipeline}/{need.command}" in stale for need in status.stage.needs)
         for path in status.absent
