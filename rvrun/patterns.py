@@ -85,7 +85,7 @@ def is_per_split(output: str) -> bool:
     return SPLIT_IND in placeholders(output)
 
 
-def output_path(output: str, split_ind: int | None, num_splits: int | None) -> str:
+def output_path(output: str, split_ind: int | str | None, num_splits: int | None) -> str:
     """Return the path of a declared output, which may be a glob, for one split."""
     return fill(output, {SPLIT_IND: str(split_ind), NUM_SPLITS: str(num_splits)})
 

@@ -32,6 +32,7 @@ from rvrun.rundir.inputs import absent_inputs, input_fingerprints
 from rvrun.rundir.needs import missing_needs
 from rvrun.rundir.notices import notices
 from rvrun.rundir.renewal import agree_with_files, declares_files
+from rvrun.rundir.settle import settle
 from rvrun.runners.protocol import Runner
 from rvrun.runners.reachable import check_reachable
 from rvrun.runners.registry import DEFAULT, find_runner
@@ -135,15 +136,20 @@ class Prepared:
     def write(self) -> list[str]:
         """Write the files whose text changed into the run directory, and return their paths.
 
+        Call it with the lock of the run directory. Splits of which all items are done get their
+        stamps.
+
         Raises `UnusableRunDir` or `OtherRunner`.
         """
         run_dir = self.run.run_dir
         rundir.check_owner(run_dir, self.files, self.runners[0], self._traces_of_others)
+        has_stamps = self.runner.CAPABILITIES.keeps_stamps
         # Before writing: afterwards nobody can tell a file that was only touched.
-        is_needed = self.runner.CAPABILITIES.keeps_stamps and declares_files(self.run.plan)
-        statuses = self.statuses() if is_needed else []
+        before = self.statuses() if has_stamps and declares_files(self.run.plan) else []
         written = rundir.write(run_dir, self.files, self.owned)
-        agree_with_files(run_dir, statuses, self.run.workdir_from_run_dir)
+        agree_with_files(run_dir, before, self.run.workdir_from_run_dir)
+        if self.run.plan.has_items and has_stamps:
+            settle(run_dir, plan_status(self.run.plan, run_dir, self.files))
         return written
 
     def _traces_of_others(self) -> list[tuple[str, str]]:
@@ -278,7 +284,7 @@ def kept(prepared: Prepared) -> Prepared:
     run_dir = prepared.run.run_dir
     if (run_dir / paths.DONE).exists() or (run_dir / paths.SUBMITTED).exists():
         return prepared
-    return attrs.evolve(prepared, owned=(*prepared.owned, paths.CONFIGS, paths.CODE))
+    return attrs.evolve(prepared, owned=(*prepared.owned, paths.CONFIGS, paths.CODE, paths.ITEMS))
 
 
 def run_dir_of(config: str, out: str | None) -> str:

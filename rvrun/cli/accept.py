@@ -36,6 +36,7 @@ from rvrun.rundir.explain import code_changes, config_changes, find_target, inpu
 from rvrun.rundir.freshness import StageStatus, plan_status
 from rvrun.rundir.inputs import input_fingerprints
 from rvrun.rundir.lock import locked
+from rvrun.rundir.settle import settle
 from rvrun.settings.layers import load_settings
 
 Stages = Annotated[
@@ -157,6 +158,7 @@ def accept_changes(
         if not dry_run and acceptance.accepted:
             rundir.write(folder, files)
             renew(folder, statuses, acceptance.valid)
+            settle(folder, plan_status(plan, folder, files))
             for status in acceptance.accepted:
                 record_accepted(folder, status.pipeline, status.stage.command, changes[status.name])
     if not quiet:
@@ -169,13 +171,13 @@ def _changes(
     """What changed of a stage, by kind, as `record_accepted` takes it."""
     import json
 
-    index = status.stale[0] if status.stale else 0
+    when = status.when(status.typical())
     saved = files.get(paths.config(status.pipeline))
     config = json.loads(saved)["config"] if saved else None
     return {
-        "config": list(config_changes(folder, status, index, config) or {}),
-        "code": code_changes(folder, status, index, files),
-        "inputs": input_changes(folder, status, index, files),
+        "config": list(config_changes(folder, status, when, config) or {}),
+        "code": code_changes(folder, status, when, files),
+        "inputs": input_changes(folder, status, when, files),
     }
 
 

@@ -68,7 +68,8 @@ class Objects:
 
         Raises `CannotReach`.
         """
-        beginning = listed or _beginning(uri)
+        # A glob may begin with less than all of `listed`.
+        beginning = min(listed, _beginning(uri), key=len) if listed else _beginning(uri)
         if beginning not in self.listings:
             self.listings[beginning] = _list(beginning) if listed or is_glob(uri) else _look_up(uri)
         listing = self.listings[beginning]

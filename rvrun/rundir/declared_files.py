@@ -9,18 +9,17 @@ import contextlib
 import fcntl
 import os
 
-from rvrun import paths
 from rvrun.data.find import Objects, exists
 from rvrun.data.fingerprint import Finder, is_same
 from rvrun.errors import FAILED, RvrunError
 from rvrun.patterns import describe_absence, is_per_split, output_path
-from rvrun.rundir.planned import is_up_to_date
+from rvrun.rundir.target_lock import is_up_to_date
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rvrun.rundir.planned import PlannedTarget
+    from rvrun.rundir.planned_stage import PlannedStage
 
 
 class MissingInput(RvrunError):
@@ -86,14 +85,21 @@ class DeclaredFiles:
         """Raise `MissingOutput` unless all outputs exist that only this target writes."""
         self._check_outputs(self.own)
 
-    def check_shared(self, planned: PlannedTarget) -> None:
+    def check_shared(self, run_dir: str, stage: PlannedStage) -> None:
         """Raise `MissingOutput` if the stage is done, but lacks an output that its splits share.
 
         Call it after this target's stamp was touched: then at least one of several splits that end
-        at the same time sees the stamps of all.
+        at the same time sees the stamps of all. The stamp is removed again if an output is missing.
         """
-        if self.shared and self._is_stage_done(planned):
+        # From the last split on: splits are started in order, so one look is usually enough.
+        others = (i for i in reversed(range(self.num_splits or 0)) if i != self.split_ind)
+        if not self.shared or not all(is_up_to_date(run_dir, stage.split(i)) for i in others):
+            return
+        try:
             self._check_outputs(self.shared)
+        except RvrunError:
+            os.unlink(os.path.join(run_dir, stage.stamp))
+            raise
 
     def _check_outputs(self, outputs: Sequence[str]) -> None:
         objects = Objects()
@@ -101,47 +107,35 @@ class DeclaredFiles:
             if not exists(path, objects):
                 raise MissingOutput(self.name, path)
 
-    def _is_stage_done(self, planned: PlannedTarget) -> bool:
-        # From the last split on: splits are started in order, so that one look is usually enough.
-        return all(
-            is_up_to_date(self._stamp(planned, index), planned.prerequisites_of(index))
-            for index in reversed(range(self.num_splits or 0))
-            if index != self.split_ind
-        )
-
-    def _stamp(self, planned: PlannedTarget, index: int) -> str:
-        target = paths.target(planned.pipeline, planned.command, index, self.num_splits)
-        return os.path.join(planned.run_dir, paths.DONE, target)
-
-    def refresh_fingerprint(self, planned: PlannedTarget) -> None:
+    def refresh_fingerprint(self, run_dir: str, stage: PlannedStage) -> None:
         """Write the fingerprint of the inputs unless it describes them as they are.
 
         It describes what targets have read: plain make also starts them for inputs that changed
         since rvrun wrote it. Raises `CannotRead`, `CannotReach` or `UnusableRunDir`.
         """
-        if all(path in self.produced for path in self.inputs):
+        path = stage.inputs_file
+        if path is None:
             return
-        path = paths.inputs(planned.pipeline, planned.command)
-        stage = f"{planned.pipeline}/{planned.command}"
-        if self._is_described(os.path.join(planned.run_dir, path), stage):
+        name = f"{stage.pipeline}/{stage.command}"
+        if self._is_described(os.path.join(run_dir, path), name):
             return
         # One split writes it. Written again by the next one, it would be newer than what the first
         # has seen, and that split would count as stale.
-        with _locked(os.path.join(planned.run_dir, path)):
-            text = Finder().text(stage, self.inputs, self.produced)
+        with _locked(os.path.join(run_dir, path)):
+            text = Finder().text(name, self.inputs, self.produced)
             import pathlib
 
             from rvrun.rundir.files import write
 
-            write(pathlib.Path(planned.run_dir), {path: text})
+            write(pathlib.Path(run_dir), {path: text})
 
-    def _is_described(self, path: str, stage: str) -> bool:
+    def _is_described(self, path: str, name: str) -> bool:
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
                 old = file.read()
         except OSError:
             return False
-        return is_same(old, Finder().text(stage, self.inputs, self.produced))
+        return is_same(old, Finder().text(name, self.inputs, self.produced))
 
 
 @contextlib.contextmanager
@@ -157,18 +151,13 @@ def _locked(path: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def of_plan(
-    planned: PlannedTarget, name: str, split_ind: int | None, num_splits: int | None
-) -> DeclaredFiles | None:
-    """Return what the saved plan of a run directory declares for a target; None if nothing."""
-    stage = planned.stage
-    if not (stage.get("inputs") or stage.get("outputs")):
-        return None
+def of_plan(stage: PlannedStage, name: str) -> DeclaredFiles:
+    """Return what the saved plan declares for the target called `name`."""
     return DeclaredFiles(
         name,
-        split_ind,
-        num_splits,
-        inputs=stage.get("inputs", ()),
-        outputs=stage.get("outputs", ()),
-        produced=stage.get("produced", ()),
+        stage.split_ind,
+        stage.num_splits,
+        inputs=stage.inputs,
+        outputs=stage.outputs,
+        produced=stage.produced,
     )

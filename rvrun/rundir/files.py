@@ -7,16 +7,22 @@ import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from rvrun import paths
+from rvrun import item_list, paths
 from rvrun.code import fingerprint as code
 from rvrun.data import fingerprint as data
 from rvrun.errors import RvrunError
-from rvrun.rundir.fingerprints import FingerprintTimes, read_text
+from rvrun.rundir.fingerprints import FingerprintTimes, is_reordered, read_text
 from rvrun.rundir.roots import check_same_roots
 from rvrun.text import shorten
 
 #: Digits of a time in the name of a copy of a config, so that names sort by time.
 TIME_DIGITS = 20
+#: What compares the texts of files of which not everything counts, by their folder.
+_IS_SAME = {
+    paths.CODE: code.is_same,
+    paths.INPUTS: data.is_same,
+    paths.ITEMS: item_list.is_same,
+}
 
 
 class UnusableRunDir(RvrunError):
@@ -120,7 +126,7 @@ def _write_if_changed(
     file = folder / path
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        if is_current(folder, path, text):
+        if is_current(folder, path, text) and not is_reordered(folder, path, text):
             return False
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished.unlink(missing_ok=True)
@@ -141,9 +147,8 @@ def _write_if_changed(
 
 def is_current(folder: pathlib.Path, path: str, text: str) -> bool:
     """Return whether the file at `path` in `folder` exists and contains exactly `text`."""
-    kind = path.partition("/")[0]
-    if kind in (paths.CODE, paths.INPUTS):
-        is_same = code.is_same if kind == paths.CODE else data.is_same
+    is_same = _IS_SAME.get(path.partition("/")[0])
+    if is_same is not None:
         old = read_text(folder, path)
         return old is not None and is_same(old, text)
     try:

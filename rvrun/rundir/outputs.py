@@ -1,4 +1,4 @@
-"""Declared outputs that do not exist although their targets are done."""
+"""Declared outputs that do not exist although what writes them is done."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from rvrun.data.find import Objects, exists
 from rvrun.model import Stage
-from rvrun.patterns import is_glob, is_per_split, output_path
+from rvrun.patterns import is_per_split, output_path
+from rvrun.rundir.times import NEVER
 
-#: The time of a target that was never done, as in `freshness`.
-NEVER = -1
+#: Stands for the index of a split, to find how the paths of all splits begin.
+_MARK = "*"
 
 
 def lost_outputs(stage: Stage, done: Sequence[int]) -> dict[int, str]:
@@ -22,25 +23,32 @@ def lost_outputs(stage: Stage, done: Sequence[int]) -> dict[int, str]:
     """
     objects = Objects()
     lost: dict[int, str] = {}
-    indices = [index for index, then in enumerate(done) if then > NEVER]
-    is_whole = len(indices) == len(done)
     for output in stage.outputs:
-        if stage.num_splits is not None and is_per_split(output):
-            listed = _common_beginning(output, stage.num_splits)
-            for index in indices:
-                path = output_path(output, index, stage.num_splits)
-                if index not in lost and not exists(path, objects, listed):
-                    lost[index] = path
-        elif is_whole:
+        if stage.num_splits is None or not is_per_split(output):
+            continue
+        beginning = output_path(output, _MARK, stage.num_splits).partition(_MARK)[0]
+        for index, then in enumerate(done):
+            path = output_path(output, index, stage.num_splits)
+            if then > NEVER and index not in lost and not exists(path, objects, beginning):
+                lost[index] = path
+    return {**_lost_by_all(stage, done, objects), **lost}
+
+
+def lost_item_outputs(stage: Stage, done: Sequence[int]) -> dict[int, str]:
+    """Return the first missing output of each item that is done and lacks one, by its position.
+
+    - `done`: when each item was done.
+    """
+    return _lost_by_all(stage, done, Objects())
+
+
+def _lost_by_all(stage: Stage, done: Sequence[int], objects: Objects) -> dict[int, str]:
+    """Return a missing output that is not that of one split; all units have to write it again."""
+    if NEVER in done:
+        return {}
+    for output in stage.outputs:
+        if stage.num_splits is None or not is_per_split(output):
             path = output_path(output, None, stage.num_splits)
             if not exists(path, objects):
-                lost = {index: lost.get(index, path) for index in indices}
-    return lost
-
-
-def _common_beginning(output: str, num_splits: int) -> str:
-    """Return how the paths of an output begin for all splits: what to list on S3."""
-    mark = "*"
-    path = output_path(output, None, num_splits).replace("None", mark)
-    first = min((path.index(c) for c in "*?[" if c in path), default=len(path))
-    return path[:first] if is_glob(path) else path
+                return dict.fromkeys(range(len(done)), path)
+    return {}

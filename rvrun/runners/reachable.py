@@ -16,8 +16,8 @@ class UnreachableFile(RvrunError):
     path: str
     runner: str
     template = (
-        "`{attribute}` of {stage} must be s3:// URIs for runner `{runner}`, whose jobs run on other "
-        "machines, got {path}"
+        "`{attribute}` of {stage} must be s3:// URIs for runner `{runner}`, whose jobs run on "
+        "other machines, got {path}"
     )
     fix = "put the file on S3, and let `{attribute}` name it there"
 

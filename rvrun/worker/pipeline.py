@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from rvrun.pipelines.base import Pipeline
     from rvrun.rundir.declared_files import DeclaredFiles
-    from rvrun.rundir.planned import PlannedTarget
     from rvrun.worker.call import Call
 
 
@@ -111,22 +110,14 @@ def build(document: dict[str, Any], uri: str) -> Pipeline:
 
 
 def declared_files(
-    planned: PlannedTarget | None, pipeline: Any, document: dict[str, Any], call: Call, name: str
+    pipeline: Any, document: dict[str, Any], call: Call, name: str
 ) -> DeclaredFiles | None:
     """Return the files that the command of a call declares; None if it declares none.
 
-    - `planned`: what the plan of the run directory says; None without one, as in a job. Then
-      `pipeline` itself says it.
     - `name`: of the target.
 
     Raises `BadDeclaration`, `BadPath` or `UnknownName`.
     """
-    if planned is not None:
-        if not (planned.stage.get("inputs") or planned.stage.get("outputs")):
-            return None
-        from rvrun.rundir.declared_files import of_plan
-
-        return of_plan(planned, name, call.split_ind, call.num_splits)
     if not (getattr(pipeline, "inputs", None) or getattr(pipeline, "outputs", None)):
         return None
     from rvrun.pipelines.declare import read_paths

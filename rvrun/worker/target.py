@@ -25,13 +25,14 @@ from rvrun import environment, paths, signals
 from rvrun.errors import DONE, FAILED, INTERRUPTED, INVALID, RvrunError
 from rvrun.inputs import check_arguments, from_os_error, parse_integer, writing
 from rvrun.rundir.own_files import open_own
-from rvrun.rundir.planned import PlannedTarget
+from rvrun.rundir.planned_stage import PlannedStage
 from rvrun.rundir.records import WARNING, Recorder, peak_memory_kib
 from rvrun.rundir.target_lock import (
-    check_shared_outputs,
     is_always_make,
     lock_target,
+    newest,
     release,
+    renew_stamp,
     start_of,
     touch_stamp,
     was_done_since,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from rvrun.rundir.declared_files import DeclaredFiles
     from rvrun.settings.schema import MachineSettings
     from rvrun.worker.call import Call
+    from rvrun.worker.item_work import ItemWork
 
 #: Signals that end a target.
 ENDING = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT)
@@ -142,8 +144,10 @@ class _Target:
         self.report = events
         self.run_dir = ""
         self.newest = 0
-        self.planned: PlannedTarget | None = None
+        self.stage: PlannedStage | None = None
         self.files: DeclaredFiles | None = None
+        self.failure: RvrunError | None = None
+        self.work: ItemWork | None = None
         self.recorder: Recorder | None = None
 
     def announce(self, text: str) -> None:
@@ -159,31 +163,56 @@ class _Target:
         waited for a slot of make's. With `make -B`, a target runs even then.
         """
         recorder = Recorder(run_dir, self.path)
-        planned = PlannedTarget(run_dir, self.path)
+        stage = self.stage = PlannedStage.read(run_dir, self.path)
         is_forced = is_always_make(os.environ.get("MAKEFLAGS", ""))
-        if not is_forced and was_done_since(run_dir, planned, self._decided):
+        if not is_forced and was_done_since(run_dir, stage, self._decided):
             recorder.note("skip", pid=os.getpid())
             _say(f"{self.name}: not run, because another process has just done it")
             self.report(f"end {self.name} {DONE}")
             return DONE
+        self.run_dir = run_dir
+        self._read_inputs(stage)
+        self.newest = newest(run_dir, stage.prerequisites)
+        if stage.items and self.failure is None:
+            from rvrun.worker.item_work import ItemWork
+
+            self.work = ItemWork(run_dir, stage, is_forced=is_forced)
+            if not self.work.unfinished:
+                return self._skip_items(recorder)
         facts = {}
         if has_log:
             facts["log_offset"] = _redirect_output(os.path.join(run_dir, paths.log(self.path)))
         if self.start.shared_kib:
             facts["shared_memory_kib"] = self.start.shared_kib
         recorder.start(**facts)
-        self.run_dir, self.recorder, self.planned = run_dir, recorder, planned
-        self.newest = planned.newest()
+        self.recorder = recorder
         return self.run()
 
-    def check_inputs(self, pipeline: Any) -> None:
-        """Check the declared inputs, and let their fingerprint describe what this target reads."""
-        self.files = declared_files(self.planned, pipeline, self.document, self.call, self.name)
-        if self.files is not None:
+    def _read_inputs(self, stage: PlannedStage) -> None:
+        """Check the declared inputs, and let their fingerprint describe what this target reads.
+
+        Before its items are looked at, which depend on the fingerprint. What is wrong fails the
+        target once it has a record and a log.
+        """
+        if not (stage.inputs or stage.outputs):
+            return
+        from rvrun.rundir.declared_files import of_plan
+
+        self.files = of_plan(stage, self.name)
+        try:
             self.files.check_inputs()
-        if self.files is not None and self.planned is not None:
-            self.files.refresh_fingerprint(self.planned)
-            self.newest = self.planned.newest()
+            self.files.refresh_fingerprint(self.run_dir, stage)
+        except RvrunError as error:
+            self.failure = error
+
+    def _skip_items(self, recorder: Recorder) -> int:
+        """Stamp a split of which all items are done; nothing that needs it becomes stale."""
+        assert self.work is not None
+        recorder.note("skip", pid=os.getpid())
+        _say(f"{self.name}: not run, because all of its items are done")
+        code = self._touch(functools.partial(renew_stamp, least=max(self.newest, self.work.newest)))
+        self.report(f"end {self.name} {code}")
+        return code
 
     def _decided(self) -> float:
         return start_of(self.start.parent)
@@ -197,6 +226,8 @@ class _Target:
         _handle_signals(_ignore, (*ENDING, _signal.SIGINT))
         if self.recorder:
             code = self._stamp() if code == DONE else code
+            if self.work is not None:
+                self.recorder.note("items", done=self.work.num_done, of=len(self.work.positions))
             # The record is written before the event: whoever reads the event may read the record.
             self.recorder.end(code)
         self.report(f"end {self.name} {code}")
@@ -210,14 +241,17 @@ class _Target:
         Before anything else, so that as little as possible can come between; and with the lock
         held, so that a process that waits for it sees the stamp.
         """
-        assert self.planned is not None, "a target of a run directory"
+        return self._touch(functools.partial(touch_stamp, least=self.newest))
+
+    def _touch(self, touch: Callable[[str, PlannedStage], None]) -> int:
+        assert self.stage is not None, "a target of a run directory"
         try:
-            touch_stamp(self.run_dir, self.planned, self.newest)
+            touch(self.run_dir, self.stage)
             if self.files is not None:
-                check_shared_outputs(self.files, self.planned)
+                self.files.check_shared(self.run_dir, self.stage)
         except FileNotFoundError:
-            # A run with another number of splits has begun meanwhile, and removed the folder: the
-            # target does not count any more.
+            # A run with another number of splits, or other items, has begun meanwhile, and removed
+            # the folder: the target does not count any more.
             return DONE
         except RvrunError as error:
             print_error(error)
@@ -290,27 +324,46 @@ def _end_children(error: _Ended) -> int:
 
 def _call_method(target: _Target) -> None:
     call = target.call
+    if target.failure is not None:
+        raise target.failure
     with contextlib.ExitStack() as stack:
         warn = functools.partial(warn_user, target.recorder)
         target.start.show_imports()
         pipeline = stack.enter_context(opened(target.document, call, warn))
         check_command(pipeline, call)
-        target.check_inputs(pipeline)
+        if target.stage is None:
+            # A job, or by hand.
+            target.files = declared_files(pipeline, target.document, call, target.name)
+            if target.files is not None:
+                target.files.check_inputs()
         method = getattr(pipeline, call.command)
         # A job has its GPUs to itself.
         if call.command in pipeline.gpu_commands and call.job is None:
             device = stack.enter_context(gpu_slot(target.announce))
             if target.recorder:
                 target.recorder.note("gpu", device=device)
-        if call.is_split:
-            method(split_ind=call.split_ind, num_splits=call.num_splits)
+        if target.work is not None:
+            target.work.run(pipeline.config, target.document["config"], method)
         elif call.command in pipeline.split_commands:
-            # All of it, as Raster Vision's own worker does without split options.
-            method(split_ind=0, num_splits=1)
+            # Without split options all of it, as Raster Vision's own worker does.
+            call_split(pipeline, method, call.command, call.split_ind or 0, call.num_splits or 1)
         else:
             method()
     if target.files is not None:
         target.files.check_outputs()
+
+
+def call_split(
+    pipeline: Any, method: Callable[..., Any], command: str, split_ind: int, num_splits: int
+) -> None:
+    """Call the method of a split command for its share, whatever is done already."""
+    field = getattr(pipeline, "items", {}).get(command)
+    if field is None:
+        method(split_ind=split_ind, num_splits=num_splits)
+        return
+    from rvrun.worker.item_work import run_share
+
+    run_share(pipeline.config, field, method, split_ind, num_splits)
 
 
 def warn_user(recorder: Recorder | None, text: str) -> None:

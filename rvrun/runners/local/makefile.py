@@ -33,6 +33,7 @@ class Rule:
     - `folder`: that of the splits' stamps; None, like `num_splits`, for a command that is never
       split.
     - `gone`: what make looks for: the outputs, and which stamps count for nothing without them.
+    - `items`: the list of its items, which the stamp depends on, too; None if it declares none.
     - `arguments`: the end of the command line, after the config; `$*` is the split's index.
     """
 
@@ -42,6 +43,7 @@ class Rule:
     num_splits: int | None
     prerequisites: tuple[str, ...]
     gone: Gone | None
+    items: str | None
     arguments: str
 
 
@@ -113,6 +115,7 @@ def render_makefile(
         ),
         inputs=all_input_files(plan, workdir),
         looks_for_outputs=any(find_gone(s, workdir) for p in plan.pipelines for s in p.stages),
+        has_items=plan.has_items,
         indices={count: " ".join(map(str, range(count))) for count in sorted(counts)},
         help=help_lines(plan),
     )
@@ -151,6 +154,7 @@ def rule(pipeline: str, stage: Stage, stages: Mapping[str, Stage], workdir: str)
         num_splits=stage.num_splits,
         prerequisites=prerequisites(pipeline, stage, stages, workdir),
         gone=find_gone(stage, workdir),
+        items=stage.items_file(pipeline),
         arguments=_command_line(end, {SPLIT_IND: "$*", NUM_SPLITS: str(stage.num_splits)}),
     )
 
@@ -246,6 +250,8 @@ def describe(stage: Stage) -> str:
     """Describe a stage in a few words: `4 splits, on a GPU, needs train, chip (aligned)`."""
     aligned = {NeedKind.ALIGNED: " (aligned)", NeedKind.ALL: ""}
     parts = [count(stage.num_splits, "split")] if stage.num_splits else []
+    if stage.items is not None:
+        parts.append(count(stage.items.count, "item"))
     if stage.gpu:
         parts.append("on a GPU")
     if stage.needs:
