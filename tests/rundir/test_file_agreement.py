@@ -108,7 +108,9 @@ def commands_with_files(
         outputs = draw(st.lists(st.sampled_from(kinds), unique=True, max_size=2))
         inputs = draw(st.lists(st.sampled_from(PATTERNS), unique=True, max_size=2))
         written = [any_split(o) for other in sorted(reached[name]) for o in commands[other].outputs]
-        produced = draw(st.lists(st.sampled_from(written), unique=True, max_size=1)) if written else []
+        produced = (
+            draw(st.lists(st.sampled_from(written), unique=True, max_size=1)) if written else []
+        )
         commands[name] = attrs.evolve(
             command,
             config_keys=(),
