@@ -12,10 +12,13 @@ import re
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Any
 
 #: Any number of folders, as a whole part of a path.
 FOLDERS = "**"
 SPLIT_IND, NUM_SPLITS = "split_ind", "num_splits"
+#: The placeholder of an item, and the beginning of those of its fields.
+ITEM = "item"
 #: Letters, digits and what neither make nor the shell gives a meaning.
 _PLAIN = re.compile(r"[\w./+@-]+")
 _WITHOUT_GLOB = str.maketrans("", "", "*?[]!")
@@ -85,14 +88,45 @@ def is_per_split(output: str) -> bool:
     return SPLIT_IND in placeholders(output)
 
 
+def is_item_name(placeholder: str) -> bool:
+    """Whether a placeholder stands for an item or a field of it."""
+    return placeholder.partition(".")[0] == ITEM
+
+
+def is_per_item(output: str) -> bool:
+    """Whether each item has its own file of a declared output."""
+    return any(map(is_item_name, placeholders(output)))
+
+
+def is_of_stage(output: str) -> bool:
+    """Whether neither a split nor an item has its own file of a declared output."""
+    return not is_per_split(output) and not is_per_item(output)
+
+
+def item_path(output: str, item: Any) -> str:
+    """Return the path of a declared output for an item.
+
+    - `item`: its JSON value. Raises KeyError for a field that it does not have.
+    """
+    values = {}
+    for name in placeholders(output):
+        value = item
+        for field in name.split(".")[1:]:
+            if not isinstance(value, dict):
+                raise KeyError(field)
+            value = value[field]
+        values[name] = str(value)
+    return fill(output, values)
+
+
 def output_path(output: str, split_ind: int | str | None, num_splits: int | None) -> str:
     """Return the path of a declared output, which may be a glob, for one split."""
     return fill(output, {SPLIT_IND: str(split_ind), NUM_SPLITS: str(num_splits)})
 
 
 def any_split(output: str) -> str:
-    """Return a declared output as a glob that matches the files of all splits."""
-    return fill(output, {SPLIT_IND: "*", NUM_SPLITS: "*"})
+    """Return a declared output as a glob that matches the files of all splits and items."""
+    return fill(output, dict.fromkeys(placeholders(output), "*"))
 
 
 def covers(pattern: str, path: str) -> bool:

@@ -18,6 +18,7 @@ from rvrun.model import Command, DeclaredPipeline, Need, NeedKind, Resources, ch
 from rvrun.pipelines import serialize
 from rvrun.pipelines.base import Aligned, Pipeline
 from rvrun.pipelines.imports import ROOT_FILE, user_code
+from rvrun.pipelines.items import saved_items
 from rvrun.pipelines.placeholders import resolve
 from rvrun.text import quoted, shorten
 
@@ -276,6 +277,7 @@ def _declare_command(
             f"`outputs` of {place}",
             is_output=True,
             is_split=is_split,
+            items=_item_values(declarations.items.get(name), config),
         ),
         resources=_declare_resources(pipeline, declarations, name),
         items=items and items[0],
@@ -299,10 +301,21 @@ def read_paths(
     inputs, outputs = (
         _read_lists(pipeline, attribute).get(command, ()) for attribute in ("inputs", "outputs")
     )
+    items = _item_values(getattr(pipeline, "items", {}).get(command), config)
     return (
         _resolve_all(inputs, config, f"`inputs` {place}"),
-        _resolve_all(outputs, config, f"`outputs` {place}", is_output=True, is_split=is_split),
+        _resolve_all(
+            outputs, config, f"`outputs` {place}", is_output=True, is_split=is_split, items=items
+        ),
     )
+
+
+def _item_values(field: str | None, config: Mapping[str, Any]) -> list[Any] | str | None:
+    """Return the saved values of a command's items, or why there are none; None without items."""
+    if field is None:
+        return None
+    values = saved_items(config, field)
+    return f"`{field}` is not a field of the config but a property" if values is None else values
 
 
 def _resolve_all(
@@ -312,10 +325,11 @@ def _resolve_all(
     *,
     is_output: bool = False,
     is_split: bool = False,
+    items: list[Any] | str | None = None,
 ) -> tuple[str, ...]:
     """Return the paths and globs that declared inputs or outputs stand for, each once."""
     resolved = (
-        resolve(template, config, place, is_output=is_output, is_split=is_split)
+        resolve(template, config, place, is_output=is_output, is_split=is_split, items=items)
         for template in templates
     )
     return tuple(dict.fromkeys(path for paths in resolved for path in paths))

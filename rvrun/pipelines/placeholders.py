@@ -8,7 +8,8 @@ from typing import Any
 
 from rvrun.aws.storage import S3, is_on_s3, scheme
 from rvrun.errors import RvrunError, check_known
-from rvrun.patterns import NUM_SPLITS, SPLIT_IND, escape, fill, placeholders
+from rvrun.patterns import NUM_SPLITS, SPLIT_IND, escape, fill, is_item_name, placeholders
+from rvrun.text import quoted
 
 #: The placeholder of the root, and the beginning of those of config fields.
 ROOT, CONFIG = "root", "config"
@@ -28,7 +29,13 @@ class BadPath(RvrunError):
 
 
 def resolve(
-    template: str, config: Mapping[str, Any], place: str, *, is_output: bool, is_split: bool
+    template: str,
+    config: Mapping[str, Any],
+    place: str,
+    *,
+    is_output: bool,
+    is_split: bool,
+    items: Sequence[Any] | str | None = None,
 ) -> tuple[str, ...]:
     """Return the paths and globs that a declared input or output stands for.
 
@@ -36,6 +43,8 @@ def resolve(
     they keep the placeholders of splits, and all other braces are doubled.
 
     - `config`: the saved config. `place`: where it is declared, for messages.
+    - `items`: the JSON values of the command's items, or why outputs cannot be named by them; None
+      if it declares none.
 
     Raises `BadPath` or `UnknownName`.
     """
@@ -43,9 +52,14 @@ def resolve(
         names = placeholders(template)
     except ValueError as error:
         raise BadPath(place, template, f"cannot be read: {error}") from None
-    own = [SPLIT_IND, NUM_SPLITS] if is_output and is_split else []
+    own = [SPLIT_IND, NUM_SPLITS] if is_output and is_split and items is None else []
+    if is_output and items is not None:
+        own = [name for name in names if is_item_name(name)]
+        _check_items(template, own, items, place)
     for name in names:
-        _check_split_name(name, template, place, is_output=is_output, is_split=is_split)
+        if name in (SPLIT_IND, NUM_SPLITS) and name not in own:
+            reason = _why_no_split(is_output=is_output, is_split=is_split)
+            raise BadPath(place, template, f"must not have `{{{name}}}`: {reason}")
     values = {
         name: [f"{{{name}}}"] if name in own else _values(name, config, template, place, own)
         for name in dict.fromkeys(names)
@@ -65,13 +79,31 @@ def _keep_doubled(template: str) -> str:
     return template.replace("{{", "{{{{").replace("}}", "}}}}")
 
 
-def _check_split_name(
-    name: str, template: str, place: str, *, is_output: bool, is_split: bool
+def _why_no_split(*, is_output: bool, is_split: bool) -> str:
+    if not is_output:
+        return "all splits share the inputs"
+    if not is_split:
+        return "the command is not in `split_commands`"
+    return "the command declares `items`, so name outputs by `{item}`"
+
+
+def _check_items(
+    template: str, names: Sequence[str], items: Sequence[Any] | str, place: str
 ) -> None:
-    if name not in (SPLIT_IND, NUM_SPLITS) or (is_output and is_split):
-        return
-    rule = "the command is not in `split_commands`" if is_output else "all splits share the inputs"
-    raise BadPath(place, template, f"must not have `{{{name}}}`: {rule}")
+    """Raise `BadPath` unless all items have the fields that a template names."""
+    for name in names:
+        if isinstance(items, str):
+            raise BadPath(place, template, f"must not have `{{{name}}}`: {items}")
+        for item in items:
+            values = _look_up(item, name.split(".")[1:], place)
+            if len(values) != 1 or not _is_part(values[0]):
+                problem = f"needs a string or a number for `{name}`, got {quoted(values)}"
+                raise BadPath(place, template, problem)
+
+
+def _is_part(value: object) -> bool:
+    """Whether a value can be a part of a path."""
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
 def _values(
@@ -86,7 +118,7 @@ def _values(
         check_known("placeholder", name, (ROOT, *own, *fields), place)
     values = _look_up(config, key.split("."), place)
     for value in values:
-        if not isinstance(value, str | int | float) or isinstance(value, bool):
+        if not _is_part(value):
             problem = f"needs a string or a number for `{name}`, got {value!r}"
             raise BadPath(place, template, problem)
     return [str(value) for value in values]

@@ -22,7 +22,7 @@ from rvrun.model import (
     StageItems,
     check_plan,
 )
-from rvrun.patterns import NUM_SPLITS, SPLIT_IND, placeholders
+from rvrun.patterns import NUM_SPLITS, SPLIT_IND, is_item_name, placeholders
 from rvrun.text import quoted, shorten
 
 #: The version of the format that this rvrun writes.
@@ -168,7 +168,7 @@ def _paths_from_list(key: str, value: Any) -> tuple[str, ...]:
         raise ValueError(f"`{key}` must be a list of non-empty strings, got {quoted(value)}")
     for template in value if key == "outputs" else ():
         for name in placeholders(template):
-            if name not in (SPLIT_IND, NUM_SPLITS):
+            if name not in (SPLIT_IND, NUM_SPLITS) and not is_item_name(name):
                 raise ValueError(f"unknown placeholder `{shorten(name)}` in `outputs`")
     return tuple(value)
 

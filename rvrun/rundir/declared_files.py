@@ -12,12 +12,19 @@ import os
 from rvrun.data.find import Objects, exists
 from rvrun.data.fingerprint import Finder, is_same
 from rvrun.errors import FAILED, RvrunError
-from rvrun.patterns import describe_absence, is_per_split, output_path
+from rvrun.patterns import (
+    describe_absence,
+    is_per_item,
+    is_per_split,
+    item_path,
+    output_path,
+)
 from rvrun.rundir.target_lock import is_up_to_date
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from rvrun.rundir.planned_stage import PlannedStage
 
@@ -53,6 +60,8 @@ class DeclaredFiles:
 
     - `name`: of the target, `tiny/chip/3`. `split_ind`, `num_splits`: None if it is a whole stage.
     - `inputs`, `produced`, `outputs`: as in `model.Stage`.
+    - `items`: the JSON values of all items that this target does, where nothing else looks for
+      their outputs.
     """
 
     def __init__(
@@ -64,14 +73,18 @@ class DeclaredFiles:
         inputs: Sequence[str],
         outputs: Sequence[str],
         produced: Sequence[str] = (),
+        items: Sequence[Any] = (),
     ) -> None:
         self.name = name
         self.split_ind, self.num_splits = split_ind, num_splits
         self.inputs, self.produced = inputs, produced
         is_own = split_ind is None or num_splits == 1
-        per_split = [output for output in outputs if is_own or is_per_split(output)]
+        per_item = [output for output in outputs if is_per_item(output)]
+        others = [output for output in outputs if output not in per_item]
+        per_split = [output for output in others if is_own or is_per_split(output)]
         self.own = [output_path(output, split_ind, num_splits) for output in per_split]
-        shared = (output for output in outputs if output not in per_split)
+        self.own += [item_path(output, item) for output in per_item for item in items]
+        shared = (output for output in others if output not in per_split)
         self.shared = [output_path(output, split_ind, num_splits) for output in shared]
 
     def check_inputs(self) -> None:
@@ -83,7 +96,7 @@ class DeclaredFiles:
 
     def check_outputs(self) -> None:
         """Raise `MissingOutput` unless all outputs exist that only this target writes."""
-        self._check_outputs(self.own)
+        check_written(self.name, self.own)
 
     def check_shared(self, run_dir: str, stage: PlannedStage) -> None:
         """Raise `MissingOutput` if the stage is done, but lacks an output that its splits share.
@@ -96,16 +109,10 @@ class DeclaredFiles:
         if not self.shared or not all(is_up_to_date(run_dir, stage.split(i)) for i in others):
             return
         try:
-            self._check_outputs(self.shared)
+            check_written(self.name, self.shared)
         except RvrunError:
             os.unlink(os.path.join(run_dir, stage.stamp))
             raise
-
-    def _check_outputs(self, outputs: Sequence[str]) -> None:
-        objects = Objects()
-        for path in outputs:
-            if not exists(path, objects):
-                raise MissingOutput(self.name, path)
 
     def refresh_fingerprint(self, run_dir: str, stage: PlannedStage) -> None:
         """Write the fingerprint of the inputs unless it describes them as they are.
@@ -136,6 +143,14 @@ class DeclaredFiles:
         except OSError:
             return False
         return is_same(old, Finder().text(name, self.inputs, self.produced))
+
+
+def check_written(name: str, outputs: Sequence[str]) -> None:
+    """Raise `MissingOutput` unless all outputs of the target called `name` exist."""
+    objects = Objects()
+    for path in outputs:
+        if not exists(path, objects):
+            raise MissingOutput(name, path)
 
 
 @contextlib.contextmanager

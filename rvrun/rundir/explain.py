@@ -15,7 +15,7 @@ from rvrun.data import fingerprint as data
 from rvrun.errors import RvrunError, check_known
 from rvrun.inputs import CannotRead, parse_integer, read_object
 from rvrun.model import CodeMode, NeedKind, Plan, PlannedPipeline, Stage, Target
-from rvrun.patterns import output_path
+from rvrun.patterns import is_per_item, output_path
 from rvrun.pipelines.config_keys import changed_keys, look_up, narrow, part_of
 from rvrun.rundir import records
 from rvrun.rundir.accepted import last_accepted
@@ -219,7 +219,10 @@ def _explain_stale(
 def _outputs(stage: Stage, split_ind: int | None) -> tuple[str, ...]:
     if split_ind is None:
         return stage.outputs
-    return tuple(output_path(output, split_ind, stage.num_splits) for output in stage.outputs)
+    return tuple(
+        output if is_per_item(output) else output_path(output, split_ind, stage.num_splits)
+        for output in stage.outputs
+    )
 
 
 def find_target(plan: Plan, name: str) -> tuple[PlannedPipeline, Stage, int | None]:

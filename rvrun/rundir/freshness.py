@@ -13,13 +13,16 @@ import functools
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 
 from rvrun import paths
 from rvrun.code.fingerprint import is_comparable
 from rvrun.data import fingerprint as data
+from rvrun.inputs import CannotRead, parse_object
 from rvrun.model import CodeMode, Need, NeedKind, Plan, Stage, Target
+from rvrun.pipelines.items import saved_items
 from rvrun.rundir.files import is_current
 from rvrun.rundir.fingerprints import read_text
 from rvrun.rundir.item_status import ItemStatus, find_item_status, read_items
@@ -353,8 +356,19 @@ def _item_status(
     limit = (lambda i: max(whole, *(times[i] for times in aligned))) if aligned else lambda i: whole
     items = read_items(run_dir, pipeline, stage, files)
     changed = _items_time(pipeline, stage, run_dir, files)
-    find_lost = functools.partial(lost_item_outputs, stage)
+    read_values = functools.partial(_read_item_values, pipeline, stage, files)
+    find_lost = functools.partial(lost_item_outputs, stage, read_values)
     return find_item_status(run_dir, pipeline, stage, items, limit, stamps, changed, find_lost)
+
+
+def _read_item_values(pipeline: str, stage: Stage, files: Mapping[str, str]) -> list[Any] | None:
+    """Return the JSON values of a stage's items from the saved config; None if they are unknown."""
+    assert stage.items is not None
+    try:
+        document = parse_object(files[paths.config(pipeline)], paths.config(pipeline))
+    except (KeyError, CannotRead):
+        return None
+    return saved_items(document.get("config"), stage.items.field)
 
 
 def _stale_shares(

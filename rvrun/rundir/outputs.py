@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from rvrun.data.find import Objects, exists
 from rvrun.model import Stage
-from rvrun.patterns import is_per_split, output_path
+from rvrun.patterns import (
+    any_split,
+    is_of_stage,
+    is_per_item,
+    is_per_split,
+    item_path,
+    output_path,
+)
 from rvrun.rundir.times import NEVER
 
 #: Stands for the index of a split, to find how the paths of all splits begin.
@@ -34,12 +42,25 @@ def lost_outputs(stage: Stage, done: Sequence[int]) -> dict[int, str]:
     return {**_lost_by_all(stage, done, objects), **lost}
 
 
-def lost_item_outputs(stage: Stage, done: Sequence[int]) -> dict[int, str]:
+def lost_item_outputs(
+    stage: Stage, read_values: Callable[[], Sequence[Any] | None], done: Sequence[int]
+) -> dict[int, str]:
     """Return the first missing output of each item that is done and lacks one, by its position.
 
+    - `read_values`: returns the JSON values of the items; None if they are unknown.
     - `done`: when each item was done.
     """
-    return _lost_by_all(stage, done, Objects())
+    objects = Objects()
+    lost: dict[int, str] = {}
+    outputs = [output for output in stage.outputs if is_per_item(output)]
+    values = read_values() if outputs else None
+    for output in outputs:
+        beginning = any_split(output).partition("*")[0]
+        for position, (value, then) in enumerate(zip(values or (), done, strict=False)):
+            path = item_path(output, value)
+            if then > NEVER and position not in lost and not exists(path, objects, beginning):
+                lost[position] = path
+    return {**_lost_by_all(stage, done, objects), **lost}
 
 
 def _lost_by_all(stage: Stage, done: Sequence[int], objects: Objects) -> dict[int, str]:
@@ -47,7 +68,7 @@ def _lost_by_all(stage: Stage, done: Sequence[int], objects: Objects) -> dict[in
     if NEVER in done:
         return {}
     for output in stage.outputs:
-        if stage.num_splits is None or not is_per_split(output):
+        if is_of_stage(output) or stage.num_splits is None:
             path = output_path(output, None, stage.num_splits)
             if not exists(path, objects):
                 return dict.fromkeys(range(len(done)), path)

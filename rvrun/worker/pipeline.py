@@ -10,14 +10,15 @@ from rvrun.aws import storage
 from rvrun.errors import check_known
 from rvrun.inputs import parse_json
 from rvrun.pipelines import imports
-from rvrun.pipelines.base import PipelineConfig
+from rvrun.pipelines.base import PipelineConfig, share
+from rvrun.pipelines.items import saved_items
 from rvrun.settings.files import may_restrict_imports
 from rvrun.text import quoted
 from rvrun.worker.call import BadCall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
     from typing import Any
 
@@ -124,7 +125,21 @@ def declared_files(
     from rvrun.rundir.declared_files import DeclaredFiles
 
     inputs, outputs = read_paths(pipeline, call.command, document["config"])
-    return DeclaredFiles(name, call.split_ind, call.num_splits, inputs=inputs, outputs=outputs)
+    return DeclaredFiles(
+        name,
+        call.split_ind,
+        call.num_splits,
+        inputs=inputs,
+        outputs=outputs,
+        items=_share_of(pipeline, document["config"], call),
+    )
+
+
+def _share_of(pipeline: Any, config: Any, call: Call) -> Sequence[Any]:
+    """Return the JSON values of the items that a call does; empty if there are none."""
+    field = getattr(pipeline, "items", {}).get(call.command)
+    items = None if field is None else saved_items(config, field)
+    return share(items or (), call.split_ind or 0, call.num_splits or 1)
 
 
 def check_command(pipeline: Any, call: Call) -> None:

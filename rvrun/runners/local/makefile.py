@@ -10,7 +10,7 @@ from rvrun import __version__, paths
 from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, NeedKind, Plan, PlannedPipeline, Stage
 from rvrun.patterns import NUM_SPLITS as SPLIT_COUNT
 from rvrun.patterns import SPLIT_IND as SPLIT_INDEX
-from rvrun.patterns import fill, is_per_split, is_plain, own_files, seen_from
+from rvrun.patterns import fill, is_per_item, is_per_split, is_plain, own_files, seen_from
 from rvrun.render.jinja import Template
 from rvrun.render.jinja import render as render_template
 from rvrun.render.quote import for_recipe
@@ -202,6 +202,9 @@ def find_gone(stage: Stage, workdir: str) -> Gone | None:
     own: list[str] = []
     shared: list[str] = []
     for output in stage.outputs:
+        if is_per_item(output):
+            # make knows no items: rvrun stamps their splits.
+            continue
         is_shared = stage.num_splits is not None and not is_per_split(output)
         values = {SPLIT_INDEX: MARK, SPLIT_COUNT: str(stage.num_splits)}
         path = seen_from(workdir, fill(output, values))
