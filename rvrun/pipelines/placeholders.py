@@ -97,7 +97,8 @@ def _check_items(
         for item in items:
             values = _look_up(item, name.split(".")[1:], place)
             if len(values) != 1 or not _is_part(values[0]):
-                problem = f"needs a string or a number for `{name}`, got {quoted(values)}"
+                value = values[0] if len(values) == 1 else values
+                problem = f"needs a string or a number for `{name}`, got {quoted(value)}"
                 raise BadPath(place, template, problem)
 
 

@@ -363,3 +363,119 @@ def test_a_target_by_hand(land: Project) -> None:
     done = land.rvrun(*words, "--num-splits", "2", code=1)
     assert "its input data/b.tif does not exist" in done.stderr
     assert pathlib.Path(land.folder, "out/model.pkl").exists()
+
+
+ITEMS = """
+import pathlib
+import rvrun
+
+class Scene(rvrun.Config):
+    name: str
+
+class LandConfig(rvrun.PipelineConfig):
+    scenes: tuple[Scene, ...] = tuple(Scene(name=name) for name in "abcd")
+    skip: str = ""
+    @property
+    def names(self):
+        return [scene.name for scene in self.scenes]
+    def build(self):
+        return Land(self)
+
+class Land(rvrun.Pipeline):
+    commands = ("chip", "train")
+    split_commands = ("chip",)
+    items = {"chip": "scenes"}
+    config_keys = {"chip": ["scenes"], "train": []}
+    inputs = {"train": ["{root}/*.npy"]}
+    outputs = {"chip": ["{root}/{item.name}.npy", "{root}/log"]}
+    def write(self, name):
+        folder = pathlib.Path(self.config.root_uri)
+        folder.mkdir(exist_ok=True)
+        if name != self.config.skip:
+            folder.joinpath(name).write_text(name)
+    def chip(self, item):
+        self.write(f"{item.name}.npy")
+        self.write("log")
+        with open("did", "a") as file:
+            file.write(item.name)
+    def train(self):
+        pass
+
+def get_config(runner, root_uri="out", skip=""):
+    return LandConfig(root_uri=root_uri, skip=skip)
+"""
+
+
+@pytest.mark.parametrize("runner", ["local", "inprocess"])
+def test_outputs_of_items(project: Project, runner: str) -> None:
+    """Only the item whose output is missing is done again, in whatever split it is now."""
+    project.write("land.py", ITEMS)
+    project.rvrun("run", runner, *WORDS)
+    did = project.folder / "did"
+    assert sorted(did.read_text()) == ["a", "b", "c", "d"]
+    did.unlink()
+    (project.folder / "out/c.npy").unlink()
+    row = reasons(project)["land/chip"]
+    assert row == "output missing: out/c.npy"
+    assert "  items      1 of 4 would run: c\n" in project.rvrun("explain", "land/chip").stdout
+    project.rvrun("run", runner, "land.py", "--splits", "3")
+    assert did.read_text() == "c"
+    assert "all up to date" in project.rvrun("plan", "land.py", "--splits", "3").stdout
+
+
+@pytest.mark.parametrize("runner", ["local", "inprocess"])
+def test_an_output_of_all_items(project: Project, runner: str) -> None:
+    """All of them are done again."""
+    project.write("land.py", ITEMS)
+    project.rvrun("run", runner, *WORDS)
+    (project.folder / "did").unlink()
+    (project.folder / "out/log").unlink()
+    assert reasons(project)["land/chip"] == "output missing: out/log"
+    project.rvrun("run", runner, *WORDS)
+    assert sorted(project.read("did")) == ["a", "b", "c", "d"]
+    assert set(reasons(project).values()) == {"up to date"}
+    if runner == "local":
+        (project.folder / "out/log").unlink()
+        project.make("-C", "runs/land")
+        assert sorted(project.read("did")) == ["a", "a", "b", "b", "c", "c", "d", "d"]
+        assert set(reasons(project).values()) == {"up to date"}
+        assert shown_by_make(project) == []
+
+
+@pytest.mark.parametrize("runner", ["local", "inprocess"])
+def test_an_item_that_does_not_write_its_output(project: Project, runner: str) -> None:
+    """It is not done, but those before it are."""
+    project.write("land.py", ITEMS)
+    done = project.rvrun("run", runner, *WORDS, "-a", "skip", "b.npy", code=1)
+    sentence = "land/chip/0 has ended, but its output out/b.npy does not exist"
+    assert sentence in done.stderr
+    plan = project.rvrun("plan", *WORDS).stdout
+    assert "3 of 4 items" in plan or "1 of 4 items" in plan
+
+
+def test_outputs_of_items_in_a_job(project: Project) -> None:
+    """A target without a run directory looks for the outputs of its whole share."""
+    project.write("land.py", ITEMS)
+    project.rvrun("render", "local", *WORDS, "-a", "skip", "b.npy")
+    words = ("run_command", "runs/land/config/land.json", "chip", "--num-splits", "2")
+    project.rvrun(*words, "--split-ind", "1")
+    assert "out/b.npy does not exist" in project.rvrun(*words, "--split-ind", "0", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("{item.name}", "{item.nam}", "unknown config field `nam` in `outputs` of command `chip`"),
+        ("{item.name}", "{item}", "needs a string or a number for `item`, got {'$type':"),
+        ("{item.name}", "{split_ind}", "declares `items`, so name outputs by `{item}`"),
+        (
+            '"chip": "scenes"',
+            '"chip": "names"',
+            "must not have `{item.name}`: `names` is not a field of the config but a property",
+        ),
+    ],
+)
+def test_bad_outputs_of_items(project: Project, old: str, new: str, message: str) -> None:
+    """One sentence says what is wrong."""
+    project.write("land.py", ITEMS.replace(old, new, 1))
+    assert message in project.rvrun("plan", *WORDS, code=2).stderr
