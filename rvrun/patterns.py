@@ -170,22 +170,35 @@ def _pieces(part: str) -> list[str]:
     return re.findall(r"\[!?\]?[^\]]*\]|.", part, flags=re.DOTALL)
 
 
-def overlap(one: str, other: str) -> bool:
+def overlap(one: str, other: str, *, is_likely: bool = False) -> bool:
     """Whether a file may be covered by two patterns, of which one may be a folder of the other.
 
     Sets such as `[ab]` on both sides count as equal: what cannot be excluded is possible.
+
+    - `is_likely`: do not take what a glob matches for folders: `*.npy` are probably files.
     """
-    return _parts_overlap(tuple(one.split("/")), tuple(other.split("/")))
+    parts = (tuple(one.split("/")), tuple(other.split("/")))
+    ours, theirs = (
+        not is_likely or names[-1] == FOLDERS or not is_glob(names[-1]) for names in parts
+    )
+    return _parts_overlap(*parts, (ours, theirs))
 
 
-def _parts_overlap(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+def _parts_overlap(
+    one: tuple[str, ...], other: tuple[str, ...], are_folders: tuple[bool, bool]
+) -> bool:
+    """Whether the rests of two patterns overlap; `are_folders`: which of them may be a folder."""
     if not one or not other:
-        # The shorter one is a folder of the longer one, or they are equal.
-        return True
-    for these, those in ((one, other), (other, one)):
-        if these[0] == FOLDERS:
-            return _parts_overlap(these[1:], those) or _parts_overlap(these, those[1:])
-    return _names_overlap(one[0], other[0]) and _parts_overlap(one[1:], other[1:])
+        return not (one or other) or are_folders[1 if one else 0]
+    if one[0] == FOLDERS:
+        pairs = [(one[1:], other), (one, other[1:])]
+    elif other[0] == FOLDERS:
+        pairs = [(one, other[1:]), (one[1:], other)]
+    elif _names_overlap(one[0], other[0]):
+        pairs = [(one[1:], other[1:])]
+    else:
+        return False
+    return any(_parts_overlap(*pair, are_folders) for pair in pairs)
 
 
 def _names_overlap(one: str, other: str) -> bool:

@@ -47,9 +47,9 @@ def test_a_pattern_covers_what_glob_finds_and_all_below(pattern: str, files: lis
             for where, _, names in os.walk(folder)
             for name in names
         ]
-        found = glob.glob(pattern, root_dir=folder, recursive=True)
-        expected = {p for p in present if any(p == f or p.startswith(f"{f}/") for f in found)}
-        expected |= {p for p in present if "" in found}
+        matches = glob.glob(pattern, root_dir=folder, recursive=True)
+        expected = {p for p in present if any(p == f or p.startswith(f"{f}/") for f in matches)}
+        expected |= {p for p in present if "" in matches}
         assert {path for path in present if covers(pattern, path)} == expected
 
 
@@ -83,9 +83,26 @@ def test_overlaps(*, one: str, other: str, expected: bool) -> None:
     assert overlap(one, other) is overlap(other, one) is expected
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("out/chips/*.npy", "out/**/x", False),
+        ("out/chips", "out/**/x", True),
+        ("out", "out/a", True),
+        ("out/**", "out/a/b", True),
+        ("out/*.npy", "out/a.npy/b", False),
+        ("out/*.npy", "out/a.npy", True),
+        ("out/**/x", "out/**/y", True),
+    ],
+)
+def test_likely_overlaps(*, one: str, other: str, expected: bool) -> None:
+    """Files with an ending are not taken for folders."""
+    assert overlap(one, other, is_likely=True) is overlap(other, one, is_likely=True) is expected
+
+
 @given(st.text(alphabet="a{}/", max_size=8))
 def test_escaped_text_is_itself(text: str) -> None:
-    """A value with braces is no placeholder."""
+    """A value with braces does not become a placeholder."""
     assert placeholders(escape(text)) == []
     assert fill(escape(text), {}) == text
 

@@ -74,8 +74,7 @@ class Objects:
             self.listings[beginning] = _list(beginning) if listed or is_glob(uri) else _look_up(uri)
         listing = self.listings[beginning]
         # A folder that somebody created in the console is an empty object.
-        found = {key: o for key, o in listing.items() if covers(uri, key) and key[-1] != "/"}
-        return found or None
+        return {k: o for k, o in listing.items() if covers(uri, k) and k[-1] != "/"} or None
 
 
 def _beginning(uri: str) -> str:

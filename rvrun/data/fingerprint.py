@@ -52,10 +52,10 @@ class Finder:
         newest = 0
         files: dict[str, None] = {}
         for pattern in inputs:
-            found = self._find(pattern)
-            if found is None and not any(overlap(other, pattern) for other in produced):
+            matches = self._find(pattern)
+            if matches is None and not any(overlap(other, pattern) for other in produced):
                 lines[pattern] = f"{MISSING}  -"
-            for path, item in (found or {}).items():
+            for path, item in (matches or {}).items():
                 if any(covers(other, path) for other in produced):
                     continue
                 if item is None:
@@ -75,8 +75,8 @@ class Finder:
         """Return what is at a path or glob: objects on S3 by URI, or None by path."""
         if storage.is_on_s3(pattern):
             return self.objects.find(pattern)
-        found = find_local(pattern)
-        return None if found is None else dict.fromkeys(found)
+        local = find_local(pattern)
+        return None if local is None else dict.fromkeys(local)
 
 
 def _printable(path: str) -> str:

@@ -51,13 +51,13 @@ class Hashes:
         states = {path: state for path in paths if (state := _state(path)) is not None}
         if states and not self.is_read:
             self._read()
-        known = {path: self._known(path, state) for path, state in states.items()}
-        unknown = [path for path, digest in known.items() if digest is None]
+        digests = {path: self._known(path, state) for path, state in states.items()}
+        unknown = [path for path, digest in digests.items() if digest is None]
         if unknown:
-            known |= self._hash(unknown)
+            digests |= self._hash(unknown)
         return {
             path: (digest, states[path][0], states[path][1])
-            for path, digest in known.items()
+            for path, digest in digests.items()
             if digest
         }
 

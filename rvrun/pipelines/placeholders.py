@@ -132,7 +132,7 @@ def _fields(value: Any) -> tuple[str, ...]:
 def _look_up(value: Any, parts: Sequence[str], place: str) -> list[Any]:
     """Return the values of a dotted key; a list on the way has one for each of its items."""
     if isinstance(value, list | tuple):
-        return [found for item in value for found in _look_up(item, parts, place)]
+        return [part for item in value for part in _look_up(item, parts, place)]
     if not parts:
         return [value]
     check_known("config field", parts[0], _fields(value), place)

@@ -67,9 +67,12 @@ def _produced(
             for output in written:
                 if not overlap(path, output):
                     continue
-                if writer == command.name:
-                    raise ReadsOwnOutput(pipeline, command.name, path, output)
-                if writer not in reached:
-                    raise Unordered(pipeline, command.name, path, writer, output)
-                produced[output] = None
+                if writer in reached:
+                    produced[output] = None
+                elif overlap(path, output, is_likely=True):
+                    raise (
+                        ReadsOwnOutput(pipeline, command.name, path, output)
+                        if writer == command.name
+                        else Unordered(pipeline, command.name, path, writer, output)
+                    )
     return tuple(produced)

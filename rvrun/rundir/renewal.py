@@ -42,7 +42,7 @@ def agree_with_files(run_dir: pathlib.Path, statuses: Sequence[StageStatus], wor
 
 
 def _validity(status: StageStatus) -> Validity:
-    """Return what of a stage is up to date."""
+    """Return which targets and items of a stage are up to date."""
     stale = set(status.stale)
     targets = tuple(index not in stale for index in range(status.stage.num_targets))
     if status.items is None:

@@ -148,7 +148,7 @@ def test_a_missing_input(land: Project) -> None:
 
 
 def test_inputs_that_nothing_matches(land: Project) -> None:
-    """A glob is said to match nothing."""
+    """The message says that a glob matches nothing."""
     (land.folder / "extra/x.txt").unlink()
     stderr = land.rvrun("run", "local", *WORDS, code=1).stderr
     assert "its input extra/*.txt matches no file" in stderr
@@ -210,8 +210,8 @@ def test_odd_paths_and_folders(project: Project) -> None:
 def test_accepted_inputs(land: Project) -> None:
     """Nothing is stale then, and the record names the file."""
     land.write("data/a.tif", "other")
-    said = land.rvrun("accept", "land/chip").stderr
-    assert said == "accepted land/chip: inputs: data/a.tif\n"
+    output = land.rvrun("accept", "land/chip").stderr
+    assert output == "accepted land/chip: inputs: data/a.tif\n"
     assert reasons(land) == UP_TO_DATE
     assert shown_by_make(land) == []
     assert "inputs: data/a.tif\n" in land.rvrun("explain", "land/chip").stdout
