@@ -169,12 +169,7 @@ def explain(
     is_stale = bool(status.stale) if split_ind is None else split_ind in status.stale
     changed = status.changed
     needs = _needed(status, unit, by_command)
-    reason = ""
-    if is_stale:
-        reason = _explain_stale(status, unit, by_command, needs)
-    if reason == NOT_DONE:
-        only = None if split_ind is None else [split_ind]
-        reason = why_not_done(run_dir, status, only)
+    reason = _why(run_dir, status, split_ind, by_command, needs) if is_stale else ""
     is_whole_stage = split_ind is None and stage.num_splits is not None
     indices = range(stage.num_targets) if is_whole_stage else (split_ind or 0,)
     attempts = [read_attempt(run_dir, stage.target(pipeline.name, i)) for i in indices]
@@ -205,11 +200,17 @@ def explain(
     )
 
 
-def _explain_stale(
-    status: StageStatus, unit: int | None, statuses: Statuses, needs: Sequence[Needed]
+def _why(
+    run_dir: pathlib.Path,
+    status: StageStatus,
+    split_ind: int | None,
+    statuses: Statuses,
+    needs: Sequence[Needed],
 ) -> str:
-    """Return why a stale target is stale."""
-    reason = status.why_stale(unit, statuses)
+    """Return why a stale target, or a stage with one, is stale."""
+    reason = status.why_stale(status.typical(split_ind), statuses)
+    if reason == NOT_DONE:
+        return why_not_done(run_dir, status, None if split_ind is None else [split_ind])
     if reason.startswith(AFTER):
         # Names the split of an aligned need, which is not the same for all targets of a stage.
         return f"{AFTER}{next(n.name for n in needs if n.newer).partition('/')[2]}"
