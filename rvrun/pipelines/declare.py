@@ -314,7 +314,7 @@ def read_paths(
 
 def _item_values(field: str | None, config: Mapping[str, Any]) -> list[Any] | str | None:
     """Return the saved values of a command's items, or why there are none; None without items."""
-    if field is None:
+    if field is None or isinstance(field, Late):
         return None
     values = saved_items(config, field)
     return f"`{field}` is not a field of the config but a property" if values is None else values
