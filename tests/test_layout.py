@@ -35,6 +35,7 @@ FOUNDATION = (
     "item_list",
     "model",
     "finding",
+    "patterns",
 )
 ORDER = (
     *FOUNDATION,
@@ -43,6 +44,7 @@ ORDER = (
     "adapters",
     "load",
     "code",
+    "data",
     "plan",
     "render",
     "settings",

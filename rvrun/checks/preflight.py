@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from rvrun.checks import config, machine, places, settings, targets
+from rvrun.checks import config, files, machine, places, settings, targets
 from rvrun.checks.case import Case
 from rvrun.finding import Finding
 
@@ -27,6 +27,7 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     config.check_config,
     config.check_plan,
     config.check_files,
+    files.check_inputs,
     config.check_service,
     targets.check_targets,
     places.check_run_dir,
