@@ -92,6 +92,8 @@ class Command:
 
     - `needs`: None if the user did not declare any, so that it needs the command before it.
     - `config_keys`: config fields it depends on, with dots for nested fields; None for all.
+    - `has_code`: whether it reaches code whose changes matter; if not, its config says it all.
+    - `num_splits`: the number of splits unless somebody asks for another one.
     - `num_items`: how many items its splits share out; None if unknown.
     - `location`: `file:line` of its method, for messages.
     """
@@ -102,6 +104,8 @@ class Command:
     needs: tuple[Need, ...] | None = None
     config_keys: tuple[str, ...] | None = None
     resources: Resources = Resources()
+    has_code: bool = True
+    num_splits: int = attrs.field(default=1, validator=_check_count)
     num_items: int | None = attrs.field(default=None, eq=False)
     location: str = attrs.field(default="", eq=False)
 

@@ -1,4 +1,4 @@
-"""Load a user's source, a `.py` file, a module or a saved `.json`, into declared pipelines.
+"""Load a user's source, a `.py` or `.toml` file, a module or a saved `.json`, into declared pipelines.
 
 import        the file or module, and call its `get_config(s)(runner, **arguments)`
 save          convert each config to JSON values, which must give the same config again
@@ -71,6 +71,10 @@ def load(
         if args:
             raise NoArguments(source)
         return _distinguish([_load_saved(document, source) for document in read_documents(source)])
+    if source.endswith(".toml"):
+        from rvrun.load.toml.build import load_toml
+
+        return [_load(config, None) for config in load_toml(source, args)]
     is_file = source.endswith(".py") or os.sep in source
     path = os.path.relpath(source).replace(os.sep, "/") if is_file else None
     with adapters.set_up_for(source, verbosity):

@@ -259,6 +259,11 @@ class Pipeline:
     #: The config fields that each command depends on (`"model.lr"` for a nested one); changing
     #: other fields does not make it stale. Default: the whole config.
     config_keys: Mapping[str, Sequence[str]] = {}
+    #: The number of splits of each command, unless `--splits` changes it. Default: 1.
+    splits: Mapping[str, int] = {}
+    #: Whether changes of the code that its commands reach make them stale; if not, only changes of
+    #: the config do.
+    has_code: bool = True
     #: Whether the commands themselves read and write files at a `root_uri` with a scheme, such as
     #: `s3://`. If not, a run on this machine refuses such a root: Python would take it for a path.
     handles_uris: bool = False

@@ -13,7 +13,15 @@ from typing import Any
 import attrs
 
 from rvrun.errors import RvrunError, UnknownName, check_known
-from rvrun.model import Command, DeclaredPipeline, Need, NeedKind, Resources, check_command_name
+from rvrun.model import (
+    MAX_SPLITS,
+    Command,
+    DeclaredPipeline,
+    Need,
+    NeedKind,
+    Resources,
+    check_command_name,
+)
 from rvrun.pipelines import serialize
 from rvrun.pipelines.base import Aligned, Pipeline
 from rvrun.pipelines.imports import ROOT_FILE, user_code
@@ -148,6 +156,7 @@ class Declarations:
     needs: Mapping[str, tuple[str, ...]]
     config_keys: Mapping[str, tuple[str, ...]]
     resources: Mapping[str, Resources]
+    splits: Mapping[str, int]
 
     @classmethod
     def read(cls, pipeline: Any, config_keys: Mapping[str, tuple[str, ...]]) -> Declarations:
@@ -159,6 +168,7 @@ class Declarations:
             needs=_read_lists(pipeline, "needs"),
             config_keys={**config_keys, **_read_lists(pipeline, "config_keys")},
             resources=_read_resources(pipeline),
+            splits=_read_splits(pipeline),
         )
 
     def all_commands(self) -> dict[str, str]:
@@ -208,6 +218,17 @@ def _read_resources(pipeline: Any) -> dict[str, Resources]:
     return mapping
 
 
+def _read_splits(pipeline: Any) -> dict[str, int]:
+    mapping = _read_mapping(pipeline, "splits")
+    split_commands = _read_names(pipeline, "split_commands")
+    for command, value in mapping.items():
+        name = f"{type(pipeline).__name__}.splits[{command!r}]"
+        if type(value) is not int or not 1 <= value <= MAX_SPLITS:
+            raise BadDeclaration(name, f"an integer between 1 and {MAX_SPLITS:,}", value)
+        check_known("split command", command, split_commands, name)
+    return mapping
+
+
 def _check_method(pipeline: Any, command: str, attribute: str, owner: str) -> None:
     check_command_name(command, owner)
     if not callable(getattr(pipeline, command, None)) or hasattr(Pipeline, command):
@@ -245,6 +266,8 @@ def _declare_command(
         needs=_declare_needs(declarations, name, owner),
         config_keys=keys,
         resources=_declare_resources(pipeline, declarations, name),
+        has_code=getattr(pipeline, "has_code", True),
+        num_splits=declarations.splits.get(name, 1),
         num_items=_count_items(pipeline, name, owner) if is_split else None,
         location=location(getattr(type(pipeline), name, None)),
     )

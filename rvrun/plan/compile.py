@@ -145,7 +145,9 @@ def plan_pipeline(
     graph = select_from(sort(pipeline.name, explicit_needs(pipeline)), select)
     commands = {command.name: command for command in pipeline.commands}
     counts = {
-        name: choose_num_splits(splits, pipeline.name, name) if commands[name].is_split else None
+        name: choose_num_splits(splits, pipeline.name, name, commands[name].num_splits)
+        if commands[name].is_split
+        else None
         for name in graph
     }
     for name, needs in graph.items():
@@ -295,7 +297,7 @@ def expand(
         gpu=command.gpu,
         needs=needs,
         config_keys=command.config_keys,
-        code=code,
+        code=code if command.has_code else CodeMode.OFF,
         resources=command.resources,
     )
 

@@ -63,9 +63,14 @@ def _parse(value: str) -> SplitRequest:
     return SplitRequest(count=number, command=command, pipeline=pipeline)
 
 
-def choose_num_splits(requests: Iterable[SplitRequest], pipeline: str, command: str) -> int:
-    """Return the number of the most specific request for a command; 1 if there is none."""
+def choose_num_splits(
+    requests: Iterable[SplitRequest], pipeline: str, command: str, default: int = 1
+) -> int:
+    """Return the number of the most specific request for a command, else its default.
+
+    A request for all commands counts more than the default.
+    """
     matching = [request for request in requests if request.matches(pipeline, command)]
     # An empty name sorts before any other, so the most specific request is the greatest.
     best = max(matching, key=lambda request: (request.pipeline, request.command), default=None)
-    return 1 if best is None else best.count
+    return default if best is None else best.count

@@ -35,7 +35,7 @@ from rvrun.warm.random_state import RandomStates
 from rvrun.warm.request import Request
 from rvrun.warm.target import INTERRUPTING, Imported, become_target
 from rvrun.worker.pipeline import read_document
-from rvrun.worker.prctl import end_with
+from rvrun.prctl import end_with
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from rvrun.warm.withholding import Withholding, withholding
-from rvrun.worker.prctl import ending_with_parent
+from rvrun.prctl import ending_with_parent
 
 
 def scout(load: Callable[[Withholding], None], names: Sequence[str]) -> set[str]:

@@ -22,7 +22,7 @@ from rvrun.tracebacks import exit_code_of
 from rvrun.warm import streams
 from rvrun.warm.finalizing import finalizable, finalize
 from rvrun.warm.processes import numbers_of, set_environ, take_over_from
-from rvrun.worker.prctl import end_with
+from rvrun.prctl import end_with
 from rvrun.worker.target import ENDING, Start
 from rvrun.worker.target import main as run_command
 

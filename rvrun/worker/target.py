@@ -259,7 +259,7 @@ def _report(error: RvrunError) -> int:
 
 def _end_children(error: _Ended) -> int:
     """End what this target has started, after a signal; return the exit code."""
-    from rvrun.worker.processes import end_children
+    from rvrun.processes import end_children
 
     end_children()
     return exit_code_of(error)

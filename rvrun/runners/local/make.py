@@ -32,8 +32,8 @@ from rvrun.signals import name_of
 from rvrun.text import count
 from rvrun.warm.protocol import BEAT_SECONDS
 from rvrun.warm.supervisor import WarmWorker, is_possible, warm_worker
-from rvrun.worker.prctl import ending_with_parent
-from rvrun.worker.processes import (
+from rvrun.prctl import ending_with_parent
+from rvrun.processes import (
     adopting_orphans,
     end_children,
     num_cpus,

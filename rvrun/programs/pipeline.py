@@ -1,0 +1,180 @@
+"""The pipeline that a `pipeline.toml` describes.
+
+Its config is plain JSON, so that a worker needs neither attrs nor the file itself. A part of it per
+purpose, so that a command depends on exactly what it mentions:
+
+- `config`: the values of `[config]`, by name
+- `commands`: what each command runs, by its name
+- `items`: the items of each command that has some
+- `options`: how each command is planned and repeated: `needs`, `splits`, `gpu`, `timeout`, ...
+
+Light on purpose: the worker imports it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rvrun.pipelines.base import Aligned, Pipeline, PipelineConfig, share
+from rvrun.programs.program import Program
+from rvrun.programs.template import CONFIG, config_values, fill, placeholders
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any
+
+    from rvrun.model import Resources
+    from rvrun.programs.process import Invocation
+
+
+class ProgramsConfig(PipelineConfig):
+    """The config of a pipeline of programs; see the module."""
+
+    config: dict  # type: ignore[type-arg]
+    commands: dict  # type: ignore[type-arg]
+    items: dict  # type: ignore[type-arg]
+    options: dict  # type: ignore[type-arg]
+
+    def build(self) -> Programs:
+        return Programs(self)
+
+
+class Programs(Pipeline):
+    """A pipeline whose commands run programs. A command is an attribute, as a method would be."""
+
+    config: ProgramsConfig
+    handles_uris = True
+    has_code = False
+    #: Whether targets are jobs, which have their command's container already.
+    in_job = False
+
+    @property
+    def commands(self) -> Sequence[str]:  # type: ignore[override]
+        return tuple(self.config.commands)
+
+    @property
+    def split_commands(self) -> Sequence[str]:  # type: ignore[override]
+        return tuple(name for name, options in self._options() if "splits" in options)
+
+    @property
+    def gpu_commands(self) -> Sequence[str]:  # type: ignore[override]
+        return tuple(name for name, options in self._options() if options.get("gpu"))
+
+    @property
+    def needs(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
+        return {
+            name: [Aligned(n["aligned"]) if isinstance(n, dict) else n for n in options["needs"]]
+            for name, options in self._options()
+        }
+
+    @property
+    def splits(self) -> Mapping[str, int]:  # type: ignore[override]
+        """The number of splits of each command that has one."""
+        return {n: options["splits"] for n, options in self._options() if "splits" in options}
+
+    @property
+    def config_keys(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
+        """A command depends on its own declaration, and on exactly the values that it mentions."""
+        return {name: self._keys(name) for name in self.config.commands}
+
+    def _keys(self, command: str) -> list[str]:
+        names = dict.fromkeys(mentions(self.config.commands[command]))
+        keys = [name for name in names if name.startswith(CONFIG) or name == "name"]
+        items = [f"items.{command}"] if command in self.config.items else []
+        return [f"commands.{command}", *keys, *items]
+
+    @property
+    def resources(self) -> Mapping[str, Resources]:  # type: ignore[override]
+        from rvrun.model import Resources
+
+        return {
+            name: Resources(**options["resources"])
+            for name, options in self._options()
+            if "resources" in options
+        }
+
+    def _options(self) -> list[tuple[str, dict[str, Any]]]:
+        return list(self.config.options.items())
+
+    def count_items(self, command: str) -> int | None:
+        """Return the number of items of a command."""
+        items = self.config.items.get(command)
+        return None if items is None else len(items)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """Return a command as the method that runs it."""
+        if name.startswith("_") or name == "config" or name not in self.config.commands:
+            raise AttributeError(f"`{type(self).__name__}` has no command `{name}`")
+
+        def command() -> None:
+            self.make_folders(name)
+            self.program(name).once().run()
+
+        def split_command(split_ind: int, num_splits: int) -> None:
+            self.make_folders(name)
+            for invocation in self.invocations(name, split_ind, num_splits):
+                invocation.run()
+
+        return split_command if name in self.split_commands else command
+
+    def program(
+        self, command: str, split_ind: int | None = None, num_splits: int | None = None
+    ) -> Program:
+        """Return the program of a command, with all values but those of items."""
+        config = self.config
+        values = {"root": config.root_uri, "name": config.name, **config_values(config.config)}
+        if split_ind is not None:
+            values |= {"split": str(split_ind), "splits": str(num_splits)}
+        declaration, options = config.commands[command], config.options[command]
+        return Program(declaration, options, values, in_job=self.in_job)
+
+    def invocations(self, command: str, split_ind: int, num_splits: int) -> Iterator[Invocation]:
+        """Yield the calls of a split; none if it has no items. Each must end before the next."""
+        program = self.program(command, split_ind, num_splits)
+        if command not in self.config.items:
+            yield program.once()
+            return
+        items = share(self.config.items[command], split_ind, num_splits)
+        if any(name.partition(".")[0] == "item" for name in program.names):
+            for item in items:
+                yield program.for_item(item)
+        elif items:
+            with program.for_items(items) as invocation:
+                yield invocation
+
+    def last_invocation(
+        self, command: str, split_ind: int | None, num_splits: int | None
+    ) -> Invocation | None:
+        """Return the only call of a target if nothing must happen after it, else None."""
+        self.make_folders(command)
+        program = self.program(command, split_ind, num_splits)
+        may_repeat = program.options.get("retries") or program.options.get("timeout")
+        return None if may_repeat or command in self.config.items else program.once()
+
+
+    def make_folders(self, command: str) -> None:
+        """Make the folder of the root, and those of the command's outputs, on this machine."""
+        program = self.program(command)
+        outputs = self.config.options[command].get("outputs", ())
+        folders = [self.config.root_uri]
+        for text in outputs:
+            names = placeholders(text)
+            if all(name in program.values for name in names):
+                folders.append(os.path.dirname(fill(text, program.values)))
+        for folder in folders:
+            if folder and "://" not in folder:
+                os.makedirs(folder, exist_ok=True)
+
+
+def mentions(declaration: Mapping[str, Any]) -> list[str]:
+    """Return the names of all placeholders in a command's declaration, in their order."""
+    return [name for text in _strings(declaration) for name in placeholders(text)]
+
+
+def _strings(declaration: Mapping[str, Any]) -> Iterator[str]:
+    run = declaration["run"]
+    yield from [run] if isinstance(run, str) else run
+    yield from declaration.get("env", {}).values()
+    if "cwd" in declaration:
+        yield declaration["cwd"]
