@@ -101,6 +101,9 @@ def _import_named(name: str) -> Any:
     except CannotImport as error:
         if os.path.exists(f"{name}.py"):
             raise CannotImport(name, f"{error.problem}; did you mean `{name}.py`?") from None
+        if os.path.exists("pipeline.toml"):
+            hint = f"did you mean `pipeline.toml {name}`?"
+            raise CannotImport(name, f"{error.problem}; {hint}") from None
         raise
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 
 from rvrun.pipelines.base import Aligned, Pipeline, PipelineConfig, share
-from rvrun.programs.program import Program
+from rvrun.programs.program import Program, mentions
 from rvrun.programs.template import CONFIG, config_values, fill, placeholders
 
 TYPE_CHECKING = False
@@ -46,7 +46,7 @@ class Programs(Pipeline):
     config: ProgramsConfig
     handles_uris = True
     has_code = False
-    #: Whether targets are jobs, which have their command's container already.
+    #: Whether this target is a job, which is in its command's container already.
     in_job = False
 
     @property
@@ -165,16 +165,3 @@ class Programs(Pipeline):
         for folder in folders:
             if folder and "://" not in folder:
                 os.makedirs(folder, exist_ok=True)
-
-
-def mentions(declaration: Mapping[str, Any]) -> list[str]:
-    """Return the names of all placeholders in a command's declaration, in their order."""
-    return [name for text in _strings(declaration) for name in placeholders(text)]
-
-
-def _strings(declaration: Mapping[str, Any]) -> Iterator[str]:
-    run = declaration["run"]
-    yield from [run] if isinstance(run, str) else run
-    yield from declaration.get("env", {}).values()
-    if "cwd" in declaration:
-        yield declaration["cwd"]

@@ -14,11 +14,10 @@ from rvrun.programs.template import (
     ITEMS,
     ITEMS_FILE,
     ITEMS_FILE0,
-    Placeholder,
     fill,
     item_values,
     look_up,
-    parse,
+    placeholders,
     to_text,
 )
 
@@ -53,12 +52,12 @@ class Program:
 
     @property
     def names(self) -> list[str]:
-        """The names of the placeholders in `run`."""
-        return _names(self.run)
+        """The names of all placeholders."""
+        return mentions(self.declaration)
 
     @property
     def items_file(self) -> str | None:
-        """The placeholder for a file with the items, if `run` has one."""
+        """The placeholder for a file with the items, if there is one."""
         return next((name for name in self.names if name in (ITEMS_FILE, ITEMS_FILE0)), None)
 
     def for_item(self, item: Any) -> Invocation:
@@ -115,9 +114,17 @@ class Program:
         )
 
 
-def _names(run: str | Sequence[str]) -> list[str]:
-    texts = [run] if isinstance(run, str) else run
-    return [part for text in texts for part in parse(text) if isinstance(part, Placeholder)]
+def mentions(declaration: Mapping[str, Any]) -> list[str]:
+    """Return the names of all placeholders in a command's declaration, in their order."""
+    return [name for text in _strings(declaration) for name in placeholders(text)]
+
+
+def _strings(declaration: Mapping[str, Any]) -> Iterator[str]:
+    run = declaration["run"]
+    yield from [run] if isinstance(run, str) else run
+    yield from declaration.get("env", {}).values()
+    if "cwd" in declaration:
+        yield declaration["cwd"]
 
 
 def show(script: str, values: Mapping[str, str], items: Sequence[str]) -> str:

@@ -165,6 +165,11 @@ class _Target:
         self.newest = newest_prerequisite(run_dir, self.path)
         return self.run()
 
+    @property
+    def ends_with_command(self) -> bool:
+        """Whether nobody has to learn how the command ended, other than from the exit code."""
+        return self.recorder is None and self.call.job is None and not self.report.is_open
+
     def _decided(self) -> float:
         return start_of(self.start.parent)
 
@@ -272,6 +277,7 @@ def _call_method(target: _Target) -> None:
         target.start.show_imports()
         pipeline = stack.enter_context(opened(target.document, call, warn))
         check_command(pipeline, call)
+        set_up_program(pipeline, call, may_end=target.ends_with_command)
         method = getattr(pipeline, call.command)
         # A job has its GPUs to itself.
         if call.command in pipeline.gpu_commands and call.job is None:
@@ -285,6 +291,20 @@ def _call_method(target: _Target) -> None:
             method(split_ind=0, num_splits=1)
         else:
             method()
+
+
+def set_up_program(pipeline: Any, call: Call, *, may_end: bool) -> None:
+    """Prepare a pipeline of programs for one target; a program may replace this process.
+
+    - `may_end`: whether this process has nothing to do after the command.
+    """
+    if not hasattr(type(pipeline), "in_job"):
+        return
+    pipeline.in_job = call.job is not None
+    if may_end and call.command not in pipeline.gpu_commands:
+        invocation = pipeline.last_invocation(call.command, call.split_ind, call.num_splits)
+        if invocation is not None:
+            invocation.become()
 
 
 def warn_user(recorder: Recorder | None, text: str) -> None:
@@ -392,6 +412,10 @@ class _EventPipe:
                 # The user's processes would keep the pipe open after this target has ended.
                 os.set_inheritable(number, False)  # noqa: FBT003 - accepts no keywords
                 self._descriptor = number
+
+    @property
+    def is_open(self) -> bool:
+        return self._descriptor is not None
 
     def __call__(self, line: str) -> None:
         if self._descriptor is not None:

@@ -130,7 +130,7 @@ def _check_scalar(context: Context, name: str) -> None:
 def _check_use_of_items(context: Context, command: str) -> None:
     """Check that `run` uses the items in one way, and that these can be used in that way."""
     source, path = context.source, ("commands", command, "run")
-    names = [name for _, text in run_texts(context.table(command)) for name in _names(text)]
+    names = [name for _, text in _texts(context, command) for name in _names(text)]
     single = [name for name in names if name.partition(".")[0] == ITEM]
     several = [name for name in names if name in OF_ALL_ITEMS]
     if command not in context.items:
