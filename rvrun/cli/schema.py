@@ -19,7 +19,10 @@ class SchemaName(enum.StrEnum):
 PACKAGES = {SchemaName.PLAN: "rvrun.plan", SchemaName.PIPELINE: "rvrun.load.toml"}
 
 
-Name = Annotated[SchemaName, argument(metavar="NAME", help="The format: `plan` is plan.json, `pipeline` is pipeline.toml.")]
+Name = Annotated[
+    SchemaName,
+    argument(metavar="NAME", help="The format: `plan` is plan.json, `pipeline` is pipeline.toml."),
+]
 
 
 def schema(name: Name) -> None:

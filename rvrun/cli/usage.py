@@ -110,7 +110,9 @@ def missing(name: str, context: Any) -> RvrunError:
     runner = context.params.get("runner")
     if name == "CONFIG" and isinstance(runner, str):
         check_runner(runner, call)
-    pieces = " ".join(context.command.collect_usage_pieces(context)[1:]).replace("[CONFIG]", "CONFIG")
+    pieces = " ".join(context.command.collect_usage_pieces(context)[1:]).replace(
+        "[CONFIG]", "CONFIG"
+    )
     create = ", or create a `pipeline.toml` with `rvrun init`" if name == "CONFIG" else ""
     return BadUsage(f"`{call}` requires {name}; write `{call} {pieces}`{create}")
 

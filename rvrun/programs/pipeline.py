@@ -152,7 +152,6 @@ class Programs(Pipeline):
         may_repeat = program.options.get("retries") or program.options.get("timeout")
         return None if may_repeat or command in self.config.items else program.once()
 
-
     def make_folders(self, command: str) -> None:
         """Make the folder of the root, and those of the command's outputs, on this machine."""
         program = self.program(command)

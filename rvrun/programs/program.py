@@ -84,7 +84,14 @@ class Program:
         if isinstance(self.run, str):
             script = compile_script(self.run)
             arguments = [look_up(values, name) for name in script.names]
-            return [SHELL, "-c", script.code, SHELL, *arguments, *(items if script.has_items else ())]
+            return [
+                SHELL,
+                "-c",
+                script.code,
+                SHELL,
+                *arguments,
+                *(items if script.has_items else ()),
+            ]
         argv: list[str] = []
         for word in self.run:
             argv += items if word == f"{{{ITEMS}}}" else [fill(word, values)]
@@ -95,7 +102,9 @@ class Program:
     ) -> Invocation:
         declaration = self.declaration
         argv = self.argv(values, items)
-        shown = join([SHELL, "-c", show(self.run, values, items)]) if isinstance(self.run, str) else ""
+        shown = (
+            join([SHELL, "-c", show(self.run, values, items)]) if isinstance(self.run, str) else ""
+        )
         directory = declaration.get("cwd")
         directory = None if directory is None else fill(directory, values)
         variables = {name: fill(text, values) for name, text in declaration.get("env", {}).items()}

@@ -136,10 +136,16 @@ class _Lexer:
     def _check_items(self, place: str, following: str) -> None:
         is_word = self.previous in _DELIMITERS and (following[:1] or " ") in _DELIMITERS
         if place not in (PLAIN, SUBSTITUTION, PAREN) or not is_word:
-            raise BadTemplate(f"must have `{{{ITEMS}}}` as a word of its own, without quotes")
+            raise BadTemplate(
+                f"must have `{{{ITEMS}}}` as a word of its own; remove what is around it"
+            )
         if self.has_function:
-            problem = f"must not have `{{{ITEMS}}}` after a function, which has arguments of its own"
-            raise BadTemplate(f"{problem}; use `{{items_file}}`, or a program instead of the function")
+            problem = (
+                f"must not have `{{{ITEMS}}}` after a function, which has arguments of its own"
+            )
+            raise BadTemplate(
+                f"{problem}; use `{{items_file}}`, or a program instead of the function"
+            )
 
     def read(self, text: str) -> None:
         """Read a part without placeholders."""

@@ -78,6 +78,9 @@ def check(text: str, known: Sequence[str], fields: Sequence[str] | None = None) 
     for name in placeholders(text):
         if name in known or (ITEM in known and _is_part_of_item(name, fields)):
             continue
+        if f"${{{name}}}" in text:
+            problem = f"has an unknown placeholder `{{{shorten(name)}}}`"
+            raise BadTemplate(f"{problem}; for a variable of the shell, write `${{{{{name}}}}}`")
         raise BadTemplate(_unknown(name, _all_names(known, fields)))
 
 
@@ -157,4 +160,3 @@ def look_up(values: Mapping[str, str], name: str) -> str:
     if name not in values:
         raise NoValue(name)
     return values[name]
-

@@ -113,9 +113,7 @@ run = "printenv --null > out/variables"
 
 def test_values_of_the_config_arrive_as_they_are(project: Project) -> None:
     values = hostile(200, 2)
-    text = VALUES.replace(
-        "VALUES", "\n".join(f"v{i} = {toml(v)}" for i, v in enumerate(values))
-    )
+    text = VALUES.replace("VALUES", "\n".join(f"v{i} = {toml(v)}" for i, v in enumerate(values)))
     names = [f"{{config.v{i}}}" for i in range(len(values))]
     text = text.replace("WORDS", ", ".join(f'"{name}"' for name in names))
     text = text.replace("PLAIN", " ".join(names))

@@ -88,7 +88,7 @@ def _check_name(source: Source, name: str) -> None:
         source.fail(("name",), problem, "set another `name`")
     if re.fullmatch(PIPELINE, name) is None:
         problem = f"`name` must be {PIPELINE_RULE}, got {quoted(name)}, the name of the file"
-        source.fail(("name",), problem, "add a line such as `name = \"tiles\"`")
+        source.fail(("name",), problem, 'add a line such as `name = "tiles"`')
 
 
 def _items(source: Source, command: str, known: Mapping[str, str]) -> list[Any]:
@@ -104,12 +104,13 @@ def _items(source: Source, command: str, known: Mapping[str, str]) -> list[Any]:
 
 def _check_distinct(source: Source, configs: list[ProgramsConfig]) -> None:
     """Refuse combinations that would have the same name, or write to the same place."""
-    for attribute, key in (("name", "matrix"), ("root_uri", "root")):
+    for attribute, key in (("name", "name"), ("root_uri", "root")):
         seen: dict[str, ProgramsConfig] = {}
         for config in configs:
             value = getattr(config, attribute)
             if seen.setdefault(value, config) is not config:
-                problem = f"combinations of [matrix] must differ in `{key}`, got {quoted(value)} twice"
-                remedy = "add {name} to `root`" if key == "root" else "make its values distinct"
-                source.fail((key,), problem, remedy)
-
+                problem = (
+                    f"combinations of [matrix] must differ in `{key}`, got {quoted(value)} twice"
+                )
+                remedy = "add {name} to `root`" if key == "root" else "change [matrix]"
+                source.fail(("matrix" if key == "name" else key,), problem, remedy)

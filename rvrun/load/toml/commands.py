@@ -86,7 +86,10 @@ def _texts(context: Context, command: str) -> Iterator[tuple[Path, str]]:
     table = context.table(command)
     place = ("commands", command)
     yield from ((*place, *path) and ((*place, *path), text) for path, text in run_texts(table))
-    for owner, variables in (((), context.source.values.get("env", {})), (place, table.get("env", {}))):
+    for owner, variables in (
+        ((), context.source.values.get("env", {})),
+        (place, table.get("env", {})),
+    ):
         for name, value in variables.items():
             if isinstance(value, str):
                 yield (*owner, "env", name), value
@@ -115,7 +118,9 @@ def _check_text(context: Context, command: str, text: str) -> None:
     template.check(text, known_names(context, command), fields)
     if fields is not None and ITEM in template.placeholders(text):
         column = f"{{item.{fields[0]}}}" if fields else "{items_file}"
-        raise BadTemplate(f"has `{{item}}`, but the items are tables; write, for example, `{column}`")
+        raise BadTemplate(
+            f"has `{{item}}`, but the items are tables; write, for example, `{column}`"
+        )
 
 
 def _check_scalar(context: Context, name: str) -> None:
@@ -143,7 +148,9 @@ def _check_use_of_items(context: Context, command: str) -> None:
             both = " and ".join(f"`{{{name}}}`" for name in dict.fromkeys(several))
             raise BadTemplate(f"must have the items in one form, got {both}; keep one")
         if not single and not several:
-            raise BadTemplate("must mention the items; add `{item}` or `{items...}`, or remove `items`")
+            raise BadTemplate(
+                "must mention the items; add `{item}` or `{items...}`, or remove `items`"
+            )
     for name in several:
         _check_items(context, command, name)
 

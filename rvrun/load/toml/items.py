@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -34,7 +35,9 @@ def resolve(spec: Any, fill: Callable[[str], str]) -> list[Any]:
         patterns = [spec["glob"]] if isinstance(spec["glob"], str) else spec["glob"]
         items = _glob([fill(pattern) for pattern in patterns])
     elif "lines" in spec:
-        items = [line for line in read_text(fill(spec["lines"]), REMEDY).splitlines() if line.strip()]
+        items = [
+            line for line in read_text(fill(spec["lines"]), REMEDY).splitlines() if line.strip()
+        ]
     elif "csv" in spec:
         path = fill(spec["csv"])
         items = _column(_read_csv(path), spec.get("column"), path)
@@ -42,8 +45,17 @@ def resolve(spec: Any, fill: Callable[[str], str]) -> list[Any]:
         path = fill(spec["json"])
         items = _column(_read_list(path), spec.get("column"), path)
     if not items:
-        raise BadItems(f"must give at least one item, got none from {quoted(spec)}")
+        raise BadItems(f"must give at least one item, got none from {_shown(spec)}; change it")
     return items
+
+
+def _shown(spec: Any) -> str:
+    """Items as the file has them."""
+    if isinstance(spec, list):
+        return "an empty list"
+    return ", ".join(
+        f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in spec.items()
+    )
 
 
 def _glob(patterns: Sequence[str]) -> list[str]:
@@ -84,7 +96,9 @@ def _column(rows: list[Any], column: str | None, path: str) -> list[Any]:
         for row in rows:
             if not isinstance(row, Mapping) or column not in row:
                 names = ", ".join(map(shorten, row)) if isinstance(row, Mapping) else quoted(row)
-                raise BadItems(f"{path} must have a column `{column}`, got {names}; change `column`")
+                raise BadItems(
+                    f"{path} must have a column `{column}`, got {names}; change `column`"
+                )
         items = [row[column] for row in rows]
     for number, item in enumerate(items, 1):
         if not ITEM_LIST.of.accepts(item) or any(ITEM_LIST.of.faults(item, ("items",))):
@@ -104,4 +118,3 @@ def fields_of(items: Sequence[Any]) -> list[str] | None:
     if len(tables) < len(items):
         raise BadItems("must be all tables or none, got both; write all items in the same way")
     return [key for key in tables[0] if all(key in table for table in tables)]
-

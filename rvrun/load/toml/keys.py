@@ -34,9 +34,11 @@ CONFIG_RESERVED = ("name", "root")
 #: Larger numbers do not survive all JSON parsers. Nobody waits longer than a year.
 MAX_COUNT, MAX_SECONDS = 2**53, 366 * 86400
 
-STRINGS = List(String(), "strings", '["a", "b"]')
+STRINGS = List(String(), "strings", '"a"')
 VARIABLES = Map(Scalar(), "environment variables", NAME, NAME_RULE, "{name} = 1")
 COUNT = Number("an integer of at least 1", 1, MAX_COUNT)
+
+ARGV = List(String("a string", r"^[^\u0000]*$"), "strings", 'run = ["ls", "-l"]', 1)
 
 RESOURCES = Table(
     {
@@ -67,7 +69,11 @@ ITEMS = Table(
     one_of=("glob", "lines", "csv", "json"),
 )
 ROW = Map(Scalar(), "strings and numbers", NAME, NAME_RULE, "{name} = 1", least=1)
-ITEM_LIST = List(Either((Scalar(), ROW)), "strings, numbers or tables", '["a.tif", "b.tif"]')
+ITEM_LIST = List(
+    Either((Scalar(), ROW), "a string, a number, a boolean or a table of those"),
+    "strings, numbers or tables",
+    'items = ["a.tif", "b.tif"]',
+)
 
 CONTAINER = Table(
     {
@@ -93,7 +99,7 @@ ALIGNED = Table(
 COMMAND = Table(
     {
         "run": Key(
-            Either((String(), List(String(pattern=r"^[^\u0000]*$", rule="a string"), "strings", "run = [\"ls\", \"-l\"]", 1))),
+            Either((String(), ARGV), "a string or a list of strings that is not empty"),
             "The program and its arguments as a list, or a script for `sh -c` as a string. "
             "Placeholders: {config.KEY}, {root}, {name}, {item}, {item.stem}, {items...}, "
             "{items_file}, {items_file0}, {split} and {splits}; {{ and }} are literal braces.",
@@ -116,7 +122,9 @@ COMMAND = Table(
             '["chip"]',
         ),
         "inputs": Key(STRINGS, "Files it reads; if one changes, it runs again.", '["data/a.tif"]'),
-        "outputs": Key(STRINGS, "Files it writes; if one is missing, it runs again.", '["{root}/b.tif"]'),
+        "outputs": Key(
+            STRINGS, "Files it writes; if one is missing, it runs again.", '["{root}/b.tif"]'
+        ),
         "env": Key(VARIABLES, "Environment variables of the program.", "{ GDAL_CACHEMAX = 512 }"),
         "cwd": Key(String(), "The directory in which the program runs.", '"tools"'),
         "gpu": Key(Boolean(), "Whether it requires a GPU; default: false.", "true"),
@@ -159,7 +167,7 @@ FILE = Table(
             "Values for placeholders: scale = 0.5 for {config.scale}; `-a scale 0.25` changes one.",
             "{ scale = 0.5 }",
         ),
-        "env": Key(VARIABLES, "Environment variables of all programs.", "{ LC_ALL = \"C\" }"),
+        "env": Key(VARIABLES, "Environment variables of all programs.", '{ LC_ALL = "C" }'),
         "matrix": Key(
             Map(
                 List(Scalar(), "strings or numbers", "{name} = [1, 2]", 1),

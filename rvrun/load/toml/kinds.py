@@ -5,6 +5,7 @@ The schema and the checks come from the same declarations, so that editors and r
 
 from __future__ import annotations
 
+import datetime
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -51,6 +52,9 @@ def check(kind: Kind, value: object, path: Path, example: str) -> Iterator[Fault
     """Yield what is wrong with a value; `example` is an assignment that would be right."""
     if kind.accepts(value):
         yield from kind.faults(value, path)
+    elif isinstance(value, datetime.date | datetime.time):
+        problem = f"{name_of(path)} must be {kind.rule}, got the date or time {value.isoformat()}"
+        yield Fault(path, problem, "put it in quotes")
     else:
         problem = f"{name_of(path)} must be {kind.rule}, got {quoted(value)}"
         yield Fault(path, problem, f"write, for example, `{example}`")
@@ -59,7 +63,9 @@ def check(kind: Kind, value: object, path: Path, example: str) -> Iterator[Fault
 def name_of(path: Path) -> str:
     """Return how messages name a value: `` `splits` of [commands.chip] ``."""
     keys = [key for key in path if isinstance(key, str)]
-    numbers = path[len(path) - next((i for i, k in enumerate(path[::-1]) if isinstance(k, str)), 0) :]
+    numbers = path[
+        len(path) - next((i for i, k in enumerate(path[::-1]) if isinstance(k, str)), 0) :
+    ]
     name = f"`{shorten(keys[-1])}`"
     place = f" in [{'.'.join(map(shorten, keys[:-1]))}]" if keys[:-1] else ""
     item = f"item {int(numbers[0]) + 1} of " if numbers else ""
@@ -219,13 +225,16 @@ class Table:
             if key.required and name not in value:
                 owner = f"[{'.'.join(map(str, path))}]" if path else "the file"
                 remedy = f"add, for example, `{name} = {key.example}`"
-                yield Fault(path, f"{owner} must have a key `{name}`, got {_keys_of(value)}", remedy)
-        yield from self._check_one_of(value, path)
+                yield Fault(
+                    path, f"{owner} must have a key `{name}`, got {_keys_of(value)}", remedy
+                )
+        if value.keys() <= self.keys.keys():
+            yield from self._check_one_of(value, path)
 
     def _check_one_of(self, value: Any, path: Path) -> Iterator[Fault]:
         given = [name for name in self.one_of if name in value]
         if self.one_of and len(given) != 1:
-            names = " or ".join(f"`{name}`" for name in self.one_of)
+            names = enumerate_names([f"`{name}`" for name in self.one_of])
             problem = f"{name_of(path)} must have exactly one of {names}, got {_keys_of(value)}"
             yield Fault(path, problem, "keep one of them" if given else "add one of them")
 
@@ -309,10 +318,11 @@ class Either:
     """One of several kinds, told apart by the types of their values."""
 
     kinds: tuple[Kind, ...]
+    words: str = ""
 
     @property
     def rule(self) -> str:
-        return " or ".join(kind.rule for kind in self.kinds)
+        return self.words or " or ".join(kind.rule for kind in self.kinds)
 
     def accepts(self, value: object) -> bool:
         return any(kind.accepts(value) for kind in self.kinds)

@@ -95,5 +95,3 @@ def _check_cycles(source: Source, needs: Mapping[str, Sequence[Need]]) -> None:
         path = list(reversed(error.args[1]))
         problem = f"commands must not need each other in a cycle, got {' -> '.join(path)}"
         source.fail(("commands", path[0], "needs"), problem, "remove one of these needs")
-
-

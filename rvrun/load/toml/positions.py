@@ -14,7 +14,9 @@ import attrs
 Path = tuple[str | int, ...]
 #: What is between tokens: spaces, line breaks and comments.
 _GAP = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
-_KEY = re.compile(r"""(?P<bare>[A-Za-z0-9_-]+)|'(?P<literal>[^'\n]*)'|"(?P<basic>(?:[^"\\\n]|\\.)*)\"""")
+_KEY = re.compile(
+    r"""(?P<bare>[A-Za-z0-9_-]+)|'(?P<literal>[^'\n]*)'|"(?P<basic>(?:[^"\\\n]|\\.)*)\""""
+)
 _DOT = re.compile(r"[ \t]*\.[ \t]*")
 _STRING = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}(?!")'
@@ -107,7 +109,9 @@ class _Reader:
         start = self.position
         keys = self._read_key()
         self.position = self.text.index("=", self.position) + 1
-        self.position += len(self.text[self.position :]) - len(self.text[self.position :].lstrip(" \t"))
+        self.position += len(self.text[self.position :]) - len(
+            self.text[self.position :].lstrip(" \t")
+        )
         path = (*table, *keys)
         self._put(path, start, self.position)
         self._read_value(path)

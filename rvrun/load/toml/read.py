@@ -65,9 +65,7 @@ class Source:
     files: dict[Path, File]
     main: File
 
-    def fail(
-        self, path: Path, problem: str, remedy: str, *, is_key: bool = False
-    ) -> NoReturn:
+    def fail(self, path: Path, problem: str, remedy: str, *, is_key: bool = False) -> NoReturn:
         """Raise `BadFile` for the value at `path`."""
         file = self.files.get(path[:2], self.main)
         raise BadFile(file.place(path, is_key=is_key), problem, remedy)
@@ -85,7 +83,7 @@ def read_source(path: str) -> Source:
             elif file is main:
                 values[key] = value
     if "commands" not in values:
-        remedy = "add a table such as [commands.list] with `run = [\"ls\"]`"
+        remedy = 'add a table such as [commands.list] with `run = ["ls"]`'
         raise BadFile(main.place(()), f"must have [commands], got {_keys_of(main)}", remedy)
     return Source(path, values, files, main)
 
@@ -114,7 +112,9 @@ def _included(file: File, seen: Sequence[str]) -> list[File]:
         place = file.place(("include", index) if isinstance(include, list) else ("include",))
         path = os.path.normpath(os.path.join(os.path.dirname(file.path), name))
         if os.path.realpath(path) in seen:
-            raise BadFile(place, f"must not include itself, got {quoted(name)}", "remove it")
+            raise BadFile(
+                place, f"`include` must not name the file itself, got {quoted(name)}", "remove it"
+            )
         if not os.path.isfile(path):
             problem = f"`include` must name existing files, got {quoted(name)}"
             raise BadFile(place, problem, f"create {path}, or remove it")
