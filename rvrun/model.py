@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 
@@ -17,7 +18,7 @@ from rvrun.errors import Problem, RvrunError
 from rvrun.text import count, quoted
 
 
-def _check_count(_: object, field: attrs.Attribute[int | None], value: object) -> None:
+def _check_count(_: object, field: attrs.Attribute[Any], value: object) -> None:
     # Not isinstance: True is an int, but not a count.
     if value is not None and (type(value) is not int or value < 1):
         raise ValueError(f"`{field.name}` must be an integer of at least 1, got {quoted(value)}")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import psutil
 
-from rvrun.signals import GRACE_SECONDS
 from rvrun.prctl import PR_SET_CHILD_SUBREAPER, system_call
+from rvrun.signals import GRACE_SECONDS
 
 #: How long to go on killing processes that are still being started, in seconds.
 KILL_SECONDS = 5.0

@@ -211,7 +211,7 @@ def make_verb(name: str, function: Callable[..., object]) -> TyperCommand:
     return verb
 
 
-def find_config(context: typer.Context, parameter: Any, value: str | None) -> str | None:
+def find_config(context: Any, parameter: Any, value: str | None) -> str | None:
     """Return the config of a verb that requires one; default: `pipeline.toml`, if it exists."""
     if value is not None or context.resilient_parsing:
         return value

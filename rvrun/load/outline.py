@@ -31,7 +31,7 @@ class Outline:
 
 
 def read_outline(source: str) -> Outline:
-    """Read the outline of a `.py` or `.toml` file or a module; an empty one if it cannot be read."""
+    """Read the outline of a `.py` or `.toml` file or a module; empty if it cannot be read."""
     if source.endswith(".toml"):
         return _read_toml(source)
     path = source if source.endswith(".py") else _find_module(source)

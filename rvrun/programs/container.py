@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 ENGINES = ("docker", "podman", "apptainer")
-#: What apptainer takes for an image that is already on this machine, or elsewhere than in a registry.
+#: How the names of images begin that are files, and not in a registry.
 _LOCAL_IMAGES = ("/", "./", "../")
 _GPU = "CUDA_VISIBLE_DEVICES"
 

@@ -121,8 +121,8 @@ class _Lexer:
     def _check_place(self, name: str) -> None:
         for refused, remedy in REFUSED.items():
             if refused in self.stack:
-                remedy = remedy.replace("%s", name)
-                raise BadTemplate(f"must not have `{{{name}}}` inside of {refused}; {remedy}")
+                problem = f"must not have `{{{name}}}` inside of {refused}"
+                raise BadTemplate(f"{problem}; {remedy.replace('%s', name)}")
         if self.unclear:
             problem = f"must not have `{{{name}}}` after {self.unclear}"
             raise BadTemplate(f"{problem}; assign it to a variable before: X={{{name}}}")

@@ -69,19 +69,19 @@ def placeholders(text: str) -> list[str]:
     return [part for part in parse(text) if isinstance(part, Placeholder)]
 
 
-def check(text: str, known: Sequence[str], fields: Sequence[str] | None = None) -> None:
+def check(text: str, names: Sequence[str], fields: Sequence[str] | None = None) -> None:
     """Raise `BadTemplate` unless all placeholders in `text` exist.
 
-    - `known`: the names that may be used here, `config.scale` among them; `item` for `item.x`, too.
+    - `names`: the names that may be used here, `config.scale` among them; `item` for `item.x`, too.
     - `fields`: the columns of the items; None if they are strings or numbers.
     """
     for name in placeholders(text):
-        if name in known or (ITEM in known and _is_part_of_item(name, fields)):
+        if name in names or (ITEM in names and _is_part_of_item(name, fields)):
             continue
         if f"${{{name}}}" in text:
             problem = f"has an unknown placeholder `{{{shorten(name)}}}`"
             raise BadTemplate(f"{problem}; for a variable of the shell, write `${{{{{name}}}}}`")
-        raise BadTemplate(_unknown(name, _all_names(known, fields)))
+        raise BadTemplate(_unknown(name, _all_names(names, fields)))
 
 
 def _is_part_of_item(name: str, fields: Sequence[str] | None) -> bool:
@@ -89,9 +89,9 @@ def _is_part_of_item(name: str, fields: Sequence[str] | None) -> bool:
     return item == ITEM and part in (PATH_PARTS if fields is None else fields)
 
 
-def _all_names(known: Sequence[str], fields: Sequence[str] | None) -> list[str]:
+def _all_names(names: Sequence[str], fields: Sequence[str] | None) -> list[str]:
     parts = PATH_PARTS if fields is None else fields
-    return [*known, *(f"{ITEM}.{part}" for part in parts if ITEM in known)]
+    return [*names, *(f"{ITEM}.{part}" for part in parts if ITEM in names)]
 
 
 def _unknown(name: str, names: Sequence[str]) -> str:

@@ -145,7 +145,8 @@ def test_lines_of_a_file(project: Project) -> None:
 def test_a_value_given_on_the_command_line(project: Project) -> None:
     project.write(
         "pipeline.toml",
-        'root = "out"\n[config]\nx = ""\n[commands.show]\nrun = "printf %s {config.x} > {root}/x"\n',
+        'root = "out"\n[config]\nx = ""\n'
+        '[commands.show]\nrun = "printf %s {config.x} > {root}/x"\n',
     )
     for value in hostile(40, 4):
         project.rvrun("run", "local", "-a", "x", value)

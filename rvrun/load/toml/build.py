@@ -1,4 +1,4 @@
-"""From a checked `pipeline.toml` to the configs of its pipelines: one per combination of `[matrix]`."""
+"""From a checked `pipeline.toml` to the configs of its pipelines, one per combination."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from rvrun.load.toml import commands, items
 from rvrun.load.toml.arguments import override
 from rvrun.load.toml.keys import PIPELINE, PIPELINE_RULE, PIPELINES_RESERVED
+from rvrun.load.toml.kinds import Path
 from rvrun.load.toml.needs import find_needs
 from rvrun.load.toml.places import locating
 from rvrun.load.toml.read import Source, read_source
@@ -45,22 +46,20 @@ def _combinations(source: Source) -> Iterator[dict[str, Any]]:
 
 
 def _build(source: Source, combination: dict[str, Any]) -> ProgramsConfig:
-    values = source.values
-    config = {**values.get("config", {}), **combination}
+    table = source.values
+    config = {**table.get("config", {}), **combination}
     name = "-".join([_name(source), *map(_slug, combination.values())])
     _check_name(source, name)
-    known = {"name": name, **template.config_values(config)}
-    with locating(source, ("root",)):
-        template.check(values.get("root", ROOT), tuple(known))
-        root = template.fill(values.get("root", ROOT), known)
-    known = {"root": root, **known}
-    names = list(values["commands"])
-    with_items = [command for command in names if "items" in values["commands"][command]]
-    resolved = {command: _items(source, command, known) for command in with_items}
-    context = commands.Context(source, config, known, resolved)
+    values = {"name": name, **template.config_values(config)}
+    root = _fill(source, ("root",), table.get("root", ROOT), values)
+    values = {"root": root, **values}
+    names = list(table["commands"])
+    with_items = [command for command in names if "items" in table["commands"][command]]
+    resolved = {command: _items(source, command, values) for command in with_items}
+    context = commands.Context(source, config, values, resolved)
     declared = {command: commands.declare(context, command) for command in names}
     planned = {command: commands.plan(context, command) for command in names}
-    needs = find_needs(source, known)
+    needs = find_needs(source, values)
     return ProgramsConfig(
         name=name,
         root_uri=root,
@@ -69,6 +68,12 @@ def _build(source: Source, combination: dict[str, Any]) -> ProgramsConfig:
         items=resolved,
         options={command: {"needs": needs[command], **planned[command]} for command in names},
     )
+
+
+def _fill(source: Source, path: Path, text: str, values: Mapping[str, str]) -> str:
+    with locating(source, path):
+        template.check(text, tuple(values))
+        return template.fill(text, values)
 
 
 def _name(source: Source) -> str:
@@ -91,15 +96,11 @@ def _check_name(source: Source, name: str) -> None:
         source.fail(("name",), problem, 'add a line such as `name = "tiles"`')
 
 
-def _items(source: Source, command: str, known: Mapping[str, str]) -> list[Any]:
+def _items(source: Source, command: str, values: Mapping[str, str]) -> list[Any]:
     spec = source.values["commands"][command]["items"]
-
-    def fill(text: str) -> str:
-        template.check(text, tuple(known))
-        return template.fill(text, known)
-
-    with locating(source, ("commands", command, "items")):
-        return items.resolve(spec, fill)
+    path = ("commands", command, "items")
+    with locating(source, path):
+        return items.resolve(spec, lambda text: _fill(source, path, text, values))
 
 
 def _check_distinct(source: Source, configs: list[ProgramsConfig]) -> None:

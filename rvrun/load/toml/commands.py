@@ -1,4 +1,4 @@
-"""The commands of a `pipeline.toml`: their placeholders checked, and their parts as configs have them."""
+"""The commands of a `pipeline.toml`: their placeholders, checked, and their parts in a config."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _SHELL = re.compile(r"(?:^|[\s;&|(])(eval|(?:ba|da|k|z)?sh(?:\s+-\w+)*\s+-\w*c)\
 class Context:
     """What the placeholders of a pipeline's commands stand for.
 
-    - `known`: the values of placeholders that all commands have. `items`: by command.
+    - `values`: the values of placeholders that all commands have. `items`: by command.
     """
 
     source: Source
     config: Mapping[str, Any]
-    known: Mapping[str, str]
+    values: Mapping[str, str]
     items: Mapping[str, Sequence[Any]]
 
     def table(self, command: str) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def _texts(context: Context, command: str) -> Iterator[tuple[Path, str]]:
     """Yield all strings with placeholders, with their paths in the file."""
     table = context.table(command)
     place = ("commands", command)
-    yield from ((*place, *path) and ((*place, *path), text) for path, text in run_texts(table))
+    yield from (((*place, *path), text) for path, text in run_texts(table))
     for owner, variables in (
         ((), context.source.values.get("env", {})),
         (place, table.get("env", {})),
@@ -99,7 +99,7 @@ def _texts(context: Context, command: str) -> Iterator[tuple[Path, str]]:
 
 def known_names(context: Context, command: str) -> list[str]:
     """Return the placeholders that a command may use."""
-    names = list(context.known)
+    names = list(context.values)
     if context.is_split(command):
         names += SPLIT
     if command in context.items:

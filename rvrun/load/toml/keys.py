@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rvrun.model import MAX_SPLITS, RESERVED
-from rvrun.pipelines.base import Pipeline
 from rvrun.load.toml.kinds import (
     Boolean,
     Constant,
@@ -19,6 +17,8 @@ from rvrun.load.toml.kinds import (
     Table,
     Value,
 )
+from rvrun.model import MAX_SPLITS, RESERVED
+from rvrun.pipelines.base import Pipeline
 
 #: Names of values in `[config]`, and of environment variables.
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -90,7 +90,10 @@ CONTAINER = Table(
 ALIGNED = Table(
     {
         "aligned": Key(
-            String(), "A command: each split needs only the same split of it.", '"chip"', True
+            String(),
+            "A command: each split needs only the same split of it.",
+            '"chip"',
+            required=True,
         )
     },
     rule='a table such as { aligned = "chip" }',
@@ -104,7 +107,7 @@ COMMAND = Table(
             "Placeholders: {config.KEY}, {root}, {name}, {item}, {item.stem}, {items...}, "
             "{items_file}, {items_file0}, {split} and {splits}; {{ and }} are literal braces.",
             '["gdalinfo", "{item}"]',
-            True,
+            required=True,
         ),
         "items": Key(
             Either((ITEM_LIST, ITEMS)),
@@ -193,7 +196,7 @@ FILE = Table(
             ),
             "The commands by name, each with the program that it runs.",
             '{ list = { run = ["ls"] } }',
-            True,
+            required=True,
         ),
     }
 )

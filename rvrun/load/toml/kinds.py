@@ -5,7 +5,7 @@ The schema and the checks come from the same declarations, so that editors and r
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -52,7 +52,7 @@ def check(kind: Kind, value: object, path: Path, example: str) -> Iterator[Fault
     """Yield what is wrong with a value; `example` is an assignment that would be right."""
     if kind.accepts(value):
         yield from kind.faults(value, path)
-    elif isinstance(value, datetime.date | datetime.time):
+    elif isinstance(value, dt.date | dt.time):
         problem = f"{name_of(path)} must be {kind.rule}, got the date or time {value.isoformat()}"
         yield Fault(path, problem, "put it in quotes")
     else:

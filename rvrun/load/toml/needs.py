@@ -7,7 +7,6 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
-
 from rvrun.errors import closest
 from rvrun.load.toml.read import Source
 from rvrun.programs.template import Placeholder, escape, look_up, parse
@@ -15,20 +14,20 @@ from rvrun.programs.template import Placeholder, escape, look_up, parse
 Need = str | dict[str, str]
 
 
-def find_needs(source: Source, known: Mapping[str, str]) -> dict[str, list[Need]]:
+def find_needs(source: Source, values: Mapping[str, str]) -> dict[str, list[Need]]:
     """Return the needs of each command, checked. Raises `BadFile`.
 
     A command that declares none needs those that write its inputs; one without inputs, nothing.
 
-    - `known`: the values of placeholders.
+    - `values`: the values of placeholders.
     """
     commands = source.values["commands"]
     needs = {name: _declared(source, name) for name in commands}
-    outputs = {name: _paths(table.get("outputs", ()), known) for name, table in commands.items()}
+    outputs = {name: _paths(table.get("outputs", ()), values) for name, table in commands.items()}
     result: dict[str, list[Need]] = {}
     for name, table in commands.items():
         declared = needs[name]
-        inputs = _paths(table.get("inputs", ()), known)
+        inputs = _paths(table.get("inputs", ()), values)
         result[name] = _writers(name, inputs, outputs) if declared is None else declared
     _check_cycles(source, result)
     return result
@@ -56,12 +55,12 @@ def name_of(need: Need) -> str:
     return need if isinstance(need, str) else need["aligned"]
 
 
-def _paths(texts: Sequence[str], known: Mapping[str, str]) -> list[str]:
+def _paths(texts: Sequence[str], values: Mapping[str, str]) -> list[str]:
     """Paths as templates in which only what belongs to items and splits is left."""
     return [
         posixpath.normpath(
             "".join(
-                (escape(look_up(known, part)) if part in known else f"{{{part}}}")
+                (escape(look_up(values, part)) if part in values else f"{{{part}}}")
                 if isinstance(part, Placeholder)
                 else escape(part)
                 for part in parse(text)

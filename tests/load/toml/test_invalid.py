@@ -50,7 +50,7 @@ def test_a_message_is_one_sentence_with_place_and_fix(in_folder: pathlib.Path, n
 
 
 def is_valid(values: object) -> bool:
-    return jsonschema.Draft202012Validator(SHIPPED).is_valid(values)
+    return bool(jsonschema.Draft202012Validator(SHIPPED).is_valid(values))
 
 
 @pytest.mark.parametrize("name", SCHEMA)
