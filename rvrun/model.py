@@ -77,6 +77,7 @@ class Resources:
 
     - `vcpus`, `gpus`: counts. `memory_mib`: MiB. `timeout_seconds`: limit of each attempt.
     - `job_queue`, `job_def`: names, for runners that submit jobs; override the settings.
+    - `image`: the container image, for runners whose jobs name one.
     """
 
     vcpus: int | None = attrs.field(default=None, validator=_check_count)
@@ -85,6 +86,7 @@ class Resources:
     timeout_seconds: int | None = attrs.field(default=None, validator=_check_count)
     job_queue: str | None = attrs.field(default=None, validator=_check_string)
     job_def: str | None = attrs.field(default=None, validator=_check_string)
+    image: str | None = attrs.field(default=None, validator=_check_string)
 
 
 @attrs.frozen(kw_only=True)

@@ -1,4 +1,4 @@
-"""Load a user's source into declared pipelines: a `.py`, `.toml` or saved `.json` file, or a module.
+"""Load a user's source into declared pipelines: a `.py`, `.toml` or `.json` file, or a module.
 
 import        the file or module, and call its `get_config(s)(runner, **arguments)`
 save          convert each config to JSON values, which must give the same config again

@@ -339,8 +339,9 @@ def plain_config(cls: type[Config], saved: dict[str, Any]) -> Config | None:
 def is_plain(cls: type[Config], saved: dict[str, Any]) -> bool:
     """Whether the config saved as `saved` requires neither attrs nor cattrs.
 
-    It requires neither if `cls` has only fields of type str, int, float, bool and dict, none of them
-    an `attrs.field`, and all were saved by the same version. The values were validated when saved.
+    It requires neither if `cls` has only fields of type str, int, float, bool and dict, none of
+    them an `attrs.field`, and all were saved by the same version. The values were validated when
+    saved.
     """
     return _plain_fields(cls, saved) is not None
 

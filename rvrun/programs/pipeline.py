@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from rvrun.programs.process import Invocation
 
 
+#: Options of commands that rvrun's worker has to look after, in jobs as well.
+_OF_WORKER = ("splits", "timeout", "retries", "inputs", "outputs")
+#: What services replace in command lines, or rvrun in requests.
+_SPECIAL_IN_JOBS = ("${", "$(", "Ref::", "\n")
+
+
 class ProgramsConfig(PipelineConfig):
     """The config of a pipeline of programs; see the module."""
 
@@ -89,10 +95,33 @@ class Programs(Pipeline):
         from rvrun.model import Resources
 
         return {
-            name: Resources(**options["resources"])
+            name: Resources(**options.get("resources", {}), image=self._image(name))
             for name, options in self._options()
-            if "resources" in options
         }
+
+    def _image(self, command: str) -> str | None:
+        container = self.config.commands[command].get("container")
+        return container["image"] if isinstance(container, dict) else container
+
+    def job_argv(self, command: str) -> list[str] | None:
+        """Return the command line of a command as a job that needs nothing of rvrun; None if none.
+
+        That is a list of arguments that are the same in every job, with nothing to do around it.
+        """
+        options = self.config.options[command]
+        program = self.program(command)
+        declaration = program.declaration
+        needs_worker = any(options.get(key) for key in _OF_WORKER) or "cwd" in declaration
+        if needs_worker or isinstance(declaration["run"], str):
+            return None
+        argv = program.argv(program.values)
+        if any(not word or sign in word for word in argv for sign in _SPECIAL_IN_JOBS):
+            return None
+        variables = [
+            f"{name}={fill(text, program.values)}"
+            for name, text in declaration.get("env", {}).items()
+        ]
+        return ["env", *variables, *argv] if variables else argv
 
     def _options(self) -> list[tuple[str, dict[str, Any]]]:
         return list(self.config.options.items())
