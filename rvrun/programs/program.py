@@ -137,9 +137,11 @@ def _strings(declaration: Mapping[str, Any]) -> Iterator[str]:
 
 
 def show(script: str, values: Mapping[str, str], items: Sequence[str]) -> str:
-    """Return a script with its values, as a person would write it: quoted where it is necessary."""
+    """Return a script with its values, as a person would type it; of several lines the first."""
     shown = {name: join([value]) for name, value in values.items()}
-    return fill(script.strip("\n"), {**shown, ITEMS: join(items)})
+    first, _, rest = script.strip("\n").partition("\n")
+    line = fill(first, {**shown, ITEMS: join(items)})
+    return join([SHELL, "-c", f"{line} …" if rest else line])
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import os
 from rvrun.programs.process import Invocation
 from rvrun.programs.program import SHELL, show
 from rvrun.programs.script import compile_script
-from rvrun.programs.template import to_text
+from rvrun.programs.template import escape, to_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,18 +64,11 @@ def _script(script: str, values: Mapping[str, str]) -> tuple[list[str], str]:
     if not values:
         # Braces are the shell's own.
         head = "set -eu\n" if "\n" in script.strip() else ""
-        return [SHELL, "-c", head + script], f"{SHELL} -c {_quote(script)}"
+        return [SHELL, "-c", head + script], show(escape(script), {}, ())
     compiled = compile_script(script)
     missing = [name for name in compiled.names if name not in values]
     if missing:
         names = ", ".join(values)
         raise ValueError(f"shell() requires a value for `{{{missing[0]}}}`, got {names}")
     arguments = [values[name] for name in compiled.names]
-    shown = f"{SHELL} -c {_quote(show(script, values, ()))}"
-    return [SHELL, "-c", compiled.code, SHELL, *arguments], shown
-
-
-def _quote(word: str) -> str:
-    import shlex
-
-    return shlex.quote(word)
+    return [SHELL, "-c", compiled.code, SHELL, *arguments], show(script, values, ())

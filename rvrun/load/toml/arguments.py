@@ -8,6 +8,7 @@ from typing import Any
 from rvrun.errors import RvrunError, UnknownName
 from rvrun.load.arguments import convert
 from rvrun.load.toml.keys import CONFIG_RESERVED, FILE
+from rvrun.programs.template import to_text
 from rvrun.text import quoted
 
 
@@ -40,7 +41,9 @@ def override(values: dict[str, Any], args: Mapping[str, str], path: str) -> None
             _check(key, string, FILE.keys[key].kind.accepts(string), FILE.keys[key].kind.rule)
             values[key] = string
         elif key in matrix:
-            matrix[key] = [typed(key, string, matrix[key][0])]
+            values_of_key = matrix[key]
+            same = [value for value in values_of_key if to_text(value) == string]
+            matrix[key] = same[:1] or [typed(key, string, values_of_key[0])]
         else:
             table = config
             for name in (*parents, last):
