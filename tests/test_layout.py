@@ -34,6 +34,7 @@ FOUNDATION = (
     "prctl",
     "processes",
     "tracebacks",
+    "item_list",
     "model",
     "finding",
 )

@@ -13,7 +13,9 @@ from typing import Any
 import attrs
 
 from rvrun.errors import RvrunError, UnknownName, check_known
+from rvrun.item_list import ItemList
 from rvrun.model import (
+    EACH,
     MAX_SPLITS,
     Command,
     DeclaredPipeline,
@@ -134,7 +136,8 @@ def declare(
         _check_method(pipeline, command, attribute, owner)
     for command in (*declarations.split_commands, *declarations.commands):
         is_split = command in declarations.split_commands
-        _check_parameters(pipeline, command, owner, is_split=is_split)
+        if not (is_split and command in declarations.items):
+            _check_parameters(pipeline, command, owner, is_split=is_split)
     return DeclaredPipeline(
         name=name,
         config_digest=serialize.digest(config),
@@ -156,7 +159,8 @@ class Declarations:
     needs: Mapping[str, tuple[str, ...]]
     config_keys: Mapping[str, tuple[str, ...]]
     resources: Mapping[str, Resources]
-    splits: Mapping[str, int]
+    splits: Mapping[str, Any]
+    items: Mapping[str, str]
 
     @classmethod
     def read(cls, pipeline: Any, config_keys: Mapping[str, tuple[str, ...]]) -> Declarations:
@@ -169,6 +173,7 @@ class Declarations:
             config_keys={**config_keys, **_read_lists(pipeline, "config_keys")},
             resources=_read_resources(pipeline),
             splits=_read_splits(pipeline),
+            items=_read_items(pipeline),
         )
 
     def all_commands(self) -> dict[str, str]:
@@ -218,14 +223,25 @@ def _read_resources(pipeline: Any) -> dict[str, Resources]:
     return mapping
 
 
-def _read_splits(pipeline: Any) -> dict[str, int]:
+def _read_splits(pipeline: Any) -> dict[str, Any]:
     mapping = _read_mapping(pipeline, "splits")
     split_commands = _read_names(pipeline, "split_commands")
     for command, value in mapping.items():
         name = f"{type(pipeline).__name__}.splits[{command!r}]"
-        if type(value) is not int or not 1 <= value <= MAX_SPLITS:
-            raise BadDeclaration(name, f"an integer between 1 and {MAX_SPLITS:,}", value)
+        is_number = type(value) is int and 1 <= value <= MAX_SPLITS
+        if not is_number and value != EACH:
+            rule = f"an integer between 1 and {MAX_SPLITS:,}, or `{EACH}`"
+            raise BadDeclaration(name, rule, value)
         check_known("split command", command, split_commands, name)
+    return mapping
+
+
+def _read_items(pipeline: Any) -> dict[str, str]:
+    mapping = _read_mapping(pipeline, "items")
+    for command, path in mapping.items():
+        if not isinstance(path, str) or not path:
+            name = f"{type(pipeline).__name__}.items[{command!r}]"
+            raise BadDeclaration(name, 'the path of a list in the config, such as "scenes"', path)
     return mapping
 
 
@@ -259,6 +275,12 @@ def _declare_command(
     for key in keys or ():
         _check_config_key(config, key, f"`config_keys` of command `{name}` of {owner}")
     is_split = name in declarations.split_commands
+    items = None
+    if name in declarations.items:
+        from rvrun.pipelines.declare_items import declare_items
+
+        field = declarations.items[name]
+        items = declare_items(pipeline, name, field, config, owner, is_split=is_split)
     return Command(
         name=name,
         is_split=is_split,
@@ -268,7 +290,9 @@ def _declare_command(
         resources=_declare_resources(pipeline, declarations, name),
         has_code=getattr(pipeline, "has_code", True),
         num_splits=declarations.splits.get(name, 1),
-        num_items=_count_items(pipeline, name, owner) if is_split else None,
+        items=items and items[0],
+        item_list=items and items[1],
+        num_items=_num_items(pipeline, name, owner, items and items[1]) if is_split else None,
         location=location(getattr(type(pipeline), name, None)),
     )
 
@@ -290,6 +314,10 @@ def _declare_resources(pipeline: Any, declarations: Declarations, name: str) -> 
         return attrs.evolve(resources, **values)
     except ValueError as error:
         raise CannotLoad(f"`{type(pipeline).__name__}.{name}`", str(error)) from None
+
+
+def _num_items(pipeline: Any, name: str, owner: str, items: ItemList | None) -> int | None:
+    return _count_items(pipeline, name, owner) if items is None else len(items)
 
 
 def _count_items(pipeline: Any, name: str, owner: str) -> int | None:

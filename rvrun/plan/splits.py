@@ -1,14 +1,18 @@
-"""Parse `--splits`: the number of splits of all split commands, or of one command."""
+"""Parse `--splits`: the number of splits of all split commands, or of one command.
+
+The number may be `each`: one split per item.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 import attrs
 
 from rvrun.errors import RvrunError
 from rvrun.inputs import parse_integer
-from rvrun.model import MAX_SPLITS
+from rvrun.model import EACH, MAX_SPLITS, Command
 
 
 class BadSplits(RvrunError):
@@ -22,9 +26,12 @@ class BadSplits(RvrunError):
 
 @attrs.frozen
 class SplitRequest:
-    """`count` splits for `command` of `pipeline`; an empty name stands for all."""
+    """`count` splits for `command` of `pipeline`; an empty name stands for all.
 
-    count: int
+    - `count`: EACH for one split per item.
+    """
+
+    count: int | Literal["each"]
     command: str = ""
     pipeline: str = ""
 
@@ -39,7 +46,7 @@ class SplitRequest:
 
 
 def parse_splits(values: Iterable[str]) -> tuple[SplitRequest, ...]:
-    """Parse values of `--splits`: `4`, `predict=16` or `tiny/predict=16`.
+    """Parse values of `--splits`: `4`, `predict=16`, `tiny/predict=16` or `chip=each`.
 
     Raises `BadSplits` for any other value, and for two values that conflict.
     """
@@ -55,22 +62,37 @@ def parse_splits(values: Iterable[str]) -> tuple[SplitRequest, ...]:
 def _parse(value: str) -> SplitRequest:
     target, _, count = value.rpartition("=")
     pipeline, _, command = target.rpartition("/")
-    if not (count.isascii() and count.isdigit()) or ("=" in value and not command):
-        raise BadSplits(value, "must be NUMBER, COMMAND=NUMBER or PIPELINE/COMMAND=NUMBER")
+    is_number = count.isascii() and count.isdigit()
+    if not (is_number or count == EACH) or ("=" in value and not command):
+        problem = "must be NUMBER, COMMAND=NUMBER or PIPELINE/COMMAND=NUMBER; NUMBER may be `each`"
+        raise BadSplits(value, problem)
+    if count == EACH:
+        return SplitRequest(count=EACH, command=command, pipeline=pipeline)
     number = parse_integer(count)
     if number is None or not 1 <= number <= MAX_SPLITS:
         raise BadSplits(value, f"the number must be between 1 and {MAX_SPLITS:,}")
     return SplitRequest(count=number, command=command, pipeline=pipeline)
 
 
-def choose_num_splits(
-    requests: Iterable[SplitRequest], pipeline: str, command: str, default: int = 1
-) -> int:
-    """Return the number of the most specific request for a command, else its default.
+def choose_num_splits(requests: Iterable[SplitRequest], pipeline: str, command: Command) -> int:
+    """Return the number of the most specific request for a command, else the command's own.
 
-    A request for all commands counts more than the default.
+    A request for all commands counts more than the number that the command declares.
+
+    Raises `BadSplits` if the request is one split per item, and their number is unknown.
     """
     matching = [request for request in requests if request.matches(pipeline, command)]
     # An empty name sorts before any other, so the most specific request is the greatest.
     best = max(matching, key=lambda request: (request.pipeline, request.command), default=None)
-    return default if best is None else best.count
+    count = command.num_splits if best is None else best.count
+    if count != EACH:
+        return count
+    num_items = command.num_items
+    if num_items is None:
+        problem = (
+            f"the number of items of `{pipeline}/{command.name}` is unknown; declare them in "
+            f"`items`, or give a number: --splits {command.name}=NUMBER"
+        )
+        raise BadSplits(f"{command.name}={EACH}" if best is None else str(best), problem)
+    # Without items, a split that does nothing stands for all of them.
+    return min(max(num_items, 1), MAX_SPLITS)

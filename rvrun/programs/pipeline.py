@@ -17,7 +17,7 @@ import os
 
 from rvrun.pipelines.base import Aligned, Pipeline, PipelineConfig, share
 from rvrun.programs.program import Program, mentions
-from rvrun.programs.template import CONFIG, config_values, fill, placeholders
+from rvrun.programs.template import CONFIG, ITEM, config_values, fill, placeholders
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Programs(Pipeline):
         }
 
     @property
-    def splits(self) -> Mapping[str, int]:  # type: ignore[override]
+    def splits(self) -> Mapping[str, int | str]:  # type: ignore[override]
         """The number of splits of each command that has one."""
         return {n: options["splits"] for n, options in self._options() if "splits" in options}
 
@@ -87,8 +87,12 @@ class Programs(Pipeline):
     def _keys(self, command: str) -> list[str]:
         names = dict.fromkeys(mentions(self.config.commands[command]))
         keys = [name for name in names if name.startswith(CONFIG) or name == "name"]
-        items = [f"items.{command}"] if command in self.config.items else []
-        return [f"commands.{command}", *keys, *items]
+        return [f"commands.{command}", *keys]
+
+    @property
+    def items(self) -> Mapping[str, str]:  # type: ignore[override]
+        """Where the items of each command are in the config."""
+        return {command: f"items.{command}" for command in self.config.items}
 
     @property
     def resources(self) -> Mapping[str, Resources]:  # type: ignore[override]
@@ -136,16 +140,38 @@ class Programs(Pipeline):
         if name.startswith("_") or name == "config" or name not in self.config.commands:
             raise AttributeError(f"`{type(self).__name__}` has no command `{name}`")
 
-        def command() -> None:
-            self.make_folders(name)
-            self.program(name).once().run()
+        return self._methods(name)[self._call(name)]
 
-        def split_command(split_ind: int, num_splits: int) -> None:
-            self.make_folders(name)
-            for invocation in self.invocations(name, split_ind, num_splits):
+    def _call(self, command: str) -> str:
+        """Return what the method of a command gets: `item`, `items`, its `share`, or nothing."""
+        if command not in self.split_commands:
+            return "nothing"
+        names = mentions(self.config.commands[command])
+        # With the number of its split, a program is called for exactly that split.
+        if command not in self.config.items or "split" in names or "splits" in names:
+            return "share"
+        return "item" if any(name.partition(".")[0] == ITEM for name in names) else "items"
+
+    def _methods(self, command: str) -> dict[str, Callable[..., None]]:
+        def run() -> None:
+            self.make_folders(command)
+            self.program(command).once().run()
+
+        def run_item(item: Any) -> None:
+            self.make_folders(command)
+            self.program(command).for_item(item).run()
+
+        def run_items(items: Sequence[Any]) -> None:
+            self.make_folders(command)
+            with self.program(command).for_items(items) as invocation:
                 invocation.run()
 
-        return split_command if name in self.split_commands else command
+        def run_share(split_ind: int, num_splits: int) -> None:
+            self.make_folders(command)
+            for invocation in self.invocations(command, split_ind, num_splits):
+                invocation.run()
+
+        return {"nothing": run, "item": run_item, "items": run_items, "share": run_share}
 
     def program(
         self, command: str, split_ind: int | None = None, num_splits: int | None = None
@@ -165,7 +191,7 @@ class Programs(Pipeline):
             yield program.once()
             return
         items = share(self.config.items[command], split_ind, num_splits)
-        if any(name.partition(".")[0] == "item" for name in program.names):
+        if any(name.partition(".")[0] == ITEM for name in program.names):
             for item in items:
                 yield program.for_item(item)
         elif items:

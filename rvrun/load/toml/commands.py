@@ -12,6 +12,7 @@ from rvrun.load.toml.items import fields_of
 from rvrun.load.toml.kinds import Path
 from rvrun.load.toml.places import locating
 from rvrun.load.toml.read import Source
+from rvrun.model import EACH
 from rvrun.programs import template
 from rvrun.programs.script import DOUBLE, SINGLE, Use, compile_script
 from rvrun.programs.template import CONFIG, ITEM, ITEMS, ITEMS_FILE, OF_ALL_ITEMS, BadTemplate
@@ -197,6 +198,10 @@ def plan(context: Context, command: str) -> dict[str, Any]:
     """Return how a command is planned, without its needs, as its config has it."""
     table = context.table(command)
     options = {key: table[key] for key in PLANNED if key in table}
+    if options.get("splits") == EACH and command not in context.items:
+        problem = f'`splits` of `{command}` must be a number without `items`, got "{EACH}"'
+        path = ("commands", command, "splits")
+        context.source.fail(path, problem, "add `items`, or write a number")
     if context.is_split(command):
         options.setdefault("splits", 1)
     for key in ("inputs", "outputs"):

@@ -17,7 +17,7 @@ from rvrun.load.toml.kinds import (
     Table,
     Value,
 )
-from rvrun.model import MAX_SPLITS, RESERVED
+from rvrun.model import EACH, MAX_SPLITS, RESERVED
 from rvrun.pipelines.base import Pipeline
 
 #: Names of values in `[config]`, and of environment variables.
@@ -115,8 +115,12 @@ COMMAND = Table(
             '{ glob = "tiles/*.tif" }',
         ),
         "splits": Key(
-            Number(f"an integer between 1 and {MAX_SPLITS:,}", 1, MAX_SPLITS),
-            "The number of parallel parts, unless --splits changes it; default: 1.",
+            Either(
+                (Number("", 1, MAX_SPLITS), Constant((EACH,))),
+                f'an integer between 1 and {MAX_SPLITS:,}, or "{EACH}"',
+            ),
+            'The number of parallel parts, or "each" for one per item, unless --splits changes it; '
+            "default: 1.",
             "4",
         ),
         "needs": Key(
