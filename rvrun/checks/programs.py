@@ -43,7 +43,7 @@ def _check_command(name: str, command: str, pipeline: Programs) -> Iterator[Find
 
 
 def _check_engine(label: str, container: object) -> Iterator[Finding]:
-    engines = ENGINES
+    engines: tuple[str, ...] = ENGINES
     if isinstance(container, dict) and "engine" in container:
         engines = (container["engine"],)
     if not any(find_program(engine, os.environ.get("PATH")) for engine in engines):

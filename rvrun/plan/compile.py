@@ -160,7 +160,7 @@ def plan_pipeline(
     graph = select_from(sort(pipeline.name, explicit_needs(pipeline)), select)
     commands = {command.name: command for command in pipeline.commands}
     counts = {
-        name: choose_num_splits(splits, pipeline.name, commands[name])
+        name: _num_splits(splits, pipeline.name, commands[name])
         if commands[name].is_split
         else None
         for name in graph
@@ -173,6 +173,11 @@ def plan_pipeline(
     return PlannedPipeline(
         name=pipeline.name, config_digest=pipeline.config_digest, stages=tuple(stages)
     )
+
+
+def _num_splits(splits: Sequence[SplitRequest], pipeline: str, command: Command) -> int:
+    num_items, default = command.num_items, command.num_splits
+    return choose_num_splits(splits, pipeline, command.name, num_items, default=default)
 
 
 def check_names(pipelines: Sequence[DeclaredPipeline]) -> None:

@@ -12,7 +12,7 @@ import attrs
 
 from rvrun.errors import RvrunError
 from rvrun.inputs import parse_integer
-from rvrun.model import EACH, MAX_SPLITS, Command
+from rvrun.model import EACH, MAX_SPLITS
 
 
 class BadSplits(RvrunError):
@@ -74,25 +74,34 @@ def _parse(value: str) -> SplitRequest:
     return SplitRequest(count=number, command=command, pipeline=pipeline)
 
 
-def choose_num_splits(requests: Iterable[SplitRequest], pipeline: str, command: Command) -> int:
-    """Return the number of the most specific request for a command, else the command's own.
+def choose_num_splits(
+    requests: Iterable[SplitRequest],
+    pipeline: str,
+    command: str,
+    num_items: int | None = None,
+    *,
+    default: int | Literal["each"] = 1,
+) -> int:
+    """Return the number of the most specific request for a command, else `default`.
 
-    A request for all commands counts more than the number that the command declares.
+    - `num_items`: how many items the command's splits share out; None if unknown.
 
-    Raises `BadSplits` if the request is one split per item, and their number is unknown.
+    Raises `BadSplits` if it is one split per item, and their number is unknown.
     """
     matching = [request for request in requests if request.matches(pipeline, command)]
     # An empty name sorts before any other, so the most specific request is the greatest.
-    best = max(matching, key=lambda request: (request.pipeline, request.command), default=None)
-    count = command.num_splits if best is None else best.count
-    if count != EACH:
-        return count
-    num_items = command.num_items
+    best = max(
+        matching,
+        key=lambda request: (request.pipeline, request.command),
+        default=SplitRequest(default, command, pipeline),
+    )
+    if best.count != EACH:
+        return best.count
     if num_items is None:
         problem = (
-            f"the number of items of `{pipeline}/{command.name}` is unknown; declare them in "
-            f"`items`, or give a number: --splits {command.name}=NUMBER"
+            f"the number of items of `{pipeline}/{command}` is unknown; declare them in `items`, "
+            f"or give a number: --splits {command}=NUMBER"
         )
-        raise BadSplits(f"{command.name}={EACH}" if best is None else str(best), problem)
+        raise BadSplits(str(best), problem)
     # Without items, a split that does nothing stands for all of them.
     return min(max(num_items, 1), MAX_SPLITS)

@@ -104,7 +104,7 @@ class Programs(Pipeline):
         }
 
     def _image(self, command: str) -> str | None:
-        container = self.config.commands[command].get("container")
+        container: str | dict[str, str] | None = self.config.commands[command].get("container")
         return container["image"] if isinstance(container, dict) else container
 
     def job_argv(self, command: str) -> list[str] | None:

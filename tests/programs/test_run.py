@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -77,7 +76,7 @@ def test_the_exit_code_is_the_programs(project: Project) -> None:
     project.write("pipeline.toml", '[commands.fail]\nrun = "exit 7"\n')
     done = project.rvrun("run", "local", code=1)
     assert "pipeline/fail failed (exit 7)" in done.stderr
-    assert "rvrun: `sh -c 'exit 7'` ended with exit code 7\n" in done.stderr
+    assert "| rvrun: `sh -c 'exit 7'` ended with exit code 7\n" in done.stderr
     assert "Traceback" not in done.stderr
     project.rvrun("run_command", "runs/pipeline/config/pipeline.json", "fail", code=7)
 
@@ -362,11 +361,8 @@ def test_diff_shows_keys(tiles: Project) -> None:
     assert "items.scale" in done.stdout
 
 
-def test_completion_knows_commands_and_values(tiles: Project, tmp_path: pathlib.Path) -> None:
-    environment = {
-        "_RVRUN_COMPLETE": "complete_bash",
-        "COMP_WORDS": "rvrun plan pipeline.toml ",
-        "COMP_CWORD": "3",
-    }
-    done = tiles.rvrun(**environment)
+def test_completion_knows_commands_and_values(tiles: Project) -> None:
+    done = tiles.rvrun(
+        _RVRUN_COMPLETE="complete_bash", COMP_WORDS="rvrun plan pipeline.toml ", COMP_CWORD="3"
+    )
     assert done.stdout.split() == ["scale", "join", "label"]

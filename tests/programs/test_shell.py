@@ -26,7 +26,7 @@ def folder(in_folder: pathlib.Path, processes: None) -> pathlib.Path:
 def test_values_of_scripts_arrive_as_they_are(folder: pathlib.Path, values: list[str]) -> None:
     names = {f"v{i}": value for i, value in enumerate(values)}
     words = " ".join(f"{{{name}}} \"<{{{name}}}>\" '<{{{name}}}>'" for name in names)
-    rvrun.shell(f"printf '%s\\0' {words} > {{target}}", target=folder / "x y", **names)
+    rvrun.shell(f"printf '%s\\0' {words} > {{target}}", target=folder / "x y", **names)  # type: ignore[arg-type]
     got = (folder / "x y").read_bytes().decode().split("\0")[:-1]
     assert got == [word for v in values for word in (v, f"<{v}>", f"<{v}>")]
 
