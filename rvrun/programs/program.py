@@ -102,9 +102,7 @@ class Program:
     ) -> Invocation:
         declaration = self.declaration
         argv = self.argv(values, items)
-        shown = (
-            join([SHELL, "-c", show(self.run, values, items)]) if isinstance(self.run, str) else ""
-        )
+        shown = show(self.run, values, items) if isinstance(self.run, str) else ""
         directory = declaration.get("cwd")
         directory = None if directory is None else fill(directory, values)
         variables = {name: fill(text, values) for name, text in declaration.get("env", {}).items()}
