@@ -260,7 +260,7 @@ class Pipeline:
     #: The config fields that each command depends on (`"model.lr"` for a nested one); changing
     #: other fields does not make it stale. Default: the whole config.
     config_keys: Mapping[str, Sequence[str]] = {}
-    #: The number of splits of each command, unless `--splits` changes it; `"each"` for one per item.
+    #: The number of splits of each command, unless `--splits` changes it; `"each"` is one per item.
     #: Default: 1.
     splits: Mapping[str, int | str] = {}
     #: Whether changes of the code that its commands reach make them stale; if not, only changes of
