@@ -2,9 +2,9 @@
 
     python benchmarks/programs.py
 
-The method does nothing, or runs the program `true`, which is all that the `pipeline.toml` runs. By hand
-the program replaces the process; in a run directory it is a child, and all leave stamps, logs and
-records. Prints Markdown.
+The method does nothing, or runs the program `true`, which is all that the `pipeline.toml` runs. By
+hand the program replaces the process; in a run directory it is a child, and all leave stamps, logs
+and records. Prints Markdown.
 Run it with the interpreter of the environment that rvrun is installed in.
 """
 

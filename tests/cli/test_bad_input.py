@@ -260,8 +260,8 @@ def test_templates_that_fail(tiny: Project, text: bytes, problem: str) -> None:
         ),
         (
             ("run", "local"),
-            "`rvrun run` requires CONFIG; write `rvrun run RUNNER CONFIG [COMMAND]...`, or create a "
-            "`pipeline.toml` with `rvrun init`",
+            "`rvrun run` requires CONFIG; write `rvrun run RUNNER CONFIG [COMMAND]...`, or create "
+            "a `pipeline.toml` with `rvrun init`",
         ),
         (
             ("plan", "tiny.py", "--check", "nosuch"),
