@@ -37,6 +37,7 @@ FOUNDATION = (
     "item_list",
     "model",
     "finding",
+    "patterns",
 )
 ORDER = (
     *FOUNDATION,
@@ -46,6 +47,7 @@ ORDER = (
     "adapters",
     "load",
     "code",
+    "data",
     "plan",
     "render",
     "settings",

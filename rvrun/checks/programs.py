@@ -1,13 +1,12 @@
-"""Checks of pipelines of programs: programs on the PATH, and inputs that exist."""
+"""Checks of pipelines of programs: the programs must be on the PATH."""
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Iterator
 
 from rvrun.checks.case import Case
-from rvrun.finding import Finding, error, ok, warning
+from rvrun.finding import Finding, error, ok
 from rvrun.programs.container import ENGINES
 from rvrun.programs.pipeline import Programs
 from rvrun.programs.process import find_program
@@ -17,7 +16,7 @@ from rvrun.text import count
 
 
 def check_programs(case: Case) -> Iterator[Finding]:
-    """Check that targets on this machine find their programs, and the files they start with."""
+    """Check that targets on this machine find their programs."""
     if case.detached is not None:
         # Programs of jobs are in their images.
         return
@@ -39,7 +38,6 @@ def _check_command(name: str, command: str, pipeline: Programs) -> Iterator[Find
     label = f"{name}/{command}"
     container = program.declaration.get("container")
     yield from _check_path(label, program) if container is None else _check_engine(label, container)
-    yield from _check_inputs(label, command, pipeline, program)
 
 
 def _check_engine(label: str, container: object) -> Iterator[Finding]:
@@ -65,17 +63,3 @@ def _check_path(label: str, program: Program) -> Iterator[Finding]:
     if find_program(name, os.environ.get("PATH")) is None:
         where = "does not exist, or cannot be executed" if "/" in name else "is not on the PATH"
         yield error("programs", f"{label} runs `{name}`, which {where}", f"install `{name}`")
-
-
-def _check_inputs(
-    label: str, command: str, pipeline: Programs, program: Program
-) -> Iterator[Finding]:
-    """Check the inputs that no other command writes."""
-    needed = pipeline.config.options[command]["needs"]
-    for text in pipeline.config.options[command].get("inputs", ()):
-        if not all(name in program.values for name in placeholders(text)) or needed:
-            continue
-        path = fill(text, program.values)
-        if "://" not in path and not glob.glob(path, recursive=True):
-            fix = "create it, or correct `inputs`"
-            yield warning("programs", f"{label} reads {path}, which does not exist", fix)

@@ -17,7 +17,16 @@ import os
 
 from rvrun.pipelines.base import Aligned, Pipeline, PipelineConfig, share
 from rvrun.programs.program import Program, mentions
-from rvrun.programs.template import CONFIG, ITEM, config_values, fill, placeholders
+from rvrun.programs.template import (
+    CONFIG,
+    ITEM,
+    Placeholder,
+    config_values,
+    escape,
+    fill,
+    parse,
+    placeholders,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,6 +102,32 @@ class Programs(Pipeline):
     def items(self) -> Mapping[str, str]:  # type: ignore[override]
         """Where the items of each command are in the config."""
         return {command: f"items.{command}" for command in self.config.items}
+
+    @property
+    def inputs(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
+        """The files that commands read, with all values in them."""
+        return self._files("inputs")
+
+    @property
+    def outputs(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
+        """The files that commands write; the placeholders of items and splits are left."""
+        return self._files("outputs")
+
+    def _files(self, key: str) -> dict[str, list[str]]:
+        return {
+            name: [self._fill_some(name, text) for text in options[key]]
+            for name, options in self._options()
+            if key in options
+        }
+
+    def _fill_some(self, command: str, text: str) -> str:
+        values = {name: escape(value) for name, value in self.program(command).values.items()}
+        values |= {"split": "{split_ind}", "splits": "{num_splits}"}
+        parts = (
+            values.get(part, f"{{{part}}}") if isinstance(part, Placeholder) else escape(part)
+            for part in parse(text)
+        )
+        return "".join(parts)
 
     @property
     def resources(self) -> Mapping[str, Resources]:  # type: ignore[override]

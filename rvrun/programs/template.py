@@ -140,7 +140,9 @@ def item_values(item: Any) -> dict[str, str]:
     text = to_text(item)
     name = os.path.basename(text)
     stem, suffix = os.path.splitext(name)
-    parts = {"name": name, "stem": stem, "suffix": suffix, "parent": os.path.dirname(text) or "."}
+    parent = os.path.dirname(text) or "."
+    # As `patterns.path_parts`, which imports `re`.
+    parts = {"name": name, "stem": stem, "suffix": suffix, "parent": parent}
     return {ITEM: text, **{f"{ITEM}.{key}": value for key, value in parts.items()}}
 
 

@@ -13,7 +13,7 @@ from rvrun.pipelines.declare import LoadedPipeline
 from rvrun.plan.serialize import plan_to_json
 
 #: What runs write into a run directory, next to the rendered files.
-RUN_OUTPUT = (paths.DONE, paths.RECORDS, paths.LOGS, paths.SUBMITTED)
+RUN_OUTPUT = (paths.INPUTS, paths.DONE, paths.RECORDS, paths.LOGS, paths.SUBMITTED)
 #: So that a run directory can be committed: git ignores what runs write.
 GITIGNORE = "".join(f"/{name}/\n" for name in RUN_OUTPUT) + f"/{paths.LOCK}\n"
 

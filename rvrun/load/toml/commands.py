@@ -207,5 +207,17 @@ def plan(context: Context, command: str) -> dict[str, Any]:
     for key in ("inputs", "outputs"):
         for index, text in enumerate(options.get(key, ())):
             with locating(context.source, ("commands", command, key, index)):
-                _check_text(context, command, text)
+                _check_file(context, command, text, is_output=key == "outputs")
     return options
+
+
+def _check_file(context: Context, command: str, text: str, *, is_output: bool) -> None:
+    """Check the placeholders of an input or output: items or splits are only in outputs."""
+    names = template.placeholders(text)
+    own = [name for name in names if name in SPLIT or name.partition(".")[0] == ITEM]
+    if own and not is_output:
+        raise BadTemplate(f"must not have `{{{own[0]}}}`, as all splits share them; write a glob")
+    if command in context.items and (split := [name for name in own if name in SPLIT]):
+        problem = f"must not have `{{{split[0]}}}`, as the command has items"
+        raise BadTemplate(f"{problem}; write `{{item}}`")
+    _check_text(context, command, text)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fnmatch
 import posixpath
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
 from rvrun.errors import closest
 from rvrun.load.toml.read import Source
-from rvrun.programs.template import Placeholder, escape, look_up, parse
+from rvrun.patterns import overlap
+from rvrun.programs.template import Placeholder, parse
 
 Need = str | dict[str, str]
 
@@ -56,13 +56,11 @@ def name_of(need: Need) -> str:
 
 
 def _paths(texts: Sequence[str], values: Mapping[str, str]) -> list[str]:
-    """Paths as templates in which only what belongs to items and splits is left."""
+    """Paths as patterns, in which everything that belongs to items and splits matches."""
     return [
         posixpath.normpath(
             "".join(
-                (escape(look_up(values, part)) if part in values else f"{{{part}}}")
-                if isinstance(part, Placeholder)
-                else escape(part)
+                values.get(part, "*") if isinstance(part, Placeholder) else part
                 for part in parse(text)
             )
         )
@@ -76,15 +74,8 @@ def _writers(
     return [
         other
         for other, paths in outputs.items()
-        if other != command and any(_is_part(path, inp) for path in paths for inp in inputs)
+        if other != command and any(overlap(path, inp) for path in paths for inp in inputs)
     ]
-
-
-def _is_part(output: str, path: str) -> bool:
-    """Whether an output is an input, matches its pattern, or contains it or is in it."""
-    if output == path or fnmatch.fnmatchcase(output, path) or fnmatch.fnmatchcase(path, output):
-        return True
-    return path.startswith(f"{output}/") or output.startswith(f"{path}/")
 
 
 def _check_cycles(source: Source, needs: Mapping[str, Sequence[Need]]) -> None:
