@@ -24,13 +24,14 @@ from rvrun.programs.template import (
     config_values,
     escape,
     fill,
+    item_values,
     parse,
     placeholders,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from rvrun.model import Resources
@@ -189,22 +190,16 @@ class Programs(Pipeline):
 
     def _methods(self, command: str) -> dict[str, Callable[..., None]]:
         def run() -> None:
-            self.make_folders(command)
-            self.program(command).once().run()
+            self._run_once(self.program(command))
 
         def run_item(item: Any) -> None:
-            self.make_folders(command)
-            self.program(command).for_item(item).run()
+            self._run_item(self.program(command), item)
 
         def run_items(items: Sequence[Any]) -> None:
-            self.make_folders(command)
-            with self.program(command).for_items(items) as invocation:
-                invocation.run()
+            self._run_items(self.program(command), items)
 
         def run_share(split_ind: int, num_splits: int) -> None:
-            self.make_folders(command)
-            for invocation in self.invocations(command, split_ind, num_splits):
-                invocation.run()
+            self._run_share(command, split_ind, num_splits)
 
         return {"nothing": run, "item": run_item, "items": run_items, "share": run_share}
 
@@ -219,38 +214,54 @@ class Programs(Pipeline):
         declaration, options = config.commands[command], config.options[command]
         return Program(declaration, options, values, in_job=self.in_job)
 
-    def invocations(self, command: str, split_ind: int, num_splits: int) -> Iterator[Invocation]:
-        """Yield the calls of a split; none if it has no items. Each must end before the next."""
+    def _run_share(self, command: str, split_ind: int, num_splits: int) -> None:
+        """Run a program with the number of its split, for its share of the items if it has some."""
         program = self.program(command, split_ind, num_splits)
         if command not in self.config.items:
-            yield program.once()
+            self._run_once(program)
             return
         items = share(self.config.items[command], split_ind, num_splits)
         if any(name.partition(".")[0] == ITEM for name in program.names):
             for item in items:
-                yield program.for_item(item)
+                self._run_item(program, item)
         elif items:
-            with program.for_items(items) as invocation:
-                yield invocation
+            self._run_items(program, items)
+
+    def _run_once(self, program: Program) -> None:
+        self.make_folders(program, program.values)
+        program.once().run()
+
+    def _run_item(self, program: Program, item: Any) -> None:
+        self.make_folders(program, {**program.values, **item_values(item)})
+        program.for_item(item).run()
+
+    def _run_items(self, program: Program, items: Sequence[Any]) -> None:
+        for item in items:
+            self.make_folders(program, {**program.values, **item_values(item)})
+        with program.for_items(items) as invocation:
+            invocation.run()
 
     def last_invocation(
         self, command: str, split_ind: int | None, num_splits: int | None
     ) -> Invocation | None:
         """Return the only call of a target if nothing must happen after it, else None."""
-        self.make_folders(command)
         program = self.program(command, split_ind, num_splits)
         may_repeat = program.options.get("retries") or program.options.get("timeout")
-        return None if may_repeat or command in self.config.items else program.once()
+        if may_repeat or command in self.config.items:
+            return None
+        self.make_folders(program, program.values)
+        return program.once()
 
-    def make_folders(self, command: str) -> None:
-        """Make the folder of the root, and those of the command's outputs, on this machine."""
-        program = self.program(command)
-        outputs = self.config.options[command].get("outputs", ())
+    def make_folders(self, program: Program, values: Mapping[str, str]) -> None:
+        """Make the folder of the root, and those of a program's outputs, on this machine.
+
+        - `values`: those of all placeholders of the call that follows.
+        """
         folders = [self.config.root_uri]
-        for text in outputs:
-            names = placeholders(text)
-            if all(name in program.values for name in names):
-                folders.append(os.path.dirname(fill(text, program.values)))
+        for text in program.options.get("outputs", ()):
+            folder = os.path.dirname(text)
+            if all(name in values for name in placeholders(folder)):
+                folders.append(fill(folder, values))
         for folder in folders:
             if folder and "://" not in folder:
                 os.makedirs(folder, exist_ok=True)

@@ -366,3 +366,47 @@ def test_completion_knows_commands_and_values(tiles: Project) -> None:
         _RVRUN_COMPLETE="complete_bash", COMP_WORDS="rvrun plan pipeline.toml ", COMP_CWORD="3"
     )
     assert done.stdout.split() == ["scale", "join", "label"]
+
+
+FILES = """
+root = "out"
+[config]
+table = "in.csv"
+[commands.each]
+items = ["in/a.txt", "in/b c.txt"]
+splits = 2
+run = "tr a-z A-Z < {item} > {root}/upper/{item.stem}.txt"
+outputs = ["{root}/upper/{item.stem}.txt"]
+[commands.join]
+inputs = ["{root}/upper/*.txt", "{config.table}"]
+run = "cat {root}/upper/*.txt {config.table} > {root}/all"
+outputs = ["{root}/all"]
+"""
+
+
+def test_inputs_and_outputs(project: Project) -> None:
+    """A changed input or a missing output makes exactly its command, or its item, stale."""
+    project.write("in/a.txt", "a\n")
+    project.write("in/b c.txt", "b\n")
+    project.write("in.csv", "x\n")
+    project.write("pipeline.toml", FILES)
+    project.rvrun("run", "local")
+    assert project.read("out/all") == "A\nB\nx\n"
+    assert stale(project) == []
+    project.write("in.csv", "y\n")
+    assert stale(project) == ["pipeline/join"]
+    assert "input changed: in.csv" in project.rvrun("plan").stdout
+    project.rvrun("run", "local")
+    (project.folder / "out/upper/b c.txt").unlink()
+    assert "1 of 2 items" in project.rvrun("plan").stdout
+    project.rvrun("run", "local")
+    assert project.read("out/all") == "A\nB\ny\n"
+    assert stale(project) == []
+
+
+def test_an_output_that_is_not_written(project: Project) -> None:
+    project.write("pipeline.toml", '[commands.a]\nrun = ["true"]\noutputs = ["{root}/{{x}}.txt"]\n')
+    done = project.rvrun("run", "local", code=1)
+    assert "out/pipeline/{x}.txt" in done.stderr
+    done = project.rvrun("run_command", "runs/pipeline/config/pipeline.json", "a", code=1)
+    assert "out/pipeline/{x}.txt" in done.stderr
