@@ -63,6 +63,9 @@ run = 'printf "%s\0" {items...} > {root}/script.{split}'
 items = ITEMS
 splits = 8
 run = ["cp", "{items_file0}", "{root}/file.{split}"]
+[commands.marked]
+items = ITEMS
+run = 'printf "%s\0" {item} >> {root}/marked.0'
 [commands.variable]
 items = ITEMS
 splits = 2
@@ -85,6 +88,7 @@ def test_items_arrive_as_they_are(project: Project) -> None:
     project.rvrun("run", "local", "-j2")
     assert arrived(project, "argv", 2) == items
     assert arrived(project, "plain", 2) == items
+    assert arrived(project, "marked", 1) == items
     quoted = [f"<{i}>" for i in items]
     assert arrived(project, "quoted", 2) == [
         v for i, q in zip(items, quoted, strict=True) for v in (q, q, f"{i}x")
