@@ -12,6 +12,8 @@ import time
 import pytest
 
 from tests.conftest import Project, clean_environment
+from tests.engines.batch import BatchEngine
+from tests.engines.moto import Moto
 
 TILES = """
 name = "tiles"
@@ -410,3 +412,29 @@ def test_an_output_that_is_not_written(project: Project) -> None:
     assert "out/pipeline/{x}.txt" in done.stderr
     done = project.rvrun("run_command", "runs/pipeline/config/pipeline.json", "a", code=1)
     assert "out/pipeline/{x}.txt" in done.stderr
+
+
+def test_batch_runs_programs(project: Project, moto: Moto) -> None:
+    """Jobs run items, scripts and plain lists; the container is the job's own already."""
+    moto.bucket()
+    out = project.folder / "result"
+    out.mkdir()
+    project.write("rvrun.toml", '[batch]\ncpu_job_queue = "q"\ncpu_job_def = "d"\n')
+    project.write(
+        "pipeline.toml",
+        f'name = "p"\nroot = "s3://bucket/x"\n[config]\nout = "{out}"\n'
+        '[commands.item]\nitems = ["a", "b c"]\nsplits = 2\ncontainer = "none:1"\n'
+        'run = "echo {item} > {config.out}/{item}"\n'
+        '[commands.list]\nneeds = ["item"]\n'
+        'run = ["cp", "{config.out}/b c", "{config.out}/copy"]\n',
+    )
+    with BatchEngine(environment=moto.variables) as engine:
+        engine.add_queue("q")
+        engine.add_definition("d")
+        variables = {**moto.variables, **engine.variables}
+        project.rvrun("run", "batch", "--out", "runs/aws", "--wait", code=0, **variables)
+    assert {p.name: p.read_text() for p in out.iterdir()} == {
+        "a": "a\n",
+        "b c": "b c\n",
+        "copy": "b c\n",
+    }
