@@ -438,3 +438,27 @@ def test_batch_runs_programs(project: Project, moto: Moto) -> None:
         "b c": "b c\n",
         "copy": "b c\n",
     }
+
+
+def test_sagemaker_runs_the_container(project: Project) -> None:
+    """The image of a command is that of its jobs, unless the settings name one for the command."""
+    project.write(
+        "rvrun.toml",
+        '[sagemaker]\nrole = "arn:aws:iam::123456789012:role/x"\ncpu_image = "general"\n'
+        'cpu_instance_type = "ml.m5.large"\n[sagemaker.commands.own]\nimage = "setting"\n',
+    )
+    project.write(
+        "pipeline.toml",
+        'root = "s3://bucket/x"\n'
+        '[commands.plain]\nrun = ["prog", "x"]\n'
+        '[commands.inside]\ncontainer = { image = "inside" }\nrun = ["prog", "y"]\n'
+        '[commands.own]\ncontainer = "inside"\nrun = ["prog", "z"]\n',
+    )
+    project.rvrun("render", "sagemaker", "--out", "runs/aws")
+    path = project.folder / "runs/aws/sagemaker/pipeline.definition.json"
+    steps = json.loads(path.read_text(encoding="utf-8"))["Steps"]
+    images = [step["Arguments"]["AppSpecification"]["ImageUri"] for step in steps]
+    assert images == ["general", "inside", "setting"]
+    container = steps[1]["Arguments"]["AppSpecification"]
+    assert container["ContainerEntrypoint"] == ["prog"]
+    assert container["ContainerArguments"] == ["y"]
