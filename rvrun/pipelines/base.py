@@ -272,6 +272,12 @@ class Pipeline:
     #: The config fields that each command depends on (`"model.lr"` for a nested one); changing
     #: other fields does not make it stale. Default: the whole config.
     config_keys: Mapping[str, Sequence[str]] = {}
+    #: The number of splits of each command, unless `--splits` changes it; `"each"` is one per item.
+    #: Default: 1.
+    splits: Mapping[str, int | str] = {}
+    #: Whether changes of the code that its commands reach make them stale; if not, only changes of
+    #: the config do.
+    has_code: bool = True
     #: The files that each command reads: paths, globs (`*`, `?`, `[ab]`, `**`) or `s3://` URIs,
     #: with `{root}` and `{config.FIELD}`. A change of their content makes the command stale.
     inputs: Mapping[str, Sequence[str]] = {}
