@@ -272,6 +272,18 @@ class Pipeline:
     #: The config fields that each command depends on (`"model.lr"` for a nested one); changing
     #: other fields does not make it stale. Default: the whole config.
     config_keys: Mapping[str, Sequence[str]] = {}
+    #: The number of splits of each command, unless `--splits` changes it; `"each"` is one per item.
+    #: Default: 1.
+    splits: Mapping[str, int | str] = {}
+    #: Whether changes of the code that its commands reach make them stale; if not, only changes of
+    #: the config do.
+    has_code: bool = True
+    #: The files that each command reads: paths, globs (`*`, `?`, `[ab]`, `**`) or `s3://` URIs,
+    #: with `{root}` and `{config.FIELD}`. A change of their content makes the command stale.
+    inputs: Mapping[str, Sequence[str]] = {}
+    #: The files that each command writes, declared alike. Those of split commands may also have
+    #: `{split_ind}` and `{num_splits}`. A missing one makes the command stale.
+    outputs: Mapping[str, Sequence[str]] = {}
     #: The items that each split command shares out: the path of a list or tuple in the config
     #: (`"scenes"`, `"data.scenes"`), which may be a property. A method with a parameter `item` is
     #: called once for each item that is not done, one with `items` once with the list of them.

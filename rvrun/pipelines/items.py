@@ -17,10 +17,13 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 def read_path(config: Any, path: str) -> Any:
-    """Return the value at a dotted path of fields and properties. Raises `AttributeError`."""
+    """Return the value at a dotted path of fields, properties and keys.
+
+    Raises `AttributeError` or `KeyError`.
+    """
     value = config
     for name in path.split("."):
-        value = getattr(value, name)
+        value = value[name] if isinstance(value, dict) else getattr(value, name)
     return value
 
 
