@@ -46,7 +46,8 @@ class OtherItems(RvrunError):
 class ItemWork:
     """The items of one split, some of which must be done.
 
-    - `positions`: those of the share in the list of all items. `unfinished`: those that will be done.
+    - `positions`: those of the share in the list of all items.
+    - `unfinished`: the positions of the items that will be done.
     - `since`: the time that marks get, in ns since 1970.
     - `newest`: that of the newest mark of the share; of items that are not done, NEVER.
     """
