@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -19,7 +19,7 @@ from rvrun.item_list import ItemList
 from rvrun.text import count, quoted
 
 
-def _check_count(_: object, field: attrs.Attribute[int | None], value: object) -> None:
+def _check_count(_: object, field: attrs.Attribute[Any], value: object) -> None:
     # Not isinstance: True is an int, but not a count.
     if value is not None and (type(value) is not int or value < 1):
         raise ValueError(f"`{field.name}` must be an integer of at least 1, got {quoted(value)}")
@@ -37,6 +37,8 @@ def _check_boolean(_: object, field: attrs.Attribute[bool], value: object) -> No
 
 #: More than any machine can run; a mistyped number fails early instead of exhausting memory.
 MAX_SPLITS = 10_000_000
+#: One split per item, in place of a number of splits.
+EACH: Final = "each"
 #: Placeholders in argv that a runner replaces.
 CONFIG = "{config}"
 SPLIT_IND = "{split_ind}"
@@ -104,6 +106,7 @@ class Resources:
 
     - `vcpus`, `gpus`: counts. `memory_mib`: MiB. `timeout_seconds`: limit of each attempt.
     - `job_queue`, `job_def`: names, for runners that submit jobs; override the settings.
+    - `image`: the container image, for runners whose jobs name one.
     """
 
     vcpus: int | None = attrs.field(default=None, validator=_check_count)
@@ -112,6 +115,7 @@ class Resources:
     timeout_seconds: int | None = attrs.field(default=None, validator=_check_count)
     job_queue: str | None = attrs.field(default=None, validator=_check_string)
     job_def: str | None = attrs.field(default=None, validator=_check_string)
+    image: str | None = attrs.field(default=None, validator=_check_string)
 
 
 @attrs.frozen(kw_only=True)
@@ -121,6 +125,8 @@ class Command:
     - `needs`: None if the user did not declare any, so that it needs the command before it.
     - `config_keys`: config fields it depends on, with dots for nested fields; None for all.
     - `inputs`, `outputs`: paths, globs and URIs of files that it reads and writes, as in `Stage`.
+    - `has_code`: whether it reaches code whose changes matter; if not, its config says it all.
+    - `num_splits`: the number of splits unless somebody asks for another one.
     - `items`: those that its splits share out; None if it declares none. `item_list`: each of them.
     - `num_items`: how many items its splits share out; None if unknown.
     - `location`: `file:line` of its method, for messages.
@@ -134,6 +140,8 @@ class Command:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     resources: Resources = Resources()
+    has_code: bool = True
+    num_splits: int | Literal["each"] = 1
     items: StageItems | None = None
     item_list: ItemList | None = None
     num_items: int | None = attrs.field(default=None, eq=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import os
 import re
 
 TYPE_CHECKING = False
@@ -106,17 +107,28 @@ def is_of_stage(output: str) -> bool:
 def item_path(output: str, item: Any) -> str:
     """Return the path of a declared output for an item.
 
-    - `item`: its JSON value. Raises KeyError for a field that it does not have.
+    - `item`: its JSON value. A string is a path, with the fields `name`, `stem`, `suffix` and
+      `parent`. Raises KeyError for a field that it does not have.
     """
     values = {}
     for name in placeholders(output):
         value = item
         for field in name.split(".")[1:]:
+            if isinstance(value, str):
+                value = path_parts(value)
             if not isinstance(value, dict):
                 raise KeyError(field)
             value = value[field]
         values[name] = str(value)
     return fill(output, values)
+
+
+def path_parts(path: str) -> dict[str, str]:
+    """Return what placeholders can name of a path: `a`, `.tif`, `a.tif` and the folder."""
+    name = os.path.basename(path)
+    stem, suffix = os.path.splitext(name)
+    parent = os.path.dirname(path) or "."
+    return {"name": name, "stem": stem, "suffix": suffix, "parent": parent}
 
 
 def output_path(output: str, split_ind: int | str | None, num_splits: int | None) -> str:

@@ -297,7 +297,7 @@ def run_dir_of(config: str, out: str | None) -> str:
         if path.suffix == ".json" and path.parent.name == paths.CONFIGS:
             out = str(path.parent.parent)
         else:
-            is_file = path.suffix in (".py", ".json")
+            is_file = path.suffix in (".py", ".toml", ".json")
             out = f"runs/{path.stem if is_file else config.rpartition('.')[2]}"
     if not out:
         raise EmptyOut

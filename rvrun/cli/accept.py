@@ -80,7 +80,7 @@ def accept(
         needless = "--splits" if splits else "-a"
         raise BadOption(f"{needless} requires a config; add --config CONFIG")
     for name in names:
-        if name.endswith((".py", ".json")):
+        if name.endswith((".py", ".toml", ".json")):
             raise BadOption(
                 f"STAGE must be a stage such as tiny/chip, got {name}, which looks like a config; "
                 f"write --config {name}"

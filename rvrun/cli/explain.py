@@ -82,7 +82,7 @@ def explain(
     - `rvrun explain tiny/count/3`
     - `rvrun explain tiny/count/3 tiny.py --splits 4 -a top 5`
     """
-    if target.endswith((".py", ".json")):
+    if target.endswith((".py", ".toml", ".json")):
         raise BadOption(
             f"TARGET must be a target such as tiny/train, got {target}, which looks like a config; "
             "write `rvrun explain TARGET CONFIG`"

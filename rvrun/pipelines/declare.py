@@ -14,7 +14,16 @@ import attrs
 
 from rvrun.errors import RvrunError, UnknownName, check_known
 from rvrun.item_list import ItemList
-from rvrun.model import Command, DeclaredPipeline, Need, NeedKind, Resources, check_command_name
+from rvrun.model import (
+    EACH,
+    MAX_SPLITS,
+    Command,
+    DeclaredPipeline,
+    Need,
+    NeedKind,
+    Resources,
+    check_command_name,
+)
 from rvrun.pipelines import serialize
 from rvrun.pipelines.base import Aligned, Late, Pipeline
 from rvrun.pipelines.imports import ROOT_FILE, user_code
@@ -154,6 +163,7 @@ class Declarations:
     inputs: Mapping[str, tuple[str, ...]]
     outputs: Mapping[str, tuple[str, ...]]
     resources: Mapping[str, Resources]
+    splits: Mapping[str, Any]
     items: Mapping[str, str]
 
     @classmethod
@@ -168,6 +178,7 @@ class Declarations:
             inputs=_read_lists(pipeline, "inputs"),
             outputs=_read_lists(pipeline, "outputs"),
             resources=_read_resources(pipeline),
+            splits=_read_splits(pipeline),
             items=_read_items(pipeline),
         )
 
@@ -218,6 +229,19 @@ def _read_resources(pipeline: Any) -> dict[str, Resources]:
     return mapping
 
 
+def _read_splits(pipeline: Any) -> dict[str, Any]:
+    mapping = _read_mapping(pipeline, "splits")
+    split_commands = _read_names(pipeline, "split_commands")
+    for command, value in mapping.items():
+        name = f"{type(pipeline).__name__}.splits[{command!r}]"
+        is_number = type(value) is int and 1 <= value <= MAX_SPLITS
+        if not is_number and value != EACH:
+            rule = f"an integer between 1 and {MAX_SPLITS:,}, or `{EACH}`"
+            raise BadDeclaration(name, rule, value)
+        check_known("split command", command, split_commands, name)
+    return mapping
+
+
 def _read_items(pipeline: Any) -> dict[str, str]:
     mapping = _read_mapping(pipeline, "items")
     for command, path in mapping.items():
@@ -247,7 +271,10 @@ def _check_parameters(pipeline: Any, command: str, owner: str, *, is_split: bool
     except TypeError as error:
         method = f"`{type(pipeline).__name__}.{command}{signature}`"
         parameters = f"({', '.join(arguments)})" if is_split else "a call without arguments"
-        raise CannotLoad(owner, f"{method} must accept {parameters}: {error}") from None
+        problem = f"{method} must accept {parameters}: {error}"
+        if is_split and not signature.parameters.keys().isdisjoint(("item", "items")):
+            problem += "; declare in `items` what it shares out"
+        raise CannotLoad(owner, problem) from None
 
 
 def _declare_command(
@@ -282,6 +309,8 @@ def _declare_command(
             items=_item_values(declarations.items.get(name), config),
         ),
         resources=_declare_resources(pipeline, declarations, name),
+        has_code=getattr(pipeline, "has_code", True),
+        num_splits=declarations.splits.get(name, 1),
         items=items and items[0],
         item_list=items and items[1],
         num_items=_num_items(pipeline, name, owner, items and items[1]) if is_split else None,

@@ -8,7 +8,15 @@ from typing import Any
 
 from rvrun.aws.storage import S3, is_on_s3, scheme
 from rvrun.errors import RvrunError, check_known
-from rvrun.patterns import NUM_SPLITS, SPLIT_IND, escape, fill, is_item_name, placeholders
+from rvrun.patterns import (
+    NUM_SPLITS,
+    SPLIT_IND,
+    escape,
+    fill,
+    is_item_name,
+    path_parts,
+    placeholders,
+)
 from rvrun.text import quoted
 
 #: The placeholder of the root, and the beginning of those of config fields.
@@ -95,7 +103,9 @@ def _check_items(
         if isinstance(items, str):
             raise BadPath(place, template, f"must not have `{{{name}}}`: {items}")
         for item in items:
-            values = _look_up(item, name.split(".")[1:], place)
+            parts = name.split(".")[1:]
+            is_path = parts and isinstance(item, str)
+            values = _look_up(path_parts(item) if is_path else item, parts, place)
             if len(values) != 1 or not _is_part(values[0]):
                 value = values[0] if len(values) == 1 else values
                 problem = f"needs a string or a number for `{name}`, got {quoted(value)}"

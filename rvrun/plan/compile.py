@@ -163,7 +163,7 @@ def plan_pipeline(
     graph = select_from(whole, select)
     commands = {command.name: command for command in pipeline.commands}
     counts = {
-        name: choose_num_splits(splits, pipeline.name, name, commands[name].num_items)
+        name: _num_splits(splits, pipeline.name, commands[name])
         if commands[name].is_split
         else None
         for name in graph
@@ -179,6 +179,11 @@ def plan_pipeline(
     return PlannedPipeline(
         name=pipeline.name, config_digest=pipeline.config_digest, stages=tuple(stages)
     )
+
+
+def _num_splits(splits: Sequence[SplitRequest], pipeline: str, command: Command) -> int:
+    num_items, default = command.num_items, command.num_splits
+    return choose_num_splits(splits, pipeline, command.name, num_items, default=default)
 
 
 def check_names(pipelines: Sequence[DeclaredPipeline]) -> None:
@@ -342,7 +347,7 @@ def expand(
         gpu=command.gpu,
         needs=needs,
         config_keys=command.config_keys,
-        code=code,
+        code=code if command.has_code else CodeMode.OFF,
         inputs=command.inputs,
         produced=produced,
         outputs=command.outputs,

@@ -36,7 +36,8 @@ def render_common(
         # It imports Python's parser, which most calls of rvrun do without.
         from rvrun.code.pipelines import fingerprints
 
-        files.update(fingerprints([p for p in pipelines if p.name in planned], packages))
+        with_code = {p.name for p in plan.pipelines for s in p.stages if s.code is not CodeMode.OFF}
+        files.update(fingerprints([p for p in pipelines if p.name in with_code], packages))
     return files
 
 

@@ -188,6 +188,11 @@ class _Target:
         self.recorder = recorder
         return self.run()
 
+    @property
+    def ends_with_command(self) -> bool:
+        """Whether nobody has to learn how the command ended, other than from the exit code."""
+        return self.recorder is None and self.call.job is None and not self.report.is_open
+
     def _read_inputs(self, stage: PlannedStage) -> None:
         """Check the declared inputs, and let their fingerprint describe what this target reads.
 
@@ -316,7 +321,7 @@ def _report(error: RvrunError) -> int:
 
 def _end_children(error: _Ended) -> int:
     """End what this target has started, after a signal; return the exit code."""
-    from rvrun.worker.processes import end_children
+    from rvrun.processes import end_children
 
     end_children()
     return exit_code_of(error)
@@ -336,6 +341,7 @@ def _call_method(target: _Target) -> None:
             target.files = declared_files(pipeline, target.document, call, target.name)
             if target.files is not None:
                 target.files.check_inputs()
+        set_up_program(pipeline, call, may_end=target.ends_with_command and target.files is None)
         method = getattr(pipeline, call.command)
         # A job has its GPUs to itself.
         if call.command in pipeline.gpu_commands and call.job is None:
@@ -351,6 +357,20 @@ def _call_method(target: _Target) -> None:
             method()
     if target.files is not None:
         target.files.check_outputs()
+
+
+def set_up_program(pipeline: Any, call: Call, *, may_end: bool) -> None:
+    """Prepare a pipeline of programs for one target; a program may replace this process.
+
+    - `may_end`: whether this process has nothing to do after the command.
+    """
+    if not hasattr(type(pipeline), "in_job"):
+        return
+    pipeline.in_job = call.job is not None
+    if may_end and call.command not in pipeline.gpu_commands:
+        invocation = pipeline.last_invocation(call.command, call.split_ind, call.num_splits)
+        if invocation is not None:
+            invocation.become()
 
 
 def call_split(
@@ -471,6 +491,10 @@ class _EventPipe:
                 # The user's processes would keep the pipe open after this target has ended.
                 os.set_inheritable(number, False)  # noqa: FBT003 - accepts no keywords
                 self._descriptor = number
+
+    @property
+    def is_open(self) -> bool:
+        return self._descriptor is not None
 
     def __call__(self, line: str) -> None:
         if self._descriptor is not None:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from rvrun import item_list
 from rvrun.item_list import make_list
 from rvrun.model import (
+    EACH,
     CodeMode,
     Command,
     DeclaredPipeline,
@@ -33,7 +34,7 @@ from rvrun.pipelines.config_keys import part_of
 from rvrun.pipelines.serialize import digest
 from rvrun.plan.compile import compile_plan
 from rvrun.plan.diff import Side, diff_plans
-from rvrun.plan.splits import EACH, SplitRequest
+from rvrun.plan.splits import SplitRequest
 from rvrun.render.files import to_text
 from rvrun.rundir.explain import explain
 from rvrun.rundir.freshness import StageStatus
