@@ -271,7 +271,10 @@ def _check_parameters(pipeline: Any, command: str, owner: str, *, is_split: bool
     except TypeError as error:
         method = f"`{type(pipeline).__name__}.{command}{signature}`"
         parameters = f"({', '.join(arguments)})" if is_split else "a call without arguments"
-        raise CannotLoad(owner, f"{method} must accept {parameters}: {error}") from None
+        problem = f"{method} must accept {parameters}: {error}"
+        if is_split and not signature.parameters.keys().isdisjoint(("item", "items")):
+            problem += "; declare in `items` what it shares out"
+        raise CannotLoad(owner, problem) from None
 
 
 def _declare_command(
@@ -340,7 +343,7 @@ def read_paths(
 
 def _item_values(field: str | None, config: Mapping[str, Any]) -> list[Any] | str | None:
     """Return the saved values of a command's items, or why there are none; None without items."""
-    if field is None:
+    if field is None or isinstance(field, Late):
         return None
     values = saved_items(config, field)
     return f"`{field}` is not a field of the config but a property" if values is None else values

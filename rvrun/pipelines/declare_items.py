@@ -129,8 +129,15 @@ def _fields(value: Any, name: str) -> tuple[str, ...]:
     fields = [field.name for field in attrs.fields(cls)] if attrs.has(cls) else []
     properties = [key for key, _ in inspect.getmembers(cls, _is_property)]
     # Whatever else works, such as attributes of classes that are not attrs'.
-    other = [name] if name not in (*fields, *properties) and hasattr(cls, name) else []
+    other = [name] if name not in (*fields, *properties) and _has(value, name) else []
     return (*fields, *(key for key in properties if not key.startswith("_")), *other)
+
+
+def _has(value: Any, name: str) -> bool:
+    try:
+        return hasattr(value, name)
+    except Exception:  # noqa: BLE001 - a property of the user's, whose error is shown later
+        return True
 
 
 def _is_property(value: object) -> bool:

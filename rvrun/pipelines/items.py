@@ -44,10 +44,12 @@ def to_json(values: Iterable[Any]) -> list[Any]:
     Raises TypeError or ValueError for items that JSON cannot represent.
     """
     values = list(values)
-    if not all(type(value) in _PLAIN for value in values):
-        # 50 ms, so only for items that a property makes of other classes.
-        from rvrun.pipelines.serialize import value_to_json
+    if all(type(value) in _PLAIN for value in values):
+        return values
+    # 50 ms, so only for items that are not JSON values already.
+    from rvrun.pipelines.serialize import value_to_json
 
-        values = [value_to_json(value) for value in values]
+    # Through a text, as keys of dictionaries become strings, and floats what JSON makes of them.
+    values = [value_to_json(value) for value in values]
     result: list[Any] = json.loads(json.dumps(values))
     return result
