@@ -117,7 +117,7 @@ def edit(project: PluginProject, path: str, old: str, new: str) -> None:
             WINDOWS_FILE,
             "[::-1]",
             "[::2]",
-            {"chip": f"code changed: Mine.chip → {WINDOWS}.shuffled"},
+            {"chip": f"code changed: Mine.chip → {WINDOWS}.choose → {WINDOWS}.shuffled"},
         ),
         (
             WINDOWS_FILE,
