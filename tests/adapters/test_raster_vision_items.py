@@ -9,8 +9,11 @@ import zipfile
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rastervision.pipeline.utils import split_into_groups
 
-from rvrun.adapters.raster_vision.scenes import item_list, shares
+from rvrun.adapters.raster_vision.scenes import LISTS, item_list, shares
 from tests.adapters.test_raster_vision_stock import DATA, StockProject
 
 CONFIG = """
@@ -81,6 +84,22 @@ def test_a_split_has_the_scenes_at_its_position() -> None:
     assert shares(values, "train") == shares({}, "chip") == shares({"dataset": 1}, "chip") == []
 
 
+NAMES = st.lists(st.text("abc", min_size=1), max_size=5)
+
+
+@given(train=NAMES, validation=NAMES, test=NAMES, command=st.sampled_from(sorted(LISTS)))
+def test_raster_vision_shares_out_scenes_alike(
+    train: list[str], validation: list[str], test: list[str], command: str
+) -> None:
+    """Whatever the lengths of the lists, split I does item I, and no scene is left out."""
+    scenes = {"train_scenes": train, "validation_scenes": validation, "test_scenes": test}
+    items = shares({"dataset": scenes}, command)
+    for name in LISTS[command]:
+        groups = split_into_groups(scenes[name], max(len(items), 1))
+        assert groups == [[item[name]] for item in items if name in item]
+        assert [name in item for item in items] == [i < len(groups) for i in range(len(items))]
+
+
 @pytest.mark.parametrize("runner", ["local", "inprocess"])
 def test_one_more_scene_chips_that_scene(project: SceneProject, runner: str) -> None:
     project.rvrun("run", runner, "cfg.py", "chip", "train", *EACH)
@@ -148,6 +167,24 @@ def test_one_more_scene_predicts_that_scene(project: SceneProject) -> None:
     after = project.predictions()
     assert len(after.pop("u")) == 1
     assert after == before
+
+
+def test_accepted_statistics_leave_chips_as_they_are(project: SceneProject) -> None:
+    """Another scene runs `analyze` again, and then everything, unless somebody knows better."""
+    more = ("-a", "train", "a b c d", *EACH)
+    project.rvrun("run", "local", "cfg.py", *EACH)
+    assert project.would_run(*more)["chip"] == "after analyze"
+    project.rvrun("accept", "semantic_segmentation/analyze", "--config", "cfg.py", *more)
+    assert "analyze" not in project.would_run(*more)
+    assert project.would_run(*more)["chip"] == "not done: d"
+
+
+def test_another_number_of_splits_is_the_reason(project: SceneProject) -> None:
+    project.rvrun("run", "local", "cfg.py", "chip", *EACH)
+    words = ("chip", "--splits", "chip=2")
+    assert project.would_run(*words) == {"chip": "splits changed: 3 → 2"}
+    fewer = ("chip", "--splits", "chip=3", "-a", "train", "a b")
+    assert project.would_run(*fewer) == {"chip": "was done by item, now by split"}
 
 
 def test_commands_of_subclasses_have_no_items(project: SceneProject) -> None:
