@@ -1,0 +1,213 @@
+"""What the tests of Slurm share: a pipeline that leaves marks, and sbatch with faults."""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from tests.conftest import PATIENCE, Project
+from tests.engines.slurm import Slurm
+
+#: Each target appends its name to `marks`, and does what the file `ACT-NAME` says, if there is one.
+MARKS = '''
+import os
+import pathlib
+import signal
+import sys
+import time
+
+import rvrun
+
+
+class MarksConfig(rvrun.PipelineConfig):
+    def build(self):
+        return Marks(self)
+
+
+class Marks(rvrun.Pipeline):
+    commands = ("first", "part", "match", "last")
+    split_commands = ("part", "match")
+    needs = {"part": ["first"], "match": [rvrun.aligned("part")], "last": ["match"]}
+
+    def first(self):
+        self.mark("first")
+
+    def part(self, split_ind, num_splits):
+        self.mark(f"part{split_ind}")
+
+    def match(self, split_ind, num_splits):
+        self.mark(f"match{split_ind}")
+
+    def last(self):
+        self.mark("last")
+
+    def mark(self, name):
+        with open("marks", "a") as marks:
+            marks.write(f"{name}\\n")
+        print(f"ran {name}", flush=True)
+        act = pathlib.Path(f"act-{name}")
+        if not act.exists():
+            return
+        word, _, value = act.read_text().partition(" ")
+        if word == "fail":
+            sys.exit(int(value))
+        if word == "once":
+            act.unlink()
+            sys.exit(int(value))
+        if word == "sleep":
+            signal.signal(signal.SIGTERM, lambda *_: self.stop(name))
+            time.sleep(float(value))
+        if word == "print":
+            print(os.environ.get(value))
+
+    def stop(self, name):
+        with open("marks", "a") as marks:
+            marks.write(f"sigterm {name}\\n")
+        sys.exit(143)
+
+
+def get_config(runner, root_uri="out"):
+    return MarksConfig(root_uri=root_uri)
+'''
+#: An sbatch that finds its faults in a file: a line for each call, `BEFORE REAL AFTER`.
+WRAPPER = """\
+#!/bin/bash
+# Runs in place of sbatch. The first line of FAULTS is what this call does.
+echo "$@" >> {folder}/calls
+fault=$(head -n 1 {folder}/faults 2>/dev/null)
+sed -i 1d {folder}/faults 2>/dev/null
+case $fault in
+slow*) sleep "${{fault#slow }}"; exec {sbatch} "$@" ;;
+lag*) {sbatch} "$@"; code=$?; sleep "${{fault#lag }}"; exit $code ;;
+refused) echo "sbatch: error: Batch job submission failed: Invalid partition name specified" >&2
+    exit 1 ;;
+unanswered) echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2
+    exit 1 ;;
+lost) {sbatch} "$@" >/dev/null
+    echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2
+    exit 1 ;;
+cut) id=$({sbatch} "$@"); printf %s "${{id:0:1}}" ;;
+silent) {sbatch} "$@" >/dev/null ;;
+killed) {sbatch} "$@" >/dev/null; kill -9 $$ ;;
+unsent) kill -9 $$ ;;
+*) exec {sbatch} "$@" ;;
+esac
+"""
+
+
+@attrs.frozen
+class Site:
+    """A project with the pipeline, and a cluster."""
+
+    project: Project
+    slurm: Slurm
+
+    @property
+    def folder(self) -> pathlib.Path:
+        return self.project.folder
+
+    def write(self, path: str, text: str) -> None:
+        self.project.write(path, text)
+
+    def act(self, name: str, what: str) -> None:
+        """Have the target called `name`, such as `part0`, do `what`; empty: nothing special."""
+        if what:
+            self.write(f"act-{name}", what)
+        else:
+            (self.folder / f"act-{name}").unlink()
+
+    def rvrun(self, *words: str, code: int = 0, **env: str) -> str:
+        """Run rvrun; what it prints."""
+        done = self.project.rvrun(*words, code=code, **{**self.slurm.variables, **env})
+        return done.stdout + done.stderr
+
+    def submit(self, *words: str, splits: int = 3, code: int = 0, **env: str) -> str:
+        """Submit the pipeline; what that prints."""
+        own = ("--splits", str(splits))
+        return self.rvrun("run", "slurm", "marks.py", *own, *words, code=code, **env)
+
+    def state(self) -> dict[str, Any]:
+        """The state of the latest run."""
+        words = ("rvrun", "status", "@latest", "--json")
+        environ = self.slurm.variables
+        for code in (0, 1):
+            try:
+                done = self.project.run(*words, code=code, **environ)
+            except AssertionError:
+                if code:
+                    raise
+            else:
+                state: dict[str, Any] = json.loads(done.stdout)
+                return state
+        raise AssertionError("unreachable")
+
+    def wait(self, is_so: Callable[[dict[str, Any]], bool] | None = None) -> dict[str, Any]:
+        """Wait until the latest run is over, or `is_so`; return its state."""
+        deadline = time.monotonic() + PATIENCE / 4
+        while True:
+            state = self.state()
+            if is_so(state) if is_so else state["state"] not in ("running", "interrupted"):
+                return state
+            assert time.monotonic() < deadline, state
+            time.sleep(0.2)
+
+    def until(self, what: str, is_so: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE / 4
+        while not is_so():
+            assert time.monotonic() < deadline, f"{what}: {self.slurm.call('squeue')}"
+            time.sleep(0.05)
+
+    @property
+    def marks(self) -> list[str]:
+        """What targets did, in order."""
+        path = self.folder / "marks"
+        return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+
+    def counted_marks(self) -> dict[str, int]:
+        return dict(collections.Counter(self.marks))
+
+    @property
+    def run_ids(self) -> list[str]:
+        """The ids of all runs, the oldest first."""
+        return sorted(path.name for path in (self.folder / "runs/marks/submitted").glob("[!.]*"))
+
+    def jobs(self) -> dict[str, int]:
+        """How many jobs of the latest run Slurm has of each name, also of those that ended."""
+        out = self.slurm.call("squeue", "-h", "--states=all", "--format=%F|%j")
+        pairs = {tuple(line.split("|")) for line in out.split() if self.run_ids[-1] in line}
+        return dict(collections.Counter(name for _, name in pairs))
+
+    def faulty(self, *faults: str) -> dict[str, str]:
+        """The variables with which sbatch has these faults, a call each."""
+        folder = self.folder / "wrapped"
+        folder.mkdir(exist_ok=True)
+        wrapper = folder / "sbatch"
+        wrapper.write_text(WRAPPER.format(folder=folder, sbatch="/usr/bin/sbatch"))
+        wrapper.chmod(0o755)
+        (folder / "faults").write_text("".join(f"{fault}\n" for fault in faults))
+        scripts = pathlib.Path(os.sys.executable).parent  # type: ignore[attr-defined]
+        return {"PATH": f"{folder}{os.pathsep}{scripts}{os.pathsep}{os.environ['PATH']}"}
+
+    def calls(self) -> list[str]:
+        """The calls of sbatch since `faulty`."""
+        path = self.folder / "wrapped/calls"
+        return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+
+
+def stage(state: dict[str, Any], command: str) -> dict[str, Any]:
+    """What a state says of a stage."""
+    own: dict[str, Any] = next(s for s in state["stages"] if s["name"] == f"marks/{command}")
+    return own
+
+
+ALL_ONCE = {
+    **dict.fromkeys(("first", "last"), 1),
+    **{f"{name}{index}": 1 for name in ("part", "match") for index in range(3)},
+}

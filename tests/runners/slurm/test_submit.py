@@ -1,0 +1,105 @@
+"""Each job is submitted exactly once, whatever happens to sbatch and to rvrun."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.conftest import unmeasured_environment
+from tests.runners.slurm.runs import ALL_ONCE, Site
+
+#: How many kills to try, and the first seed.
+TRIALS = int(os.environ.get("TRIALS", "6"))
+SEED = int(os.environ.get("SEED", "0"))
+STAGES = ("first", "part", "match", "last")
+
+
+def assert_one_job_per_stage(site: Site) -> None:
+    assert len(site.run_ids) == 1
+    assert site.jobs() == {f"marks/{stage}@{site.run_ids[0]}": 1 for stage in STAGES}
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        ("unanswered", "unanswered"),
+        ("", "lost"),
+        ("cut", "", "silent"),
+        ("killed", "unsent"),
+        ("slow 0.5", "lag 0.5"),
+    ],
+    ids=" ".join,
+)
+def test_faults_of_sbatch(site: Site, faults: tuple[str, ...]) -> None:
+    """What was submitted is found, and what was not is submitted."""
+    site.submit(**site.faulty(*faults))
+    assert_one_job_per_stage(site)
+    assert site.wait()["state"] == "succeeded"
+    assert site.counted_marks() == ALL_ONCE
+
+
+def test_a_refusal(site: Site) -> None:
+    """The message is sbatch's own, and the same command continues."""
+    printed = site.submit(code=2, **site.faulty("", "refused"))
+    run = site.run_ids[0]
+    assert printed == (
+        "rvrun: marks/part: sbatch: error: Batch job submission failed: Invalid partition "
+        f"name specified\n1 of 4 jobs of run {run} were submitted; repeat the same command to "
+        f"continue, or end the submitted jobs with `rvrun cancel {run}`\n"
+    )
+    assert site.state()["state"] == "interrupted"
+    site.submit()
+    assert_one_job_per_stage(site)
+    assert site.wait()["state"] == "succeeded"
+
+
+def kill_at(site: Site, seconds: float, how: str, **env: str) -> None:
+    """Submit, and kill rvrun `seconds` after it has begun to; `group`: with its sbatch."""
+    process = subprocess.Popen(
+        ["rvrun", "run", "slurm", "marks.py", "--splits", "3", "-q"],
+        cwd=site.folder,
+        env=unmeasured_environment(**{**site.slurm.variables, **env}),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 30
+    while process.poll() is None and not has_begun(site.folder) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(seconds)
+    if process.poll() is None:
+        (os.killpg if how == "group" else os.kill)(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def has_begun(folder: pathlib.Path) -> bool:
+    return any((folder / "runs/marks/submitted").glob("[!.]*/run.json"))
+
+
+@pytest.mark.parametrize("seed", range(SEED, SEED + TRIALS))
+def test_the_submitter_is_killed(site: Site, seed: int) -> None:
+    """At a random moment, once or twice, while sbatch has random faults."""
+    chance = random.Random(seed)
+    kinds = ("", "", "slow 0.3", "lag 0.3", "lost", "cut", "silent", "killed", "unsent", "unanswered")
+    env = site.faulty(*chance.choices(kinds, k=8))
+    for _ in range(chance.randint(1, 2)):
+        kill_at(site, chance.uniform(0, 1.5), chance.choice(("rvrun", "group")), **env)
+    if not was_submitted(site.folder):
+        site.submit(**env)
+    assert_one_job_per_stage(site)
+    assert site.wait()["state"] == "succeeded"
+    assert site.counted_marks() == ALL_ONCE
+
+
+def was_submitted(folder: pathlib.Path) -> bool:
+    """Whether the run was submitted before it was killed: then the command starts another one."""
+    events = list((folder / "runs/marks/submitted").glob("[!.]*/events.jsonl"))
+    lines = [line for path in events for line in path.read_text().splitlines()]
+    return any(json.loads(line)["event"] == "submitted" for line in lines)
