@@ -19,7 +19,7 @@ from rvrun.runners.slurm.state import look
 from rvrun.text import count
 
 #: Seconds between looks at a log, and at the state of its target.
-LOG_SECONDS, STATE_SECONDS = 1.0, 5.0
+LOG_SECONDS, STATE_SECONDS = 0.5, 3.0
 
 
 def logs(ledger: Ledger, target: str, *, follow: bool) -> Iterator[str]:

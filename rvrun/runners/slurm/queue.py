@@ -68,7 +68,7 @@ class Task:
     @property
     def was_pointless(self) -> bool:
         """Whether it was ended before it began, because what it depends on failed."""
-        return self.state == "CANCELLED" and (self.began is None or self.began == self.ended)
+        return self.state == "CANCELLED" and not self.nodes
 
 
 def job_name(key: str, run_id: str, number: int) -> str:

@@ -79,7 +79,7 @@ def why_ended(task: Task | None, exit_code: int | None) -> str:
     if task.state == "FAILED":
         if exit_code == TERMINATED:
             return "FAILED: it got SIGTERM, before its time limit or for a preemption"
-        return f"FAILED: exit code {exit_code}" if exit_code else "FAILED: its job failed"
+        return f"FAILED: its {'command' if exit_code else 'job'} failed"
     words = ENDED.get(task.state, "")
     nodes = f" ({task.nodes})" if task.nodes and task.state == "NODE_FAIL" else ""
     return f"{task.state}: {words}{nodes}" if words else task.state

@@ -177,19 +177,23 @@ def _stuck(own: Look) -> str:
 
 def _first_failure(ledger: Ledger, looks: Sequence[Look]) -> RemoteFailure | None:
     """The first target that failed itself, else the first whose job was ended."""
-    failures = [
-        (task is not None and task.was_pointless, (task and task.ended) or 0, number, own, index)
-        for number, own in enumerate(looks)
-        for index, task in own.failed.items()
-    ]
+    failures = [(own, index) for own in looks for index in own.failed]
     if not failures:
         return None
-    *_, own, index = min(failures, key=lambda failure: failure[:3])
+    # Of equal ones, `min` returns that of the earliest stage.
+    own, index = min(failures, key=lambda failure: _rank(failure[0].failed[failure[1]]))
     target = next(_failed_in(own, index))
     task = own.failed[index]
     code = exit_code_of(ledger.run_dir, own.job, target)
     name = own.job.target_name(target)
     return RemoteFailure(target=name, reason=why_ended(task, code), exit_code=code)
+
+
+def _rank(task: Task | None) -> tuple[bool, float]:
+    """A key that sorts tasks that failed themselves first, the earliest before the others."""
+    # Accounting does not have every task that was ended before it began.
+    is_known = task is not None and not task.was_pointless
+    return not is_known, (task.ended if task else None) or 0.0
 
 
 def _failed_in(own: Look, index: int) -> Iterator[int]:

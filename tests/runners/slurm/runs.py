@@ -16,7 +16,7 @@ from tests.conftest import PATIENCE, Project
 from tests.engines.slurm import Slurm
 
 #: Each target appends its name to `marks`, and does what the file `ACT-NAME` says, if there is one.
-MARKS = '''
+MARKS = """
 import os
 import pathlib
 import signal
@@ -75,7 +75,7 @@ class Marks(rvrun.Pipeline):
 
 def get_config(runner, root_uri="out"):
     return MarksConfig(root_uri=root_uri)
-'''
+"""
 #: An sbatch that finds its faults in a file: a line for each call, `BEFORE REAL AFTER`.
 WRAPPER = """\
 #!/bin/bash
@@ -152,6 +152,8 @@ class Site:
         """Wait until the latest run is over, or `is_so`; return its state."""
         deadline = time.monotonic() + PATIENCE / 4
         while True:
+            if is_so is None:
+                self.until("all jobs end", lambda: not self.slurm.call("squeue", "-h").strip())
             state = self.state()
             if is_so(state) if is_so else state["state"] not in ("running", "interrupted"):
                 return state
@@ -162,7 +164,7 @@ class Site:
         deadline = time.monotonic() + PATIENCE / 4
         while not is_so():
             assert time.monotonic() < deadline, f"{what}: {self.slurm.call('squeue')}"
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     @property
     def marks(self) -> list[str]:
@@ -183,6 +185,13 @@ class Site:
         out = self.slurm.call("squeue", "-h", "--states=all", "--format=%F|%j")
         pairs = {tuple(line.split("|")) for line in out.split() if self.run_ids[-1] in line}
         return dict(collections.Counter(name for _, name in pairs))
+
+    def job_of(self, command: str, index: int) -> str:
+        """The id of a task that runs."""
+        out = self.slurm.call("squeue", "-h", "--array", "--states=R", "--format=%j|%K|%i")
+        rows = [line.split("|") for line in out.split()]
+        own = f"marks/{command}@"
+        return next(id_ for name, i, id_ in rows if name.startswith(own) and i == str(index))
 
     def faulty(self, *faults: str) -> dict[str, str]:
         """The variables with which sbatch has these faults, a call each."""

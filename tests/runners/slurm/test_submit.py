@@ -87,7 +87,18 @@ def has_begun(folder: pathlib.Path) -> bool:
 def test_the_submitter_is_killed(site: Site, seed: int) -> None:
     """At a random moment, once or twice, while sbatch has random faults."""
     chance = random.Random(seed)
-    kinds = ("", "", "slow 0.3", "lag 0.3", "lost", "cut", "silent", "killed", "unsent", "unanswered")
+    kinds = (
+        "",
+        "",
+        "slow 0.3",
+        "lag 0.3",
+        "lost",
+        "cut",
+        "silent",
+        "killed",
+        "unsent",
+        "unanswered",
+    )
     env = site.faulty(*chance.choices(kinds, k=8))
     for _ in range(chance.randint(1, 2)):
         kill_at(site, chance.uniform(0, 1.5), chance.choice(("rvrun", "group")), **env)

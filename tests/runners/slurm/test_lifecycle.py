@@ -1,0 +1,347 @@
+"""Runs on a real Slurm: stamps, packing, retries, limits, and what `status` says about them."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import subprocess
+import time
+
+import pytest
+
+from tests.conftest import clean_environment
+from tests.engines.slurm import Slurm
+from tests.runners.slurm.runs import ALL_ONCE, Site, stage
+
+
+def test_scripts_submitted_by_hand(site: Site) -> None:
+    """`sh submit.sh` needs no rvrun, from wherever it is called; the jobs do the same."""
+    site.rvrun("render", "slurm", "marks.py", "--splits", "3")
+    done = subprocess.run(
+        ["sh", "submit.sh"],
+        cwd=site.folder / "runs/marks/slurm",
+        env=clean_environment(**site.slurm.variables),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.fullmatch(r"submitted 4 jobs: \d+ \d+ \d+ \d+\n", done.stdout), done
+    site.until("all jobs end", lambda: not site.slurm.call("squeue", "-h").strip())
+    assert site.counted_marks() == ALL_ONCE
+    assert "all up to date" in site.rvrun("plan", "marks.py", "--splits", "3")
+
+
+def test_a_run_continues_locally_and_on_the_cluster(site: Site) -> None:
+    """Both keep the same stamps."""
+    site.rvrun("run", "local", "marks.py", "first", "part", "--splits", "3", "-q")
+    site.submit()
+    assert site.wait()["state"] == "succeeded"
+    assert site.counted_marks() == ALL_ONCE
+    assert {name: count for name, count in site.jobs().items() if "/first" in name} == {}
+    printed = site.submit()
+    assert printed == "all up to date; nothing was submitted\n"
+    site.rvrun("run", "local", "marks.py", "--splits", "3", "-q")
+    assert site.counted_marks() == ALL_ONCE
+
+
+def test_forced(site: Site) -> None:
+    """`--always-make` runs what is up to date, once."""
+    site.rvrun("run", "local", "marks.py", "--splits", "3", "-q")
+    site.submit("-B")
+    assert site.wait()["state"] == "succeeded"
+    assert site.counted_marks() == dict.fromkeys(ALL_ONCE, 2)
+
+
+def test_packed_splits_resume(site: Site) -> None:
+    """A retry submits the task of a failed split, and only that split runs again in it."""
+    site.write("rvrun.toml", "[slurm]\npack = 4\nparallel = 2\n")
+    site.act("part5", "fail 7")
+    site.submit(splits=10)
+    state = site.wait()
+    assert state["state"] == "failed"
+    assert state["failure"] == {
+        "target": "marks/part/5",
+        "reason": "FAILED: its command failed",
+        "exit_code": 7,
+    }
+    counts = {name: stage(state, name).get("succeeded") for name in ("first", "part")}
+    assert counts == {"first": 1, "part": 9}
+    # Tasks 0 and 2 of `match` correspond to tasks that succeeded.
+    assert stage(state, "match")["succeeded"] == 6
+    site.act("part5", "")
+    printed = site.rvrun("retry", "@latest")
+    assert f"submitted 9 targets of {state['run']} again" in printed
+    assert site.wait()["state"] == "succeeded"
+    once = {f"{name}{index}": 1 for name in ("part", "match") for index in range(10)}
+    assert site.counted_marks() == {**once, "first": 1, "last": 1, "part5": 2}
+
+
+def test_log_of_the_last_attempt(site: Site) -> None:
+    """`logs` prints that of the retry, and `-f` ends with the target."""
+    site.act("part1", "fail 3")
+    site.submit()
+    site.wait()
+    site.act("part1", "sleep 1")
+    site.rvrun("retry", "@latest")
+    followed = site.rvrun("logs", "@latest", "marks/part/1", "-f").splitlines()
+    assert followed.count("ran part1") == 2
+    lines = site.rvrun("logs", "@latest", "marks/part/1").splitlines()
+    assert lines[:2] == ["rvrun: marks/part/1 of 3, attempt 1", "ran part1"]
+    assert lines[2].startswith("rvrun: marks/part/1 done after 1.")
+    assert len(lines) == 3
+    wrong = site.rvrun("logs", "@latest", "marks/part/3", code=2)
+    assert wrong == "rvrun: the splits of marks/part are 0 to 2, got `3`\n"
+
+
+def test_cancelled_by_others(site: Site) -> None:
+    """The run has failed, and a retry runs what did not."""
+    site.act("part1", "sleep 600")
+    site.submit()
+    site.until("part1 sleeps", lambda: "part1" in site.marks)
+    site.slurm.call("scancel", site.job_of("part", 1))
+    state = site.wait()
+    assert state["state"] == "failed"
+    assert state["failure"]["target"] == "marks/part/1"
+    assert state["failure"]["reason"] == "CANCELLED: it was cancelled, but not by this run"
+    assert "sigterm part1" in site.marks
+    site.act("part1", "")
+    site.rvrun("retry", "@latest")
+    assert site.wait()["state"] == "succeeded"
+
+
+def test_cancelled(site: Site) -> None:
+    """Everything ends, targets get SIGTERM, and `retry` continues."""
+    site.act("part1", "sleep 600")
+    site.submit()
+    site.until("part1 sleeps", lambda: "part1" in site.marks)
+    printed = site.rvrun("cancel", "@latest")
+    assert printed.endswith(": 3 jobs ended\n")
+    assert site.wait()["state"] == "cancelled"
+    site.until("SIGTERM", lambda: "sigterm part1" in site.marks)
+    site.act("part1", "")
+    site.rvrun("retry", "@latest")
+    assert site.wait()["state"] == "succeeded"
+    assert site.rvrun("cancel", "@latest").startswith("nothing in marks-")
+
+
+def test_why_jobs_wait(site: Site) -> None:
+    """In Slurm's words, and in plain ones; afterwards the run goes on."""
+    for node in site.slurm.nodes:
+        site.slurm.call("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    site.submit()
+    state = site.wait(lambda state: bool(stage(state, "first")["stuck"]))
+    assert "the nodes that it needs are drained, down or reserved" in stage(state, "first")["stuck"]
+    assert stage(state, "part")["pending"] == 3
+    assert "are drained, down or reserved" in site.rvrun("status")
+    for node in site.slurm.nodes:
+        site.slurm.call("scontrol", "update", f"nodename={node}", "state=resume")
+    assert site.wait()["state"] == "succeeded"
+
+
+def test_a_node_dies(site: Site) -> None:
+    """Slurm requeues its job, and the second attempt succeeds."""
+    site.write("rvrun.toml", '[slurm]\nsbatch = ["--nodelist=n2"]\n')
+    site.act("first", "sleep 600")
+    site.submit()
+    site.until("first sleeps", lambda: "first" in site.marks)
+    site.slurm.stop_node("n2")
+    site.act("first", "")
+    site.slurm.call("scontrol", "update", "nodename=n2", "state=down", "reason=died")
+    site.slurm.start_node("n2")
+    site.slurm.call("scontrol", "update", "nodename=n2", "state=resume", check=False)
+    assert site.wait()["state"] == "succeeded"
+    assert site.counted_marks()["first"] == 2
+
+
+def test_the_time_limit(site: Site) -> None:
+    """Targets get SIGTERM before it, and the reason says so."""
+    site.write("rvrun.toml", '[slurm]\ntime = "1:00"\nsignal_seconds = 59\n')
+    site.act("first", "sleep 600")
+    site.submit()
+    state = site.wait()
+    assert "sigterm first" in site.marks
+    assert state["failure"] == {
+        "target": "marks/first",
+        "reason": "FAILED: it got SIGTERM, before its time limit or for a preemption",
+        "exit_code": 143,
+    }
+    log = site.rvrun("logs", "@latest", "marks/first")
+    assert "ran first" in log
+    site.act("first", "")
+    site.rvrun("retry", "@latest")
+    assert site.wait()["state"] == "succeeded"
+
+
+def test_attempts(site: Site) -> None:
+    """A job that fails is requeued, and says which attempt it is."""
+    site.write("rvrun.toml", "[slurm.commands.part]\nattempts = 2\n")
+    site.act("part0", "once 5")
+    site.submit()
+    assert site.wait()["state"] == "succeeded"
+    assert site.counted_marks() == {**ALL_ONCE, "part0": 2}
+    assert "attempt 2" in site.rvrun("logs", "@latest", "marks/part/0")
+
+
+def test_preemption(site: Site) -> None:
+    """A job with a higher priority takes its CPUs; the job is requeued and runs again."""
+    site.write("rvrun.toml", "[slurm]\ncpus = 4\n")
+    site.act("part0", "sleep 600")
+    site.submit(splits=1)
+    site.until("part0 sleeps", lambda: "part0" in site.marks)
+    site.act("part0", "")
+    urgent = ("sbatch", "--partition=urgent", "--exclusive", "--nodes=2", "--output=/dev/null")
+    site.slurm.call(*urgent, "--wrap=sleep 1")
+    assert site.wait()["state"] == "succeeded"
+    assert site.counted_marks()["part0"] == 2
+    assert "sigterm part0" in site.marks
+
+
+def test_what_a_job_needs_has_changed(site: Site) -> None:
+    """It fails and says why, instead of running the stages before it on its own."""
+    site.act("part0", "sleep 2")
+    site.submit(splits=1)
+    site.until("part0 sleeps", lambda: "part0" in site.marks)
+    source = (site.folder / "marks.py").read_text(encoding="utf-8")
+    site.write("marks.py", source.replace("def first(self):", "def first(self):\n        1 + 1"))
+    site.rvrun("render", "slurm", "marks.py", "--splits", "1")
+    assert site.wait()["state"] == "failed"
+    assert site.counted_marks() == {"first": 1, "part0": 1}
+    log = site.rvrun("logs", "@latest", "marks/match/0")
+    assert "match needs first, which is stale: its config or code changed" in log
+    site.submit(splits=1)
+    assert site.wait()["state"] == "succeeded"
+
+
+def test_a_gpu(site: Site) -> None:
+    """A GPU command gets a GPU, and others do not."""
+    source = (site.folder / "marks.py").read_text(encoding="utf-8")
+    line = '    commands = ("first"'
+    site.write("marks.py", source.replace(line, f'    gpu_commands = ("last",)\n{line}'))
+    for name in ("first", "last"):
+        site.act(name, "print CUDA_VISIBLE_DEVICES")
+    site.submit()
+    assert site.wait()["state"] == "succeeded"
+    devices = [
+        site.rvrun("logs", "@latest", f"marks/{s}").splitlines()[2] for s in ("first", "last")
+    ]
+    assert devices == ["None", "0"]
+
+
+def test_a_container(site: Site) -> None:
+    """make runs in it; the container here is this machine, by a stand-in for apptainer."""
+    programs = site.folder / "programs"
+    programs.mkdir()
+    stand_in = programs / "apptainer"
+    stand_in.write_text('#!/bin/sh\necho "$1 $2" >> in-container; shift 2; exec "$@"\n')
+    stand_in.chmod(0o755)
+    site.write("rvrun.toml", '[slurm]\ncontainer = "image.sif"\n')
+    path = clean_environment()["PATH"]
+    site.submit(PATH=f"{programs}{os.pathsep}{path}")
+    assert site.wait()["state"] == "succeeded"
+    calls = (site.folder / "in-container").read_text(encoding="utf-8").splitlines()
+    assert calls == ["exec image.sif"] * 8
+
+
+def test_other_directories(site: Site) -> None:
+    """Runs are found by their run directory, and retried from anywhere."""
+    site.act("last", "fail 1")
+    site.submit("--out", "some runs/a %b", splits=1)
+    run = "some runs/a %b"
+    site.until("last fails", lambda: "last" in site.marks)
+    site.act("last", "")
+    elsewhere = site.folder / "elsewhere"
+    elsewhere.mkdir()
+    deadline = time.monotonic() + 60
+    while '"failed": 1' not in _status(site, elsewhere, run) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    site.project.run("rvrun", "retry", f"../{run}", cwd="elsewhere", **site.slurm.variables)
+    site.until("last runs again", lambda: site.counted_marks().get("last") == 2)
+
+
+def _status(site: Site, cwd: pathlib.Path, run: str) -> str:
+    words = ["rvrun", "status", f"../{run}", "--json"]
+    environ = clean_environment(**site.slurm.variables)
+    return subprocess.run(
+        words, cwd=cwd, env=environ, capture_output=True, text=True, check=False
+    ).stdout
+
+
+def test_many_splits_in_few_calls(site: Site) -> None:
+    """10,000 aligned splits, packed by 64: a call for each stage."""
+    site.write("rvrun.toml", "[slurm]\npack = 64\nlookup_delay = 1\n")
+    for node in site.slurm.nodes:
+        site.slurm.call("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    site.submit(splits=10_000, **site.faulty())
+    calls = site.calls()
+    print(f"{len(calls)} calls of sbatch:", *calls, sep="\n")
+    assert len(calls) == 4
+    assert "--array=0-156" in calls[1]
+    state = site.state()
+    assert [
+        s["pending"] + s.get("runnable", 0) if "pending" in s else s["runnable"]
+        for s in state["stages"]
+    ] == [1, 10_000, 10_000, 1]
+    site.rvrun("cancel", "@latest")
+
+
+def test_more_splits_than_an_array_can_have(site: Site) -> None:
+    """Several arrays, aligned with each other, run all splits."""
+    site.write("rvrun.toml", "[slurm]\nmax_array_size = 3\npack = 2\nmax_running = 2\n")
+    site.submit(splits=13, **site.faulty())
+    arrays = [re.findall(r"--array=(\S+)", call) for call in site.calls()]
+    assert arrays == [[], ["0-2%2"], ["0-2%2"], ["0%2"], ["0-2%2"], ["0-2%2"], ["0%2"], []]
+    assert site.wait()["state"] == "succeeded"
+    once = {f"{name}{index}": 1 for name in ("part", "match") for index in range(13)}
+    assert site.counted_marks() == {**once, "first": 1, "last": 1}
+
+
+@pytest.fixture(scope="module")
+def forgetful(processes: None):  # type: ignore[no-untyped-def] # noqa: ANN201
+    cluster = Slurm(min_job_age=2)
+    yield cluster
+    cluster.close()
+
+
+def test_what_slurm_forgets(site: Site, forgetful: Slurm) -> None:
+    """Without accounting, stamps say what is done."""
+    own = Site(site.project, forgetful)
+    own.act("part1", "fail 4")
+    own.submit()
+    own.until("jobs are gone", lambda: "part1" in own.marks and not own.jobs())
+    state = own.state()
+    assert state["state"] == "failed"
+    assert state["failure"] == {
+        "target": "marks/part/1",
+        "reason": "its job ended, and Slurm no longer knows how",
+        "exit_code": 4,
+    }
+    assert stage(state, "part") | {"began": 0, "ended": 0} == {
+        **{"name": "marks/part", "targets": 3, "succeeded": 2, "failed": 1},
+        **{"began": 0, "ended": 0, "stuck": None},
+    }
+    own.act("part1", "")
+    own.rvrun("retry", "@latest")
+    own.until("jobs are gone", lambda: "last" in own.marks and not own.jobs())
+    assert own.state()["state"] == "succeeded"
+
+
+@pytest.fixture(scope="module")
+def with_accounting(processes: None):  # type: ignore[no-untyped-def] # noqa: ANN201
+    cluster = Slurm(min_job_age=2, accounting=True)
+    yield cluster
+    cluster.close()
+
+
+def test_what_accounting_remembers(site: Site, with_accounting: Slurm) -> None:
+    """How a job ended, after the controller has forgotten it."""
+    own = Site(site.project, with_accounting)
+    own.act("part1", "sleep 600")
+    own.submit()
+    own.until("part1 sleeps", lambda: "part1" in own.marks)
+    own.slurm.call("scancel", own.job_of("part", 1))
+    own.until("jobs are gone", lambda: not own.jobs())
+    own.until("accounting knows", lambda: "CANCELLED" in own.slurm.call("sacct", "-X"))
+    state = own.state()
+    assert state["failure"]["target"] == "marks/part/1"
+    assert state["failure"]["reason"] == "CANCELLED: it was cancelled, but not by this run"
