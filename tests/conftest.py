@@ -190,6 +190,6 @@ def slurm_cluster(processes: None) -> Iterator[Slurm]:
 
 @pytest.fixture
 def slurm(slurm_cluster: Slurm) -> Slurm:
-    """The Slurm cluster without jobs, all nodes up: `slurm.variables` lead Slurm's commands to it."""
+    """The Slurm cluster without jobs, all nodes up; `slurm.variables` lead commands to it."""
     slurm_cluster.reset()
     return slurm_cluster

@@ -6,14 +6,15 @@ import collections
 import json
 import os
 import pathlib
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
 
 import attrs
 
-from tests.conftest import PATIENCE, Project
-from tests.engines.slurm import Slurm
+from tests.conftest import PATIENCE, Project, clean_environment
+from tests.engines.slurm import Slurm, find
 
 #: Each target appends its name to `marks`, and does what the file `ACT-NAME` says, if there is one.
 MARKS = """
@@ -88,10 +89,9 @@ slow*) sleep "${{fault#slow }}"; exec {sbatch} "$@" ;;
 lag*) {sbatch} "$@"; code=$?; sleep "${{fault#lag }}"; exit $code ;;
 refused) echo "sbatch: error: Batch job submission failed: Invalid partition name specified" >&2
     exit 1 ;;
-unanswered) echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2
-    exit 1 ;;
+unanswered) echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1 ;;
 lost) {sbatch} "$@" >/dev/null
-    echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2
+    echo "sbatch: error: Socket timed out on send/recv operation" >&2
     exit 1 ;;
 cut) id=$({sbatch} "$@"); printf %s "${{id:0:1}}" ;;
 silent) {sbatch} "$@" >/dev/null ;;
@@ -104,10 +104,15 @@ esac
 
 @attrs.frozen
 class Site:
-    """A project with the pipeline, and a cluster."""
+    """A project with the pipeline, and a cluster; `variables` are those of all commands."""
 
     project: Project
     slurm: Slurm
+    variables: dict[str, str] = attrs.field(init=False)
+
+    @variables.default
+    def _variables(self) -> dict[str, str]:
+        return dict(self.slurm.variables)
 
     @property
     def folder(self) -> pathlib.Path:
@@ -123,30 +128,35 @@ class Site:
         else:
             (self.folder / f"act-{name}").unlink()
 
-    def rvrun(self, *words: str, code: int = 0, **env: str) -> str:
+    def rvrun(self, *words: str, code: int = 0, cwd: str = ".") -> str:
         """Run rvrun; what it prints."""
-        done = self.project.rvrun(*words, code=code, **{**self.slurm.variables, **env})
+        done = self.start("rvrun", *words, cwd=cwd)
+        assert done.returncode == code, f"{words} -> {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
-    def submit(self, *words: str, splits: int = 3, code: int = 0, **env: str) -> str:
-        """Submit the pipeline; what that prints."""
-        own = ("--splits", str(splits))
-        return self.rvrun("run", "slurm", "marks.py", *own, *words, code=code, **env)
+    def start(self, *words: str, cwd: str = ".") -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            words,
+            cwd=self.folder / cwd,
+            env=clean_environment(**self.variables),
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=PATIENCE,
+            check=False,
+        )
 
-    def state(self) -> dict[str, Any]:
-        """The state of the latest run."""
-        words = ("rvrun", "status", "@latest", "--json")
-        environ = self.slurm.variables
-        for code in (0, 1):
-            try:
-                done = self.project.run(*words, code=code, **environ)
-            except AssertionError:
-                if code:
-                    raise
-            else:
-                state: dict[str, Any] = json.loads(done.stdout)
-                return state
-        raise AssertionError("unreachable")
+    def submit(self, *words: str, splits: int = 3, code: int = 0) -> str:
+        """Submit the pipeline; what that prints."""
+        return self.rvrun("run", "slurm", "marks.py", *words, "--splits", str(splits), code=code)
+
+    def state(self, run: str = "@latest", cwd: str = ".") -> dict[str, Any]:
+        """The state of a run."""
+        state: dict[str, Any] = json.loads(
+            self.start("rvrun", "status", run, "--json", cwd=cwd).stdout
+        )
+        return state
 
     def wait(self, is_so: Callable[[dict[str, Any]], bool] | None = None) -> dict[str, Any]:
         """Wait until the latest run is over, or `is_so`; return its state."""
@@ -193,19 +203,22 @@ class Site:
         own = f"marks/{command}@"
         return next(id_ for name, i, id_ in rows if name.startswith(own) and i == str(index))
 
-    def faulty(self, *faults: str) -> dict[str, str]:
-        """The variables with which sbatch has these faults, a call each."""
+    def break_sbatch(self, *faults: str) -> None:
+        """Let sbatch have these faults, a call each; none: its calls are only noted."""
         folder = self.folder / "wrapped"
         folder.mkdir(exist_ok=True)
         wrapper = folder / "sbatch"
-        wrapper.write_text(WRAPPER.format(folder=folder, sbatch="/usr/bin/sbatch"))
+        wrapper.write_text(WRAPPER.format(folder=folder, sbatch=find("sbatch")))
         wrapper.chmod(0o755)
         (folder / "faults").write_text("".join(f"{fault}\n" for fault in faults))
-        scripts = pathlib.Path(os.sys.executable).parent  # type: ignore[attr-defined]
-        return {"PATH": f"{folder}{os.pathsep}{scripts}{os.pathsep}{os.environ['PATH']}"}
+        self.put_on_path(folder)
+
+    def put_on_path(self, folder: pathlib.Path) -> None:
+        """Let the programs in a folder come first."""
+        self.variables["PATH"] = f"{folder}{os.pathsep}{clean_environment()['PATH']}"
 
     def calls(self) -> list[str]:
-        """The calls of sbatch since `faulty`."""
+        """The calls of sbatch since `break_sbatch`."""
         path = self.folder / "wrapped/calls"
         return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
 

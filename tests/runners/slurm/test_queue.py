@@ -79,7 +79,7 @@ def test_sacct(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_accounting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """sacct fails, which is not an error."""
+    """That sacct fails is not an error."""
 
     def query(*words: str) -> str:
         raise CommandFailed("`sacct`: Slurm accounting storage is disabled")

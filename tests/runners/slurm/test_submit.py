@@ -16,7 +16,7 @@ from tests.conftest import unmeasured_environment
 from tests.runners.slurm.runs import ALL_ONCE, Site
 
 #: How many kills to try, and the first seed.
-TRIALS = int(os.environ.get("TRIALS", "6"))
+TRIALS = int(os.environ.get("TRIALS", "4"))
 SEED = int(os.environ.get("SEED", "0"))
 STAGES = ("first", "part", "match", "last")
 
@@ -39,7 +39,8 @@ def assert_one_job_per_stage(site: Site) -> None:
 )
 def test_faults_of_sbatch(site: Site, faults: tuple[str, ...]) -> None:
     """What was submitted is found, and what was not is submitted."""
-    site.submit(**site.faulty(*faults))
+    site.break_sbatch(*faults)
+    site.submit()
     assert_one_job_per_stage(site)
     assert site.wait()["state"] == "succeeded"
     assert site.counted_marks() == ALL_ONCE
@@ -47,7 +48,8 @@ def test_faults_of_sbatch(site: Site, faults: tuple[str, ...]) -> None:
 
 def test_a_refusal(site: Site) -> None:
     """The message is sbatch's own, and the same command continues."""
-    printed = site.submit(code=2, **site.faulty("", "refused"))
+    site.break_sbatch("", "refused")
+    printed = site.submit(code=2)
     run = site.run_ids[0]
     assert printed == (
         "rvrun: marks/part: sbatch: error: Batch job submission failed: Invalid partition "
@@ -60,12 +62,12 @@ def test_a_refusal(site: Site) -> None:
     assert site.wait()["state"] == "succeeded"
 
 
-def kill_at(site: Site, seconds: float, how: str, **env: str) -> None:
+def kill_at(site: Site, seconds: float, how: str) -> None:
     """Submit, and kill rvrun `seconds` after it has begun to; `group`: with its sbatch."""
     process = subprocess.Popen(
         ["rvrun", "run", "slurm", "marks.py", "--splits", "3", "-q"],
         cwd=site.folder,
-        env=unmeasured_environment(**{**site.slurm.variables, **env}),
+        env=unmeasured_environment(**site.variables),
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -99,11 +101,11 @@ def test_the_submitter_is_killed(site: Site, seed: int) -> None:
         "unsent",
         "unanswered",
     )
-    env = site.faulty(*chance.choices(kinds, k=8))
+    site.break_sbatch(*chance.choices(kinds, k=8))
     for _ in range(chance.randint(1, 2)):
-        kill_at(site, chance.uniform(0, 1.5), chance.choice(("rvrun", "group")), **env)
+        kill_at(site, chance.uniform(0, 1.5), chance.choice(("rvrun", "group")))
     if not was_submitted(site.folder):
-        site.submit(**env)
+        site.submit()
     assert_one_job_per_stage(site)
     assert site.wait()["state"] == "succeeded"
     assert site.counted_marks() == ALL_ONCE
