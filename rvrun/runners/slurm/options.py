@@ -15,7 +15,7 @@ import attrs
 from rvrun.model import Resources, Stage
 from rvrun.runners.slurm.settings import SlurmCommandSettings, SlurmSettings
 from rvrun.secret_marks import mark
-from rvrun.settings.overrides import overridden
+from rvrun.settings.overrides import matches, overridden
 
 #: `30`, `30:00`, `2:00:00`, `1-12`, `1-12:00`, `1-12:00:00` (sbatch(1), `--time`).
 _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
@@ -50,26 +50,25 @@ def job_settings(name: str, stage: Stage, settings: SlurmSettings) -> SlurmComma
         base,
         partition=(settings.gpu_partition if stage.gpu else None) or settings.partition,
         gpus=(settings.gpus or (None if settings.gres else 1)) if stage.gpu else None,
-        sbatch=settings.sbatch,
     )
     own = overridden(_with_resources(base, stage.resources), settings.commands, name)
-    return attrs.evolve(own, sbatch=(*settings.sbatch, *_added(own, settings)))
-
-
-def _added(own: SlurmCommandSettings, settings: SlurmSettings) -> tuple[str, ...]:
-    """The options of the sections that match, without those of [slurm]."""
-    return () if own.sbatch in (None, settings.sbatch) else own.sbatch or ()
+    # Each section adds options, where other settings override.
+    sections = [value for glob, value in settings.commands.items() if matches(glob, name)]
+    added = [option for section in (settings, *sections) for option in section.sbatch]
+    return attrs.evolve(own, sbatch=tuple(added))
 
 
 def _with_resources(base: SlurmCommandSettings, resources: Resources) -> SlurmCommandSettings:
-    """Map what a command requires onto settings. A job definition has no meaning here."""
+    """Map what a command requires onto settings.
+
+    Its job queue and job definition are those of another service, such as Raster Vision's.
+    """
     pack, parallel = base.pack or 1, base.parallel or 1
     seconds = resources.timeout_seconds
     changes = {
         "cpus": resources.vcpus,
         "memory_mib": resources.memory_mib,
         "gpus": resources.gpus,
-        "partition": resources.job_queue,
         # The limit is that of a target, and a task runs several, some of them in parallel.
         "time": None if seconds is None else as_time(seconds * math.ceil(pack / parallel)),
     }
@@ -114,11 +113,12 @@ def sbatch_options(own: SlurmCommandSettings, settings: SlurmSettings) -> list[s
         "cpus-per-task": cpus,
         "mem": f"{own.memory_mib * parallel}M" if own.memory_mib else None,
         "gres": gres,
-        "signal": f"B:TERM@{settings.signal_seconds}" if own.time else None,
+        # Also without a limit of its own, because the partition may have one.
+        "signal": f"B:TERM@{settings.signal_seconds}",
     }
     lines = [f"--{name}={value}" for name, value in values.items() if value is not None]
     is_requeued = settings.requeue or (own.attempts or 1) > 1
-    return [*lines, "--requeue" if is_requeued else "--no-requeue", *(own.sbatch or ())]
+    return [*lines, "--requeue" if is_requeued else "--no-requeue", *own.sbatch]
 
 
 def problems(name: str, own: SlurmCommandSettings, settings: SlurmSettings) -> Iterator[str]:
@@ -137,7 +137,7 @@ def problems(name: str, own: SlurmCommandSettings, settings: SlurmSettings) -> I
             f"{name}: `parallel` must be at most `pack`, {own.pack or 1}, got {own.parallel}; "
             "set `slurm.pack`, or lower `slurm.parallel`"
         )
-    for option in own.sbatch or ():
+    for option in own.sbatch:
         yield from _option_problems(name, option)
 
 

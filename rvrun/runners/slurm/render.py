@@ -154,6 +154,7 @@ def _script(run: Run, call: Submission, stage: Stage, own: SlurmCommandSettings)
         *sbatch_options(own, settings),
     ]
     parallel = own.parallel or 1
+    gpus = "shared" if stage.gpu and parallel > 1 else "alone"
     return Script(
         title=_title(job),
         name=job.stage,
@@ -163,7 +164,7 @@ def _script(run: Run, call: Submission, stage: Stage, own: SlurmCommandSettings)
         prologue=settings.prologue,
         environment=_environment(run, own),
         out=for_shell(run.out),
-        program=for_shell(for_make(f"sh {for_shell(f'{run.out}/{TARGET}')} {command}")),
+        program=for_shell(for_make(f"sh {for_shell(f'{run.out}/{TARGET}')} {command} {gpus}")),
         goal=job.stage,
         is_split=job.num_splits is not None,
         pack=job.pack,
@@ -171,7 +172,7 @@ def _script(run: Run, call: Submission, stage: Stage, own: SlurmCommandSettings)
         parallel=parallel,
         attempts=own.attempts or 1,
         launcher=_launcher(own, settings, is_gpu=stage.gpu),
-        has_gpu_locks=stage.gpu and parallel > 1,
+        has_gpu_locks=gpus == "shared",
     )
 
 

@@ -53,7 +53,7 @@ class SlurmJobSettings:
 class SlurmCommandSettings(SlurmJobSettings):
     """`[slurm.commands.GLOB]`: settings of the jobs of commands that GLOB matches."""
 
-    sbatch: tuple[str, ...] | None = setting("more options of sbatch, in addition to [slurm]'s")
+    sbatch: tuple[str, ...] = setting("more options of sbatch, after those of [slurm]", ())
 
 
 @attrs.frozen(kw_only=True)

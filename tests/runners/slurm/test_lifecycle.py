@@ -222,6 +222,20 @@ def test_a_gpu(site: Site) -> None:
     assert devices == ["None", "0"]
 
 
+def test_targets_share_the_gpus_of_their_job(site: Site) -> None:
+    """Each gets one of them, and no two the same."""
+    source = (site.folder / "marks.py").read_text(encoding="utf-8")
+    line = '    commands = ("first"'
+    site.write("marks.py", source.replace(line, f'    gpu_commands = ("part",)\n{line}'))
+    site.write("rvrun.toml", "[slurm]\npack = 2\nparallel = 2\n")
+    for index in range(2):
+        site.act(f"part{index}", "print CUDA_VISIBLE_DEVICES")
+    site.submit("part", splits=2)
+    assert site.wait()["state"] == "succeeded"
+    logs = [site.rvrun("logs", "@latest", f"marks/part/{index}") for index in range(2)]
+    assert sorted(log.splitlines()[1] for log in logs) == ["0", "1"]
+
+
 def test_a_container(site: Site) -> None:
     """All of a job runs in it; here it is this machine, by a stand-in for apptainer."""
     programs = site.folder / "programs"
