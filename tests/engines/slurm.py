@@ -241,14 +241,14 @@ class Slurm:
                 start_new_session=True,
             )
 
-    def wait_for(self, what: str, is_so: Callable[[], bool]) -> None:
+    def wait_for(self, event: str, is_so: Callable[[], bool]) -> None:
         """Wait until `is_so`. Raises `NotUp` if a daemon ends, or after PATIENCE."""
         deadline = time.monotonic() + PATIENCE
         while not is_so():
             ended = [name for name, process in self.processes.items() if process.poll() is not None]
             if ended or time.monotonic() > deadline:
                 logs = "".join(self._log(name) for name in ended or self.processes)
-                raise NotUp(f"{what}: not within {PATIENCE:.0f} s, or {ended} ended\n{logs}")
+                raise NotUp(f"{event}: not within {PATIENCE:.0f} s, or {ended} ended\n{logs}")
             time.sleep(0.05)
 
     def _log(self, name: str) -> str:

@@ -53,8 +53,8 @@ def find_target(ledger: Ledger, target: str) -> tuple[Job, int]:
     stage, _, split = target.rpartition("/")
     job = jobs.get(stage)
     if job is None or job.num_splits is None:
-        known = ", ".join(f"`{name}`" for name in jobs)
-        raise NoLog(f"run {ledger.handle} has no target `{target}`; its stages: {known}")
+        stages = ", ".join(f"`{name}`" for name in jobs)
+        raise NoLog(f"run {ledger.handle} has no target `{target}`; its stages: {stages}")
     if not split.isdecimal() or int(split) >= job.num_splits:
         last = job.num_splits - 1
         raise NoLog(f"the splits of {stage} are 0 to {last}, got `{split}`")

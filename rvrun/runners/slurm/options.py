@@ -54,8 +54,8 @@ def job_settings(name: str, stage: Stage, settings: SlurmSettings) -> SlurmComma
     own = overridden(_with_resources(base, stage.resources), settings.commands, name)
     # Each section adds options, where other settings override.
     sections = [value for glob, value in settings.commands.items() if matches(glob, name)]
-    added = [option for section in (settings, *sections) for option in section.sbatch]
-    return attrs.evolve(own, sbatch=tuple(added))
+    added = [option for section in sections for option in section.sbatch]
+    return attrs.evolve(own, sbatch=(*settings.sbatch, *added))
 
 
 def _with_resources(base: SlurmCommandSettings, resources: Resources) -> SlurmCommandSettings:

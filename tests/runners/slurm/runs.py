@@ -65,8 +65,9 @@ class Marks(rvrun.Pipeline):
         if word == "sleep":
             signal.signal(signal.SIGTERM, lambda *_: self.stop(name))
             time.sleep(float(value))
-        if word == "print":
+        if word in ("print", "hold"):
             print(os.environ.get(value))
+            time.sleep(2 if word == "hold" else 0)
 
     def stop(self, name):
         with open("marks", "a") as marks:
@@ -121,10 +122,10 @@ class Site:
     def write(self, path: str, text: str) -> None:
         self.project.write(path, text)
 
-    def act(self, name: str, what: str) -> None:
-        """Have the target called `name`, such as `part0`, do `what`; empty: nothing special."""
-        if what:
-            self.write(f"act-{name}", what)
+    def act(self, name: str, order: str) -> None:
+        """Have the target called `name`, such as `part0`, do what `order` says; empty: nothing."""
+        if order:
+            self.write(f"act-{name}", order)
         else:
             (self.folder / f"act-{name}").unlink()
 
@@ -170,10 +171,10 @@ class Site:
             assert time.monotonic() < deadline, state
             time.sleep(0.2)
 
-    def until(self, what: str, is_so: Callable[[], bool]) -> None:
+    def until(self, event: str, is_so: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE / 4
         while not is_so():
-            assert time.monotonic() < deadline, f"{what}: {self.slurm.call('squeue')}"
+            assert time.monotonic() < deadline, f"{event}: {self.slurm.call('squeue')}"
             time.sleep(0.1)
 
     @property

@@ -229,7 +229,7 @@ def test_targets_share_the_gpus_of_their_job(site: Site) -> None:
     site.write("marks.py", source.replace(line, f'    gpu_commands = ("part",)\n{line}'))
     site.write("rvrun.toml", "[slurm]\npack = 2\nparallel = 2\n")
     for index in range(2):
-        site.act(f"part{index}", "print CUDA_VISIBLE_DEVICES")
+        site.act(f"part{index}", "hold CUDA_VISIBLE_DEVICES")
     site.submit("part", splits=2)
     assert site.wait()["state"] == "succeeded"
     logs = [site.rvrun("logs", "@latest", f"marks/part/{index}") for index in range(2)]

@@ -165,8 +165,8 @@ def test_the_run_directory_is_quoted(in_folder: pathlib.Path) -> None:
         ),
         (
             'sbatch = ["exclusive"]',
-            "each of `sbatch` must be an option such as `--exclude=node7`, got 'exclusive'; correct "
-            "`slurm.sbatch`",
+            "each of `sbatch` must be an option such as `--exclude=node7`, got 'exclusive'; "
+            "correct `slurm.sbatch`",
         ),
         (
             'sbatch = ["--array=0-9"]',
@@ -180,8 +180,8 @@ def test_the_run_directory_is_quoted(in_folder: pathlib.Path) -> None:
         ),
         (
             'environment = { SLURM_JOB_ID = "1" }',
-            "environment variable names must not begin with SLURM_, got `SLURM_JOB_ID`, which Slurm "
-            "sets itself; rename it",
+            "environment variable names must not begin with SLURM_, got `SLURM_JOB_ID`, which "
+            "Slurm sets itself; rename it",
         ),
         (
             'environment = { DB_PASSWORD = "hunter2" }',
