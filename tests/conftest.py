@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import fast
 from tests.engines.moto import Moto
-from tests.engines.slurm import Slurm
+from tests.engines.slurm import Slurm, started
 
 ROOT = pathlib.Path(__file__).parent.parent
 GOLDENS = ROOT / "tests" / "goldens"
@@ -183,9 +183,7 @@ def moto(moto_server: Moto) -> Moto:
 @pytest.fixture(scope="session")
 def slurm_cluster(processes: None) -> Iterator[Slurm]:
     """The Slurm of this process, without accounting; it starts in about a second."""
-    cluster = Slurm()
-    yield cluster
-    cluster.close()
+    yield from started()
 
 
 @pytest.fixture

@@ -17,8 +17,12 @@ import signal
 import socket
 import subprocess
 import tempfile
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
 
 #: Seconds within which a daemon must be up, on a machine however busy.
 PATIENCE = 120.0
@@ -95,6 +99,15 @@ class NotUp(Exception):
     """A daemon that did not start, with the end of its log."""
 
 
+def started(**options: Any) -> Iterator[Slurm]:
+    """A cluster that ends with the fixture of a test. Slurm runs on Linux only."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("Slurm runs on Linux only")
+    cluster = Slurm(**options)
+    yield cluster
+    cluster.close()
+
+
 def missing_programs(*, accounting: bool = False) -> list[str]:
     """The programs that are not installed."""
     names = (*PROGRAMS, *(ACCOUNTING_PROGRAMS if accounting else ()))
@@ -151,6 +164,11 @@ class Slurm:
     def variables(self) -> dict[str, str]:
         return {"SLURM_CONF": str(self.folder / "slurm.conf")}
 
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Slurm's version, from `slurm-wlm 22.05.8`."""
+        return tuple(map(int, self.call(str(find("slurmctld")), "-V").split()[-1].split(".")[:2]))
+
     def _node(self, name: str) -> str:
         host = socket.gethostname().partition(".")[0]
         return NODE.format(name=name, host=host, port=free_port(), cpus=self.cpus) + RESOURCES
@@ -160,10 +178,10 @@ class Slurm:
         self._start_munge()
         if accounting:
             self._start_accounting()
-        for name in ("null", "zero"):
-            (self.folder / name).symlink_to(f"/dev/{name}")
         self.write("slurm.conf", CONFIG)
         self.write("gres.conf", "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")
+        if self.version >= (23, 2):
+            self.write("cgroup.conf", "CgroupPlugin=disabled\n")
         self.daemon("slurmctld", "-D", "-i")
         for node in self.nodes:
             self.start_node(node)
@@ -304,8 +322,3 @@ def free_port() -> int:
 def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def of_job(environ: Mapping[str, str], index: int) -> dict[str, str]:
-    """The variables of a task of an array."""
-    return {**environ, "SLURM_ARRAY_TASK_ID": str(index), "SLURM_ARRAY_JOB_ID": "1"}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
 from tests.conftest import clean_environment
-from tests.engines.slurm import Slurm
+from tests.engines.slurm import Slurm, started
 from tests.runners.slurm.runs import ALL_ONCE, Site, stage
 
 
@@ -296,10 +297,8 @@ def test_more_splits_than_an_array_can_have(site: Site) -> None:
 
 
 @pytest.fixture(scope="module")
-def forgetful(processes: None):  # type: ignore[no-untyped-def] # noqa: ANN201
-    cluster = Slurm(min_job_age=2)
-    yield cluster
-    cluster.close()
+def forgetful(processes: None) -> Iterator[Slurm]:
+    yield from started(min_job_age=2)
 
 
 def test_what_slurm_forgets(site: Site, forgetful: Slurm) -> None:
@@ -328,10 +327,8 @@ def test_what_slurm_forgets(site: Site, forgetful: Slurm) -> None:
 
 
 @pytest.fixture(scope="module")
-def with_accounting(processes: None):  # type: ignore[no-untyped-def] # noqa: ANN201
-    cluster = Slurm(min_job_age=2, accounting=True)
-    yield cluster
-    cluster.close()
+def with_accounting(processes: None) -> Iterator[Slurm]:
+    yield from started(min_job_age=2, accounting=True)
 
 
 def test_what_accounting_remembers(site: Site, with_accounting: Slurm) -> None:
