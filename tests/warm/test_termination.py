@@ -129,9 +129,10 @@ def test_a_killed_warm_worker(
         for client in clients:
             client.suspend()
     run.one(role).kill()
+    # A target that ends itself meanwhile could be ended between its last effect and its stamp.
+    wait_for(lambda: not any(target.is_running() for target in targets))
     run.release()
     if stops_clients:
-        wait_for(lambda: not any(target.is_running() for target in targets))
         for client in clients:
             client.resume()
     assert run.code() == 0, run.output()
