@@ -261,7 +261,8 @@ def test_a_runner_that_does_not_exist(tiny: Project) -> None:
             "runner",
             "unknown runner `lokal`; did you mean `local`? Known runners: `batch`, `inprocess`, "
             "`local`, `sagemaker`, `slurm`",
-            "type --runner batch or --runner inprocess or --runner local or --runner sagemaker or --runner slurm",
+            "type --runner batch or --runner inprocess or --runner local or --runner sagemaker or "
+            "--runner slurm",
         )
     ]
     assert "config" not in subjects(tiny, *words, code=2)

@@ -258,7 +258,8 @@ def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]
         ),
         (
             ("run_command", "c.json", "work", "--runner", "nobody"),
-            "unknown runner `nobody`; known runners: `batch`, `inprocess`, `local`, `sagemaker`, `slurm`",
+            "unknown runner `nobody`; known runners: `batch`, `inprocess`, `local`, `sagemaker`, "
+            "`slurm`",
         ),
     ],
 )

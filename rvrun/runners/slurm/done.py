@@ -13,6 +13,7 @@ from rvrun.remote.upload import foreign_configs
 from rvrun.rundir import files as rundir
 from rvrun.rundir import stamps
 from rvrun.rundir.freshness import StageStatus, plan_status
+from rvrun.rundir.marks import Marks
 from rvrun.runners.run import Run
 from rvrun.runners.slurm.jobs import Job
 
@@ -23,13 +24,11 @@ def done_targets(run_dir: pathlib.Path, job: Job) -> set[int]:
     Those of the targets to run were removed when the run was submitted, so a stamp is proof, and no
     clocks are compared, which may differ between nodes.
     """
-    pipeline, _, command = job.stage.partition("/")
+    stamps = run_dir / job.stamps
     if job.num_splits is None:
-        stamp = paths.stamp(pipeline, command, is_split=False)
-        return {0} if (run_dir / stamp).exists() else set()
-    folder = run_dir / paths.splits_folder(pipeline, command, job.num_splits)
+        return {0} if stamps.exists() else set()
     with contextlib.suppress(FileNotFoundError):
-        return {int(name) for name in os.listdir(folder) if name.isdecimal()}
+        return {int(name) for name in os.listdir(stamps) if name.isdecimal()}
     return set()
 
 
@@ -40,7 +39,7 @@ def stale_targets(run: Run) -> list[StageStatus]:
 
 
 def _fingerprints(run_dir: pathlib.Path) -> Iterator[tuple[str, str]]:
-    for folder in (paths.CONFIGS, paths.CODE):
+    for folder in (paths.CONFIGS, paths.CODE, paths.ITEMS):
         for path in sorted((run_dir / folder).rglob("*.*")):
             name = path.relative_to(run_dir).as_posix()
             if (text := rundir.read_text(run_dir, name)) is not None:
@@ -48,7 +47,7 @@ def _fingerprints(run_dir: pathlib.Path) -> Iterator[tuple[str, str]]:
 
 
 def forget(run: Run, statuses: Iterable[StageStatus]) -> None:
-    """Remove the stamps of stale targets, and prepare the folders of all stamps.
+    """Remove the stamps and marks of what is stale, and prepare the folders of all stamps.
 
     The tasks of an array start concurrently: none of them should have to remove anything that
     another may just have written.
@@ -57,8 +56,12 @@ def forget(run: Run, statuses: Iterable[StageStatus]) -> None:
         if status.lost:
             stamps.forget(run.run_dir, status.pipeline)
         stamps.prepare(run.run_dir, status.pipeline, status.stage)
-        for target in status.targets():
-            (run.run_dir / paths.DONE / target.path).unlink(missing_ok=True)
+        for index in status.stale:
+            stamp = status.stage.target_stamp(status.pipeline, index)
+            (run.run_dir / stamp).unlink(missing_ok=True)
+        if status.items is not None:
+            stale = [status.items.list.digests[position] for position in status.items.stale]
+            Marks(str(run.run_dir), status.pipeline, status.stage.command).remove(stale)
 
 
 def save_configs(run: Run) -> None:

@@ -23,7 +23,8 @@ MAX_ARRAY_SIZE = 1001
 class Job:
     """The job of a stage.
 
-    - `stage`: its name, `tiny/chip`. `script`: the path of its script in the run directory.
+    - `stage`: its name, `tiny/chip`. `script`: the name of its script.
+    - `stamps`: the path of its stamp, or of the folder with the stamps of its splits.
     - `num_splits`: None if the stage is not split. `pack`: how many splits a task runs.
     - `max_running`: how many tasks may run in parallel; None for no limit.
     - `after`: stages that must succeed as a whole first.
@@ -32,6 +33,7 @@ class Job:
 
     stage: str
     script: str
+    stamps: str
     num_splits: int | None = None
     pack: int = 1
     max_running: int | None = None
@@ -115,6 +117,7 @@ def _job(
     return Job(
         stage=name,
         script=script,
+        stamps=stage.stamps_folder(pipeline.name) or stage.stamp(pipeline.name),
         num_splits=stage.num_splits,
         pack=min(own.pack, stage.num_splits or 1),
         max_running=own.max_running,
@@ -192,8 +195,8 @@ def job_from_json(values: Mapping[str, Any]) -> Job:
     """Return the job that `job_to_json` wrote. Raises TypeError, KeyError or ValueError."""
     own = {name: tuple(map(str, values[name])) for name in ("after", "corresponding")}
     job = Job(**{**values, **own})
-    if not isinstance(job.stage, str) or not isinstance(job.script, str):
-        raise TypeError("`stage` and `script` must be strings")
+    if not all(isinstance(text, str) for text in (job.stage, job.script, job.stamps)):
+        raise TypeError("`stage`, `script` and `stamps` must be strings")
     if type(job.pack) is not int or job.pack < 1 or type(job.num_splits or 1) is not int:
         raise ValueError("`pack` and `num_splits` must be integers")
     return job

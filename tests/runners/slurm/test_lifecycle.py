@@ -51,6 +51,44 @@ def test_forced(site: Site) -> None:
     assert site.counted_marks() == dict.fromkeys(("first", "part0", "match0", "last"), 2)
 
 
+ITEMS = """
+import pathlib
+import rvrun
+
+class ScenesConfig(rvrun.PipelineConfig):
+    names: list[str]
+    def build(self):
+        return Scenes(self)
+
+class Scenes(rvrun.Pipeline):
+    commands = ("chip", "sum")
+    split_commands = ("chip",)
+    items = {"chip": "names"}
+    def chip(self, item):
+        with open("marks", "a") as marks:
+            marks.write(f"{item}\\n")
+    def sum(self):
+        pass
+
+def get_config(runner, root_uri="out", names: str = ""):
+    return ScenesConfig(root_uri=root_uri, names=names.split())
+"""
+
+
+def test_items(site: Site) -> None:
+    """Another item, and another number of splits: only the new item is done."""
+    site.write("scenes.py", ITEMS)
+    for splits, names in (("2", "a b c"), ("3", "a b c d"), ("1", "d c b a")):
+        words = ("scenes.py", "-a", "names", names, "--splits", splits, "-q")
+        site.rvrun("run", "slurm", *words)
+        site.until("all jobs end", lambda: not site.slurm.call("squeue", "-h").strip())
+        assert site.state()["state"] == "succeeded"
+    assert sorted(site.marks) == ["a", "b", "c", "d"]
+    site.rvrun("run", "slurm", *words, "-B")
+    site.until("all jobs end", lambda: not site.slurm.call("squeue", "-h").strip())
+    assert sorted(site.marks) == sorted("abcd" * 2)
+
+
 def test_packed_splits_resume(site: Site) -> None:
     """A retry submits the task of a failed split, and only that split runs again in it."""
     site.write("rvrun.toml", "[slurm]\npack = 4\nparallel = 2\n")
