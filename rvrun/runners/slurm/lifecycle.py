@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import pathlib
@@ -10,17 +9,20 @@ import shlex
 import sys
 from collections.abc import Mapping
 
+from rvrun import paths
+from rvrun.errors import RvrunError
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.errors import NothingToRetry, NotSubmitted, StillRunning
 from rvrun.remote.ledger import CANCELLED, SUBMITTED, Ledger, run_name
 from rvrun.remote.state import Progress, RunState
+from rvrun.rundir.files import read_text
 from rvrun.runners.run import Run
 from rvrun.runners.slurm import commands
 from rvrun.runners.slurm.check import check_cluster, require
 from rvrun.runners.slurm.done import forget, save_configs, stale_targets, tasks_of
 from rvrun.runners.slurm.jobs import job_from_json
 from rvrun.runners.slurm.render import FOLDER, JOBS, OUTPUT, render
-from rvrun.runners.slurm.rounds import facts, read_round, task_files
+from rvrun.runners.slurm.rounds import facts, has_event, read_round, task_files
 from rvrun.runners.slurm.settings import SlurmSettings
 from rvrun.runners.slurm.state import failed_tasks, read_state
 from rvrun.runners.slurm.submit import (
@@ -32,6 +34,18 @@ from rvrun.runners.submissions import unfinished
 from rvrun.settings.schema import Settings
 
 RUNNER = FOLDER
+
+
+class OtherPlan(RvrunError):
+    """A retry in a run directory that was rendered for another plan since."""
+
+    run: str
+    out: str
+    template = (
+        "run {run} cannot be retried: the Makefile in {out}, by which its jobs run, has changed "
+        "since; start a new run with `rvrun run`, which continues with what is not done"
+    )
+    fix = "start a new run with `rvrun run`"
 
 
 def submit(run: Run, progress: Progress) -> Ledger | None:
@@ -63,7 +77,8 @@ def _create(run: Run, files: Mapping[str, str]) -> Ledger | None:
         tasks_of(jobs, statuses),
         size=settings.max_array_size or commands.max_array_size(),
         workdir=os.path.relpath(run.workdir, run.run_dir),
-        user=getpass.getuser(),
+        # Its number: the name may be missing on the nodes, and in containers.
+        user=str(os.getuid()),
         # -P keeps modules in the current directory from hiding those that rvrun imports.
         program=shlex.join([sys.executable, "-P", "-m", "rvrun"]),
         variables=job_variables(run),
@@ -79,19 +94,13 @@ def _unfinished(run_dir: pathlib.Path, files: Mapping[str, str]) -> Ledger | Non
     if (last := ledgers.last(run_dir, RUNNER)) is None:
         return None
     number = last.num_rounds
-    submitted = _has(last, SUBMITTED, number)
     return unfinished(
         last,
         files,
-        cancelled=_has(last, CANCELLED, number),
-        submitted=submitted,
+        cancelled=has_event(last, CANCELLED, number),
+        submitted=has_event(last, SUBMITTED, number),
         read_state=lambda: read_state(last),
     )
-
-
-def _has(ledger: Ledger, kind: str, number: int) -> bool:
-    """Whether the ledger says that a round was submitted, or cancelled."""
-    return any(event.get("round") == number for event in ledger.intact_events(kind))
 
 
 def _submit_round(
@@ -125,13 +134,16 @@ def retry(ledger: Ledger, settings: Settings, progress: Progress) -> int:
     """Submit the tasks of failed targets and of their dependents again; return their targets.
 
     If an earlier retry was interrupted, continue it. Raises `StillRunning`, `NotSubmitted`,
-    `NothingToRetry`, `NotAllSubmitted`.
+    `NothingToRetry`, `OtherPlan`, `NotAllSubmitted`.
     """
     number, is_new = ledger.num_rounds, False
-    is_over = _has(ledger, SUBMITTED, number) or _has(ledger, CANCELLED, number)
-    if not is_over and number == 1:
+    is_complete = any(has_event(ledger, kind, number) for kind in (SUBMITTED, CANCELLED))
+    if not is_complete and number == 1:
         raise NotSubmitted(ledger.handle)
-    if is_over:
+    makefile = read_text(ledger.run_dir, paths.MAKEFILE)
+    if makefile != read_text(ledger.round_folder(1), paths.MAKEFILE):
+        raise OtherPlan(ledger.handle, os.path.relpath(ledger.run_dir))
+    if is_complete:
         if not read_state(ledger).is_over:
             raise StillRunning(ledger.handle)
         if not (tasks := failed_tasks(ledger)):

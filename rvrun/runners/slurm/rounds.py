@@ -118,6 +118,11 @@ def read_jobs(ledger: Ledger) -> list[Job]:
         return [job_from_json(values) for values in json.loads(text)]
 
 
+def has_event(ledger: Ledger, kind: str, number: int) -> bool:
+    """Whether the ledger has an event of a round: that it was submitted, or cancelled."""
+    return any(event.get("round") == number for event in ledger.intact_events(kind))
+
+
 def _read_ids(ledger: Ledger, number: int) -> dict[str, int]:
     """Return the ids of jobs by key; of several for one key, the last, which has replaced them."""
     events = (e for e in ledger.intact_events(ACCEPTED) if e.get("round") == number)

@@ -21,7 +21,7 @@ from rvrun.runners.slurm.done import done_targets
 from rvrun.runners.slurm.jobs import Job, Submission
 from rvrun.runners.slurm.queue import Task
 from rvrun.runners.slurm.reasons import exit_code_of, why_ended, why_waiting
-from rvrun.runners.slurm.rounds import Round, read_jobs, read_rounds
+from rvrun.runners.slurm.rounds import Round, has_event, read_jobs, read_rounds
 from rvrun.runners.slurm.submit import end_duplicates, known_tasks, oldest_ids
 
 #: The event of the ledger that has the state of a round that is over.
@@ -58,8 +58,8 @@ def read_state(ledger: Ledger) -> RunState:
         runner=ledger.runner,
         stages=tuple(map(_stage_state, looks)),
         began=timestamp(ledger.facts["began"]),
-        submitted=_has(ledger, SUBMITTED, number),
-        cancelled=_has(ledger, CANCELLED, number),
+        submitted=has_event(ledger, SUBMITTED, number),
+        cancelled=has_event(ledger, CANCELLED, number),
         failure=_first_failure(ledger, looks),
         warnings=tuple(warnings),
     )
@@ -75,10 +75,6 @@ def failed_tasks(ledger: Ledger) -> dict[str, tuple[int, ...]]:
     """Return the tasks with targets that did not succeed, by stage."""
     looks, _ = look(ledger)
     return {own.job.stage: tuple(sorted(own.failed)) for own in looks if own.failed}
-
-
-def _has(ledger: Ledger, kind: str, number: int) -> bool:
-    return any(event.get("round") == number for event in ledger.intact_events(kind))
 
 
 def _read_stored(ledger: Ledger, number: int) -> RunState | None:
@@ -100,11 +96,14 @@ def look(ledger: Ledger) -> tuple[list[Look], list[str]]:
         ids = {**oldest_ids(round_, tasks), **round_.ids}
         for key, id_ in end_duplicates(round_, ids, tasks):
             warnings.append(f"job {id_} repeated job {ids[key]} ({key}) and was cancelled")
+        # A round that was cancelled is not continued.
+        is_cancelled = has_event(ledger, CANCELLED, round_.number)
+        absent = State.FAILED if is_cancelled else State.PENDING
         by_place = {(task.name, task.job_id, task.index): task for task in tasks}
         for call in round_.submissions:
             own = _tasks_of(call, round_, ids.get(call.key), by_place)
-            stage = call.job.stage
-            looks[stage] = _updated(looks[stage], call, own, done_targets(ledger.run_dir, call.job))
+            done, stage = done_targets(ledger.run_dir, call.job), call.job.stage
+            looks[stage] = _updated(looks[stage], call, own, done, absent)
     return list(looks.values()), warnings
 
 
@@ -130,12 +129,19 @@ def _tasks_of(
 
 
 def _updated(
-    before: Look, call: Submission, tasks: Mapping[int, Task | None] | None, done: set[int]
+    before: Look,
+    call: Submission,
+    tasks: Mapping[int, Task | None] | None,
+    done: set[int],
+    absent: State,
 ) -> Look:
-    """The look at a stage after one more of its submissions."""
+    """The look at a stage after one more of its submissions.
+
+    - `tasks`: None if it was not submitted, and `absent` the state of its targets then.
+    """
     targets, failed = list(before.targets), dict(before.failed)
     for index in call.tasks:
-        state = State.PENDING if tasks is None else _task_state(tasks[index])
+        state = absent if tasks is None else _task_state(tasks[index])
         failed.pop(index, None)
         for target in call.job.targets(index):
             is_done = target in done or state is State.SUCCEEDED

@@ -161,6 +161,45 @@ def test_cancelled(site: Site) -> None:
     assert site.rvrun("cancel", "@latest").startswith("nothing in marks-")
 
 
+def test_an_interrupted_submission_is_cancelled(site: Site) -> None:
+    """What was submitted of it ends, and nothing waits for the rest."""
+    site.act("first", "sleep 600")
+    site.break_sbatch("", "refused")
+    site.submit(code=2)
+    assert site.state()["state"] == "interrupted"
+    assert site.rvrun("retry", "@latest", code=2).startswith(
+        f"rvrun: run {site.run_ids[0]} was interrupted while it was submitted; "
+    )
+    assert site.rvrun("cancel", "@latest").endswith(": 1 job ended\n")
+    state = site.wait()
+    assert state["state"] == "cancelled"
+    assert stage(state, "part")["failed"] == 3
+    site.act("first", "")
+    site.rvrun("retry", "@latest")
+    assert site.wait()["state"] == "succeeded"
+
+
+def test_a_retry_after_another_plan(site: Site) -> None:
+    """Its jobs would run by another Makefile."""
+    site.act("first", "fail 1")
+    site.submit("first")
+    site.wait()
+    site.rvrun("render", "slurm", "marks.py", "--splits", "5")
+    assert site.rvrun("retry", "@latest", code=2) == (
+        f"rvrun: run {site.run_ids[0]} cannot be retried: the Makefile in runs/marks, by which its "
+        "jobs run, has changed since; start a new run with `rvrun run`, which continues with what "
+        "is not done\n"
+    )
+
+
+def test_a_run_in_progress_is_not_submitted_again(site: Site) -> None:
+    """`--wait` waits for it instead."""
+    site.act("first", "sleep 2")
+    site.submit("first")
+    assert f"run {site.run_ids[0]} is still running" in site.submit("first", code=2)
+    assert f"waiting for {site.run_ids[0]}" in site.submit("first", "--wait")
+
+
 def test_why_jobs_wait(site: Site) -> None:
     """In Slurm's words, and in plain ones; afterwards the run goes on."""
     for node in site.slurm.nodes:

@@ -85,6 +85,15 @@ def has_begun(folder: pathlib.Path) -> bool:
     return any((folder / "runs/marks/submitted").glob("[!.]*/run.json"))
 
 
+def test_sbatch_outlives_the_submitter(site: Site) -> None:
+    """The next one waits for it, and finds what it submitted."""
+    site.break_sbatch("slow 4")
+    kill_at(site, 1.0, "rvrun")
+    assert site.calls(), "rvrun was killed before it called sbatch"
+    site.submit()
+    assert_one_job_per_stage(site)
+
+
 @pytest.mark.parametrize("seed", range(SEED, SEED + TRIALS))
 def test_the_submitter_is_killed(site: Site, seed: int) -> None:
     """At a random moment, once or twice, while sbatch has random faults."""
@@ -93,6 +102,7 @@ def test_the_submitter_is_killed(site: Site, seed: int) -> None:
         "",
         "",
         "slow 0.3",
+        "slow 3",
         "lag 0.3",
         "lost",
         "cut",
