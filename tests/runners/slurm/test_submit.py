@@ -91,6 +91,7 @@ def test_sbatch_outlives_the_submitter(site: Site) -> None:
     kill_at(site, 1.0, "rvrun")
     assert site.calls(), "rvrun was killed before it called sbatch"
     site.submit()
+    site.wait()
     assert_one_job_per_stage(site)
 
 
