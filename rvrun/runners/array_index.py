@@ -22,7 +22,7 @@ class BadIndex(RvrunError):
 
 
 def read_index(environ: Mapping[str, str], variable: str) -> int | None:
-    """Return the index in a variable; None if it is not set, as in other jobs. Raises `BadIndex`."""
+    """Return the index in a variable; None if it is not set. Raises `BadIndex`."""
     text = environ.get(variable)
     if text is None:
         return None

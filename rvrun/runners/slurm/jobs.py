@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from rvrun import split_ranges
 from rvrun.model import NeedKind, Plan, PlannedPipeline, Stage
 
 #: Slurm's own default of MaxArraySize (slurm.conf(5)); the largest index is one less.
@@ -80,7 +81,7 @@ class Submission:
         """The value of `--array`, such as `0-99%8`; None for a stage that is not split."""
         if self.job.num_splits is None:
             return None
-        indices = ranges(task - self.offset for task in self.tasks)
+        indices = split_ranges.write_ranges(task - self.offset for task in self.tasks)
         return f"{indices}%{self.job.max_running}" if self.job.max_running else indices
 
 
@@ -167,23 +168,6 @@ def _with_needs(part: Submission, parts: Mapping[str, Sequence[Submission]]) -> 
         else:
             after += [other.key for other in same]
     return attrs.evolve(part, after=tuple(after), corresponding=tuple(corresponding))
-
-
-def ranges(indices: Iterable[int]) -> str:
-    """Format ascending indices as sbatch reads them: `0-3,7`."""
-    runs: list[list[int]] = []
-    for index in indices:
-        if runs and index == runs[-1][1] + 1:
-            runs[-1][1] = index
-        else:
-            runs.append([index, index])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
-
-
-def read_ranges(text: str) -> list[int]:
-    """Read what `ranges` writes. Raises ValueError."""
-    pairs = (part.partition("-") for part in text.split(",") if part)
-    return [i for first, _, last in pairs for i in range(int(first), int(last or first) + 1)]
 
 
 def job_to_json(job: Job) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import attrs
 
 from rvrun.runners.slurm.commands import CommandFailed, query
-from rvrun.runners.slurm.jobs import read_ranges
+from rvrun.split_ranges import read_ranges
 
 #: Between the name of a submission and the id of its run, in a job's name. sbatch accepts it, and
 #: no name of a pipeline or command has it.

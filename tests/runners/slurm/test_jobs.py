@@ -15,8 +15,6 @@ from rvrun.runners.slurm.jobs import (
     job_from_json,
     job_to_json,
     plan_jobs,
-    ranges,
-    read_ranges,
     submissions,
 )
 
@@ -131,17 +129,6 @@ def test_every_stale_target_runs_once_and_not_too_early(
                 assert index in by_key[key].tasks
                 waited |= set(by_key[key].job.targets(index))
             assert set(call.job.targets(task)) & stale <= waited
-
-
-@given(st.sets(st.integers(0, 300)))
-def test_ranges(indices: set[int]) -> None:
-    """They are read as they were written."""
-    assert read_ranges(ranges(sorted(indices))) == sorted(indices)
-
-
-def test_ranges_are_short() -> None:
-    """As sbatch reads them."""
-    assert ranges([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
 
 
 def test_jobs_as_json() -> None:
