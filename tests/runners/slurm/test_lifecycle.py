@@ -165,7 +165,7 @@ def test_an_interrupted_submission_is_cancelled(site: Site) -> None:
     """What was submitted of it ends, and nothing waits for the rest."""
     site.act("first", "sleep 600")
     site.break_sbatch("", "refused")
-    site.submit(code=2)
+    site.submit("first", "part", code=2)
     assert site.state()["state"] == "interrupted"
     assert site.rvrun("retry", "@latest", code=2).startswith(
         f"rvrun: run {site.run_ids[0]} was interrupted while it was submitted; "
@@ -193,11 +193,14 @@ def test_a_retry_after_another_plan(site: Site) -> None:
 
 
 def test_a_run_in_progress_is_not_submitted_again(site: Site) -> None:
-    """`--wait` waits for it instead."""
-    site.act("first", "sleep 2")
+    """Not before it has ended, or was cancelled."""
+    site.act("first", "sleep 600")
     site.submit("first")
     assert f"run {site.run_ids[0]} is still running" in site.submit("first", code=2)
-    assert f"waiting for {site.run_ids[0]}" in site.submit("first", "--wait")
+    site.rvrun("cancel", "@latest")
+    site.act("first", "")
+    assert "succeeded after" in site.submit("first", "--wait")
+    assert len(site.run_ids) == 2
 
 
 def test_why_jobs_wait(site: Site) -> None:

@@ -50,7 +50,7 @@ def test_landcover(project: Project, slurm: Slurm) -> None:
     """With packed splits."""
     project.write("rvrun.toml", "[slurm]\npack = 2\ncpus = 2\n")
     example = str(ROOT / "examples/landcover.py")
-    run_on_both(Site(project, slurm), example, "-a", "window", "44", "--splits", "3")
+    run_on_both(Site(project, slurm), example, "-a", "window", "44", "--splits", "2")
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="Raster Vision 0.31 cannot be imported")

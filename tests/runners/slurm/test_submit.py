@@ -16,7 +16,7 @@ from tests.conftest import unmeasured_environment
 from tests.runners.slurm.runs import ALL_ONCE, Site
 
 #: How many kills to try, and the first seed.
-TRIALS = int(os.environ.get("TRIALS", "4"))
+TRIALS = int(os.environ.get("TRIALS", "3"))
 SEED = int(os.environ.get("SEED", "0"))
 STAGES = ("first", "part", "match", "last")
 
