@@ -134,7 +134,7 @@ def test_a_killed_split_continues(land: Project) -> None:
     assert (line["event"], line["done"], line["of"]) == ("items", 3, 5)
 
 
-def test_equal_items_are_told_apart(land: Project) -> None:
+def test_equal_items_are_numbered(land: Project) -> None:
     """Each runs once."""
     land.rvrun("run", "local", *options("aab"), "chip")
     land.rvrun("run", "local", *options("baaa"), "chip")
