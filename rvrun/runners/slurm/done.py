@@ -12,6 +12,7 @@ from rvrun.aws.storage import scheme
 from rvrun.remote.upload import foreign_configs
 from rvrun.rundir import files as rundir
 from rvrun.rundir import stamps
+from rvrun.rundir.fingerprints import read_text
 from rvrun.rundir.freshness import StageStatus, plan_status
 from rvrun.rundir.marks import Marks
 from rvrun.runners.run import Run
@@ -39,10 +40,10 @@ def stale_targets(run: Run) -> list[StageStatus]:
 
 
 def _fingerprints(run_dir: pathlib.Path) -> Iterator[tuple[str, str]]:
-    for folder in (paths.CONFIGS, paths.CODE, paths.ITEMS):
+    for folder in (paths.CONFIGS, paths.CODE, paths.INPUTS, paths.ITEMS):
         for path in sorted((run_dir / folder).rglob("*.*")):
             name = path.relative_to(run_dir).as_posix()
-            if (text := rundir.read_text(run_dir, name)) is not None:
+            if (text := read_text(run_dir, name)) is not None:
                 yield name, text
 
 

@@ -15,7 +15,7 @@ from rvrun.remote import ledger as ledgers
 from rvrun.remote.errors import NothingToRetry, NotSubmitted, StillRunning
 from rvrun.remote.ledger import CANCELLED, SUBMITTED, Ledger, run_name
 from rvrun.remote.state import Progress, RunState
-from rvrun.rundir.files import read_text
+from rvrun.rundir.fingerprints import read_text
 from rvrun.runners.run import Run
 from rvrun.runners.slurm import commands
 from rvrun.runners.slurm.check import check_cluster, require
