@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from rvrun.worker.prctl import ending_with_parent
+from rvrun.prctl import ending_with_parent
 
 #: Seconds within which a daemon must be up, on a machine however busy.
 PATIENCE = 120.0
