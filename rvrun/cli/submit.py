@@ -50,6 +50,9 @@ def submit(prepared: Prepared, runner: DetachedRunner, common: Common, *, wait: 
                     "`rvrun cancel @latest` to cancel what was submitted"
                 )
                 return INTERRUPTED
+    if ledger is None:
+        say("all up to date; nothing was submitted")
+        return DONE
     say(f"{verb} {ledger.run_id}")
     if wait:
         return wait_for(ledger, runner, common)

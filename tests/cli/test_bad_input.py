@@ -250,13 +250,13 @@ def test_templates_that_fail(tiny: Project, text: bytes, problem: str) -> None:
         ),
         (
             ("run", "tiny.py"),
-            "RUNNER must be one of `batch`, `inprocess`, `local`, `sagemaker`, got 'tiny.py', "
-            "which looks like a config; write `rvrun run RUNNER CONFIG`",
+            "RUNNER must be one of `batch`, `inprocess`, `local`, `sagemaker`, `slurm`, got "
+            "'tiny.py', which looks like a config; write `rvrun run RUNNER CONFIG`",
         ),
         (
             ("render", "tiny.py", "cut"),
-            "RUNNER must be one of `batch`, `inprocess`, `local`, `sagemaker`, got 'tiny.py', "
-            "which looks like a config; write `rvrun render RUNNER CONFIG`",
+            "RUNNER must be one of `batch`, `inprocess`, `local`, `sagemaker`, `slurm`, got "
+            "'tiny.py', which looks like a config; write `rvrun render RUNNER CONFIG`",
         ),
         (
             ("run", "local"),

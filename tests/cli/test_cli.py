@@ -227,7 +227,7 @@ def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]
         (
             ("run", "lokal", "args.py", "-a", "title", "x"),
             "unknown runner `lokal`; did you mean `local`? Known runners: `batch`, `inprocess`, "
-            "`local`, `sagemaker`",
+            "`local`, `sagemaker`, `slurm`",
         ),
         (
             ("plan", "args.py", "-a", "title", "x", "--out", ""),
@@ -258,7 +258,8 @@ def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]
         ),
         (
             ("run_command", "c.json", "work", "--runner", "nobody"),
-            "unknown runner `nobody`; known runners: `batch`, `inprocess`, `local`, `sagemaker`",
+            "unknown runner `nobody`; known runners: `batch`, `inprocess`, `local`, `sagemaker`, "
+            "`slurm`",
         ),
     ],
 )
