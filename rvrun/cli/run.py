@@ -36,6 +36,9 @@ from rvrun.settings.schema import MachineSettings, key_of
 from rvrun.signals import SIGNALLED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rvrun.rundir.freshness import StageStatus
     from rvrun.rundir.summary import Outcome
     from rvrun.runners.capabilities import Capabilities
     from rvrun.runners.protocol import LocalRunner
@@ -230,20 +233,43 @@ def run_here(
     - `show_output`: whether to print the targets' output as it is written; None decides by the
       number of targets that run in parallel.
     """
-    from rvrun.cli.summary import print_summary
-    from rvrun.rundir.summary import program
-
-    is_isolated = runner.CAPABILITIES.isolated
-    reporter = make_reporter(common, prepared.run, is_isolated=is_isolated, output=show_output)
-    run_dir = prepared.run.run_dir
-    with shown_as(prepared.run.out_typed), locked(run_dir) as lock:
+    run = prepared.run
+    with shown_as(run.out_typed), locked(run.run_dir) as lock:
         # Read before writing: a config that is written now makes what depends on it stale.
         statuses = prepared.statuses()
         prepared.write()
-        outcome = runner.run(attrs.evolve(prepared.run, lock=lock), statuses, reporter)
-    code = exit_code(outcome)
+        run = attrs.evolve(run, lock=lock)
+        return run_stages(
+            run, prepared.runners[0], runner, statuses, common, show_output=show_output
+        )
+
+
+def run_stages(
+    run: Run,
+    name: str,
+    runner: LocalRunner,
+    statuses: Sequence[StageStatus],
+    common: Common,
+    *,
+    show_output: bool | None = None,
+) -> int:
+    """Run what is stale in a run directory that is locked, print the summary, return the exit code.
+
+    - `name`: the runner's, for the history of the run directory.
+    """
+    from rvrun.cli.summary import print_summary
+    from rvrun.rundir.history import entered
+    from rvrun.rundir.summary import program
+    from rvrun.worker.processes import num_cpus
+
+    is_isolated = runner.CAPABILITIES.isolated
+    jobs = (run.settings.of(MachineSettings).jobs or num_cpus()) if is_isolated else None
+    reporter = make_reporter(common, run, is_isolated=is_isolated, output=show_output)
+    with entered(run.run_dir, name, jobs, run.workdir_from_run_dir) as entry:
+        outcome = runner.run(run, statuses, reporter)
+        code = entry.exit_code = exit_code(outcome)
     if not common.quiet or code != DONE:
-        logs = f"{prepared.run.out}/{paths.LOGS}" if is_isolated else ""
+        logs = f"{run.out}/{paths.LOGS}" if is_isolated else ""
         print_summary(outcome, logs, shlex.join([*program(), *sys.argv[1:]]))
     return code
 

@@ -151,9 +151,7 @@ def _attempts(
 
 
 def _failure(attempt: _Attempt, out: str) -> Failure:
-    offset = attempt.start.get("log_offset")
-    if type(offset) is not int or not 0 <= offset < 1 << 62:
-        offset = None
+    offset = records.log_offset_of(attempt.start)
     end = attempt.end or {}
     is_killed = attempt.exit_code is None
     return Failure(
