@@ -257,17 +257,20 @@ def run_stages(
 
     - `name`: the runner's, for the history of the run directory.
     """
+    from rvrun.cli.last_output import print_last_output
     from rvrun.cli.summary import print_summary
     from rvrun.rundir.history import entered
     from rvrun.rundir.summary import program
-    from rvrun.worker.processes import num_cpus
 
     is_isolated = runner.CAPABILITIES.isolated
-    jobs = (run.settings.of(MachineSettings).jobs or num_cpus()) if is_isolated else None
+    jobs = jobs_of(run) if is_isolated else None
     reporter = make_reporter(common, run, is_isolated=is_isolated, output=show_output)
     with entered(run.run_dir, name, jobs, run.workdir_from_run_dir) as entry:
         outcome = runner.run(run, statuses, reporter)
         code = entry.exit_code = exit_code(outcome)
+    has_unseen_output = is_isolated and not is_output_shown(common, run, show_output)
+    if has_unseen_output and code == DONE and not common.quiet:
+        print_last_output(run, statuses)
     if not common.quiet or code != DONE:
         logs = f"{run.out}/{paths.LOGS}" if is_isolated else ""
         print_summary(outcome, logs, shlex.join([*program(), *sys.argv[1:]]))
@@ -276,21 +279,38 @@ def run_stages(
 
 def make_reporter(common: Common, run: Run, *, is_isolated: bool, output: bool | None) -> Reporter:
     """Return what shows the progress of a run on this machine, and its output if `output`."""
+    from rvrun.cli.failure_lines import FailureLines
     from rvrun.cli.output import Output
     from rvrun.cli.progress import Bars, Headings, Lines, Silent
     from rvrun.cli.tables import make_console
-    from rvrun.worker.processes import num_cpus
+    from rvrun.observe.attempts import AttemptReader
+    from rvrun.observe.forecast import Forecast
 
     err = make_console(err=True)
-    is_parallel = (run.settings.of(MachineSettings).jobs or num_cpus()) > 1
-    is_shown = not (is_parallel or common.quiet) if output is None else output
-    lines = Silent() if common.quiet else Lines(err, shows_starts=bool(common.verbose))
+    failures = FailureLines(run.out if is_isolated else None)
+    is_parallel = jobs_of(run) > 1
+    is_shown = is_output_shown(common, run, output)
+    lines = Silent() if common.quiet else Lines(err, failures, shows_starts=bool(common.verbose))
     if not is_isolated:
         return lines if common.quiet else Headings(err)
     if is_shown:
         # Lines and not bars, which output between them would garble.
         return Output(run.run_dir, lines, has_prefixes=is_parallel)
-    return lines if common.quiet or common.verbose or not err.is_terminal else Bars(err)
+    if common.quiet or common.verbose or not err.is_terminal:
+        return lines
+    return Bars(err, failures, Forecast(AttemptReader(run.run_dir), jobs_of(run)))
+
+
+def jobs_of(run: Run) -> int:
+    """Return how many targets run in parallel on this machine."""
+    from rvrun.worker.processes import num_cpus
+
+    return run.settings.of(MachineSettings).jobs or num_cpus()
+
+
+def is_output_shown(common: Common, run: Run, output: bool | None) -> bool:
+    """Whether to print what targets print while they run; by default only if one runs at a time."""
+    return not (jobs_of(run) > 1 or common.quiet) if output is None else output
 
 
 def exit_code(outcome: Outcome) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -102,7 +103,7 @@ def table_of(state: RunState) -> tuple[list[Column], list[list[str]]]:
     """Return the columns and rows of the table of stages."""
     shown = shown_states(state)
     facts: list[tuple[Column, Callable[[StageState], str]]] = [
-        (Column("elapsed"), _elapsed),
+        (Column("elapsed"), functools.partial(_elapsed, is_here=state.active is not None)),
         (MEDIAN, _median),
         (MEMORY, _memory),
     ]
@@ -143,9 +144,8 @@ def make_live_table(state: RunState, width: int | None = None) -> Table:
     """Return the table of stages with a bar for each, if `width` has space for it."""
     shown = shown_states(state)
     space = " " * BAR_WIDTH
-    texts = [
-        [stage.name, *_numbers(stage, shown), space, _elapsed(stage)] for stage in state.stages
-    ]
+    elapsed = functools.partial(_elapsed, is_here=state.active is not None)
+    texts = [[stage.name, *_numbers(stage, shown), space, elapsed(stage)] for stage in state.stages]
     columns, rows = fit([*_columns(shown), BAR, Column("elapsed")], texts, width)
     table = make_table(columns, [])
     for stage, row in zip(state.stages, rows, strict=True):
@@ -172,11 +172,14 @@ def _numbers(stage: StageState, states: Sequence[State]) -> list[str]:
     return [f"{stage.counts[state]:,}" if stage.counts.get(state) else "" for state in states]
 
 
-def _elapsed(stage: StageState) -> str:
-    """How long a stage took, or has taken so far; empty if none of it has started."""
+def _elapsed(stage: StageState, *, is_here: bool = False) -> str:
+    """How long a stage took, or has taken so far; empty if none of it has started.
+
+    - `is_here`: whether it runs on this machine, where it may end before all of it is done.
+    """
     if stage.began is None:
         return ""
-    until = stage.ended if stage.is_over and stage.ended else time.time()
+    until = stage.ended if (stage.is_over or is_here) and stage.ended else time.time()
     return duration(max(until - stage.began, 0))
 
 

@@ -54,12 +54,12 @@ def state_of(snapshot: Snapshot, handle: str) -> RunState:
     """Return the state of the run that a snapshot shows; `handle` is its name."""
     failures = tuple(map(_failure, _in_order(failed_targets(snapshot))))
     running = _in_order([one for one in snapshot.targets if one.state is State.RUNNING])
-    sessions = snapshot.sessions
+    sessions, began = snapshot.sessions, snapshot.began
     return RunState(
         run_id=handle,
         runner=sessions[-1].runner if sessions else BY_HAND,
-        stages=tuple(map(_stage_state, snapshot.stages)),
-        began=snapshot.began,
+        stages=tuple(_stage_state(stage, began) for stage in snapshot.stages),
+        began=began,
         ended=snapshot.ended,
         failure=failures[0] if failures else None,
         other_failures=failures[1:],
@@ -87,15 +87,18 @@ def _ended(one: TargetState) -> float | None:
     return None if one.attempt is None else one.attempt.ended
 
 
-def _stage_state(stage: StageTargets) -> StageState:
+def _stage_state(stage: StageTargets, since: float) -> StageState:
+    """The state of a stage; its times are of the run from `since` on, if it ran then."""
     attempts = list(stage.attempts)
+    # Records have milliseconds.
+    latest = [a for a in attempts if a.began >= since - 0.001] or attempts
     counts = {state: len(found) for state in State if (found := stage.with_state(state))}
-    ends = [attempt.ended for attempt in attempts if attempt.ended is not None]
+    ends = [attempt.ended for attempt in latest if attempt.ended is not None]
     peaks = [a.peak_memory_kib for a in attempts if a.peak_memory_kib is not None]
     return StageState(
         name=stage.name,
         counts=counts,
-        began=min((attempt.began for attempt in attempts), default=None),
+        began=min((attempt.began for attempt in latest), default=None),
         ended=None if counts.get(State.RUNNING) else max(ends, default=None),
         median_seconds=stage.median_seconds,
         peak_memory_kib=max(peaks, default=None),

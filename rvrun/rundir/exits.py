@@ -35,28 +35,29 @@ def describe_exit(exit_code: int | None, signal: int | None) -> str:
 
 
 def explain_exit(exit_code: int | None, signal: int | None, peak_kib: int | None) -> str:
-    """Return what often causes such an end, with the memory it used; empty if nothing is typical.
+    """Return what often causes such an end; empty if nothing is typical.
 
-    - `peak_kib`: the most memory that its process was seen to use.
+    - `peak_kib`: the most memory that its process was seen to use; None if nobody saw it.
     """
     number = signal_of(exit_code, signal)
     if number == signals.SIGKILL:
-        return f"out of memory? {_memory(peak_kib)}; `dmesg` shows whether the kernel killed it"
+        return f"out of memory?{_memory(peak_kib)}; `dmesg` shows whether the kernel killed it"
     if number in (signals.SIGSEGV, signals.SIGBUS, signals.SIGILL, signals.SIGFPE):
-        return "a crash in compiled code, such as a library or a driver, not a Python exception"
+        return "it crashed in compiled code, such as a library or a driver, not in Python"
     if number == signals.SIGABRT:
-        return "compiled code stopped itself; its message is at the end of the log"
+        return "compiled code stopped itself; the end of the log may tell why"
     if exit_code == TIMED_OUT:
-        return "`timeout` ends with 124 when the time is over"
+        return "124 is the exit code of `timeout` when the time is over"
     return ""
 
 
 def _memory(peak_kib: int | None) -> str:
-    machine = memory_limit_kib()
-    total = "" if machine is None else f"; this machine has {memory(machine)}"
+    """Return ` its process used at least 2.1 GiB of this machine's 7.8 GiB`."""
+    limit = memory_limit_kib()
     if peak_kib is None:
-        return f"nobody saw how much memory its process used{total}"
-    return f"its process used at least {memory(peak_kib)}{total}"
+        return "" if limit is None else f" processes here can have {memory(limit)}"
+    total = "" if limit is None else f" of this machine's {memory(limit)}"
+    return f" its process used at least {memory(peak_kib)}{total}"
 
 
 def memory_limit_kib() -> int | None:

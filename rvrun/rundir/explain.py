@@ -16,6 +16,7 @@ from rvrun.model import CodeMode, NeedKind, Plan, PlannedPipeline, Stage, Target
 from rvrun.pipelines.config_keys import changed_keys, look_up, narrow
 from rvrun.rundir import records
 from rvrun.rundir.accepted import last_accepted
+from rvrun.rundir.exits import describe_exit
 from rvrun.rundir.files import read_text, version_at
 from rvrun.rundir.freshness import (
     CONFIG_CHANGED,
@@ -29,7 +30,6 @@ from rvrun.rundir.freshness import (
     why_stale,
 )
 from rvrun.rundir.target_lock import is_locked
-from rvrun.signals import name_of
 from rvrun.text import local_time
 
 #: The old and the new value of each changed config key.
@@ -307,9 +307,7 @@ def describe_end(attempt: Attempt) -> str:
     """Return how an attempt ended: `exit 1`, or that it was killed or still runs."""
     if attempt.is_running:
         return "it is running"
-    if attempt.exit_code is not None:
-        return f"exit {attempt.exit_code}"
-    return f"killed by {name_of(attempt.signal)}" if attempt.signal else "killed"
+    return describe_exit(attempt.exit_code, attempt.signal)
 
 
 def config_changes(

@@ -26,8 +26,9 @@ class Failure:
     """A target that failed.
 
     - `exit_code`: None if it was killed and could not record its end.
-    - `signal`: the number of the signal that killed it, and `peak_memory_kib`: the most memory that
-      its process was seen to use; None if it was not killed, or if that is unknown.
+    - `signal`: the number of the signal that killed it; None if it was not killed, or if that is
+      unknown.
+    - `peak_memory_kib`: the most memory that its process was seen to use; None if nobody saw it.
     - `seconds`: how long it ran; None if it was killed and nobody saw when.
     - `log`: the file with its output from byte `log_offset` on, after that of earlier attempts;
       None if its output went elsewhere.
@@ -153,7 +154,6 @@ def _attempts(
 def _failure(attempt: _Attempt, out: str) -> Failure:
     offset = records.log_offset_of(attempt.start)
     end = attempt.end or {}
-    is_killed = attempt.exit_code is None
     return Failure(
         target=attempt.target.name,
         exit_code=attempt.exit_code,
@@ -162,7 +162,7 @@ def _failure(attempt: _Attempt, out: str) -> Failure:
         rerun=rerun_line(attempt.stage, attempt.target, out),
         log_offset=offset or 0,
         signal=end.get("signal"),
-        peak_memory_kib=end.get("peak_memory_kib") if is_killed else None,
+        peak_memory_kib=records.memory_of(end),
     )
 
 
