@@ -50,6 +50,8 @@ ORDER = (
     "warm",
     "remote",
     "runners",
+    "observe",
+    "report",
     "prepare",
     "testing",
     "checks",
