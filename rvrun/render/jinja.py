@@ -20,7 +20,7 @@ from rvrun.render.quote import (
 )
 
 #: How the names of templates end whose values are escaped for HTML.
-HTML = ".html.j2"
+HTML = "html.j2"
 
 
 class BadTemplate(RvrunError):
@@ -76,7 +76,7 @@ def _environment(package: str, folder: str, user_folder: str | None) -> jinja2.E
         lstrip_blocks=True,
         keep_trailing_newline=True,
         # Makefiles and JSON are not HTML.
-        autoescape=lambda name: name is not None and name.endswith(HTML),
+        autoescape=jinja2.select_autoescape(enabled_extensions=(HTML,), default=False),
     )
     environment.filters["recipe"] = for_recipe
     environment.filters["definition"] = for_definition

@@ -9,7 +9,7 @@ import attrs
 from rvrun.model import NeedKind, PlannedPipeline
 
 #: Sizes and distances of the boxes, in pixels.
-WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 168, 54, 64, 18, 12
+WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 152, 54, 50, 18, 8
 
 
 @attrs.frozen(kw_only=True)

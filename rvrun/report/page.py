@@ -62,7 +62,7 @@ def _subtitle(snapshot: Snapshot, state: RunState) -> str:
     jobs = "" if snapshot.jobs is None else f", {count(snapshot.jobs, 'target')} in parallel"
     hosts = {one.attempt.host for one in snapshot.targets if one.attempt and one.attempt.host}
     where = f" on {', '.join(sorted(hosts))}" if 0 < len(hosts) < 4 else ""
-    ended = "" if state.ended is None else f" – {local_time(state.ended)}"
+    ended = "" if state.ended is None else f" to {local_time(state.ended)}"
     return f"{state.runner}{jobs}{where} · {local_time(state.began)}{ended}"
 
 
@@ -78,11 +78,13 @@ def _cards(snapshot: Snapshot, timeline: Timeline, state: RunState) -> list[dict
     wall = burst.ended - burst.began
     cards.append(_card("Duration", duration(wall), "of the latest run, first start to last end"))
     chain = timeline.critical_seconds
-    share = f"{chain / wall:.0%} of the duration; no run can be shorter" if wall > 0 else ""
+    share = (
+        f"{percent(chain / wall)} of the duration; more slots cannot shorten it" if wall > 0 else ""
+    )
     cards.append(_card("Critical path", duration(chain), share))
     busy, idle = timeline.busy_seconds(last), timeline.idle_share(last)
     text = f"of {count(burst.slots, 'slot')}; targets took {duration(busy)} together"
-    cards.append(_card("Idle", f"{idle:.0%}", text))
+    cards.append(_card("Idle", percent(idle), text))
     peaks = [
         (one.attempt.peak_memory_kib, one.target.name)
         for one in snapshot.targets
@@ -92,6 +94,11 @@ def _cards(snapshot: Snapshot, timeline: Timeline, state: RunState) -> list[dict
         peak, name = max(peaks)
         cards.append(_card("Peak memory", memory(peak), name))
     return cards
+
+
+def percent(share: float) -> str:
+    """Format a share from 0 to 1: `65 %`."""
+    return f"{share * 100:.0f} %"
 
 
 def _card(label: str, value: str, text: str) -> dict[str, str]:
@@ -112,7 +119,8 @@ def _failure(snapshot: Snapshot, one: TargetState) -> dict[str, Any]:
         lines = tail(snapshot.run_dir / log, LOG_LINES, attempt.log_offset)
     return {
         "target": one.target.name,
-        "end": describe_exit(attempt.exit_code, attempt.signal),
+        # How it was killed is part of the reason.
+        "end": "" if attempt.exit_code is None else describe_exit(attempt.exit_code, None),
         "reason": reason_of(attempt),
         "attempt": attempt.number,
         "memory": "" if attempt.peak_memory_kib is None else memory(attempt.peak_memory_kib),
@@ -130,18 +138,19 @@ def _stage(stage: StageTargets) -> dict[str, Any]:
         "counts": _counts(stage),
         "needs": ", ".join(stage.needs),
         "memory": memory(max(peaks)) if peaks else "",
-        "distribution": None,
+        "median": "",
+        "distribution": [],
         "stragglers": [],
     }
     if distribution is not None:
         names = ("least", "median", "p95", "most", "total")
         values |= {name: duration(getattr(distribution, name)) for name in names}
-        values["distribution"] = _bars(distribution.bins)
+        values["distribution"] = _bars(distribution.bins) if distribution.number > 1 else []
         values["stragglers"] = [
             {
                 "target": straggler.target.target.name,
                 "seconds": duration(straggler.seconds),
-                "factor": f"{straggler.factor:.1f} ×",
+                "factor": f"{straggler.factor:.1f}",
             }
             for straggler in stragglers_of(stage, distribution)
         ]

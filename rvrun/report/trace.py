@@ -1,11 +1,12 @@
-"""A run in Chrome's trace event format, which Perfetto (ui.perfetto.dev) and chrome://tracing read.
+"""A run in Chrome's trace event format, for Perfetto (ui.perfetto.dev) and chrome://tracing.
 
-The fields are those of the document "Trace Event Format": complete events (`ph: X`), counters (`C`),
-flows (`s`, `f`) and metadata (`M`); times are in microseconds.
+The fields are those of the document "Trace Event Format": complete events (`ph: X`), counters
+(`C`), flows (`s`, `f`) and metadata (`M`); times are in microseconds.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -87,7 +88,7 @@ def _counters(timeline: Timeline, origin: float) -> Iterator[dict[str, Any]]:
 def _flows(timeline: Timeline, origin: float) -> Iterator[dict[str, Any]]:
     """Arrows along the critical path."""
     chain = [timeline.spans[position] for position in timeline.critical]
-    for number, (first, second) in enumerate(zip(chain, chain[1:], strict=False), start=1):
+    for number, (first, second) in enumerate(itertools.pairwise(chain), start=1):
         flow = {"name": "critical path", "cat": "critical path", "id": number, "pid": PID}
         start = _microseconds(max(first.began, min(first.ended, second.began)) - origin)
         yield {**flow, "ph": "s", "ts": start, "tid": first.lane + 1}
