@@ -10,12 +10,26 @@ from rvrun.cli.options import argument
 
 
 class SchemaName(enum.StrEnum):
-    """The formats with a schema, `rvrun/plan/NAME.schema.json`."""
+    """The formats with a schema, `NAME.schema.json` in one of `PACKAGES`."""
 
     PLAN = "plan"
+    STATUS = "status"
+    LIST = "list"
+    CONFIG = "config"
 
 
-Name = Annotated[SchemaName, argument(metavar="NAME", help="The format: `plan` is plan.json.")]
+#: The packages with the schemas that are not beside the verbs that print them.
+PACKAGES = {SchemaName.PLAN: "rvrun.plan"}
+VERBS = "rvrun.cli"
+
+Name = Annotated[
+    SchemaName,
+    argument(
+        metavar="NAME",
+        help="The format: `plan` is plan.json, which `rvrun plan --json` prints; `status`, `list` "
+        "and `config` are what these verbs print with --json.",
+    ),
+]
 
 
 def schema(name: Name) -> None:
@@ -30,4 +44,5 @@ def read_schema(name: SchemaName) -> bytes:
     """Return a schema exactly as it is shipped."""
     from importlib import resources
 
-    return (resources.files("rvrun.plan") / f"{name}.schema.json").read_bytes()
+    package = PACKAGES.get(name, VERBS)
+    return (resources.files(package) / f"{name}.schema.json").read_bytes()

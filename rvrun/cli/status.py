@@ -13,7 +13,7 @@ from rvrun.cli.options import AsJson, BadOption, option, read_common
 from rvrun.cli.run_options import LatestRun, Runs
 from rvrun.observe.find import find_run
 from rvrun.remote import ledger as ledgers
-from rvrun.remote.state import RemoteFailure, RunState, StageState
+from rvrun.remote.state import RunState, StageState
 
 Watch = Annotated[bool, option("-w", "--watch", help="Update until the run has ended.")]
 RunId = Annotated[
@@ -98,11 +98,11 @@ def state_to_dict(state: RunState) -> dict[str, Any]:
         "state": state.word,
         "began": state.began,
         "ended": state.ended,
-        "seconds_left": state.seconds_left,
+        "seconds_left": _rounded(state.seconds_left),
         "stages": [_stage_to_dict(stage) for stage in state.stages],
         "running": [attrs.asdict(one) for one in state.running],
-        "failure": None if state.failure is None else _failure_to_dict(state.failure),
-        "failures": [_failure_to_dict(failure) for failure in failures],
+        "failure": None if state.failure is None else attrs.asdict(state.failure),
+        "failures": [attrs.asdict(failure) for failure in failures],
         "warnings": list(state.warnings),
     }
 
@@ -114,11 +114,12 @@ def _stage_to_dict(stage: StageState) -> dict[str, Any]:
         **{str(name): number for name, number in stage.counts.items()},
         "began": stage.began,
         "ended": stage.ended,
-        "median_seconds": stage.median_seconds,
+        "median_seconds": _rounded(stage.median_seconds),
         "peak_memory_kib": stage.peak_memory_kib,
         "stuck": stage.stuck or None,
     }
 
 
-def _failure_to_dict(failure: RemoteFailure) -> dict[str, Any]:
-    return attrs.asdict(failure)
+def _rounded(seconds: float | None) -> float | None:
+    """Records have milliseconds."""
+    return None if seconds is None else round(seconds, 3)
