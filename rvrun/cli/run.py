@@ -79,7 +79,7 @@ ShowOutput = Annotated[
     option(
         "--show-output/--no-show-output",
         help="Also print what targets print while they run, as `TARGET | LINE` if several run in "
-        "parallel; default: only with -j1.",
+        "parallel. Default: only with -j1, else the last lines of the last stage at the end.",
     ),
 ]
 GpuSlots = Annotated[
@@ -268,8 +268,9 @@ def run_stages(
     with entered(run.run_dir, name, jobs, run.workdir_from_run_dir) as entry:
         outcome = runner.run(run, statuses, reporter)
         code = entry.exit_code = exit_code(outcome)
-    has_unseen_output = is_isolated and not is_output_shown(common, run, show_output)
-    if has_unseen_output and code == DONE and not common.quiet:
+    # Not if the output was shown, or was not wanted.
+    is_unseen = show_output is None and not is_output_shown(common, run, None)
+    if is_isolated and is_unseen and code == DONE and not common.quiet:
         print_last_output(run, statuses)
     if not common.quiet or code != DONE:
         logs = f"{run.out}/{paths.LOGS}" if is_isolated else ""

@@ -66,7 +66,8 @@ class Watch:
             if peak is not None:
                 sample.peak_memory_kib = peak
                 sample.seen = time.time()
-            elif sample.peak_memory_kib is not None:
+            else:
+                # Or its memory cannot be read on this system.
                 is_any_gone = True
         return self._find_killed() if is_any_gone else []
 
