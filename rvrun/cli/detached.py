@@ -22,18 +22,18 @@ def cancel(context: typer.Context, run: Run, runs: Runs = ledgers.RUNS) -> None:
     """
     from rvrun.cli.submit import counting
 
-    found_run = find_run(run, pathlib.Path(runs))
-    if not isinstance(found_run, DetachedRun):
+    observed = find_run(run, pathlib.Path(runs))
+    if not isinstance(observed, DetachedRun):
         raise BadOption(
-            f"`cancel` only works with detached runs; {found_run.handle} is a run on this machine: "
+            f"`cancel` only works with detached runs; {observed.handle} is a run on this machine: "
             "press Ctrl-C where it was started"
         )
-    ledger = found_run.ledger
+    ledger = observed.ledger
     with (
         locked_if_writable(ledger.run_dir),
         counting("cancelling", read_common(context)) as progress,
     ):
-        num_jobs = found_run.runner.cancel(ledger, progress)
+        num_jobs = observed.runner.cancel(ledger, progress)
     if num_jobs:
         say(f"cancelled {ledger.run_id}: {count(num_jobs, 'job')} ended")
     else:

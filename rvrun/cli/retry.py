@@ -85,7 +85,7 @@ def retry_here(run: LocalRun, common: Common) -> int:
 
 
 def _run_of(snapshot: Snapshot, common: Common, *, is_isolated: bool) -> PlannedRun:
-    """Return what is to be continued, as the run directory has it, in the folder where it began."""
+    """Return the run as its run directory has it, and change to the folder where it began."""
     from rvrun.settings.layers import load_settings
 
     run_dir = snapshot.run_dir.resolve()

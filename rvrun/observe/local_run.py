@@ -92,7 +92,7 @@ def _stage_state(stage: StageTargets, since: float) -> StageState:
     attempts = list(stage.attempts)
     # Records have milliseconds.
     latest = [a for a in attempts if a.began >= since - 0.001] or attempts
-    counts = {state: len(found) for state in State if (found := stage.with_state(state))}
+    counts = {state: n for state in State if (n := len(stage.with_state(state)))}
     ends = [attempt.ended for attempt in latest if attempt.ended is not None]
     peaks = [a.peak_memory_kib for a in attempts if a.peak_memory_kib is not None]
     return StageState(

@@ -188,12 +188,17 @@ def program() -> list[str]:
 
 
 def tail(path: pathlib.Path, num_lines: int, offset: int = 0) -> list[str]:
-    """Return the last lines of a file, from byte `offset` on; none if the file does not exist."""
+    """Return the last lines of a file, from byte `offset` on; none if the file does not exist.
+
+    A progress bar returns to the start of its line: only its last state counts.
+    """
     try:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)
             # A log may be huge; the last 64 KiB are enough for the lines that are shown.
             file.seek(max(file.tell() - 64 * 1024, offset))
-            return file.read().decode(errors="replace").splitlines()[-num_lines:]
+            text = file.read().decode(errors="replace")
     except FileNotFoundError:
         return []
+    lines = text.removesuffix("\n").split("\n") if text else []
+    return [line.rstrip("\r").rpartition("\r")[2] for line in lines[-num_lines:]]
