@@ -14,10 +14,11 @@ from rvrun.model import Plan, Stage, Target
 from rvrun.observe.attempts import AttemptReader, LastAttempt
 from rvrun.plan.serialize import RENDER, NotAPlan, plan_from_json
 from rvrun.remote.state import State
-from rvrun.rundir.freshness import NEVER, StageStatus, plan_status
+from rvrun.rundir.freshness import StageStatus, plan_status
 from rvrun.rundir.history import Session, read_sessions
 from rvrun.rundir.lock import is_active
 from rvrun.rundir.summary import ENDED
+from rvrun.rundir.times import NEVER
 
 
 @attrs.frozen(kw_only=True)
@@ -187,9 +188,10 @@ def _state(
     is_newer = attempt is not None and done > (attempt.ended or attempt.began) * 1e9
     if attempt is not None and not attempt.has_succeeded and not is_newer:
         return State.STOPPED if _was_stopped(attempt, sessions) else State.FAILED
-    if done == NEVER:
-        return State.PENDING
-    return State.STALE if is_stale else State.SUCCEEDED
+    if not is_stale:
+        # A split without items has nothing to do, and no time.
+        return State.SUCCEEDED
+    return State.PENDING if done == NEVER else State.STALE
 
 
 def _was_stopped(attempt: LastAttempt, sessions: Sequence[Session]) -> bool:
