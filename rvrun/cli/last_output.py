@@ -15,6 +15,8 @@ from rvrun.runners.run import Run
 
 #: How many lines of a pipeline's last stage are shown, and of how many pipelines.
 NUM_LINES, NUM_PIPELINES = 10, 3
+#: How lines begin that rvrun itself prints to the log of a target.
+OWN = "rvrun: "
 
 
 def print_last_output(run: Run, statuses: Sequence[StageStatus]) -> None:
@@ -30,7 +32,11 @@ def print_last_output(run: Run, statuses: Sequence[StageStatus]) -> None:
         if attempt is None or attempt.log_offset is None:
             continue
         log = pathlib.Path(run.out, paths.log(target.path))
-        lines = tail(run.workdir / log, NUM_LINES + 1, attempt.log_offset)
+        lines = [
+            line
+            for line in tail(run.workdir / log, 4 * NUM_LINES, attempt.log_offset)
+            if not line.startswith(OWN)
+        ]
         if not lines:
             continue
         is_cut = len(lines) > NUM_LINES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import pathlib
 from typing import Annotated
 
@@ -103,6 +104,7 @@ def describe(failure: RemoteFailure) -> str:
 def log_end(run: Run, target: str) -> list[str]:
     """Return the last lines of a target's log, or why there is none."""
     try:
-        return list(run.logs(target, follow=False))[-LOG_LINES:]
+        # A log may be larger than the memory.
+        return list(collections.deque(run.logs(target, follow=False), maxlen=LOG_LINES))
     except RvrunError as error:
         return [f"(no log: {error})"]

@@ -18,6 +18,8 @@ from rvrun.rundir.lock import is_active
 POLL_SECONDS = 0.2
 #: How much of a log is read in one piece, in bytes.
 PIECE = 1 << 16
+#: Of how many pieces a line may consist.
+MAX_PIECES = 256
 
 
 def read_logs(reader: AttemptReader, name: str, *, follow: bool) -> Iterator[str]:
@@ -58,10 +60,10 @@ def _read_log(reader: AttemptReader, target: Target, *, follow: bool) -> Iterato
         return follow and _is_running(reader.read(target), attempt.number)
 
     path = run_dir / paths.log(target.path)
-    try:
-        yield from _read_lines(path, attempt.log_offset, goes_on)
-    except FileNotFoundError:
-        raise NoLog(f"{path} does not exist: someone has removed it") from None
+    # Opening a FIFO would wait for a writer.
+    if not path.is_file():
+        raise NoLog(f"{path} must be a regular file; someone has removed or replaced it")
+    yield from _read_lines(path, attempt.log_offset, goes_on)
 
 
 def _is_running(attempt: LastAttempt | None, number: int) -> bool:
@@ -72,15 +74,21 @@ def _read_lines(path: pathlib.Path, offset: int, goes_on: Callable[[], bool]) ->
     """Yield the lines of a file from a byte on, until its end, and until nothing more is added."""
     with path.open("rb") as file:
         file.seek(offset)
-        unfinished = b""
+        # In parts, because a line may be as long as the log; a very long one is broken.
+        unfinished: list[bytes] = []
         while True:
             # Asked before the last read, so that nothing written before the end is missed.
             may_grow = goes_on()
             while data := file.read(PIECE):
-                *lines, unfinished = (unfinished + data).split(b"\n")
-                yield from (line.decode(errors="replace") for line in lines)
+                head, *lines = data.split(b"\n")
+                unfinished.append(head)
+                if len(unfinished) > MAX_PIECES:
+                    lines.insert(0, b"")
+                for line in lines:
+                    yield b"".join(unfinished).decode(errors="replace")
+                    unfinished = [line]
             if not may_grow:
                 break
             time.sleep(POLL_SECONDS)
-        if unfinished:
-            yield unfinished.decode(errors="replace")
+        if any(unfinished):
+            yield b"".join(unfinished).decode(errors="replace")

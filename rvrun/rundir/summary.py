@@ -188,10 +188,13 @@ def program() -> list[str]:
 
 
 def tail(path: pathlib.Path, num_lines: int, offset: int = 0) -> list[str]:
-    """Return the last lines of a file, from byte `offset` on; none if the file does not exist.
+    """Return the last lines of a file, from byte `offset` on; none if it is not a regular file.
 
     A progress bar returns to the start of its line: only its last state counts.
     """
+    # Opening a FIFO would wait for a writer.
+    if not path.is_file():
+        return []
     try:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)
