@@ -244,7 +244,11 @@ def test_templates_that_fail(tiny: Project, text: bytes, problem: str) -> None:
             ("graph", "tiny.py", "-f", "png"),
             "--format must be one of `mermaid`, `dot`, `svg`, got 'png'",
         ),
-        (("schema", "plna"), "NAME must be `plan`, got 'plna'; did you mean `plan`?"),
+        (
+            ("schema", "plna"),
+            "NAME must be one of `plan`, `status`, `list`, `config`, got 'plna'; did you mean "
+            "`plan`?",
+        ),
         (
             ("run", "tiny.py"),
             "RUNNER must be one of `batch`, `inprocess`, `local`, `sagemaker`, got 'tiny.py', "
