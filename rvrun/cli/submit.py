@@ -22,8 +22,10 @@ from rvrun.remote.state import Progress, RunState
 from rvrun.rundir.lock import locked, locked_if_writable
 from rvrun.runners.protocol import DetachedRunner
 
-#: Seconds between two reads of a run's state, at first and at most: of a service, and of files.
-POLLS, POLLS_HERE = (3.0, 30.0), (0.5, 2.0)
+#: Seconds between two reads of a run's state from a service: at first, and at most.
+POLL_FIRST, POLL_MOST = 3.0, 30.0
+#: The same of a run directory.
+HERE_FIRST, HERE_MOST = 0.5, 2.0
 #: The factor by which that time grows.
 POLL_GROWTH = 1.3
 
@@ -68,12 +70,13 @@ def counting(work: str, common: Common) -> AbstractContextManager[Progress]:
 
 def wait_for(run: Run, common: Common) -> int:
     """Show a run's progress until it has ended, then its summary; return the exit code."""
-    polls = POLLS_HERE if isinstance(run, LocalRun) else POLLS
+    is_here = isinstance(run, LocalRun)
+    polls = (HERE_FIRST, HERE_MOST) if is_here else (POLL_FIRST, POLL_MOST)
     try:
         with watching(make_console(err=True), quiet=common.quiet) as show:
             state = follow(run.state, show, polls=polls)
     except KeyboardInterrupt:
-        if isinstance(run, LocalRun):
+        if is_here:
             say(f"no longer watching; the run continues: rvrun status {run.handle}")
         else:
             say(
@@ -90,15 +93,15 @@ def follow(
     read_state: Callable[[], RunState],
     show: Callable[[RunState], None],
     sleep: Callable[[float], None] = time.sleep,
-    polls: tuple[float, float] = POLLS,
+    polls: tuple[float, float] | None = None,
 ) -> RunState:
     """Read a run's state until it is over, less and less often; return the last state.
 
     A call that the service does not answer is repeated: the run does not depend on this process.
 
-    - `polls`: the seconds between two reads, at first and at most.
+    - `polls`: the seconds between two reads, at first and at most; None for those of a service.
     """
-    pause, most = polls
+    pause, most = polls or (POLL_FIRST, POLL_MOST)
     while True:
         try:
             state = read_state()
