@@ -71,8 +71,9 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "cancel": ("detached:cancel", "Cancel all waiting and running jobs of a run"),
     },
     "Set up": {
+        "init": ("init:init", "Write a first pipeline that runs as it is"),
         "config": ("config:config", "Show every setting, its value and its origin"),
-        "schema": ("schema:schema", "Print the JSON Schema of a format that rvrun writes"),
+        "schema": ("schema:schema", "Print the JSON Schema of a format that rvrun reads or writes"),
         "completion": ("completion:completion", "Print a shell's completion script"),
     },
 }

@@ -77,7 +77,9 @@ def check_saved(prepared: Prepared, form: DiffFormat, *, quiet: bool) -> int:
         )
     saved = read_plan(pathlib.Path(out, paths.PLAN))
     code = print_diff(diff_plans(saved, compiled_side(prepared)), form)
-    stale = [path for path, text in prepared.files.items() if not is_current(run_dir, path, text)]
+    # What inputs contain is a fact of this machine, and not of the plan.
+    files = {p: t for p, t in prepared.files.items() if not p.startswith(f"{paths.INPUTS}/")}
+    stale = [path for path, text in files.items() if not is_current(run_dir, path, text)]
     stale += strangers(run_dir, prepared.files, prepared.owned)
     if stale:
         say(f"out of date: {', '.join(f'{out}/{path}' for path in stale)}")

@@ -1,4 +1,4 @@
-"""`rvrun schema`: the JSON Schemas of the formats that rvrun writes."""
+"""`rvrun schema`: the JSON Schemas of the formats that rvrun reads and writes."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ class SchemaName(enum.StrEnum):
     """The formats with a schema, `NAME.schema.json` in one of `PACKAGES`."""
 
     PLAN = "plan"
+    PIPELINE = "pipeline"
     STATUS = "status"
     LIST = "list"
     CONFIG = "config"
 
 
 #: The packages with the schemas that are not beside the verbs that print them.
-PACKAGES = {SchemaName.PLAN: "rvrun.plan"}
+PACKAGES = {SchemaName.PLAN: "rvrun.plan", SchemaName.PIPELINE: "rvrun.load.toml"}
 VERBS = "rvrun.cli"
 
 Name = Annotated[
     SchemaName,
     argument(
         metavar="NAME",
-        help="The format: `plan` is plan.json, which `rvrun plan --json` prints; `status`, `list` "
-        "and `config` are what these verbs print with --json.",
+        help="The format: `plan` is plan.json, which `rvrun plan --json` prints; `pipeline` is "
+        "pipeline.toml; `status`, `list` and `config` are what these verbs print with --json.",
     ),
 ]
 
 
 def schema(name: Name) -> None:
-    """Print the JSON Schema of a format that rvrun writes.
+    """Print the JSON Schema of a format that rvrun reads or writes.
 
     - `rvrun schema plan > plan.schema.json`
     """

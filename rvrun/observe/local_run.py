@@ -13,10 +13,10 @@ from rvrun.observe.attempts import AttemptReader, LastAttempt
 from rvrun.observe.left import Left, seconds_left
 from rvrun.observe.local_logs import read_logs
 from rvrun.observe.snapshot import Snapshot, StageTargets, TargetState, read_snapshot
+from rvrun.processes import num_cpus
 from rvrun.remote.state import RemoteFailure, RunningTarget, RunState, StageState, State
 from rvrun.rundir.exits import describe_exit, explain_exit
 from rvrun.text import duration
-from rvrun.worker.processes import num_cpus
 
 #: What a run is shown with that only make ran, so that nobody recorded the runner.
 BY_HAND = "make"

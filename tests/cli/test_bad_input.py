@@ -246,8 +246,8 @@ def test_templates_that_fail(tiny: Project, text: bytes, problem: str) -> None:
         ),
         (
             ("schema", "plna"),
-            "NAME must be one of `plan`, `status`, `list`, `config`, got 'plna'; did you mean "
-            "`plan`?",
+            "NAME must be one of `plan`, `pipeline`, `status`, `list`, `config`, got 'plna'; did "
+            "you mean `plan`?",
         ),
         (
             ("run", "tiny.py"),
@@ -261,7 +261,8 @@ def test_templates_that_fail(tiny: Project, text: bytes, problem: str) -> None:
         ),
         (
             ("run", "local"),
-            "`rvrun run` requires CONFIG; write `rvrun run RUNNER CONFIG [COMMAND]...`",
+            "`rvrun run` requires CONFIG; write `rvrun run RUNNER CONFIG [COMMAND]...`, or create "
+            "a `pipeline.toml` with `rvrun init`",
         ),
         (
             ("plan", "tiny.py", "--check", "nosuch"),
