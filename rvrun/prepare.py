@@ -126,11 +126,14 @@ class Prepared:
         declared = [pipeline.declared for pipeline in self.run.pipelines]
         return missing_needs(declared, self.run.plan, self.run.run_dir)
 
-    def notices(self) -> list[str]:
-        """Return what to know about stamps, code and inputs before a run, a sentence each."""
+    def notices(self, statuses: Sequence[StageStatus] | None = None) -> list[str]:
+        """Return what to know about stamps, code and inputs before a run, a sentence each.
+
+        - `statuses`: those that `statuses` returns, if they were found already.
+        """
         if not self.runner.CAPABILITIES.keeps_stamps:
             return []
-        statuses = self.statuses()
+        statuses = self.statuses() if statuses is None else statuses
         return [*notices(statuses), *absent_inputs(statuses)]
 
     def write(self) -> list[str]:

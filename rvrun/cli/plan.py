@@ -95,14 +95,15 @@ def plan(
         prepare_plan(request) if is_shown_only else prepare_all(runners or [DEFAULT], request)
     )
     warn(*prepared.warnings)
-    if check is None:
-        warn(*prepared.missing_needs(), *prepared.notices())
     if check is not None:
         return check_saved(kept(prepared), form, quiet=quiet)
+    # Found once: a run directory may have 100,000 marks.
+    statuses = prepared.statuses()
+    warn(*prepared.missing_needs(), *prepared.notices(statuses))
     if form is DiffFormat.JSON:
         print(prepared.files[paths.PLAN], end="")
     else:
-        print_plan(prepared)
+        print_plan(prepared, statuses)
     if request.out is not None:
         from rvrun.cli.render import write_files
 
