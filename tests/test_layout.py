@@ -51,6 +51,7 @@ ORDER = (
     "remote",
     "runners",
     "prepare",
+    "reviewed",
     "testing",
     "checks",
     "cli",

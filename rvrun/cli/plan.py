@@ -10,20 +10,25 @@ from rvrun import paths
 from rvrun.cli.differences import AsGithub, AsMarkdown, DiffFormat, check_saved, choose_format
 from rvrun.cli.messages import warn
 from rvrun.cli.options import (
+    Affected,
     AlwaysMake,
     Args,
     AsJson,
     BadOption,
     Commands,
     Config,
+    Force,
+    From,
     Out,
     Splits,
     Templates,
+    Until,
     make_request,
     option,
     read_common,
 )
 from rvrun.cli.plan_table import print_plan
+from rvrun.errors import DONE
 from rvrun.plugins import runner_names
 from rvrun.prepare import kept, prepare_all, prepare_plan
 from rvrun.runners.registry import DEFAULT
@@ -57,6 +62,10 @@ def plan(
     out: Out = None,
     runners: Runners = None,
     check: Check = None,
+    until: Until = None,
+    start: From = None,
+    forced: Force = None,
+    affected: Affected = None,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
     as_github: AsGithub = False,
@@ -86,9 +95,18 @@ def plan(
         splits=splits,
         args=args,
         out=out if check is None else check,
+        until=tuple(until or ()),
+        start=tuple(start or ()),
+        forced=tuple(forced or ()),
         force=force,
         templates=templates,
     )
+    if affected is not None:
+        from rvrun.cli.selection import select_affected
+
+        request = select_affected(request, affected)
+        if not request.commands:
+            return DONE
     is_shown_only = not (runners or request.out or templates)
     # What only shows the stages needs no rendered file, and does without the template engine.
     prepared = (
@@ -105,6 +123,7 @@ def plan(
         print_plan(prepared)
     if request.out is not None:
         from rvrun.cli.render import write_files
+        from rvrun.reviewed import with_request
 
-        write_files(kept(prepared), quiet=quiet)
+        write_files(with_request(kept(prepared), request), quiet=quiet)
     return None

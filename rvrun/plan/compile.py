@@ -123,6 +123,7 @@ def compile_plan(
 ) -> Plan:
     """Compile pipelines to a plan of the commands in `select`, or of all if it is empty.
 
+    - `select`: `train` selects the command of every pipeline, `tiny/train` that of one.
     - `code`: what a change of the code of a command does.
 
     The plan omits pipelines that have none of the selected commands. Raises an `RvrunError` for
@@ -142,7 +143,9 @@ def plan_pipeline(
     code: CodeMode = CodeMode.OFF,
 ) -> PlannedPipeline:
     """Plan the stages of one pipeline."""
-    graph = select_from(sort(pipeline.name, explicit_needs(pipeline)), select)
+    graph = sort(pipeline.name, explicit_needs(pipeline))
+    chosen = [name for name in graph if not {name, f"{pipeline.name}/{name}"}.isdisjoint(select)]
+    graph = select_from(graph, chosen) if chosen or not select else {}
     commands = {command.name: command for command in pipeline.commands}
     counts = {
         name: choose_num_splits(splits, pipeline.name, name) if commands[name].is_split else None
@@ -181,9 +184,10 @@ def _check_unique(kind: str, named: Sequence[DeclaredPipeline | Command]) -> Non
 def check_selected(pipelines: Sequence[DeclaredPipeline], select: Sequence[str]) -> None:
     """Raise `UnknownSelected` unless each selected command is in some pipeline."""
     names = _command_names(pipelines)
+    full = tuple(f"{pipeline.name}/{c.name}" for pipeline in pipelines for c in pipeline.commands)
     for name in select:
-        if name not in names:
-            raise UnknownSelected("command", name, names)
+        if name not in names and name not in full:
+            raise UnknownSelected("command", name, full if "/" in name else names)
 
 
 def check_splits(pipelines: Sequence[DeclaredPipeline], splits: Sequence[SplitRequest]) -> None:
