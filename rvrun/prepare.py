@@ -128,9 +128,7 @@ class Prepared:
     def statuses(self) -> list[StageStatus]:
         """Return the stale targets of each stage in the run directory as it is now, and why."""
         run = self.run
-        return plan_status(
-            run.plan, run.run_dir, self.files, force=run.force, forced=run.forced
-        )
+        return plan_status(run.plan, run.run_dir, self.files, force=run.force, forced=run.forced)
 
     def missing_needs(self) -> list[str]:
         """Return a warning for each stage with needs that are neither selected nor done."""

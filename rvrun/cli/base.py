@@ -47,7 +47,9 @@ def _compile_at(request: Request, base: str, commit: str) -> Side:
     with checked_out(commit) as files:
         folder, out = files / here.relative_to(top), files.parent / "plan"
         if not folder.exists():
-            raise BadBase(f"`{base}` has no directory `{here.relative_to(top)}`; run this elsewhere")
+            raise BadBase(
+                f"`{base}` has no directory `{here.relative_to(top)}`; run this elsewhere"
+            )
         done = subprocess.run(
             [sys.executable, "-P", "-m", "rvrun", *_words(request, out)],
             cwd=folder,

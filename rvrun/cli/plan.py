@@ -8,6 +8,7 @@ import typer
 
 from rvrun import paths
 from rvrun.cli.differences import AsGithub, AsMarkdown, DiffFormat, check_saved, choose_format
+from rvrun.cli.estimates import AsEstimate, Jobs, check_jobs
 from rvrun.cli.messages import warn
 from rvrun.cli.options import (
     Affected,
@@ -66,6 +67,8 @@ def plan(
     start: From = None,
     forced: Force = None,
     affected: Affected = None,
+    as_estimate: AsEstimate = False,
+    jobs: Jobs = None,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
     as_github: AsGithub = False,
@@ -81,13 +84,16 @@ def plan(
     - `rvrun plan my_config.py --splits 8`
     - `rvrun plan my_config.py --splits 8 --out plans/big`
     - `rvrun plan my_config.py --splits 8 --check plans/big`
+    - `rvrun plan my_config.py --splits 8 --estimate -j4`
     """
     quiet = read_common(context).quiet
     form = choose_format(as_json=as_json, as_markdown=as_markdown, as_github=as_github)
     if check is not None and out is not None:
         raise BadOption("--check and --out name different directories; keep one")
+    check_jobs(jobs, is_estimate=as_estimate)
     if check is None and form not in (DiffFormat.TEXT, DiffFormat.JSON):
-        raise BadOption(f"--{form} formats differences; add --check DIR")
+        if form is DiffFormat.GITHUB or not as_estimate:
+            raise BadOption(f"--{form} formats differences; add --check DIR")
     request = make_request(
         context,
         config=config,
@@ -116,11 +122,20 @@ def plan(
     if check is None:
         warn(*prepared.missing_needs(), *prepared.notices())
     if check is not None:
-        return check_saved(kept(prepared), form, quiet=quiet)
-    if form is DiffFormat.JSON:
+        return check_saved(kept(prepared), form, quiet=quiet, with_estimate=as_estimate, jobs=jobs)
+    if as_estimate and form is not DiffFormat.TEXT:
+        from rvrun.cli.differences import print_document
+        from rvrun.cli.estimates import estimate_plan
+
+        print_document(estimate_plan(prepared, jobs), form)
+    elif form is DiffFormat.JSON:
         print(prepared.files[paths.PLAN], end="")
     else:
         print_plan(prepared)
+        if as_estimate:
+            from rvrun.cli.estimates import estimate_plan, print_estimate
+
+            print_estimate(estimate_plan(prepared, jobs))
     if request.out is not None:
         from rvrun.cli.render import write_files
         from rvrun.reviewed import with_request

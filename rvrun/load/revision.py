@@ -30,7 +30,9 @@ def merge_base(revision: str) -> str:
     # A leading dash would be an option; `--` would make it a path.
     commit = _git(revision, "rev-parse", "--verify", "--quiet", "--end-of-options", revision)
     if commit is None:
-        hint = "name one that `git log` knows, or fetch it first, for example with `git fetch origin`"
+        hint = (
+            "name one that `git log` knows, or fetch it first, for example with `git fetch origin`"
+        )
         raise NoRevision(revision, "git does not know such a revision here", hint)
     base = _git(revision, "merge-base", commit, "HEAD")
     if base is None:

@@ -37,6 +37,8 @@ class Recorder:
     def __init__(self, run_dir: str, target: str) -> None:
         self.path = os.path.join(run_dir, paths.record(target))
         self.attempt = 1 + sum(line["event"] == "start" for line in read_attempts(self.path))
+        #: CPU time of this process before the attempt, which another target may have used.
+        self.cpu_before = sum(os.times()[:4])
 
     def start(self, **facts: object) -> None:
         """Record the start.
@@ -49,8 +51,14 @@ class Recorder:
         self.note("start", host=os.uname().nodename, pid=os.getpid(), **facts)
 
     def end(self, exit_code: int) -> None:
-        """Record the end, with the peak memory of the largest process."""
-        self.note("end", exit_code=exit_code, peak_memory_kib=peak_memory_kib())
+        """Record the end, with the peak memory of the largest process, and the CPU time of all."""
+        times = os.times()
+        self.note(
+            "end",
+            exit_code=exit_code,
+            peak_memory_kib=peak_memory_kib(),
+            cpu_seconds=round(sum(times[:4]) - self.cpu_before, 3),
+        )
 
     def note(self, event: str, **facts: object) -> None:
         """Append a line: the event, the attempt, the time in seconds since 1970, and `facts`."""
