@@ -112,8 +112,8 @@ def with_estimate_as_json(text: str, result: Estimate) -> str:
 def tell_github(diff: PlanDiff, result: Estimate | None, code: int) -> None:
     """Add the exit code and the estimate to the outputs of a step of GitHub Actions.
 
-    GITHUB_OUTPUT gets `code`, and with an estimate `estimate`, `seconds` and `cost`, which are empty
-    if they are unknown. GITHUB_STEP_SUMMARY gets the Markdown.
+    GITHUB_OUTPUT gets `code`, and with an estimate `estimate`, `seconds` and `cost`; these are
+    empty if they are unknown. GITHUB_STEP_SUMMARY gets the Markdown.
     """
     from rvrun.plan.diff_formats import to_markdown
     from rvrun.plan.estimate_formats import headline, to_dict

@@ -149,7 +149,10 @@ def file_of(settings: Settings) -> str:
 
 
 def read_file(settings: Settings) -> dict[str, StageSummary]:
-    """Read the file of estimates; it may be missing if no setting names it. Raises `NotSummaries`."""
+    """Read the file of estimates, which may be missing unless a setting names it.
+
+    Raises `NotSummaries`.
+    """
     path = file_of(settings)
     if settings.estimates is None and not os.path.lexists(path):
         return {}

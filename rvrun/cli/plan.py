@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from rvrun import paths
-from rvrun.cli.differences import AsGithub, AsMarkdown, DiffFormat, check_saved, choose_format
+from rvrun.cli.differences import (
+    AsGithub,
+    AsMarkdown,
+    DiffFormat,
+    check_saved,
+    choose_format,
+    print_document,
+)
 from rvrun.cli.estimates import AsEstimate, Jobs, check_jobs
 from rvrun.cli.messages import warn
 from rvrun.cli.options import (
@@ -31,7 +38,7 @@ from rvrun.cli.options import (
 from rvrun.cli.plan_table import print_plan
 from rvrun.errors import DONE
 from rvrun.plugins import runner_names
-from rvrun.prepare import kept, prepare_all, prepare_plan
+from rvrun.prepare import Prepared, kept, prepare_all, prepare_plan
 from rvrun.runners.registry import DEFAULT
 
 Runners = Annotated[
@@ -88,12 +95,7 @@ def plan(
     """
     quiet = read_common(context).quiet
     form = choose_format(as_json=as_json, as_markdown=as_markdown, as_github=as_github)
-    if check is not None and out is not None:
-        raise BadOption("--check and --out name different directories; keep one")
-    check_jobs(jobs, is_estimate=as_estimate)
-    if check is None and form not in (DiffFormat.TEXT, DiffFormat.JSON):
-        if form is DiffFormat.GITHUB or not as_estimate:
-            raise BadOption(f"--{form} formats differences; add --check DIR")
+    check_formats(form, check, out, jobs, as_estimate=as_estimate)
     request = make_request(
         context,
         config=config,
@@ -123,22 +125,39 @@ def plan(
         warn(*prepared.missing_needs(), *prepared.notices())
     if check is not None:
         return check_saved(kept(prepared), form, quiet=quiet, with_estimate=as_estimate, jobs=jobs)
-    if as_estimate and form is not DiffFormat.TEXT:
-        from rvrun.cli.differences import print_document
-        from rvrun.cli.estimates import estimate_plan
-
-        print_document(estimate_plan(prepared, jobs), form)
-    elif form is DiffFormat.JSON:
-        print(prepared.files[paths.PLAN], end="")
-    else:
-        print_plan(prepared)
-        if as_estimate:
-            from rvrun.cli.estimates import estimate_plan, print_estimate
-
-            print_estimate(estimate_plan(prepared, jobs))
+    show(prepared, form, as_estimate=as_estimate, jobs=jobs)
     if request.out is not None:
         from rvrun.cli.render import write_files
         from rvrun.reviewed import with_request
 
         write_files(with_request(kept(prepared), request), quiet=quiet)
     return None
+
+
+def check_formats(
+    form: DiffFormat, check: str | None, out: str | None, jobs: int | None, *, as_estimate: bool
+) -> None:
+    """Refuse options that contradict each other. Raises `BadOption`."""
+    if check is not None and out is not None:
+        raise BadOption("--check and --out name different directories; keep one")
+    check_jobs(jobs, is_estimate=as_estimate)
+    plain = (DiffFormat.TEXT, DiffFormat.JSON, *([DiffFormat.MARKDOWN] if as_estimate else []))
+    if check is None and form not in plain:
+        raise BadOption(f"--{form} formats differences; add --check DIR")
+
+
+def show(prepared: Prepared, form: DiffFormat, *, as_estimate: bool, jobs: int | None) -> None:
+    """Print the plan, its estimate, or both for people."""
+    if form is DiffFormat.JSON and not as_estimate:
+        print(prepared.files[paths.PLAN], end="")
+        return
+    if form is DiffFormat.TEXT:
+        print_plan(prepared)
+    if as_estimate:
+        from rvrun.cli.estimates import estimate_plan, print_estimate
+
+        result = estimate_plan(prepared, jobs)
+        if form is DiffFormat.TEXT:
+            print_estimate(result)
+        else:
+            print_document(result, form)

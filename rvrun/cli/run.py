@@ -60,8 +60,8 @@ SavedPlan = Annotated[
     option(
         "--plan",
         metavar="DIR",
-        help="Run the plan that `rvrun plan --out DIR` saved, in DIR. Refuse if compiling now gives "
-        "anything else.",
+        help="Run the plan that `rvrun plan --out DIR` saved, in DIR. Refuse if compiling now "
+        "gives anything else.",
     ),
 ]
 Jobs = Annotated[

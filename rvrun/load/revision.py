@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ def merge_base(revision: str) -> str:
     base = _git(revision, "merge-base", commit, "HEAD")
     if base is None:
         problem = "it has no commit in common with the current one"
-        hint = "fetch the whole history: `git fetch --unshallow`, or `fetch-depth: 0` in GitHub Actions"
+        hint = "fetch all of it: `git fetch --unshallow`, or `fetch-depth: 0` in GitHub Actions"
         raise NoRevision(revision, problem, hint)
     return base
 
@@ -75,20 +76,20 @@ def _git(name: str, *words: str, cwd: str | None = None, **variables: str) -> st
 
     Raises `NoRevision` for `name` if there is no git, or no repository.
     """
+    program = shutil.which("git")
+    if program is None:
+        raise NoRevision(name, "git is not on PATH", "install git, or name a saved plan")
     hint = "name a file or a directory with a plan, or run this in a git repository"
-    try:
-        done = subprocess.run(
-            ["git", *words],
-            cwd=cwd,
-            env={**os.environ, "LC_ALL": "C", **variables},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            check=False,
-        )
-    except FileNotFoundError:
-        raise NoRevision(name, "git is not on PATH", "install git, or name a saved plan") from None
+    done = subprocess.run(
+        [program, *words],
+        cwd=cwd,
+        env={**os.environ, "LC_ALL": "C", **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        check=False,
+    )
     if "not a git repository" in done.stderr:
         raise NoRevision(name, "this directory is not in a git repository", hint)
     if "dubious ownership" in done.stderr:

@@ -1,4 +1,4 @@
-"""Select stages of a plan: those up to a stage, those from a stage on, those a change affects. Pure.
+"""Select stages of a plan: up to a stage, from a stage on, or those a change affects. Pure.
 
 Names are as users type them: `train` is the stage of that command in every pipeline, `tiny/train`
 that of one pipeline.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from rvrun.text import quoted, shorten
 VERSION = 1
 WRITE = "write it again with `rvrun records summary`"
 #: The fields of a summary that are numbers, with what they are if unknown.
-_NUMBERS = {"gap": 0.0, "cpus": None, "peak_memory_mib": None}
+_NUMBERS: dict[str, float | None] = {"gap": 0.0, "cpus": None, "peak_memory_mib": None}
 
 
 class NotSummaries(RvrunError):
@@ -41,15 +42,7 @@ def _to_dict(summary: StageSummary) -> dict[str, Any]:
 def _indented(document: Mapping[str, Any]) -> str:
     """JSON with a line for each value, and lists of numbers in one line."""
     text = json.dumps(document, indent=2, ensure_ascii=False)
-    lines: list[str] = []
-    for line in text.splitlines():
-        word = line.strip()
-        if lines and lines[-1].endswith(("[", ",")) and "[" in lines[-1] and word not in ("{",):
-            gap = "" if word.startswith("]") or lines[-1].endswith("[") else " "
-            lines[-1] += gap + word
-        else:
-            lines.append(line)
-    return "\n".join(lines)
+    return re.sub(r"\[\s+([^][{}\"]*?)\s+\]", lambda match: f"[{' '.join(match[1].split())}]", text)
 
 
 def summaries_from_json(text: str, place: str) -> dict[str, StageSummary]:
@@ -89,7 +82,7 @@ def _from_dict(values: Any, place: str) -> StageSummary:
     if type(targets) is not int or targets < 1:
         raise ValueError(f"`targets` must be an integer of at least 1, got {quoted(targets)}")
     by_item = values.get("by_item")
-    numbers = {key: values.get(key, default) for key, default in _NUMBERS.items()}
+    numbers: dict[str, Any] = {key: values.get(key, item) for key, item in _NUMBERS.items()}
     for key, number in numbers.items():
         if number is not None:
             _check_number(key, number)

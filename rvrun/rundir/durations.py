@@ -106,5 +106,5 @@ def _last_success(path: str, stage: str, splits: int) -> _Success | None:
 
 
 def _cpu_seconds(end: dict[str, Any]) -> float | None:
-    seconds = end.get("cpu_seconds")
+    seconds: Any = end.get("cpu_seconds")
     return seconds if type(seconds) in (int, float) and 0 <= seconds < 1e9 else None

@@ -38,7 +38,7 @@ class Recorder:
         self.path = os.path.join(run_dir, paths.record(target))
         self.attempt = 1 + sum(line["event"] == "start" for line in read_attempts(self.path))
         #: CPU time of this process before the attempt, which another target may have used.
-        self.cpu_before = sum(os.times()[:4])
+        self.cpu_before = cpu_seconds()
 
     def start(self, **facts: object) -> None:
         """Record the start.
@@ -52,12 +52,9 @@ class Recorder:
 
     def end(self, exit_code: int) -> None:
         """Record the end, with the peak memory of the largest process, and the CPU time of all."""
-        times = os.times()
+        seconds = round(cpu_seconds() - self.cpu_before, 3)
         self.note(
-            "end",
-            exit_code=exit_code,
-            peak_memory_kib=peak_memory_kib(),
-            cpu_seconds=round(sum(times[:4]) - self.cpu_before, 3),
+            "end", exit_code=exit_code, peak_memory_kib=peak_memory_kib(), cpu_seconds=seconds
         )
 
     def note(self, event: str, **facts: object) -> None:
@@ -193,6 +190,13 @@ def process_peak_kib(pid: int | str) -> int | None:
             return int(status.read().split(b"VmHWM:")[1].split()[0])
     except (OSError, IndexError):
         return None
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and its children that have ended, in seconds."""
+    children = os.times()[2:4]
+    # `times` counts in hundredths of a second, which is long for this process.
+    return time.process_time() + sum(children)
 
 
 def peak_memory_kib() -> int:

@@ -131,10 +131,12 @@ def _settings(stack: Sequence[Layer]) -> Settings:
     for layer in stack:
         values.update(layer.values)
     runners = {name: _section(cls, f"{name}.", values) for name, cls in runner_sections().items()}
-    sections = {name: _section(cls, f"{name}.", values) for name, cls in OWN_SECTIONS.items()}
+    sections: dict[str, Any] = {
+        name: _section(cls, f"{name}.", values) for name, cls in OWN_SECTIONS.items()
+    }
     plain = {f.key: values[f.key] for f in fields_of(Settings) if f.key in values}
     own = {k: v for k, v in plain.items() if "." not in k}
-    return Settings(**own, **sections, runners=runners)  # type: ignore[arg-type]
+    return Settings(**own, **sections, runners=runners)
 
 
 def _section(cls: type[T], prefix: str, values: Mapping[str, Any]) -> T:

@@ -48,23 +48,23 @@ def validate(origin: str, field: Field, value: Any) -> Any:
 
 def _rule(field: Field) -> tuple[Callable[[Any], bool], str]:
     """What a value must be, as a predicate and in words."""
+    if field.is_table:
+        return _table_rule(field)
     members = (*typing.get_args(field.type), field.type)
     plain = next(member for member in members if member is not types.NoneType)
-    if field.is_table and float in typing.get_args(field.type):
-        return _is_price_table, "a table of numbers of at least 0"
-    if field.is_table:
-        return _is_table, "a table of strings"
     if typing.get_origin(field.type) is tuple:
         return _is_list, "a list of strings"
     if choices := _choices(field.type):
         return lambda value: value in choices, f"one of {', '.join(choices)}"
-    if plain is bool:
-        return lambda value: isinstance(value, bool), "true or false"
-    if plain is float:
-        return _is_price, f"a number of at least {field.least}"
     if plain is int:
         return lambda value: _is_in_range(value, field), _range(field)
-    return lambda value: isinstance(value, str), "a string"
+    return _PLAIN.get(plain, _PLAIN[str])
+
+
+def _table_rule(field: Field) -> tuple[Callable[[Any], bool], str]:
+    if float in typing.get_args(field.type):
+        return _is_price_table, "a table of numbers of at least 0"
+    return _is_table, "a table of strings"
 
 
 def _choices(type_: Any) -> tuple[str, ...]:
@@ -85,6 +85,14 @@ def _is_table(value: Any) -> bool:
 
 def _is_price(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value < math.inf
+
+
+#: The rules of types that need no more than themselves.
+_PLAIN: dict[Any, tuple[Callable[[Any], bool], str]] = {
+    bool: (lambda value: isinstance(value, bool), "true or false"),
+    float: (_is_price, "a number of at least 0"),
+    str: (lambda value: isinstance(value, str), "a string"),
+}
 
 
 def _is_price_table(value: Any) -> bool:
