@@ -35,7 +35,8 @@ from rvrun.runners.protocol import Runner
 from rvrun.runners.registry import DEFAULT, find_runner
 from rvrun.runners.run import Run
 from rvrun.settings.layers import load_settings, trusted_folder
-from rvrun.settings.schema import Settings
+from rvrun.settings.schema import MachineSettings, Settings
+from rvrun.worker.machine import misfits
 
 
 class EmptyOut(RvrunError):
@@ -138,8 +139,11 @@ class Prepared:
         return missing_needs(declared, self.run.plan, self.run.run_dir)
 
     def notices(self) -> list[str]:
-        """Return what to know about stamps and code before relying on them, a sentence each."""
-        return notices(self.statuses()) if self.runner.CAPABILITIES.keeps_stamps else []
+        """Return what to know about stamps, code and this machine before a run, a sentence each."""
+        texts = notices(self.statuses()) if self.runner.CAPABILITIES.keeps_stamps else []
+        if self.runner.CAPABILITIES.limits_targets:
+            texts += misfits(self.run.plan, self.run.settings.of(MachineSettings))
+        return texts
 
     def write(self) -> list[str]:
         """Write the files whose text changed into the run directory, and return their paths.

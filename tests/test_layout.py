@@ -95,6 +95,7 @@ LIGHT = (
     "text.py",
     "tracebacks.py",
     "worker/call.py",
+    "worker/limits.py",
     "worker/pipeline.py",
     "worker/split_index.py",
     "worker/forks.py",

@@ -26,6 +26,7 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     machine.check_gpus,
     config.check_config,
     config.check_plan,
+    machine.check_resources,
     config.check_files,
     config.check_service,
     targets.check_targets,

@@ -17,6 +17,8 @@ from rvrun.rundir import records
 
 #: A longer gap than that, in seconds, is between two runs.
 MAX_GAP = 10.0
+#: Events after a target has waited for a GPU slot, or for CPUs and memory.
+WAITED = ("gpu", "share")
 
 
 @attrs.frozen
@@ -98,6 +100,8 @@ def _last_success(path: str, stage: str, splits: int) -> _Success | None:
     for line in records.read_attempts(path):
         if line["event"] == "start":
             start, items = line, None
+        elif start is not None and line["event"] in WAITED:
+            start = {**start, "time": line["time"]}
         elif line["event"] == "items":
             items = line["done"] if type(line.get("done")) is int else None
         elif line["event"] == "end" and start is not None and line["exit_code"] == 0:
