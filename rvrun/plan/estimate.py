@@ -201,18 +201,14 @@ def estimate(
         return Estimate(stages=stages, jobs=capacity.jobs, currency=currency)
     targets = sum(len(work.indices) for work in works)
     scale = min(1.0, MAX_SCHEDULED / (targets * (NUM_ORDERS + NUM_RANDOM)))
-    makespans = []
-    for seed in range(max(1, round(NUM_ORDERS * scale))):
-        drawn = [_spread_out(work, seed) for work in works]
-        scheduled = _schedule(works, drawn, capacity, has_gaps=has_gaps)
-        makespans.append(scheduled[1].makespan)
+    num_orders = max(1, round(NUM_ORDERS * scale))
+    makespan, path = predict(works, capacity, num_orders, has_gaps=has_gaps)
     random_makespans, costs = [], []
     for seed in range(max(2, round(NUM_RANDOM * scale))):
         drawn = [_draw(work, seed) for work in works]
         makespan = _schedule(works, drawn, capacity, has_gaps=has_gaps)[1].makespan
         random_makespans.append(makespan)
         costs.append(_cost(works, drawn))
-    makespan = statistics.median(makespans)
     priced = [stage.cost for stage in stages if stage.cost is not None]
     cost = sum(priced) if priced else None
     return Estimate(
@@ -223,8 +219,23 @@ def estimate(
         cost=cost,
         cost_p90=None if cost is None else max(cost, _p90(costs)),
         currency=currency,
-        critical_path=critical_path(*scheduled),
+        critical_path=path,
     )
+
+
+def predict(
+    works: Sequence[StageWork], capacity: Capacity, num_orders: int = 1, *, has_gaps: bool = True
+) -> tuple[float, tuple[str, ...]]:
+    """Return the makespan of work, and its critical path.
+
+    - `num_orders`: in how many orders the durations of a stage's targets are tried.
+    """
+    makespans = []
+    for seed in range(num_orders):
+        drawn = [_spread_out(work, seed) for work in works]
+        scheduled = _schedule(works, drawn, capacity, has_gaps=has_gaps)
+        makespans.append(scheduled[1].makespan)
+    return statistics.median(makespans), critical_path(*scheduled)
 
 
 def _p90(values: Sequence[float]) -> float:
