@@ -99,19 +99,14 @@ def tune(
     if not is_detached:
         cpus, memory = limits_of(run.settings.of(MachineSettings))
         machine = Machine(cpus=cpus, memory_mib=memory)
-        own = capacity_of(run.settings, jobs)
-        capacity = own if jobs else Capacity(**{**_limits(own), "jobs": None})
+        slots = capacity_of(run.settings, jobs).gpu_slots
+        capacity = Capacity(jobs=jobs, gpu_slots=slots, vcpus=cpus, memory_mib=memory)
     result = suggest(run.plan, summaries, capacity, machine)
     if as_json:
         print(json.dumps(to_dict(result), indent=2, ensure_ascii=False))
         return
     print_tuning(result)
     say(f"to use this: {command_line(result, runner, config, commands, args)}")
-
-
-def _limits(capacity: Any) -> dict[str, Any]:
-    names = ("gpu_slots", "vcpus", "memory_mib")
-    return {name: getattr(capacity, name) for name in names}
 
 
 def print_tuning(result: Tuning) -> None:

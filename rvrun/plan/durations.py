@@ -49,19 +49,25 @@ class Rates:
     mean: float
     quantiles: tuple[float, ...]
 
-    def seconds(self, amount: float, position: float) -> float:
-        """Return how long a target takes.
+    def seconds(self, pairs: Iterable[tuple[float, float]]) -> list[float]:
+        """Return how long targets take.
 
-        - `amount`: its units. `position`: from 0, the fastest, to 1, the slowest.
+        - `pairs`: the units of each target, and its position from 0, the fastest, to 1.
 
         A target of many units is closer to the mean than one of few: deviations of a sum of n
         independent durations grow with the root of n.
         """
-        if amount <= 0:
-            return 0.0
-        deviation = self._quantile(position) - self._mean_of_quantiles()
-        rate = self.mean + deviation * math.sqrt(self.amount / amount)
-        return amount * max(rate, LEAST * self.mean)
+        middle, least = self._mean_of_quantiles(), LEAST * self.mean
+        return [
+            amount
+            * max(
+                least,
+                self.mean + (self._quantile(position) - middle) * math.sqrt(self.amount / amount),
+            )
+            if amount
+            else 0.0
+            for amount, position in pairs
+        ]
 
     def _quantile(self, position: float) -> float:
         place = position * (len(self.quantiles) - 1)

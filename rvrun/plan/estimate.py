@@ -20,7 +20,7 @@ from rvrun.plan.schedule import Capacity, Schedule, Work, critical_path, schedul
 #: How often a schedule is made: with durations in several orders, and with random durations.
 NUM_ORDERS, NUM_RANDOM = 5, 40
 #: Targets that are scheduled at most for an estimate; with more, it is made less often.
-MAX_SCHEDULED = 400_000
+MAX_SCHEDULED = 200_000
 HOUR = 3600.0
 
 
@@ -266,10 +266,11 @@ def _spread_out(work: StageWork, seed: int) -> dict[int, float]:
     number = len(work.indices)
     positions = [(index + 0.5) / number for index in range(number)]
     _generator(work, "order", seed).shuffle(positions)
-    return {
-        index: rates.seconds(work.amount(index), position)
-        for index, position in zip(work.indices, positions, strict=True)
-    }
+    amounts = [work.amount(index) for index in work.indices]
+    seconds = rates.seconds(zip(amounts, positions, strict=True))
+    # Together they take what the same work took before, however it is shared out.
+    factor = rates.mean * sum(amounts) / sum(seconds) if sum(seconds) else 1.0
+    return {i: took * factor for i, took in zip(work.indices, seconds, strict=True)}
 
 
 def _draw(work: StageWork, seed: int) -> dict[int, float]:
@@ -279,10 +280,9 @@ def _draw(work: StageWork, seed: int) -> dict[int, float]:
         return dict.fromkeys(work.indices, 0.0)
     generator = _generator(work, "draw", seed)
     factor = max(0.1, 1 + generator.gauss(0, 1) * rates.spread / math.sqrt(summary.targets))
-    return {
-        index: factor * rates.seconds(work.amount(index), generator.random())
-        for index in work.indices
-    }
+    pairs = [(work.amount(index), generator.random()) for index in work.indices]
+    seconds = rates.seconds(pairs)
+    return {i: took * factor for i, took in zip(work.indices, seconds, strict=True)}
 
 
 def _generator(work: StageWork, use: str, seed: int) -> random.Random:

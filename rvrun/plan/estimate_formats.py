@@ -23,7 +23,8 @@ def headline(estimate: Estimate, sign: str = "") -> str:
         p90 = duration(estimate.makespan_p90 or 0.0)
         parts.append(f"{sign}{duration(estimate.makespan)}{at} (p90 {p90})")
     if estimate.gpu_seconds:
-        parts.insert(0, f"{sign}{estimate.gpu_seconds / HOUR:,.1f} GPU h")
+        hours = estimate.gpu_seconds / HOUR
+        parts.insert(0, f"{sign}{hours:,.1f} GPU h" if hours >= 1 else f"{sign}{hours:.2g} GPU h")
     if estimate.cost is not None:
         p90 = money(estimate.cost_p90 or 0.0, estimate.currency)
         parts.append(f"≈ {money(estimate.cost, estimate.currency)} (p90 {p90})")

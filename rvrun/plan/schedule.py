@@ -101,6 +101,7 @@ class _Simulation:
         self.waiting: list[tuple[int, int]] = []
         self.running: list[tuple[float, int, int]] = []
         self.used = [0, 0, 0]
+        self.is_limited = [any(work.amounts) for work in works]
         self.left = [len(work.seconds) for work in works]
         orders = {work.name: order for order, work in enumerate(works)}
         self.wholes: list[set[int]] = []
@@ -153,7 +154,8 @@ class _Simulation:
 
     def _end(self, order: int, index: int) -> None:
         work = self.works[order]
-        self.used = [a - b for a, b in zip(self.used, work.amounts, strict=True)]
+        if self.is_limited[order]:
+            self.used = [a - b for a, b in zip(self.used, work.amounts, strict=True)]
         self.left[order] -= 1
         self.ends[work.name] = self.now
         for dependent in self.dependents[order]:
@@ -174,6 +176,14 @@ class _Simulation:
 
     def _start_or_wait(self, order: int, index: int) -> None:
         work = self.works[order]
+        if self.is_limited[order] and not self._take(work):
+            self.waiting.append((order, index))
+            return
+        self.begins.setdefault(work.name, self.now)
+        heapq.heappush(self.running, (self.now + work.seconds[index], order, index))
+
+    def _take(self, work: Work) -> bool:
+        """Take what a target holds while it runs, unless it has to wait for it."""
         totals = [a + b for a, b in zip(self.used, work.amounts, strict=True)]
         # A target that needs more than there is runs alone, and does not wait for ever.
         fits = all(
@@ -182,9 +192,8 @@ class _Simulation:
                 totals, self.capacity.amounts, self.used, work.amounts, strict=True
             )
         )
-        if not fits or (any(work.amounts) and self.waiting):
-            self.waiting.append((order, index))
-            return
+        # Who waits longer comes first.
+        if not fits or self.waiting:
+            return False
         self.used = totals
-        self.begins.setdefault(work.name, self.now)
-        heapq.heappush(self.running, (self.now + work.seconds[index], order, index))
+        return True
