@@ -206,8 +206,7 @@ def estimate(
     random_makespans, costs = [], []
     for seed in range(max(2, round(NUM_RANDOM * scale))):
         drawn = [_draw(work, seed) for work in works]
-        makespan = _schedule(works, drawn, capacity, has_gaps=has_gaps)[1].makespan
-        random_makespans.append(makespan)
+        random_makespans.append(_schedule(works, drawn, capacity, has_gaps=has_gaps)[1].makespan)
         costs.append(_cost(works, drawn))
     priced = [stage.cost for stage in stages if stage.cost is not None]
     cost = sum(priced) if priced else None

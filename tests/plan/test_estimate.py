@@ -207,6 +207,14 @@ def test_one_record_is_repeated_exactly() -> None:
         assert (result.makespan, result.makespan_p90) == (seconds, seconds)
 
 
+def test_all_work_in_one_split_takes_its_sum() -> None:
+    """What was recorded as several targets takes as long as these did together."""
+    truth = Truth(9)
+    summaries, whole = truth.summaries(truth.plan(9), 20, items=False), truth.plan(1)
+    result = estimated(whole, summaries, 6)
+    assert result.makespan == pytest.approx(truth.makespan(whole, 20, 6), rel=0.001)
+
+
 def test_targets_of_fewer_items_vary_more() -> None:
     """Deviations of a sum grow with the root of the number of summands."""
     rates = Rates(amount=4.0, mean=1.0, quantiles=tuple(0.5 + i / 10 for i in range(11)))
