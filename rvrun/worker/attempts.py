@@ -15,7 +15,7 @@ import sys
 import time
 
 from rvrun.errors import DONE, INTERRUPTED, INVALID
-from rvrun.rundir.records import append, last_attempt
+from rvrun.rundir.records import append, last_attempt, process_peak_kib
 from rvrun.signals import GRACE_SECONDS, SIGNALLED
 from rvrun.worker.prctl import end_with, system_call
 
@@ -207,6 +207,7 @@ class _Supervisor:
         from rvrun.worker.processes import end_children
 
         os.kill(self.pid, _signal.SIGSTOP)
+        self.peak = process_peak_kib(self.pid)
         with contextlib.suppress(ChildProcessError):
             end_children(0.0)
         if self.status is None:

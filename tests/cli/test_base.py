@@ -57,7 +57,7 @@ def test_a_branch_is_compared_with_its_merge_base(branch: Project) -> None:
     assert done.stdout == SHOW
     edit(branch, "len(word) >=", "len(word) >")
     done = branch.rvrun("diff", "--base", "main", "tiny.py", "--splits", "2", code=1)
-    assert "~ tiny/count  code changed: Tiny.counts" in done.stdout
+    assert "~ tiny/count  code changed: Tiny.count → Tiny.counts" in done.stdout
     assert branch.run("git", "worktree", "list").stdout.count("\n") == 1
     assert branch.run("git", "status", "--short").stdout == " M tiny.py\n"
 
