@@ -9,11 +9,13 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 
 from rvrun import paths
 from rvrun.errors import Problem, RvrunError
+from rvrun.item_list import ItemList
 from rvrun.text import count, quoted
 
 
@@ -28,7 +30,7 @@ def _check_retries(_: object, field: attrs.Attribute[int | None], value: int | N
         raise ValueError(f"`{field.name}` must be at most {MAX_RETRIES}, got {value}")
 
 
-def _check_string(_: object, field: attrs.Attribute[str | None], value: object) -> None:
+def _check_string(_: object, field: attrs.Attribute[Any], value: object) -> None:
     if value is not None and (not isinstance(value, str) or not value):
         raise ValueError(f"`{field.name}` must be a non-empty string, got {quoted(value)}")
 
@@ -69,6 +71,32 @@ class CodeMode(enum.StrEnum):
     OFF = "off"
 
 
+class ItemCall(enum.StrEnum):
+    """What the method of a command with items gets; the values are part of the format.
+
+    - `ITEM`: one item. `ITEMS`: the list of items that are not done. `SHARE`: the number of its
+      split; the items of a share are then done together.
+    """
+
+    ITEM = "item"
+    ITEMS = "items"
+    SHARE = "share"
+
+
+@attrs.frozen(kw_only=True)
+class StageItems:
+    """The items that the splits of a stage share out, without the items themselves.
+
+    - `field`: the path of the items in the config.
+    - `digest`: `sha256:` and the digest of all items in their order.
+    """
+
+    field: str = attrs.field(validator=_check_string)
+    count: int
+    digest: str
+    call: ItemCall = ItemCall.SHARE
+
+
 @attrs.frozen
 class Need:
     """A dependency on another command of the same pipeline."""
@@ -101,6 +129,7 @@ class Command:
 
     - `needs`: None if the user did not declare any, so that it needs the command before it.
     - `config_keys`: config fields it depends on, with dots for nested fields; None for all.
+    - `items`: those that its splits share out; None if it declares none. `item_list`: each of them.
     - `num_items`: how many items its splits share out; None if unknown.
     - `location`: `file:line` of its method, for messages.
     """
@@ -111,6 +140,8 @@ class Command:
     needs: tuple[Need, ...] | None = None
     config_keys: tuple[str, ...] | None = None
     resources: Resources = Resources()
+    items: StageItems | None = None
+    item_list: ItemList | None = None
     num_items: int | None = attrs.field(default=None, eq=False)
     location: str = attrs.field(default="", eq=False)
 
@@ -161,6 +192,7 @@ class Stage:
     config_keys: tuple[str, ...] | None = None
     code: CodeMode = CodeMode.OFF
     resources: Resources = Resources()
+    items: StageItems | None = None
 
     @property
     def num_targets(self) -> int:
@@ -182,11 +214,24 @@ class Stage:
         """Return the path of the folder with its splits' stamps; None if it cannot be split."""
         if self.num_splits is None:
             return None
-        return paths.splits_folder(pipeline, self.command, self.num_splits)
+        items = None if self.items is None else self.items.digest
+        return paths.splits_folder(pipeline, self.command, self.num_splits, items)
+
+    def target_stamp(self, pipeline: str, index: int) -> str:
+        """Return the path of the stamp of the target with an index from 0."""
+        folder = self.stamps_folder(pipeline)
+        return self.stamp(pipeline) if folder is None else f"{folder}/{index}"
+
+    def items_file(self, pipeline: str) -> str | None:
+        """Return the path of the list of its items; None if it declares none."""
+        return None if self.items is None else paths.items(pipeline, self.command)
 
     def config_file(self, pipeline: str) -> str:
-        """Return the path of the config file it depends on: the whole one, or its part."""
-        if self.config_keys is None:
+        """Return the path of the config file it depends on: the whole one, or its part.
+
+        A command with items depends on a part without them.
+        """
+        if self.config_keys is None and self.items is None:
             return paths.config(pipeline)
         return paths.narrowed_config(pipeline, self.command)
 
@@ -244,6 +289,11 @@ class Plan:
     @property
     def num_targets(self) -> int:
         return sum(s.num_targets for pipeline in self.pipelines for s in pipeline.stages)
+
+    @property
+    def has_items(self) -> bool:
+        """Whether a stage shares out items."""
+        return any(stage.items is not None for p in self.pipelines for stage in p.stages)
 
     @property
     def title(self) -> str:
@@ -307,7 +357,7 @@ def check_plan(plan: Plan) -> None:
     """Raise `BadName` or `BadPlan` unless `plan` has what its readers rely on.
 
     Pipelines and their stages have valid, unique names; each stage is after the stages it needs;
-    stages with an aligned need have the same number of splits.
+    stages with an aligned need have the same number of splits and the same items.
     """
     _check_unique("pipeline", [pipeline.name for pipeline in plan.pipelines])
     for pipeline in plan.pipelines:
@@ -316,6 +366,8 @@ def check_plan(plan: Plan) -> None:
         earlier: dict[str, Stage] = {}
         for stage in pipeline.stages:
             check_command_name(stage.command)
+            if stage.items is not None and stage.num_splits is None:
+                raise BadPlan(f"`{pipeline.name}/{stage.command}` has items, but no splits")
             if (stage.num_splits or 0) > MAX_SPLITS:
                 limit = f"`{pipeline.name}/{stage.command}` must have at most {MAX_SPLITS:,} splits"
                 raise BadPlan(f"{limit}, got {stage.num_splits:,}")
@@ -341,3 +393,6 @@ def _check_need(name: str, stage: Stage, need: Need, earlier: dict[str, Stage]) 
             f"`{name}` needs `{need.command}` aligned, so both must have the same number of "
             f"splits, got {ours} and {theirs}"
         )
+    digests = {None if s.items is None else s.items.digest for s in (stage, needed)}
+    if need.kind is NeedKind.ALIGNED and len(digests) > 1:
+        raise BadPlan(f"`{name}` needs `{need.command}` aligned, so both must have the same items")

@@ -4,8 +4,11 @@ plan.json  Makefile            rendered files
 config/tiny.json               the config of pipeline `tiny`
 config/tiny/chip.json          the part that `chip` depends on, if it declares `config_keys`
 code/tiny/chip.txt             the fingerprint of the code that `chip` reaches
+items/tiny/chip.txt            the items that `chip` shares out, if it declares `items`
 done/tiny/train                stamp: touched when `train` is done
 done/tiny/chip.4/0             stamp: split 0 of 4 of `chip` is done
+done/tiny/chip.4-8c2f0a51/0    the same if `chip` declares `items`, whose digest is in the name
+done/tiny/chip.items/DIGEST    mark: an item of `chip` is done
 done/tiny/chip.all             stamp: all splits of `chip` are done
 records/tiny/chip.4/0.jsonl    start and end of each attempt of a target
 logs/tiny/chip.4/0.log         output of a target
@@ -21,6 +24,7 @@ PLAN = "plan.json"
 MAKEFILE = "Makefile"
 CONFIGS = "config"
 CODE = "code"
+ITEMS = "items"
 DONE = "done"
 RECORDS = "records"
 LOGS = "logs"
@@ -72,9 +76,23 @@ def stamp(pipeline: str, command: str, *, is_split: bool) -> str:
     return f"{DONE}/{pipeline}/{command}" + (".all" if is_split else "")
 
 
-def splits_folder(pipeline: str, command: str, num_splits: int) -> str:
-    """Return the path of the folder with the stamps of a stage's splits."""
-    return f"{DONE}/{pipeline}/{command}.{num_splits}"
+def splits_folder(pipeline: str, command: str, num_splits: int, items: str | None = None) -> str:
+    """Return the path of the folder with the stamps of a stage's splits.
+
+    - `items`: `sha256:` and the digest of the items that they share out, in their order.
+    """
+    folder = f"{DONE}/{pipeline}/{command}.{num_splits}"
+    return folder if items is None else f"{folder}-{items.partition(':')[2][:8]}"
+
+
+def items(pipeline: str, command: str) -> str:
+    """Return the path of the list of the items that a command shares out."""
+    return f"{ITEMS}/{pipeline}/{command}.txt"
+
+
+def marks_folder(pipeline: str, command: str) -> str:
+    """Return the path of the folder with the marks of a command's items that are done."""
+    return f"{DONE}/{pipeline}/{command}.items"
 
 
 def record(target: str) -> str:

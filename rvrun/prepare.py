@@ -31,6 +31,7 @@ from rvrun.rundir import files as rundir
 from rvrun.rundir.freshness import StageStatus, plan_status
 from rvrun.rundir.needs import missing_needs
 from rvrun.rundir.notices import notices
+from rvrun.rundir.settle import settle
 from rvrun.runners.protocol import Runner
 from rvrun.runners.registry import DEFAULT, find_runner
 from rvrun.runners.run import Run
@@ -148,11 +149,17 @@ class Prepared:
     def write(self) -> list[str]:
         """Write the files whose text changed into the run directory, and return their paths.
 
+        Call it with the lock of the run directory. Splits of which all items are done get their
+        stamps.
+
         Raises `UnusableRunDir` or `OtherRunner`.
         """
         run_dir = self.run.run_dir
         rundir.check_owner(run_dir, self.files, self.runners[0], self._traces_of_others)
-        return rundir.write(run_dir, self.files, self.owned)
+        written = rundir.write(run_dir, self.files, self.owned)
+        if self.run.plan.has_items and self.runner.CAPABILITIES.keeps_stamps:
+            settle(run_dir, plan_status(self.run.plan, run_dir, self.files))
+        return written
 
     def _traces_of_others(self) -> list[tuple[str, str]]:
         """Return other runners by name, with a file or folder that they leave in a run directory.
@@ -290,7 +297,7 @@ def kept(prepared: Prepared) -> Prepared:
     run_dir = prepared.run.run_dir
     if (run_dir / paths.DONE).exists() or (run_dir / paths.SUBMITTED).exists():
         return prepared
-    return attrs.evolve(prepared, owned=(*prepared.owned, paths.CONFIGS, paths.CODE))
+    return attrs.evolve(prepared, owned=(*prepared.owned, paths.CONFIGS, paths.CODE, paths.ITEMS))
 
 
 def run_dir_of(config: str, out: str | None) -> str:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MINUTE, HOUR = 60, 3600
+#: How many names of things are shown in one line.
+NUM_NAMES = 3
 #: The most characters of a value that a message shows.
 MAX_SHOWN = 300
 
@@ -25,6 +27,12 @@ def enumerate_names(names: Sequence[str]) -> str:
     """Join names: `a`, `a and b`, `a, b and c`."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def name_some(names: Sequence[str]) -> str:
+    """Join names, but only the first three: `a, b, c and 7 more`."""
+    more = len(names) - NUM_NAMES
+    return ", ".join(names[:NUM_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def memory(kib: int) -> str:

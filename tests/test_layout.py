@@ -32,6 +32,7 @@ FOUNDATION = (
     "secret_marks",
     "signals",
     "tracebacks",
+    "item_list",
     "model",
     "finding",
 )

@@ -35,6 +35,7 @@ from rvrun.rundir.accepted import record_accepted
 from rvrun.rundir.explain import code_changes, config_changes, find_target
 from rvrun.rundir.freshness import StageStatus, plan_status
 from rvrun.rundir.lock import locked
+from rvrun.rundir.settle import settle
 from rvrun.settings.layers import load_settings
 
 Stages = Annotated[
@@ -155,6 +156,7 @@ def accept_changes(
         if not dry_run and acceptance.accepted:
             rundir.write(folder, files)
             renew(folder, statuses, acceptance.valid)
+            settle(folder, plan_status(plan, folder, files))
             for status in acceptance.accepted:
                 record_accepted(
                     folder, status.pipeline, status.stage.command, *changes[status.name]
@@ -169,11 +171,11 @@ def _changes(
     """The config keys that changed, and the ways to the definitions that did."""
     import json
 
-    index = status.stale[0] if status.stale else 0
+    when = status.when(status.typical())
     saved = files.get(paths.config(status.pipeline))
     config = json.loads(saved)["config"] if saved else None
-    keys = list(config_changes(folder, status, index, config) or {})
-    return keys, code_changes(folder, status, index, files)
+    keys = list(config_changes(folder, status, when, config) or {})
+    return keys, code_changes(folder, status, when, files)
 
 
 def _report(

@@ -9,9 +9,16 @@ from rvrun.code.fingerprint import name_changes
 from rvrun.pipelines.config_keys import MISSING, words_of_items, words_of_key
 from rvrun.plan.diff_formats import format_value
 from rvrun.rundir.accepted import describe_accepted
-from rvrun.rundir.explain import Attempt, Explanation, Needed, describe_end
-from rvrun.rundir.freshness import CODE_CHANGED, NEVER, NOW
-from rvrun.text import duration, local_time, memory
+from rvrun.rundir.explain import (
+    Attempt,
+    Explanation,
+    ItemsToRun,
+    Needed,
+    describe_end,
+)
+from rvrun.rundir.freshness import CODE_CHANGED
+from rvrun.rundir.times import NEVER, NOW
+from rvrun.text import duration, local_time, memory, name_some
 
 
 def print_explanation(explanation: Explanation, source: str) -> None:
@@ -43,6 +50,8 @@ def _facts(explanation: Explanation) -> list[tuple[str, str]]:
         facts.append(("changed", f"{words_of_key(key)}: {values}"))
     if explanation.changes is None:
         facts.append(("changed", "unknown: the config from that time was not kept"))
+    if explanation.items is not None:
+        facts.append(("items", _items(explanation.items)))
     facts += [("changed", f"code: {way}") for way in explanation.code_changes]
     facts += [("needs", _needed(needed)) for needed in explanation.needs]
     keys = explanation.config_keys
@@ -56,6 +65,13 @@ def _facts(explanation: Explanation) -> list[tuple[str, str]]:
         facts.append(("accepted", describe_accepted(explanation.accepted)))
     facts.append(("needed by", ", ".join(explanation.waiting) or "nothing"))
     return facts
+
+
+def _items(items: ItemsToRun) -> str:
+    """Return `2 of 9 would run: boulder, denver`."""
+    if not items.labels:
+        return f"{items.total:,}, all up to date" if items.total else "none"
+    return f"{len(items.labels):,} of {items.total:,} would run: {name_some(items.labels)}"
 
 
 def _code(explanation: Explanation) -> str:
@@ -114,6 +130,8 @@ def explanation_to_dict(explanation: Explanation) -> dict[str, Any]:
         "shared_memory_kib": explanation.shared_memory_kib,
         "code_changes": list(explanation.code_changes),
         "accepted": explanation.accepted,
+        "items": explanation.items
+        and {"would_run": list(explanation.items.labels), "all": explanation.items.total},
         "changes": None if changes is None else {k: _pair(*pair) for k, pair in changes.items()},
         "needs": [
             {"name": needed.name, "newer": needed.newer, "would_run": needed.when == NOW}

@@ -12,6 +12,7 @@ from rvrun.model import NeedKind, Stage
 from rvrun.pipelines.config_keys import words_of_items, words_of_key
 from rvrun.prepare import Prepared
 from rvrun.rundir.freshness import CODE_CHANGED, CONFIG_CHANGED, NOT_DONE, StageStatus
+from rvrun.text import count
 
 if TYPE_CHECKING:
     from rvrun.rundir.explain import Changes
@@ -61,6 +62,8 @@ def _work(status: StageStatus) -> str:
         return "up to date"
     if status.stage.num_splits is None:
         return "run"
+    if status.items is not None:
+        return f"{len(status.items.stale):,} of {count(len(status.items.list), 'item')}"
     return f"{len(status.stale):,} of {status.stage.num_splits:,}"
 
 
@@ -83,11 +86,12 @@ def _reason(prepared: Prepared, status: StageStatus, config: Mapping[str, Any]) 
         keeps_stamps = prepared.runner.CAPABILITIES.keeps_stamps
         return FORCED if keeps_stamps else f"{prepared.runners[0]} runs everything"
     if status.reason == CONFIG_CHANGED:
-        changes = explain.config_changes(run_dir, status, status.stale[0], config)
+        when = status.when(status.typical())
+        changes = explain.config_changes(run_dir, status, when, config)
         return name_keys(status.reason, changes or {})
     if status.reason == CODE_CHANGED or (not status.reason and status.has_ignored_code):
-        index = status.stale[0] if status.stale else status.done.index(min(status.done))
-        ways = explain.code_changes(run_dir, status, index, prepared.files)
+        when = status.when(status.typical())
+        ways = explain.code_changes(run_dir, status, when, prepared.files)
         ignored = "" if status.reason else "ignored: "
         return name_changes(f"{ignored}{CODE_CHANGED}", ways)
     return status.reason

@@ -57,7 +57,7 @@ def compiled_side(prepared: Prepared) -> Side:
 
 
 def read_plan(path: pathlib.Path) -> Side:
-    """Read a plan, with the code and configs beside it as far as they still are the plan's.
+    """Read a plan, with the code, items and configs beside it as far as they still are the plan's.
 
     Raises `NotAPlan`.
     """
@@ -71,7 +71,8 @@ def read_plan(path: pathlib.Path) -> Side:
         values = read_values(path.parent / paths.config(pipeline.name))
         if values is not None and digest(values) == pipeline.config_digest:
             configs[pipeline.name] = values
-    names = (s.code_file(p.name) for p in plan.pipelines for s in p.stages)
+    stages = [(p.name, stage) for p in plan.pipelines for stage in p.stages]
+    names = [file for name, s in stages for file in (s.code_file(name), s.items_file(name))]
     texts = {name: read_code(path.parent, name) for name in names if name is not None}
     code = {name: text for name, text in texts.items() if text is not None}
     return Side(plan=plan, configs=configs, code=code)

@@ -249,7 +249,8 @@ class Pipeline:
 
     #: All commands, in the order in which they run.
     commands: Sequence[str] = ()
-    #: Commands that can be split into parallel parts; they accept `split_ind` and `num_splits`.
+    #: Commands that can be split into parallel parts; they accept `split_ind` and `num_splits`,
+    #: or what `items` describes.
     split_commands: Sequence[str] = ()
     #: Commands that require a GPU.
     gpu_commands: Sequence[str] = ()
@@ -259,6 +260,10 @@ class Pipeline:
     #: The config fields that each command depends on (`"model.lr"` for a nested one); changing
     #: other fields does not make it stale. Default: the whole config.
     config_keys: Mapping[str, Sequence[str]] = {}
+    #: The items that each split command shares out: the path of a list or tuple in the config
+    #: (`"scenes"`, `"data.scenes"`), which may be a property. A method with a parameter `item` is
+    #: called once for each item that is not done, one with `items` once with the list of them.
+    items: Mapping[str, str] = {}
     #: Whether the commands themselves read and write files at a `root_uri` with a scheme, such as
     #: `s3://`. If not, a run on this machine refuses such a root: Python would take it for a path.
     handles_uris: bool = False

@@ -39,6 +39,28 @@ def narrow(config: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     return part
 
 
+def part_of(
+    config: Mapping[str, Any], keys: Sequence[str] | None, items: str | None
+) -> Mapping[str, Any]:
+    """Return the part of a saved config on which a command depends, apart from its items.
+
+    - `keys`: its `config_keys`; None for all. `items`: the path of its items; None without items.
+    """
+    rest = config if items is None else _without(config, items)
+    return rest if keys is None else narrow(rest, keys)
+
+
+def _without(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The same config without a dotted key; `config` itself if it does not have it."""
+    first, _, rest = key.partition(".")
+    if first not in config:
+        return config
+    if not rest:
+        return {name: value for name, value in config.items() if name != first}
+    nested = config[first]
+    return {**config, first: _without(nested, rest)} if isinstance(nested, Mapping) else config
+
+
 def look_up(config: Mapping[str, Any], key: str) -> Any:
     """Return the value of a dotted key, or MISSING."""
     value: Any = config

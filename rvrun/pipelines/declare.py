@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from rvrun.errors import RvrunError, UnknownName, check_known
+from rvrun.item_list import ItemList
 from rvrun.model import Command, DeclaredPipeline, Need, NeedKind, Resources, check_command_name
 from rvrun.pipelines import serialize
 from rvrun.pipelines.base import Aligned, Pipeline
@@ -126,7 +127,8 @@ def declare(
         _check_method(pipeline, command, attribute, owner)
     for command in (*declarations.split_commands, *declarations.commands):
         is_split = command in declarations.split_commands
-        _check_parameters(pipeline, command, owner, is_split=is_split)
+        if not (is_split and command in declarations.items):
+            _check_parameters(pipeline, command, owner, is_split=is_split)
     return DeclaredPipeline(
         name=name,
         config_digest=serialize.digest(config),
@@ -148,6 +150,7 @@ class Declarations:
     needs: Mapping[str, tuple[str, ...]]
     config_keys: Mapping[str, tuple[str, ...]]
     resources: Mapping[str, Resources]
+    items: Mapping[str, str]
 
     @classmethod
     def read(cls, pipeline: Any, config_keys: Mapping[str, tuple[str, ...]]) -> Declarations:
@@ -159,6 +162,7 @@ class Declarations:
             needs=_read_lists(pipeline, "needs"),
             config_keys={**config_keys, **_read_lists(pipeline, "config_keys")},
             resources=_read_resources(pipeline),
+            items=_read_items(pipeline),
         )
 
     def all_commands(self) -> dict[str, str]:
@@ -208,6 +212,15 @@ def _read_resources(pipeline: Any) -> dict[str, Resources]:
     return mapping
 
 
+def _read_items(pipeline: Any) -> dict[str, str]:
+    mapping = _read_mapping(pipeline, "items")
+    for command, path in mapping.items():
+        if not isinstance(path, str) or not path:
+            name = f"{type(pipeline).__name__}.items[{command!r}]"
+            raise BadDeclaration(name, 'the path of a list in the config, such as "scenes"', path)
+    return mapping
+
+
 def _check_method(pipeline: Any, command: str, attribute: str, owner: str) -> None:
     check_command_name(command, owner)
     if not callable(getattr(pipeline, command, None)) or hasattr(Pipeline, command):
@@ -238,6 +251,12 @@ def _declare_command(
     for key in keys or ():
         _check_config_key(config, key, f"`config_keys` of command `{name}` of {owner}")
     is_split = name in declarations.split_commands
+    items = None
+    if name in declarations.items:
+        from rvrun.pipelines.declare_items import declare_items
+
+        field = declarations.items[name]
+        items = declare_items(pipeline, name, field, config, owner, is_split=is_split)
     return Command(
         name=name,
         is_split=is_split,
@@ -245,7 +264,9 @@ def _declare_command(
         needs=_declare_needs(declarations, name, owner),
         config_keys=keys,
         resources=_declare_resources(pipeline, declarations, name),
-        num_items=_count_items(pipeline, name, owner) if is_split else None,
+        items=items and items[0],
+        item_list=items and items[1],
+        num_items=_num_items(pipeline, name, owner, items and items[1]) if is_split else None,
         location=location(getattr(type(pipeline), name, None)),
     )
 
@@ -267,6 +288,10 @@ def _declare_resources(pipeline: Any, declarations: Declarations, name: str) -> 
         return attrs.evolve(resources, **values)
     except ValueError as error:
         raise CannotLoad(f"`{type(pipeline).__name__}.{name}`", str(error)) from None
+
+
+def _num_items(pipeline: Any, name: str, owner: str, items: ItemList | None) -> int | None:
+    return _count_items(pipeline, name, owner) if items is None else len(items)
 
 
 def _count_items(pipeline: Any, name: str, owner: str) -> int | None:

@@ -60,6 +60,11 @@ def config_to_json(config: Config) -> dict[str, Any]:
     return cast(dict[str, Any], _converter.unstructure(config))
 
 
+def value_to_json(value: object) -> Any:
+    """Convert any value that a config may contain to JSON values. Raises TypeError or ValueError."""
+    return _converter.unstructure(value)
+
+
 def config_from_json(values: object, base: type[Config] = PipelineConfig) -> Config:
     """Convert JSON values to the config that they describe, a `base` or a subclass of it.
 

@@ -115,6 +115,21 @@ class UnequalSplits(RvrunError):
     fix = "change --splits to give `{command}` and `{needed}` the same number"
 
 
+class UnequalItems(RvrunError):
+    """An aligned need between commands that do not share out the same items."""
+
+    pipeline: str
+    command: str
+    needed: str
+    problem: str
+    remedy: str
+    template = (
+        "`{command}` of pipeline `{pipeline}` needs `{needed}` aligned, so both must share out the "
+        "same items, {problem}; {remedy}"
+    )
+    fix = "{remedy}"
+
+
 def compile_plan(
     pipelines: Sequence[DeclaredPipeline],
     select: Sequence[str] = (),
@@ -148,12 +163,15 @@ def plan_pipeline(
     graph = select_from(graph, chosen) if chosen or not select else {}
     commands = {command.name: command for command in pipeline.commands}
     counts = {
-        name: choose_num_splits(splits, pipeline.name, name) if commands[name].is_split else None
+        name: choose_num_splits(splits, pipeline.name, name, commands[name].num_items)
+        if commands[name].is_split
+        else None
         for name in graph
     }
     for name, needs in graph.items():
         for need in needs:
             check_aligned(pipeline.name, name, need, counts)
+            check_aligned_items(pipeline.name, commands[name], need, commands[need.command])
     stages = (expand(commands[name], needs, counts[name], code) for name, needs in graph.items())
     return PlannedPipeline(
         name=pipeline.name, config_digest=pipeline.config_digest, stages=tuple(stages)
@@ -289,6 +307,25 @@ def check_aligned(
         raise UnequalSplits(pipeline, command, need.command, ours, theirs)
 
 
+def check_aligned_items(pipeline: str, command: Command, need: Need, needed: Command) -> None:
+    """Raise `UnequalItems` if need is aligned, and the items of both do not correspond."""
+    if need.kind is not NeedKind.ALIGNED:
+        return
+    ours, theirs = command.items, needed.items
+    if ours is None and theirs is None:
+        return
+    without = command.name if ours is None else needed.name
+    if ours is None or theirs is None:
+        problem = f"but `{without}` declares none"
+        fix = f"declare `items` for both, or need `{needed.name}` without `aligned`"
+    elif ours.digest != theirs.digest:
+        problem = f"but `{ours.field}` and `{theirs.field}` differ"
+        fix = f"give both the same items, or need `{needed.name}` without `aligned`"
+    else:
+        return
+    raise UnequalItems(pipeline, command.name, needed.name, problem, fix)
+
+
 def expand(
     command: Command, needs: tuple[Need, ...], num_splits: int | None, code: CodeMode
 ) -> Stage:
@@ -301,6 +338,7 @@ def expand(
         config_keys=command.config_keys,
         code=code,
         resources=command.resources,
+        items=command.items,
     )
 
 

@@ -1,7 +1,7 @@
 """Compare two plans: what changed, and which stages would run again because of it. Pure.
 
 pipelines and stages      added, removed, in another order
-each stage                splits, needs, gpu, resources, the config it depends on
+each stage                splits, items, needs, gpu, resources, the config it depends on
 each config               keys with different values
 each stage's code         definitions with different hashes
 stages that run again     those in both plans whose work changed, and those that need them
@@ -21,8 +21,11 @@ from rvrun.code.fingerprint import (
     is_comparable,
     name_changes,
 )
+from rvrun.item_list import ItemList
+from rvrun.item_list import from_text as from_text_of_items
 from rvrun.model import CodeMode, NeedKind, Plan, PlannedPipeline, Stage
-from rvrun.pipelines.config_keys import MISSING, changed_keys, narrow
+from rvrun.pipelines.config_keys import MISSING, changed_keys, part_of
+from rvrun.plan.diff_items import ItemsDiff, diff_items
 from rvrun.text import count
 
 #: Config values as JSON has them; None if they are not available.
@@ -39,12 +42,20 @@ CODE = "code: "
 class Side:
     """A plan to compare, and those configs of its pipelines that are available.
 
-    - `code`: the texts of the code fingerprints that are available, by path.
+    - `code`: the texts of the code fingerprints and lists of items that are available, by path.
     """
 
     plan: Plan
     configs: Mapping[str, Mapping[str, Any]]
     code: Mapping[str, str] = attrs.field(factory=dict)
+
+    def items_of(self, pipeline: str, stage: Stage) -> ItemList | None:
+        """Return the items of a stage; None if their list is not available or another one."""
+        path = stage.items_file(pipeline)
+        text = self.code.get(path) if path is not None else None
+        items = None if text is None else from_text_of_items(text)
+        is_current = items is not None and stage.items and items.digest == stage.items.digest
+        return items if is_current else None
 
     def code_of(self, pipeline: str, stage: Stage) -> str | None:
         """Return the code fingerprint of a stage; None if there is none to compare."""
@@ -112,8 +123,9 @@ def diff_plans(old: Side, new: Side) -> PlanDiff:
             continue
         configs = (old.configs.get(name), new.configs.get(name))
         code = _CodeDiff(name, old, new)
-        changes += _diff_pipeline(before[name], pipeline, *configs, code)
-        reruns += _find_reruns(before[name], pipeline, *configs, code)
+        items = _diff_items(before[name], pipeline, old, new)
+        changes += _diff_pipeline(before[name], pipeline, *configs, code, items)
+        reruns += _find_reruns(before[name], pipeline, *configs, code, items)
     changes += [
         Change(ChangeKind.REMOVED, name, _size(pipeline))
         for name, pipeline in before.items()
@@ -148,6 +160,21 @@ class _CodeDiff:
         return name_changes("code changed", ways) if ways else ""
 
 
+def _diff_items(
+    old: PlannedPipeline, new: PlannedPipeline, old_side: Side, new_side: Side
+) -> dict[str, ItemsDiff]:
+    """Compare the items of the stages of both plans, by command."""
+    before = {stage.command: stage for stage in old.stages}
+    return {
+        stage.command: diff_items(
+            (earlier, stage),
+            (old_side.items_of(old.name, earlier), new_side.items_of(new.name, stage)),
+        )
+        for stage in new.stages
+        if (earlier := before.get(stage.command)) is not None
+    }
+
+
 def _size(pipeline: PlannedPipeline) -> str:
     stages = count(len(pipeline.stages), "stage")
     return f"{stages}, {count(sum(stage.num_targets for stage in pipeline.stages), 'target')}"
@@ -167,6 +194,7 @@ def _diff_pipeline(
     old_config: Config,
     new_config: Config,
     code: _CodeDiff,
+    items: Mapping[str, ItemsDiff],
 ) -> Iterator[Change]:
     before = {stage.command: stage for stage in old.stages}
     after = {stage.command: stage for stage in new.stages}
@@ -179,6 +207,8 @@ def _diff_pipeline(
             yield Change(ChangeKind.ADDED, name, _stage_size(stage))
         else:
             yield from _diff_stage(name, before[command], stage)
+            for detail, *values in items[command].changes:
+                yield Change(ChangeKind.CHANGED, name, detail, *values)
             for way, *hashes in code.changes(before[command], stage):
                 yield Change(ChangeKind.CHANGED, name, f"{CODE}{way}", *hashes)
     for command, stage in before.items():
@@ -275,36 +305,61 @@ def _find_reruns(
     old_config: Config,
     new_config: Config,
     code: _CodeDiff,
+    items: Mapping[str, ItemsDiff],
 ) -> Iterator[Rerun]:
     """Find the stages of both plans that would run again if the old plan were completed."""
     before = {stage.command: stage for stage in old.stages}
     same_config = old.config_digest == new.config_digest
     running: set[str] = set()
+    relisted: set[str] = set()
     for stage in new.stages:
-        reason = _reason(before.get(stage.command), stage, running)
+        after = _after(stage, running, relisted)
+        reason = _reason(before.get(stage.command), stage) or after
         if not reason and not same_config and _reads_change(stage, old_config, new_config):
             reason = "config changed"
         reason = reason or code.reason(before.get(stage.command), stage)
+        num_targets = stage.num_targets
+        if stage.command in items and (items[stage.command].is_relisted or reason):
+            # What needs all items runs again, also if none of them does.
+            relisted.add(stage.command)
+            if stage.items is not None and not stage.items.count:
+                reason = after
+            elif not reason:
+                reason, num_targets = items[stage.command].reason, items[stage.command].num_targets
         if reason:
             running.add(stage.command)
         if reason and stage.command in before:
-            yield Rerun(f"{new.name}/{stage.command}", stage.num_targets, reason)
+            yield Rerun(f"{new.name}/{stage.command}", num_targets, reason)
 
 
-def _reason(old: Stage | None, new: Stage, running: Container[str]) -> str:
-    """Why a stage runs, apart from values of the config; empty if it does not."""
+def _after(stage: Stage, running: Container[str], relisted: Container[str]) -> str:
+    """Why a stage runs because of what it needs; empty if it does not.
+
+    - `relisted`: the commands that have other items.
+    """
+    after = [need.command for need in stage.needs if need.command in running]
+    if after:
+        return f"after {after[0]}"
+    wholes = [need.command for need in stage.needs if need.kind is NeedKind.ALL]
+    return "items changed" if any(command in relisted for command in wholes) else ""
+
+
+def _reason(old: Stage | None, new: Stage) -> str:
+    """Why a stage runs, apart from what it needs and from values of the config; else empty."""
     if old is None:
         return "new"
-    if old.num_splits != new.num_splits:
+    if (old.items is None) != (new.items is None):
+        return "items declared" if old.items is None else "items not declared any more"
+    if old.num_splits != new.num_splits and new.items is None:
         return "splits changed"
     if old.config_keys != new.config_keys:
         return "config keys changed"
-    after = [need.command for need in new.needs if need.command in running]
-    return f"after {after[0]}" if after else ""
+    return ""
 
 
 def _reads_change(stage: Stage, old: Config, new: Config) -> bool:
     """Whether the part of the config that a stage depends on changed; also if that is unknown."""
-    if stage.config_keys is None or old is None or new is None:
+    if (stage.config_keys is None and stage.items is None) or old is None or new is None:
         return True
-    return narrow(old, stage.config_keys) != narrow(new, stage.config_keys)
+    field = None if stage.items is None else stage.items.field
+    return part_of(old, stage.config_keys, field) != part_of(new, stage.config_keys, field)

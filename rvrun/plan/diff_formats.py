@@ -7,7 +7,8 @@ from typing import Any
 
 from rvrun.pipelines.config_keys import MISSING, words_of_items, words_of_key
 from rvrun.plan.diff import Change, ChangeKind, PlanDiff, Rerun, collapse
-from rvrun.text import count
+from rvrun.plan.diff_items import ADDED, REMOVED
+from rvrun.text import count, name_some
 
 SIGNS = {ChangeKind.ADDED: "+", ChangeKind.REMOVED: "-", ChangeKind.CHANGED: "~"}
 
@@ -108,6 +109,8 @@ def _change_text(change: Change) -> str:
         return change.detail
     if change.detail.startswith("code changed: "):
         return change.detail
+    if change.detail in (ADDED, REMOVED):
+        return f"{change.detail}: {name_some(change.new or change.old)}"
     kind, separator, key = change.detail.partition(": ")
     detail = f"{kind}{separator}{words_of_key(key)}"
     if change.old is MISSING:

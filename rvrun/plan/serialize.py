@@ -12,12 +12,14 @@ from rvrun.errors import RvrunError, describe
 from rvrun.inputs import CannotRead, parse_json
 from rvrun.model import (
     CodeMode,
+    ItemCall,
     Need,
     NeedKind,
     Plan,
     PlannedPipeline,
     Resources,
     Stage,
+    StageItems,
     check_plan,
 )
 from rvrun.text import quoted, shorten
@@ -27,7 +29,19 @@ VERSION = 1
 #: What to do about a plan that cannot be read.
 RENDER = "write it again with `rvrun plan` or `rvrun render`, or name another file"
 _PIPELINE_KEYS = ("name", "config", "config_digest", "stages")
-_STAGE_KEYS = ("command", "splits", "gpu", "needs", "config_keys", "code", "resources", "argv")
+_STAGE_KEYS = (
+    "command",
+    "splits",
+    "items",
+    "gpu",
+    "needs",
+    "config_keys",
+    "code",
+    "resources",
+    "argv",
+)
+_ITEMS_KEYS = ("field", "count", "digest", "call")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class NotAPlan(RvrunError):
@@ -61,6 +75,7 @@ def _stage_to_dict(stage: Stage) -> dict[str, Any]:
     return {
         "command": stage.command,
         "splits": stage.num_splits,
+        "items": None if stage.items is None else attrs.asdict(stage.items),
         "gpu": stage.gpu,
         "needs": [{"command": need.command, "kind": need.kind.value} for need in stage.needs],
         "config_keys": None if stage.config_keys is None else list(stage.config_keys),
@@ -95,14 +110,18 @@ def plan_from_json(text: str, place: str = "the document") -> Plan:
 
 def _pipeline_from_dict(item: dict[str, Any]) -> PlannedPipeline:
     _check_keys(item, _PIPELINE_KEYS)
-    if not re.fullmatch(r"sha256:[0-9a-f]{64}", item["config_digest"]):
-        rule = "`config_digest` must be `sha256:` and 64 hexadecimal digits in lower case"
-        raise ValueError(f"{rule}, got {quoted(item['config_digest'])}")
+    _check_digest("config_digest", item["config_digest"])
     return PlannedPipeline(
         name=item["name"],
         config_digest=item["config_digest"],
         stages=tuple(_stage_from_dict(stage) for stage in item["stages"]),
     )
+
+
+def _check_digest(name: str, value: Any) -> None:
+    if not _DIGEST.fullmatch(value):
+        rule = f"`{name}` must be `sha256:` and 64 hexadecimal digits in lower case"
+        raise ValueError(f"{rule}, got {quoted(value)}")
 
 
 def _check_keys(item: dict[str, Any], allowed: tuple[str, ...]) -> None:
@@ -125,4 +144,21 @@ def _stage_from_dict(item: dict[str, Any]) -> Stage:
         # Plans of earlier versions do not have it.
         code=CodeMode(item.get("code", CodeMode.OFF.value)),
         resources=Resources(**item["resources"]),
+        items=_items_from_dict(item.get("items")),
+    )
+
+
+def _items_from_dict(item: dict[str, Any] | None) -> StageItems | None:
+    # Plans of earlier versions do not have it.
+    if item is None:
+        return None
+    _check_keys(item, _ITEMS_KEYS)
+    _check_digest("digest", item["digest"])
+    if type(item["count"]) is not int or item["count"] < 0:
+        raise ValueError(f"`count` must be an integer of at least 0, got {quoted(item['count'])}")
+    return StageItems(
+        field=item["field"],
+        count=item["count"],
+        digest=item["digest"],
+        call=ItemCall(item["call"]),
     )

@@ -1,8 +1,12 @@
-"""Parse `--splits`: the number of splits of all split commands, or of one command."""
+"""Parse `--splits`: the number of splits of all split commands, or of one command.
+
+The number may be `each`: one split per item.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final, Literal
 
 import attrs
 
@@ -20,11 +24,18 @@ class BadSplits(RvrunError):
     fix = "change --splits {text}"
 
 
+#: One split per item, in place of a number.
+EACH: Final = "each"
+
+
 @attrs.frozen
 class SplitRequest:
-    """`count` splits for `command` of `pipeline`; an empty name stands for all."""
+    """`count` splits for `command` of `pipeline`; an empty name stands for all.
 
-    count: int
+    - `count`: EACH for one split per item.
+    """
+
+    count: int | Literal["each"]
     command: str = ""
     pipeline: str = ""
 
@@ -39,7 +50,7 @@ class SplitRequest:
 
 
 def parse_splits(values: Iterable[str]) -> tuple[SplitRequest, ...]:
-    """Parse values of `--splits`: `4`, `predict=16` or `tiny/predict=16`.
+    """Parse values of `--splits`: `4`, `predict=16`, `tiny/predict=16` or `chip=each`.
 
     Raises `BadSplits` for any other value, and for two values that conflict.
     """
@@ -55,17 +66,39 @@ def parse_splits(values: Iterable[str]) -> tuple[SplitRequest, ...]:
 def _parse(value: str) -> SplitRequest:
     target, _, count = value.rpartition("=")
     pipeline, _, command = target.rpartition("/")
-    if not (count.isascii() and count.isdigit()) or ("=" in value and not command):
-        raise BadSplits(value, "must be NUMBER, COMMAND=NUMBER or PIPELINE/COMMAND=NUMBER")
+    is_number = count.isascii() and count.isdigit()
+    if not (is_number or count == EACH) or ("=" in value and not command):
+        problem = "must be NUMBER, COMMAND=NUMBER or PIPELINE/COMMAND=NUMBER; NUMBER may be `each`"
+        raise BadSplits(value, problem)
+    if count == EACH:
+        return SplitRequest(count=EACH, command=command, pipeline=pipeline)
     number = parse_integer(count)
     if number is None or not 1 <= number <= MAX_SPLITS:
         raise BadSplits(value, f"the number must be between 1 and {MAX_SPLITS:,}")
     return SplitRequest(count=number, command=command, pipeline=pipeline)
 
 
-def choose_num_splits(requests: Iterable[SplitRequest], pipeline: str, command: str) -> int:
-    """Return the number of the most specific request for a command; 1 if there is none."""
+def choose_num_splits(
+    requests: Iterable[SplitRequest], pipeline: str, command: str, num_items: int | None = None
+) -> int:
+    """Return the number of the most specific request for a command; 1 if there is none.
+
+    - `num_items`: how many items the command's splits share out; None if unknown.
+
+    Raises `BadSplits` if the request is one split per item, and their number is unknown.
+    """
     matching = [request for request in requests if request.matches(pipeline, command)]
     # An empty name sorts before any other, so the most specific request is the greatest.
     best = max(matching, key=lambda request: (request.pipeline, request.command), default=None)
-    return 1 if best is None else best.count
+    if best is None:
+        return 1
+    if best.count != EACH:
+        return best.count
+    if num_items is None:
+        problem = (
+            f"the number of items of `{pipeline}/{command}` is unknown; declare them in `items`, "
+            f"or give a number: --splits {command}=NUMBER"
+        )
+        raise BadSplits(str(best), problem)
+    # Without items, a split that does nothing stands for all of them.
+    return min(max(num_items, 1), MAX_SPLITS)

@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from rvrun import paths
+from rvrun import item_list, paths
 from rvrun.model import CodeMode, Plan
-from rvrun.pipelines.config_keys import narrow
+from rvrun.pipelines.config_keys import part_of
 from rvrun.pipelines.declare import LoadedPipeline
 from rvrun.plan.serialize import plan_to_json
 
@@ -21,7 +21,7 @@ GITIGNORE = "".join(f"/{name}/\n" for name in RUN_OUTPUT) + f"/{paths.LOCK}\n"
 def render_common(
     plan: Plan, pipelines: Sequence[LoadedPipeline], packages: Sequence[str] = ()
 ) -> dict[str, str]:
-    """Return the plan, the configs and the code fingerprints, by path in the run directory.
+    """Return the plan, configs, lists of items and code fingerprints, by path in the run directory.
 
     - `packages`: the installed packages whose version is part of each code fingerprint.
 
@@ -41,17 +41,23 @@ def render_common(
 
 
 def _render_configs(pipeline: LoadedPipeline) -> dict[str, str]:
-    """Return the config of a pipeline, and the part of it for each command with `config_keys`.
+    """Return the config of a pipeline, and the parts of it on which commands depend, with items.
 
-    A part is a file of its own, so that make sees from its time whether that part changed.
+    A part is for a command with `config_keys` or items, and a file of its own, so that make sees from its time whether that part changed.
     Commands that are not selected get theirs too: a file that disappears and returns has a new
     time, which would make its command stale.
     """
     files = {paths.config(pipeline.name): to_text(pipeline.document)}
     for command in pipeline.declared.commands:
-        if command.config_keys is not None:
-            part = narrow(pipeline.document["config"], command.config_keys)
+        items = command.items
+        if command.config_keys is not None or items is not None:
+            config = pipeline.document["config"]
+            part = part_of(config, command.config_keys, None if items is None else items.field)
             files[paths.narrowed_config(pipeline.name, command.name)] = to_text(part)
+        if items is not None and command.item_list is not None:
+            stage = f"{pipeline.name}/{command.name}"
+            text = item_list.to_text(stage, items.field, command.item_list)
+            files[paths.items(pipeline.name, command.name)] = text
     return files
 
 

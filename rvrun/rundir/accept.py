@@ -1,6 +1,6 @@
 """Accept changes: keep stamps valid although the config or the code of their stages changed.
 
-The stamps of a stage that is accepted get the time of what changed, and so do those of all stages
+The stamps of a stage that is accepted, or the marks of its items, get the time of what changed, and so do those of all stages
 after it that are up to date, in the order of dependencies. Nothing else changes: a stage that is
 stale for another reason stays stale.
 """
@@ -8,15 +8,17 @@ stale for another reason stays stale.
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import attrs
 
 from rvrun.errors import RvrunError
-from rvrun.model import NeedKind
-from rvrun.paths import DONE
-from rvrun.rundir.freshness import FINGERPRINTS, NEVER, StageStatus
+from rvrun.model import NeedKind, Stage
+from rvrun.rundir.freshness import FINGERPRINTS, StageStatus
+from rvrun.rundir.item_status import spread
+from rvrun.rundir.marks import Marks
 from rvrun.rundir.own_files import touch
+from rvrun.rundir.times import NEVER
 from rvrun.text import count
 
 
@@ -29,18 +31,30 @@ class CannotAccept(RvrunError):
     fix = "run it, or accept what it needs, too"
 
 
+@attrs.frozen
+class Validity:
+    """What of a stage is up to date if some changes do not matter.
+
+    - `targets`: whether each target is. `units`: the same of each unit that is done by itself: an
+      item, or else a target.
+    """
+
+    targets: tuple[bool, ...]
+    units: tuple[bool, ...]
+
+
 @attrs.frozen(kw_only=True)
 class Acceptance:
     """What can be accepted.
 
     - `accepted`: the stages with changes that then do not matter.
     - `refused`: why the changes of other stages cannot be accepted, by name.
-    - `valid`: for each stage, whether each of its targets is up to date then.
+    - `valid`: what of each stage is up to date then.
     """
 
     accepted: tuple[StageStatus, ...]
     refused: Mapping[str, str]
-    valid: Mapping[str, tuple[bool, ...]]
+    valid: Mapping[str, Validity]
 
 
 def find_acceptable(statuses: Sequence[StageStatus], names: Collection[str] = ()) -> Acceptance:
@@ -55,7 +69,7 @@ def find_acceptable(statuses: Sequence[StageStatus], names: Collection[str] = ()
     wanted = {s.name for s in changed} - refused.keys()
     valid = _find_valid(statuses, wanted)
     for status in changed:
-        if status.name in wanted and not all(valid[status.name]):
+        if status.name in wanted and not _is_acceptable(status, valid[status.name]):
             refused[status.name] = _why_stale_still(status, statuses, valid)
     for name in names:
         if name in refused:
@@ -68,14 +82,19 @@ def find_acceptable(statuses: Sequence[StageStatus], names: Collection[str] = ()
 def has_changed(status: StageStatus) -> bool:
     """Whether the config or the code of a stage changed since one of its targets was done."""
     newest = max(status.changed[reason] for reason in FINGERPRINTS if reason in status.changed)
-    return any(NEVER < done < newest for done in status.done)
+    return any(NEVER < done < newest for done in status.units)
+
+
+def _is_acceptable(status: StageStatus, valid: Validity) -> bool:
+    """Whether all that was done is up to date then. Items that were not done still run."""
+    return all(ok for ok, done in zip(valid.units, status.units, strict=True) if done > NEVER)
 
 
 def _why_incomplete(status: StageStatus) -> str:
     if status.lost:
         return "its root was removed"
-    missing = status.done.count(NEVER)
-    if not missing:
+    missing = status.units.count(NEVER)
+    if not missing or status.items is not None:
         return ""
     if status.stage.num_splits is None:
         return "it was never done"
@@ -83,94 +102,136 @@ def _why_incomplete(status: StageStatus) -> str:
 
 
 def _why_stale_still(
-    status: StageStatus, statuses: Sequence[StageStatus], valid: Mapping[str, tuple[bool, ...]]
+    status: StageStatus, statuses: Sequence[StageStatus], valid: Mapping[str, Validity]
 ) -> str:
     """Why a stage would run although its own changes are accepted."""
     by_name = {s.name: s for s in statuses}
     for need in status.stage.needs:
         needed = by_name[f"{status.pipeline}/{need.command}"]
-        if not all(valid[needed.name]):
+        if not all(valid[needed.name].targets):
             return f"it would run after {need.command}, which is stale"
+    if status.items is not None and NEVER in status.units:
+        number = status.units.count(NEVER)
+        total = count(len(status.units), "item")
+        return f"{number:,} of {total} were never done, and it does all items of a split together"
     return "what it needs was done again since"
 
 
-def _find_valid(
-    statuses: Sequence[StageStatus], accepted: Collection[str]
-) -> dict[str, tuple[bool, ...]]:
-    """Which targets of each stage are up to date if the changes of `accepted` do not matter."""
-    valid: dict[str, tuple[bool, ...]] = {}
+def _find_valid(statuses: Sequence[StageStatus], accepted: Collection[str]) -> dict[str, Validity]:
+    """What of each stage is up to date if the changes of `accepted` do not matter."""
+    valid: dict[str, Validity] = {}
     by_name = {status.name: status for status in statuses}
     for status in statuses:
         own = NEVER if status.name in accepted else max(status.changed.values())
         needs = [
             (need.kind, by_name[f"{status.pipeline}/{need.command}"]) for need in status.stage.needs
         ]
-        valid[status.name] = tuple(
+        units = tuple(
             done > NEVER
             and not status.lost
             and own <= done
-            and all(_is_older(kind, needed, index, done, valid) for kind, needed in needs)
-            for index, done in enumerate(status.done)
+            and all(_is_older(kind, needed, unit, done, valid) for kind, needed in needs)
+            for unit, done in enumerate(status.units)
         )
+        valid[status.name] = _validity(status, units, valid)
     return valid
 
 
+def _validity(
+    status: StageStatus, units: tuple[bool, ...], valid: Mapping[str, Validity]
+) -> Validity:
+    """Return which targets are up to date if these units are."""
+    if status.items is None:
+        return Validity(units, units)
+    shares = status.items.shares
+    units = tuple(spread(status.stage, shares, units))
+
+    def is_unneeded(index: int) -> bool:
+        """Whether a split without items is not run because of what it needs."""
+        needed = ((n.kind, valid[f"{status.pipeline}/{n.command}"]) for n in status.stage.needs)
+        return all(
+            other.targets[index] if kind is NeedKind.ALIGNED else all(other.targets)
+            for kind, other in needed
+        )
+
+    targets = tuple(
+        all(units[part.start : part.stop]) if part else is_unneeded(index)
+        for index, part in enumerate(shares)
+    )
+    return Validity(targets, units)
+
+
 def _is_older(
-    kind: NeedKind,
-    needed: StageStatus,
-    index: int,
-    done: int,
-    valid: Mapping[str, tuple[bool, ...]],
+    kind: NeedKind, needed: StageStatus, unit: int, done: int, valid: Mapping[str, Validity]
 ) -> bool:
     """Whether a need is up to date, and was done before `done`."""
     if kind is NeedKind.ALIGNED:
-        return valid[needed.name][index] and needed.done[index] <= done
-    return all(valid[needed.name]) and max(*needed.done, needed.joined) <= done
+        return valid[needed.name].units[unit] and needed.units[unit] <= done
+    return all(valid[needed.name].targets) and max([*needed.units, needed.joined]) <= done
 
 
 def renew(
-    run_dir: pathlib.Path,
-    statuses: Sequence[StageStatus],
-    valid: Mapping[str, tuple[bool, ...]],
+    run_dir: pathlib.Path, statuses: Sequence[StageStatus], valid: Mapping[str, Validity]
 ) -> None:
-    """Give the stamps of valid targets the time of their newest prerequisite, if that is newer.
+    """Give valid stamps and marks the time of their newest prerequisite, if that is newer.
 
-    Call it with the lock of the run directory, after the fingerprints were written. Stages come
-    after those that they need; if this is interrupted, the rest is stale.
+    Call it with the lock of the run directory, after the fingerprints were written; then `settle`.
+    Stages come after those that they need; if this is interrupted, the rest is stale.
     """
     times: dict[str, list[int]] = {}
     wholes: dict[str, int] = {}
+    stages = {status.name: status.stage for status in statuses}
     for status in statuses:
-        files = status.stage.fingerprints(status.pipeline)
+        files = [*status.stage.fingerprints(status.pipeline), *_lists(status, stages)]
         own = max((run_dir / file).stat().st_mtime_ns for file in files)
         limit = _limit(status, own, times, wholes)
-        times[status.name] = [
-            max(done, limit(index)) if is_valid else done
-            for index, (done, is_valid) in enumerate(
-                zip(status.done, valid[status.name], strict=True)
+        units = times[status.name] = [
+            max(done, limit(unit)) if is_valid else done
+            for unit, (done, is_valid) in enumerate(
+                zip(status.units, valid[status.name].units, strict=True)
             )
         ]
-        _touch_changed(run_dir, status, times[status.name])
-        wholes[status.name] = max(*times[status.name], status.joined)
-        is_whole = all(valid[status.name]) and status.joined != NEVER
+        _touch_changed(run_dir, status, units)
+        if status.items is not None:
+            # Settled later, with the same times.
+            least = limit(None) if all(valid[status.name].targets) else NEVER
+            wholes[status.name] = max([*units, *status.items.stamps, status.joined, least])
+            continue
+        wholes[status.name] = max(*units, status.joined)
+        is_whole = all(valid[status.name].targets) and status.joined != NEVER
         if status.stage.num_splits is not None and is_whole:
             stamp = run_dir / status.stage.stamp(status.pipeline)
             if wholes[status.name] > status.joined:
                 touch(str(stamp), wholes[status.name])
 
 
+def _lists(status: StageStatus, stages: Mapping[str, Stage]) -> Iterator[str]:
+    """Yield the lists of items of the stages that a stage needs as a whole."""
+    for need in status.stage.needs:
+        path = stages[f"{status.pipeline}/{need.command}"].items_file(status.pipeline)
+        if need.kind is NeedKind.ALL and path is not None:
+            yield path
+
+
 def _limit(
     status: StageStatus, own: int, times: Mapping[str, list[int]], wholes: Mapping[str, int]
-) -> Callable[[int], int]:
-    """Return a function that returns the time of the newest prerequisite of a target."""
+) -> Callable[[int | None], int]:
+    """Return a function that returns the time of the newest prerequisite of a unit.
+
+    Without a unit, of what all units have.
+    """
     names = [(need.kind, f"{status.pipeline}/{need.command}") for need in status.stage.needs]
     whole = max([own, *(wholes[name] for kind, name in names if kind is NeedKind.ALL)])
     aligned = [times[name] for kind, name in names if kind is NeedKind.ALIGNED]
-    return lambda index: max([whole, *(splits[index] for splits in aligned)])
+    return lambda unit: whole if unit is None else max([whole, *(units[unit] for units in aligned)])
 
 
 def _touch_changed(run_dir: pathlib.Path, status: StageStatus, times: Sequence[int]) -> None:
-    for index, (before, after) in enumerate(zip(status.done, times, strict=True)):
-        if after != before:
-            target = status.stage.target(status.pipeline, index)
-            touch(str(run_dir / DONE / target.path), after)
+    marks = Marks(str(run_dir), status.pipeline, status.stage.command)
+    for unit, (before, after) in enumerate(zip(status.units, times, strict=True)):
+        if after == before:
+            continue
+        if status.items is not None:
+            marks.add(status.items.list.digests[unit], after)
+        else:
+            touch(str(run_dir / status.stage.target_stamp(status.pipeline, unit)), after)

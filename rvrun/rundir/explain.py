@@ -13,14 +13,13 @@ from rvrun.code.fingerprint import changes as code_differences
 from rvrun.errors import RvrunError, check_known
 from rvrun.inputs import CannotRead, parse_integer, read_object
 from rvrun.model import CodeMode, NeedKind, Plan, PlannedPipeline, Stage, Target
-from rvrun.pipelines.config_keys import changed_keys, look_up, narrow
+from rvrun.pipelines.config_keys import changed_keys, look_up, narrow, part_of
 from rvrun.rundir import records
 from rvrun.rundir.accepted import last_accepted
 from rvrun.rundir.files import read_text, version_at
 from rvrun.rundir.freshness import (
     CONFIG_CHANGED,
     FINGERPRINTS,
-    NEVER,
     NOT_DONE,
     ROOT_REMOVED,
     StageStatus,
@@ -29,9 +28,11 @@ from rvrun.rundir.freshness import (
     why_stale,
 )
 from rvrun.rundir.target_lock import is_locked
+from rvrun.rundir.times import NEVER
 from rvrun.signals import name_of
-from rvrun.text import local_time
+from rvrun.text import local_time, name_some
 
+ITEMS_ARE_NEW = "items declared since it was done, so which of them are done is unknown"
 #: The old and the new value of each changed config key.
 Changes = Mapping[str, tuple[Any, Any]]
 
@@ -82,6 +83,17 @@ class Attempt:
 
 
 @attrs.frozen(kw_only=True)
+class ItemsToRun:
+    """The items of a target, or of a stage.
+
+    - `total`: how many there are. `labels`: those of the items that would run.
+    """
+
+    total: int
+    labels: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
 class Explanation:
     """Why a target, or a stage as a whole, is stale or up to date.
 
@@ -97,6 +109,7 @@ class Explanation:
     - `code_changes`: the ways to the definitions that changed since it was done.
     - `is_code_ignored`: whether such changes make nothing stale.
     - `accepted`: what someone declared not to matter, the last time.
+    - `items`: its items; None if the stage declares none.
     - `attempt`: its last attempt; None if there was none, and for a split stage as a whole.
     - `peak_memory_kib`: of its largest target; None if none was recorded. `shared_memory_kib`: of
       that target; see `Attempt`.
@@ -116,6 +129,7 @@ class Explanation:
     code_changes: tuple[str, ...] = ()
     is_code_ignored: bool = False
     accepted: Mapping[str, Any] | None = None
+    items: ItemsToRun | None = None
     attempt: Attempt | None = None
     peak_memory_kib: int | None = None
     shared_memory_kib: int | None = None
@@ -141,21 +155,22 @@ def explain(
     pipeline, stage, split_ind = find_target(plan, target)
     by_command = {s.stage.command: s for s in statuses if s.pipeline == pipeline.name}
     status = by_command[stage.command]
-    index = _representative(status) if split_ind is None else split_ind
-    is_stale = index in status.stale
-    done = status.done[index]
+    unit = status.typical(split_ind)
+    when = status.when(unit)
+    is_stale = bool(status.stale) if split_ind is None else split_ind in status.stale
     changed = status.changed
     reason = ""
     if is_stale:
-        reason = why_stale(stage, index, done, by_command, changed, lost=status.lost)
-    needs = _needed(status, index, by_command)
+        reason = why_stale(stage, unit, when, by_command, changed, lost=status.lost)
+    needs = _needed(status, unit, by_command)
     if reason not in ("", NOT_DONE, *FINGERPRINTS, ROOT_REMOVED):
         # Names the split of an aligned need, which is not the same for all targets of a stage.
         reason = f"after {next(n.name for n in needs if n.newer).partition('/')[2]}"
     if reason == NOT_DONE:
-        reason = why_not_done(run_dir, status, None if split_ind is None else [index])
+        only = None if split_ind is None else [split_ind]
+        reason = why_not_done(run_dir, status, only)
     is_whole_stage = split_ind is None and stage.num_splits is not None
-    indices = range(stage.num_targets) if is_whole_stage else (index,)
+    indices = range(stage.num_targets) if is_whole_stage else (split_ind or 0,)
     attempts = [read_attempt(run_dir, stage.target(pipeline.name, i)) for i in indices]
     memory, shared_memory = _largest_memory(attempts)
     config = None if configs is None else configs.get(pipeline.name)
@@ -164,16 +179,17 @@ def explain(
         reason=reason,
         stale=len(status.stale) if split_ind is None else int(is_stale),
         total=stage.num_targets if split_ind is None else 1,
-        when=status.done[index],
+        when=when,
         needs=needs,
         waiting=_dependents(pipeline, stage.command),
         config_keys=stage.config_keys,
         config_time=changed[CONFIG_CHANGED],
         code_time=None if stage.code is CodeMode.OFF else status.code,
-        code_changes=tuple(code_changes(run_dir, status, index, files)),
+        code_changes=tuple(code_changes(run_dir, status, when, files)),
         is_code_ignored=stage.code is CodeMode.WARN,
         accepted=last_accepted(run_dir, pipeline.name, stage.command),
-        changes=config_changes(run_dir, status, index, config) if reason == CONFIG_CHANGED else {},
+        changes=config_changes(run_dir, status, when, config) if reason == CONFIG_CHANGED else {},
+        items=_items_of(status, split_ind),
         attempt=None if is_whole_stage else attempts[0],
         peak_memory_kib=memory,
         shared_memory_kib=shared_memory,
@@ -205,24 +221,30 @@ def find_target(plan: Plan, name: str) -> tuple[PlannedPipeline, Stage, int | No
     return pipeline, stage, index
 
 
-def _representative(status: StageStatus) -> int:
-    """Return the index that stands for a stage: its first stale target, or else its oldest."""
-    return status.stale[0] if status.stale else status.done.index(min(status.done))
-
-
-def _needed(status: StageStatus, index: int, statuses: Statuses) -> tuple[Needed, ...]:
+def _needed(status: StageStatus, unit: int | None, statuses: Statuses) -> tuple[Needed, ...]:
     needed = []
+    split = unit
+    if status.items is not None and unit is not None:
+        split = next(index for index, part in enumerate(status.items.shares) if unit in part)
     for need in status.stage.needs:
         name = statuses[need.command].name
-        when = need_time(need, index, statuses)
+        when = need_time(need, unit, statuses)
+        is_one = need.kind is NeedKind.ALIGNED and split is not None
         needed.append(
             Needed(
-                name=f"{name}/{index}" if need.kind is NeedKind.ALIGNED else name,
+                name=f"{name}/{split}" if is_one else name,
                 when=when,
-                newer=when > status.done[index],
+                newer=when > status.when(unit),
             )
         )
     return tuple(needed)
+
+
+def _items_of(status: StageStatus, split_ind: int | None) -> ItemsToRun | None:
+    items = status.items
+    if items is None:
+        return None
+    return ItemsToRun(total=len(items.share(split_ind)), labels=items.labels(split_ind))
 
 
 def _dependents(pipeline: PlannedPipeline, command: str) -> tuple[str, ...]:
@@ -274,11 +296,26 @@ def why_not_done(
     if failures := _failures(run_dir, status, indices):
         return _describe_failures(failures)
     stage = status.stage
+    if status.items is not None:
+        return _why_items_are_not_done(run_dir, status, indices)
     pattern = f"{stage.command}.*/"
     counts = {path.suffix[1:] for path in (run_dir / paths.DONE / status.pipeline).glob(pattern)}
     if stage.num_splits is not None and counts and str(stage.num_splits) not in counts:
         return f"splits changed: {', '.join(sorted(counts))} → {stage.num_splits}"
     return NOT_DONE
+
+
+def _why_items_are_not_done(
+    run_dir: pathlib.Path, status: StageStatus, indices: Sequence[int] | None
+) -> str:
+    assert status.items is not None
+    is_one = indices is not None and len(indices) == 1
+    labels = status.items.labels(indices[0] if indices and is_one else None, never_done=True)
+    if max(status.items.done, default=NEVER) > NEVER:
+        return f"not done: {name_some(labels)}"
+    done = run_dir / paths.DONE / status.pipeline
+    is_new = any("-" not in path.name for path in done.glob(f"{status.stage.command}.[0-9]*/"))
+    return ITEMS_ARE_NEW if is_new else NOT_DONE
 
 
 def _failures(
@@ -315,14 +352,14 @@ def describe_end(attempt: Attempt) -> str:
 def config_changes(
     run_dir: pathlib.Path,
     status: StageStatus,
-    index: int,
+    when: int,
     config: Mapping[str, Any] | None = None,
 ) -> Changes | None:
-    """Return which config keys of a target changed since it was done; None if that is unknown.
+    """Return which config keys of a stage changed since `when`; None if that is unknown.
 
     - `config`: the values that it would run with; None for those saved in the run directory.
     """
-    version = version_at(run_dir, paths.config(status.pipeline), status.done[index])
+    version = version_at(run_dir, paths.config(status.pipeline), when)
     old = None if version is None else read_values(version)
     if config is None:
         config = read_values(run_dir / paths.config(status.pipeline))
@@ -330,21 +367,24 @@ def config_changes(
         return None
     new = dict(config)
     keys = status.stage.config_keys
+    if status.stage.items is not None:
+        field = status.stage.items.field
+        old, new = (dict(part_of(values, None, field)) for values in (old, new))
     changes = changed_keys(old, new) if keys is None else _changed_parts(old, new, keys)
     return changes or None
 
 
 def code_changes(
-    run_dir: pathlib.Path, status: StageStatus, index: int, files: Mapping[str, str] | None = None
+    run_dir: pathlib.Path, status: StageStatus, when: int, files: Mapping[str, str] | None = None
 ) -> list[str]:
-    """Return the ways to the definitions that changed since a target was done, if that is known.
+    """Return the ways to the definitions that changed since `when`, if that is known.
 
     - `files`: the fingerprints that would be written, by path; None for those in `run_dir`.
     """
     path = status.stage.code_file(status.pipeline)
-    if path is None or not NEVER < status.done[index] < status.code:
+    if path is None or not NEVER < when < status.code:
         return []
-    version = version_at(run_dir, path, status.done[index])
+    version = version_at(run_dir, path, when)
     new = read_text(run_dir, path) if files is None else files.get(path)
     if version is None or new is None:
         return []

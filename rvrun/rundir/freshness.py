@@ -3,13 +3,14 @@
 A target is stale if its stamp is missing, or older than one of its fingerprints (its config, its
 code) or than the stamps of what it needs. A fingerprint that would be written first, and what stale
 targets produce, count as new. All targets of a pipeline are stale if its root was removed.
+`item_status` has the rule for splits that share out items.
 """
 
 from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 import attrs
 
@@ -17,15 +18,17 @@ from rvrun import paths
 from rvrun.code.fingerprint import is_comparable
 from rvrun.model import CodeMode, Need, NeedKind, Plan, Stage, Target
 from rvrun.rundir.files import is_current, read_text
+from rvrun.rundir.item_status import ItemStatus, find_item_status, read_items
 from rvrun.rundir.roots import check_same_roots, is_lost
+from rvrun.rundir.times import NEVER, NOW
 
-#: Times are in nanoseconds since 1970. NEVER: the file does not exist; NOW: it will be written.
-NEVER, NOW = -1, 1 << 63
 NOT_DONE = "not done yet"
 CONFIG_CHANGED = "config changed"
 CODE_CHANGED = "code changed"
+#: An item of a stage that it needs as a whole was added or removed.
+ITEMS_CHANGED = "items changed"
 #: Reasons that name a fingerprint of the stage itself, rather than another stage.
-FINGERPRINTS = (CONFIG_CHANGED, CODE_CHANGED)
+FINGERPRINTS = (CONFIG_CHANGED, CODE_CHANGED, ITEMS_CHANGED)
 ROOT_REMOVED = "root removed"
 
 
@@ -39,6 +42,8 @@ class StageStatus:
     - `times`: like `done`, but NOW for stale targets.
     - `joined`: the time of the stamp that stands for all splits; NEVER without one.
     - `whole`: when all targets were done; NOW if one of them would run.
+    - `items`: the status of its items; None if it declares none. `done` then has the oldest item
+      of each split, and `times` the newest.
     - `changed`: when each of its fingerprints changed, by the reason that it gives; NOW if it would
       be written. Only those that make it stale.
     - `code`: when its code changed, also if that makes nothing stale; NEVER if that is unknown.
@@ -56,6 +61,27 @@ class StageStatus:
     changed: Mapping[str, int]
     code: int = NEVER
     lost: bool = False
+    items: ItemStatus | None = None
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """When each unit that is done by itself was done: each item, or else each target."""
+        return self.done if self.items is None else self.items.done
+
+    def typical(self, split_ind: int | None = None) -> int | None:
+        """Return the unit that stands for a target, or for the stage; None if there are no items.
+
+        That is a stale one, else the oldest.
+        """
+        if self.items is not None:
+            return self.items.typical(split_ind)
+        if split_ind is not None:
+            return split_ind
+        return self.stale[0] if self.stale else self.done.index(min(self.done))
+
+    def when(self, unit: int | None) -> int:
+        """Return when a unit was done; without items, when the stage was."""
+        return self.whole if unit is None else self.units[unit]
 
     @property
     def name(self) -> str:
@@ -111,7 +137,11 @@ def plan_status(
             changed = {CONFIG_CHANGED: config}
             if stage.code is CodeMode.RERUN:
                 changed[CODE_CHANGED] = code
-            status = _stage_status(pipeline.name, stage, run_dir, changed, earlier, lost=lost)
+            if lists := [s.changed for n in stage.needs if (s := _list_of(n, earlier))]:
+                changed[ITEMS_CHANGED] = max(lists)
+            status = _stage_status(
+                pipeline.name, stage, run_dir, files, changed, earlier, lost=lost, is_void=is_void
+            )
             earlier[stage.command] = attrs.evolve(status, code=code)
         statuses += earlier.values()
     return statuses
@@ -146,22 +176,44 @@ def _code_time(
     return _mtime(run_dir / path) if is_same else NOW
 
 
-def need_time(need: Need, index: int, statuses: Statuses) -> int:
-    """Return when the needs of the target `index` were done; NOW if any of them would run."""
+def _list_of(need: Need, statuses: Statuses) -> ItemStatus | None:
+    """The items of a stage that is needed as a whole, so that another list makes stale."""
+    return statuses[need.command].items if need.kind is NeedKind.ALL else None
+
+
+def _items_time(
+    pipeline: str, stage: Stage, run_dir: pathlib.Path, files: Mapping[str, str]
+) -> int:
+    """When an item of a stage was added or removed."""
+    path = stage.items_file(pipeline)
+    if path is None:
+        return NEVER
+    text = files.get(path)
+    is_same = text is None or is_current(run_dir, path, text)
+    return _mtime(run_dir / path) if is_same else NOW
+
+
+def need_time(need: Need, unit: int | None, statuses: Statuses) -> int:
+    """Return when the needs of a unit were done; NOW if any of them would run.
+
+    - `unit`: None for a split without items.
+    """
     status = statuses[need.command]
-    return status.times[index] if need.kind is NeedKind.ALIGNED else status.whole
+    if need.kind is not NeedKind.ALIGNED or unit is None:
+        return status.whole
+    return status.times[unit] if status.items is None else status.items.times[unit]
 
 
 def why_stale(
     stage: Stage,
-    index: int,
+    unit: int | None,
     done: int,
     statuses: Statuses,
     changed: Mapping[str, int],
     *,
     lost: bool,
 ) -> str:
-    """Return why a stale target, last done at `done`, is stale: the first reason of several.
+    """Return why a stale unit, last done at `done`, is stale: the first reason of several.
 
     - `changed`: as in `StageStatus`.
     """
@@ -169,10 +221,10 @@ def why_stale(
         return NOT_DONE
     if lost:
         return ROOT_REMOVED
-    newer = [need for need in stage.needs if need_time(need, index, statuses) > done]
+    newer = [need for need in stage.needs if need_time(need, unit, statuses) > done]
     own = next((reason for reason, time_ns in changed.items() if time_ns > done), "")
     # A stamp that `accept` kept valid has the time of what changed: nothing ran there.
-    ran = [n for n in newer if need_time(n, index, statuses) not in _kept_times(n, statuses)]
+    ran = [n for n in newer if need_time(n, unit, statuses) not in _kept_times(n, statuses)]
     for need in ran or ([] if own else newer):
         return f"after {need.command}"
     return own or CONFIG_CHANGED
@@ -187,33 +239,103 @@ def _stage_status(
     pipeline: str,
     stage: Stage,
     run_dir: pathlib.Path,
+    files: Mapping[str, str],
     changed: Mapping[str, int],
     statuses: Statuses,
     *,
     lost: bool,
+    is_void: bool,
 ) -> StageStatus:
     done = _stamp_times(pipeline, stage, run_dir)
     limits = _newest_dependencies(stage, max(changed.values()), statuses)
-    stale = tuple(index for index in range(stage.num_targets) if done[index] < limits[index])
-    times = tuple(NOW if then < limit else then for then, limit in zip(done, limits, strict=True))
-    whole, first = times[0], stale[0] if stale else 0
-    joined = NEVER
+    items = None
+    if stage.items is not None:
+        own = max(changed.values())
+        items = _item_status(pipeline, stage, run_dir, files, done, own, statuses)
+        stale = _stale_shares(stage, items, statuses, is_void=is_void)
+        done, times = _times_of_shares(items, limits)
+    else:
+        stale = tuple(index for index in range(stage.num_targets) if done[index] < limits[index])
+        times = tuple(NOW if d < limit else d for d, limit in zip(done, limits, strict=True))
+    whole, joined = times[0], NEVER
     if stage.num_splits is not None:
         # A join that is missing or older than a split gets the time of the newest split.
         joined = _mtime(run_dir / stage.stamp(pipeline))
         whole = max(*times, joined)
-    return StageStatus(
+    status = StageStatus(
         pipeline=pipeline,
         stage=stage,
         stale=stale,
-        reason=why_stale(stage, first, done[first], statuses, changed, lost=lost) if stale else "",
+        reason="",
         done=done,
         times=times,
         whole=whole,
         joined=joined,
         changed=changed,
         lost=lost,
+        items=items,
     )
+    unit = status.typical()
+    reason = why_stale(stage, unit, status.when(unit), statuses, changed, lost=lost)
+    return attrs.evolve(status, reason=reason) if stale else status
+
+
+def _item_status(
+    pipeline: str,
+    stage: Stage,
+    run_dir: pathlib.Path,
+    files: Mapping[str, str],
+    stamps: tuple[int, ...],
+    own: int,
+    statuses: Statuses,
+) -> ItemStatus:
+    needed = [statuses[need.command] for need in stage.needs if need.kind is NeedKind.ALIGNED]
+    whole = max([own, *(statuses[n.command].whole for n in stage.needs if n.kind is NeedKind.ALL)])
+    # Aligned stages have the same items in the same order.
+    aligned = [status.items.times for status in needed if status.items is not None]
+    limit = (lambda i: max(whole, *(times[i] for times in aligned))) if aligned else lambda i: whole
+    items = read_items(run_dir, pipeline, stage, files)
+    changed = _items_time(pipeline, stage, run_dir, files)
+    return find_item_status(run_dir, pipeline, stage, items, limit, stamps, changed)
+
+
+def _stale_shares(
+    stage: Stage, items: ItemStatus, statuses: Statuses, *, is_void: bool
+) -> tuple[int, ...]:
+    """Return the splits that would run: with an item that would, or without items, but after one.
+
+    A split without items does nothing, so another config does not make it stale. But make runs it
+    after what it needs.
+    """
+    stale = {need: frozenset(statuses[need.command].stale) for need in stage.needs}
+
+    def is_after(index: int) -> bool:
+        return is_void or any(
+            index in indices if need.kind is NeedKind.ALIGNED else indices
+            for need, indices in stale.items()
+        )
+
+    return tuple(
+        index
+        for index, part in enumerate(items.shares)
+        if (NOW in items.times[part.start : part.stop] if part else is_after(index))
+    )
+
+
+def _times_of_shares(
+    items: ItemStatus, limits: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return when the oldest item of each split was done, and the time of each split's stamp.
+
+    The stamp is as new as the split's newest item, and as all that the split depends on: `limits`.
+    """
+    done, times = [], []
+    for part, stamp, limit in zip(items.shares, items.stamps, limits, strict=True):
+        marks = items.done[part.start : part.stop]
+        newest = max(items.times[part.start : part.stop], default=NEVER)
+        times.append(max(stamp, newest, limit))
+        done.append(min(marks, default=times[-1]))
+    return tuple(done), tuple(times)
 
 
 def _stamp_times(pipeline: str, stage: Stage, run_dir: pathlib.Path) -> tuple[int, ...]:

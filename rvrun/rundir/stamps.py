@@ -12,7 +12,7 @@ from rvrun.rundir.own_files import touch
 
 
 def prepare(run_dir: pathlib.Path, pipeline: str, stage: Stage) -> None:
-    """Create the folder of a stage's stamps, and remove the folders of other split counts.
+    """Create the folder of a stage's stamps, and remove those of other split counts or items.
 
     Splits of another count have other outputs, which the new ones overwrite; if their stamps
     stayed, they would count as done when that count is used again.
@@ -22,7 +22,8 @@ def prepare(run_dir: pathlib.Path, pipeline: str, stage: Stage) -> None:
         (run_dir / paths.DONE / pipeline).mkdir(parents=True, exist_ok=True)
     elif not (run_dir / folder).exists():
         # Removed before the new folder is created: after a crash in between, this runs again.
-        for other in (run_dir / paths.DONE / pipeline).glob(f"{stage.command}.*/"):
+        # Not the marks of its items.
+        for other in (run_dir / paths.DONE / pipeline).glob(f"{stage.command}.[0-9]*/"):
             if other.is_dir():
                 shutil.rmtree(other)
         (run_dir / folder).mkdir(parents=True)
@@ -53,12 +54,16 @@ def forget_stages(run_dir: pathlib.Path, names: Iterable[str]) -> None:
 def join(run_dir: pathlib.Path, pipeline: str, stage: Stage) -> None:
     """Touch the stamp that stands for all splits of a finished stage.
 
-    It gets the time of the newest split, as the Makefile's does: several processes that join the
-    same splits then leave the same stamp, and none makes stale what another has run since.
+    It gets the time of the newest split, or of the list of its items, as the Makefile's does: several
+    processes that join the same splits then leave the same stamp, and none makes stale what another
+    has run since.
     """
     if (folder := stage.stamps_folder(pipeline)) is None:
         return
-    newest = max(file.stat().st_mtime_ns for file in (run_dir / folder).iterdir())
+    files = [*(run_dir / folder).iterdir()]
+    if (items := stage.items_file(pipeline)) is not None:
+        files.append(run_dir / items)
+    newest = max(file.stat().st_mtime_ns for file in files)
     stamp = run_dir / stage.stamp(pipeline)
     if not stamp.exists() or stamp.stat().st_mtime_ns < newest:
         touch(str(stamp), newest)

@@ -21,20 +21,18 @@ import os
 import time
 
 from rvrun import paths
-from rvrun.inputs import CannotRead, read_object, writing
+from rvrun.inputs import writing
 from rvrun.rundir.own_files import open_own, touch
+from rvrun.rundir.planned_stage import PlannedStage
 from rvrun.rundir.records import read_attempts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any
+    from collections.abc import Callable, Iterable, Iterator
 
 #: By how many seconds the start of a process and the time of a file may disagree: the kernel
 #: counts the one in hundredths of a second, the other in its ticks.
 CLOCK_SECONDS = 0.02
-#: How the plan marks stages that depend on their code fingerprint: `model.CodeMode.RERUN`.
-CODE_COUNTS = "rerun"
 
 
 @contextlib.contextmanager
@@ -115,12 +113,12 @@ def was_done_since(run_dir: str, target: str, since: Callable[[], float]) -> boo
     which make may have decided: a target that was up to date even then runs for another reason,
     such as `make -W FILE`.
     """
-    stamp = _mtime_ns(f"{run_dir}/{paths.DONE}/{target}")
+    stage = PlannedStage.read(run_dir, target)
+    stamp = _mtime_ns(f"{run_dir}/{stage.stamp}")
     # Most targets have no stamp yet, and pay for nothing else.
     if stamp is None or stamp / 1e9 < since() - CLOCK_SECONDS:
         return False
-    prerequisites = _prerequisites(run_dir, target)
-    times = [_mtime_ns(f"{run_dir}/{file}") for file in prerequisites]
+    times = [_mtime_ns(f"{run_dir}/{file}") for file in stage.prerequisites]
     return bool(times) and all(time_ns is not None and time_ns <= stamp for time_ns in times)
 
 
@@ -130,7 +128,12 @@ def newest_prerequisite(run_dir: str, target: str) -> int:
     A stamp must not be older than what the target started with. It would be if the clock was set
     back since, and the target would then run again and again, and what needs it would not.
     """
-    times = (_mtime_ns(f"{run_dir}/{file}") for file in _prerequisites(run_dir, target))
+    return newest(run_dir, PlannedStage.read(run_dir, target).prerequisites)
+
+
+def newest(run_dir: str, files: Iterable[str]) -> int:
+    """Return the time of the newest of some files of a run directory; 0 if there is none."""
+    times = (_mtime_ns(f"{run_dir}/{file}") for file in files)
     return max((time_ns for time_ns in times if time_ns is not None), default=0)
 
 
@@ -142,40 +145,20 @@ def touch_stamp(run_dir: str, target: str, least: int) -> None:
 
     Raises `LinkInTheWay`, and OSError.
     """
-    path = os.path.join(run_dir, paths.DONE, target)
+    path = os.path.join(run_dir, PlannedStage.read(run_dir, target).stamp)
     touch(path)
     if least > os.stat(path).st_mtime_ns:
         touch(path, least)
 
 
-def _prerequisites(run_dir: str, target: str) -> list[str]:
-    """Return the prerequisites that a target has in the Makefile; none if the plan is unreadable.
+def renew_stamp(run_dir: str, target: str, least: int) -> None:
+    """Give the stamp of a target that had nothing to do the time `least`, if that is newer.
 
-    Reads the plan itself: `model.Plan` takes longer to import than a target takes to start.
+    So what needs it stays up to date. Raises `LinkInTheWay`, and OSError.
     """
-    pipeline, _, rest = target.partition("/")
-    stage_name, _, split = rest.partition("/")
-    command = stage_name.partition(".")[0]
-    try:
-        plan = read_object(os.path.join(run_dir, paths.PLAN))
-        planned = next(plan for plan in plan["pipelines"] if plan["name"] == pipeline)
-        stages = {stage["command"]: stage for stage in planned["stages"]}
-        stage = stages[command]
-        needs = [_need_stamp(pipeline, need, stages, split) for need in stage["needs"]]
-        is_whole = stage["config_keys"] is None
-        code = [paths.code(pipeline, command)] if stage.get("code") == CODE_COUNTS else []
-    except (CannotRead, KeyError, TypeError, StopIteration):
-        return []
-    config = paths.config(pipeline) if is_whole else paths.narrowed_config(pipeline, command)
-    return [*needs, config, *code]
-
-
-def _need_stamp(pipeline: str, need: dict[str, Any], stages: dict[str, Any], split: str) -> str:
-    command = need["command"]
-    num_splits = stages[command]["splits"]
-    if need["kind"] == "aligned":
-        return f"{paths.DONE}/{paths.target(pipeline, command, split, num_splits)}"
-    return paths.stamp(pipeline, command, is_split=num_splits is not None)
+    path = os.path.join(run_dir, PlannedStage.read(run_dir, target).stamp)
+    if (_mtime_ns(path) or 0) < least:
+        touch(path, least)
 
 
 def _mtime_ns(path: str) -> int | None:

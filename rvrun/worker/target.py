@@ -25,12 +25,14 @@ from rvrun import environment, paths, signals
 from rvrun.errors import DONE, FAILED, INTERRUPTED, INVALID, RvrunError
 from rvrun.inputs import check_arguments, from_os_error, parse_integer, writing
 from rvrun.rundir.own_files import open_own
+from rvrun.rundir.planned_stage import PlannedStage
 from rvrun.rundir.records import WARNING, Recorder, peak_memory_kib
 from rvrun.rundir.target_lock import (
     is_always_make,
     lock_target,
     newest_prerequisite,
     release,
+    renew_stamp,
     start_of,
     touch_stamp,
     was_done_since,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from rvrun.settings.schema import MachineSettings
     from rvrun.worker.attempts import Attempt
     from rvrun.worker.call import Call
+    from rvrun.worker.item_work import ItemWork
 
 #: Signals that end a target.
 ENDING = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT)
@@ -139,6 +142,7 @@ class _Target:
         self.report = events
         self.run_dir = ""
         self.newest = 0
+        self.work: ItemWork | None = None
         self.recorder: Recorder | None = None
         self.limits = Limits()
         self.attempt: Attempt | None = None
@@ -192,15 +196,31 @@ class _Target:
             _say(f"{self.name}: not run, because another process has just done it")
             self.report(f"end {self.name} {DONE}")
             return DONE
+        self.run_dir, self.newest = run_dir, newest_prerequisite(run_dir, self.path)
+        stage = PlannedStage.read(run_dir, self.path)
+        if stage.items:
+            from rvrun.worker.item_work import ItemWork
+
+            self.work = ItemWork(run_dir, stage, is_forced=is_forced)
+            if not self.work.unfinished:
+                return self._skip_items(recorder)
         facts = {}
         if has_log:
             facts["log_offset"] = _redirect_output(os.path.join(run_dir, paths.log(self.path)))
         if self.start.shared_kib:
             facts["shared_memory_kib"] = self.start.shared_kib
         recorder.start(**facts)
-        self.run_dir, self.recorder = run_dir, recorder
-        self.newest = newest_prerequisite(run_dir, self.path)
+        self.recorder = recorder
         return self.run()
+
+    def _skip_items(self, recorder: Recorder) -> int:
+        """Stamp a split of which all items are done; nothing that needs it becomes stale."""
+        assert self.work is not None
+        recorder.note("skip", pid=os.getpid())
+        _say(f"{self.name}: not run, because all of its items are done")
+        code = self._touch(functools.partial(renew_stamp, least=max(self.newest, self.work.newest)))
+        self.report(f"end {self.name} {code}")
+        return code
 
     def _decided(self) -> float:
         return start_of(self.start.parent)
@@ -219,6 +239,8 @@ class _Target:
                 _say(f"{self.name}: ended after {limit}")
         if self.recorder:
             code = self._stamp() if code == DONE else code
+            if self.work is not None:
+                self.recorder.note("items", done=self.work.num_done, of=len(self.work.positions))
             # The record is written before the event: whoever reads the event may read the record.
             self.recorder.end(code)
         if not (self.attempt and self.attempt.will_retry(code)):
@@ -233,11 +255,14 @@ class _Target:
         Before anything else, so that as little as possible can come between; and with the lock
         held, so that a process that waits for it sees the stamp.
         """
+        return self._touch(functools.partial(touch_stamp, least=self.newest))
+
+    def _touch(self, touch: Callable[[str, str], None]) -> int:
         try:
-            touch_stamp(self.run_dir, self.path, self.newest)
+            touch(self.run_dir, self.path)
         except FileNotFoundError:
-            # A run with another number of splits has begun meanwhile, and removed the folder: the
-            # target does not count any more.
+            # A run with another number of splits, or other items, has begun meanwhile, and removed
+            # the folder: the target does not count any more.
             return DONE
         except RvrunError as error:
             print_error(error)
@@ -326,13 +351,26 @@ def _call_method(target: _Target) -> None:
             if target.recorder:
                 target.recorder.note("gpu", device=device)
         target.begin()
-        if call.is_split:
-            method(split_ind=call.split_ind, num_splits=call.num_splits)
+        if target.work is not None:
+            target.work.run(pipeline.config, target.document["config"], method)
         elif call.command in pipeline.split_commands:
-            # All of it, as Raster Vision's own worker does without split options.
-            method(split_ind=0, num_splits=1)
+            # Without split options all of it, as Raster Vision's own worker does.
+            call_split(pipeline, method, call.command, call.split_ind or 0, call.num_splits or 1)
         else:
             method()
+
+
+def call_split(
+    pipeline: Any, method: Callable[..., Any], command: str, split_ind: int, num_splits: int
+) -> None:
+    """Call the method of a split command for its share, whatever is done already."""
+    field = getattr(pipeline, "items", {}).get(command)
+    if field is None:
+        method(split_ind=split_ind, num_splits=num_splits)
+        return
+    from rvrun.worker.item_work import run_share
+
+    run_share(pipeline.config, field, method, split_ind, num_splits)
 
 
 def warn_user(recorder: Recorder | None, text: str) -> None:

@@ -34,6 +34,8 @@ from rvrun.rundir.accept import find_acceptable, has_changed, renew
 from rvrun.rundir.explain import explain
 from rvrun.rundir.files import write
 from rvrun.rundir.freshness import StageStatus, plan_status
+from rvrun.rundir.settle import settle
+from rvrun.rundir.times import NEVER
 from rvrun.runners.local.makefile import render_makefile
 from tests.conftest import clean_environment
 from tests.strategies import declared_pipelines
@@ -104,6 +106,11 @@ class State:
     def statuses(self) -> list[StageStatus]:
         return plan_status(self.plan(), self.run_dir, self.files())
 
+    def write(self) -> None:
+        """Write all files, as `Prepared.write` does."""
+        write(self.run_dir, self.files())
+        settle(self.run_dir, self.statuses())
+
     def side(self) -> Side:
         names = [pipeline.name for pipeline in self.declared]
         # Copies: edits change the values in place.
@@ -136,7 +143,7 @@ def check_agreement(state: State) -> None:
     """What would run is the same before and after writing, for make, the status and `explain`."""
     files, plan = state.files(), state.plan()
     before = state.statuses()
-    write(state.run_dir, files)
+    state.write()
     after = state.statuses()
     assert stale(before) == stale(after) == state.shown_by_make()
     for pipeline in plan.pipelines:
@@ -170,16 +177,21 @@ def accept_all(state: State) -> int:
     acceptance = find_acceptable(statuses)
     write(state.run_dir, state.files())
     renew(state.run_dir, statuses, acceptance.valid)
+    settle(state.run_dir, state.statuses())
     after = {status.name: status for status in state.statuses()}
     for status in statuses:
-        valid = acceptance.valid[status.name]
+        valid = acceptance.valid[status.name].targets
         expected = tuple(index for index, is_valid in enumerate(valid) if not is_valid)
         assert after[status.name].stale == expected
         # Nothing that was up to date is stale now.
         assert set(expected) <= set(status.stale)
     for status in acceptance.accepted:
-        assert not after[status.name].stale
         assert not has_changed(after[status.name])
+        items = after[status.name].items
+        if items is None:
+            assert not after[status.name].stale
+        else:
+            assert {items.done[position] for position in items.reasons} <= {NEVER}
     return len(acceptance.accepted)
 
 

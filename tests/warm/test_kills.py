@@ -29,6 +29,8 @@ from tests.warm.runs import PATIENCE, Run, wait_for
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has warm workers")
 TRIALS = int(os.environ.get("TRIALS", "6"))
 SEED = int(os.environ.get("SEED", "0"))
+#: How long a process to hit may take to appear.
+SECONDS_TO_FIND = 1.0
 VICTIMS = ("rvrun", "make", "server", "preloader", "client", "target")
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGSTOP)
 MODULES = ("decimal", "fractions", "sqlite3", "xml.dom.minidom", "email.message", "numpy")
@@ -73,7 +75,7 @@ def do(name, split, acts):
     if "child" in acts:
         subprocess.run(["sleep", "0.01"])
     try:
-        time.sleep(random.uniform(0.0, 0.05))
+        time.sleep(random.uniform(0.0, 0.2))
         os.write(log, f"end {name} {os.getpid()}\\n".encode())
     finally:
         if "slow" in acts:
@@ -136,12 +138,11 @@ def hit(run: Run, rng: random.Random, seen: collections.Counter[str]) -> str:
     victim, number = rng.choice(VICTIMS), rng.choice(SIGNALS)
     assert run.process is not None
     with contextlib.suppress(psutil.Error):
-        processes = run.roles()
-        processes["rvrun"] = [psutil.Process(run.process.pid)]
-        if not processes[victim]:
+        found = _find(run, victim)
+        if not found:
             seen[f"no {victim}"] += 1
             return ""
-        process = rng.choice(processes[victim])
+        process = rng.choice(found)
         process.send_signal(number)
         seen[f"{signal.Signals(number).name} to {victim}"] += 1
         if number == signal.SIGSTOP:
@@ -149,6 +150,18 @@ def hit(run: Run, rng: random.Random, seen: collections.Counter[str]) -> str:
             process.send_signal(signal.SIGCONT)
         return victim if number == signal.SIGKILL else ""
     return ""
+
+
+def _find(run: Run, role: str) -> list[psutil.Process]:
+    """Wait until there are processes with a role, and return them; none if the run ends first."""
+    assert run.process is not None
+    if role == "rvrun":
+        return [psutil.Process(run.process.pid)]
+    deadline = time.monotonic() + SECONDS_TO_FIND
+    while run.process.poll() is None and time.monotonic() < deadline:
+        if found := run.roles()[role]:
+            return found
+    return []
 
 
 def check(run: Run, shape: Shape, seen: collections.Counter[str]) -> None:

@@ -18,10 +18,12 @@ from rvrun.errors import DONE, FAILED, INTERRUPTED, RvrunError
 from rvrun.model import Target
 from rvrun.rundir import stamps
 from rvrun.rundir.freshness import StageStatus
+from rvrun.rundir.planned_stage import PlannedStage
 from rvrun.rundir.records import Recorder
 from rvrun.rundir.summary import Outcome, read_outcome
 from rvrun.rundir.target_lock import (
     newest_prerequisite,
+    renew_stamp,
     target_locked,
     touch_stamp,
     was_done_since,
@@ -29,6 +31,7 @@ from rvrun.rundir.target_lock import (
 from rvrun.runners.run import Reporter, Run
 from rvrun.settings.schema import MachineSettings
 from rvrun.tracebacks import exit_code_of, print_error, print_traceback, user_frames
+from rvrun.worker.item_work import ItemWork
 from rvrun.worker.target import gpu_slot, warn_user
 
 
@@ -105,10 +108,16 @@ class _Walk:
             if not self.run.force and was_done_since(run_dir, target.path, lambda: self.since):
                 recorder.note("skip", pid=os.getpid())
                 return DONE
+            newest = newest_prerequisite(run_dir, target.path)
+            stage = PlannedStage.read(run_dir, target.path)
+            work = ItemWork(run_dir, stage, is_forced=self.run.force) if stage.items else None
+            if work is not None and not work.unfinished:
+                recorder.note("skip", pid=os.getpid())
+                renew_stamp(run_dir, target.path, max(newest, work.newest))
+                return DONE
             self.reporter.started(target.name)
             recorder.start()
-            newest = newest_prerequisite(run_dir, target.path)
-            code = self.call(target, recorder)
+            code = self.call(target, recorder, work)
             recorder.end(code)
             self.reporter.ended(target.name, code)
             if code == DONE:
@@ -116,14 +125,11 @@ class _Walk:
                 touch_stamp(run_dir, target.path, newest)
         return code
 
-    def call(self, target: Target, recorder: Recorder) -> int:
+    def call(self, target: Target, recorder: Recorder, work: ItemWork | None) -> int:
         """Call the target's method, show or debug what it raises, and return the exit code."""
-        split: dict[str, Any] = {}
-        if target.split_ind is not None:
-            split = {"split_ind": target.split_ind, "num_splits": target.num_splits}
         try:
             with self.open_pipeline(target, recorder) as pipeline:
-                getattr(pipeline, target.command)(**split)
+                self.call_method(pipeline, target, work)
         except RvrunError as error:
             print_error(error)
             return error.exit_code
@@ -141,6 +147,16 @@ class _Walk:
                 pdb.post_mortem(user_frames(error.__traceback__) or error.__traceback__)
             return FAILED
         return DONE
+
+    def call_method(self, pipeline: Any, target: Target, work: ItemWork | None) -> None:
+        method = getattr(pipeline, target.command)
+        if work is not None:
+            loaded = next(p for p in self.run.pipelines if p.name == target.pipeline)
+            work.run(pipeline.config, loaded.document["config"], method)
+        elif target.split_ind is not None:
+            method(split_ind=target.split_ind, num_splits=target.num_splits)
+        else:
+            method()
 
     def open_pipeline(self, target: Target, recorder: Recorder) -> AbstractContextManager[Any]:
         """Open the target's pipeline; a pipeline of rvrun's is shared by all targets of a run."""

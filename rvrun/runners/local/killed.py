@@ -22,6 +22,8 @@ from rvrun.rundir.freshness import StageStatus
 
 #: `make: *** [Makefile:33: done/tiny/chip.4/0] Killed`; make 3.81 names no line of the Makefile.
 _FAILED = re.compile(rf"^\S+: \*\*\* \[(?:[^]]+: )?{paths.DONE}/([^]]+)\] (.+)$")
+#: The digest of a stage's items, which is in the names of stamps, but not of records.
+_ITEMS = re.compile(r"(?<=\.)(\d+)-[0-9a-f]{8}/(?=\d+$)")
 #: `Error 7`, in any language.
 _ERROR = re.compile(r"^\S+ (\d{1,3})$")
 
@@ -101,6 +103,7 @@ def read_ends(log: pathlib.Path) -> dict[str, dict[str, int]]:
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         if match := _FAILED.match(line):
             target, how = match.groups()
+            target = _ITEMS.sub(r"\1/", target)
             texts = [text for text in numbers if how.startswith(text)]
             if texts:
                 ends[target] = {"signal": numbers[max(texts, key=len)]}

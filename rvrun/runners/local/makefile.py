@@ -25,6 +25,7 @@ class Rule:
     - `stamp`: the file whose modification time is when the stage was done.
     - `folder`: that of the splits' stamps; None, like `num_splits`, for a command that is never
       split.
+    - `items`: the list of its items, which the stamp depends on, too; None if it declares none.
     - `arguments`: the end of the command line, after the config; `$*` is the split's index.
     """
 
@@ -33,6 +34,7 @@ class Rule:
     folder: str | None
     num_splits: int | None
     prerequisites: tuple[str, ...]
+    items: str | None
     arguments: str
 
 
@@ -90,6 +92,7 @@ def render_makefile(
             section(pipeline, out, workdir, (root_files or {}).get(pipeline.name))
             for pipeline in plan.pipelines
         ),
+        has_items=plan.has_items,
         indices={count: " ".join(map(str, range(count))) for count in sorted(counts)},
         help=help_lines(plan),
     )
@@ -126,6 +129,7 @@ def rule(pipeline: str, stage: Stage, stages: Mapping[str, Stage]) -> Rule:
         folder=stage.stamps_folder(pipeline),
         num_splits=stage.num_splits,
         prerequisites=prerequisites(pipeline, stage, stages),
+        items=stage.items_file(pipeline),
         arguments=_command_line(end, {SPLIT_IND: "$*", NUM_SPLITS: str(stage.num_splits)}),
     )
 
@@ -177,6 +181,8 @@ def describe(stage: Stage) -> str:
     """Describe a stage in a few words: `4 splits, on a GPU, needs train, chip (aligned)`."""
     aligned = {NeedKind.ALIGNED: " (aligned)", NeedKind.ALL: ""}
     parts = [count(stage.num_splits, "split")] if stage.num_splits else []
+    if stage.items is not None:
+        parts.append(count(stage.items.count, "item"))
     if stage.gpu:
         parts.append("on a GPU")
     if stage.needs:

@@ -1,0 +1,134 @@
+"""The items that a split command shares out: their values, digests and labels.
+
+An item is identified by its content: by a digest of its saved value. Equal items are told apart by
+a number, `DIGEST.2`. The list of a command's items is a file of the run directory:
+
+    # The items of land/chip: `scenes`. Only the digests count.
+    1f0c7a94e1b0d3aa  2  denver
+    8c2f0a51d3b7e964  0  boulder
+
+A line is a digest, the item's position in the config, and a label for people. Lines are sorted, so
+that another order of the same items changes no digest and no line's place.
+
+Light on purpose: the worker of every command with items imports it.
+"""
+
+from __future__ import annotations
+
+import json
+
+from rvrun.text import count
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+#: Hexadecimal digits of an item's digest: 64 bits, so that equal digests of different items are as
+#: unlikely as one in ten billion for 60,000 items.
+DIGITS = 16
+#: The most characters of a label.
+MAX_LABEL = 40
+#: Fields that name an item, the best one first.
+LABEL_FIELDS = ("name", "id", "path", "uri")
+
+
+class ItemList:
+    """The items of a command, in the order of the config.
+
+    - `digests`: unique. `labels`: for people, by position.
+    """
+
+    __slots__ = ("digests", "labels")
+
+    def __init__(self, digests: Sequence[str], labels: Sequence[str]) -> None:
+        self.digests = tuple(digests)
+        self.labels = tuple(labels)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ItemList) and self.digests == other.digests
+
+    def __hash__(self) -> int:
+        return hash(self.digests)
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    @property
+    def digest(self) -> str:
+        """`sha256:` and the digest of all items in their order."""
+        return f"sha256:{_sha256(','.join(self.digests))}"
+
+
+def make_list(values: Sequence[Any]) -> ItemList:
+    """Return the list of items with these JSON values."""
+    numbers: dict[str, int] = {}
+    digests = []
+    for value in values:
+        digest = digest_of(value)
+        number = numbers[digest] = numbers.get(digest, 0) + 1
+        digests.append(digest if number == 1 else f"{digest}.{number}")
+    return ItemList(digests, [label_of(value) for value in values])
+
+
+def digest_of(value: Any) -> str:
+    """Return the digest of an item's JSON value, without a number for equal items."""
+    return _sha256(json.dumps(value, sort_keys=True, separators=(",", ":")))[:DIGITS]
+
+
+def _sha256(text: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def label_of(value: Any) -> str:
+    """Return how people know an item: itself if it is short, or a field that names it."""
+    if isinstance(value, dict):
+        names = (value.get(field) for field in LABEL_FIELDS)
+        value = next((name for name in names if isinstance(name, str | int) and name != ""), value)
+    elif isinstance(value, list) and value and isinstance(value[0], str) and value[0]:
+        # A named tuple begins with what names it.
+        value = value[0]
+    if isinstance(value, dict):
+        value = {key: part for key, part in value.items() if not key.startswith("$")}
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = " ".join(text.split()) if text.isprintable() else json.dumps(text)
+    return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 1]}…"
+
+
+def to_text(command: str, field: str, items: ItemList) -> str:
+    """Format a list of items as the text of its file.
+
+    - `command`: for the heading, `land/chip`. `field`: the path of the items.
+    """
+    lines = [
+        f"{digest}  {position}  {label}\n"
+        for position, (digest, label) in enumerate(zip(items.digests, items.labels, strict=True))
+    ]
+    heading = (
+        f"# The {count(len(items), 'item')} of {command}: `{field}`. Only the digests count.\n"
+    )
+    return heading + "".join(sorted(lines))
+
+
+def from_text(text: str) -> ItemList | None:
+    """Parse the text of a list's file; None if it is damaged."""
+    lines = [line.split("  ", 2) for line in text.splitlines() if not line.startswith("#")]
+    digests, labels = [""] * len(lines), [""] * len(lines)
+    try:
+        for digest, position, label in lines:
+            digests[int(position)], labels[int(position)] = digest, label
+    except (ValueError, IndexError):
+        return None
+    return ItemList(digests, labels) if all(digests) else None
+
+
+def is_same(old: str, new: str) -> bool:
+    """Whether two texts list the same items, in whatever order and with whatever labels."""
+    return old == new or _digests(old) == _digests(new)
+
+
+def _digests(text: str) -> list[str]:
+    lines = (line for line in text.splitlines() if not line.startswith("#"))
+    return [line.partition("  ")[0] for line in lines]

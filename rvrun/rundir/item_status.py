@@ -1,0 +1,143 @@
+"""Which items of a stage are done, and what that means for its splits.
+
+An item is up to date if it has a mark that is at least as new as everything that the stage depends
+on, by make's own rule. A split is up to date if all items of its share are. So another number of
+splits, or another order, makes nothing stale.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+
+from rvrun import item_list
+from rvrun.item_list import ItemList
+from rvrun.model import ItemCall, Stage
+from rvrun.pipelines.base import share
+from rvrun.rundir.files import read_text
+from rvrun.rundir.marks import Marks
+from rvrun.rundir.times import NEVER, NOW
+
+
+@attrs.frozen(kw_only=True)
+class ItemStatus:
+    """Which items of a stage are done; all tuples are in the order of the config.
+
+    - `list`: the items.
+    - `done`: when each was done; NEVER if it was not.
+    - `times`: like `done`, but NOW for items that would run.
+    - `stale`: the positions of the items that would run. `reasons`: those of them that are stale by
+      themselves, not only because they are done together with such an item.
+    - `stamps`: the time of each split's stamp; NEVER without one.
+    - `shares`: the positions of the items of each split.
+    - `changed`: when an item was added or removed; NOW if the list would be written.
+    """
+
+    list: ItemList
+    done: tuple[int, ...]
+    times: tuple[int, ...]
+    stale: tuple[int, ...]
+    reasons: tuple[int, ...]
+    stamps: tuple[int, ...]
+    shares: tuple[range, ...]
+    changed: int
+
+    def share(self, split_ind: int | None = None) -> range:
+        """Return the positions of the items of one split, or of all."""
+        return range(len(self.list)) if split_ind is None else self.shares[split_ind]
+
+    def labels(self, split_ind: int | None = None, *, never_done: bool = False) -> tuple[str, ...]:
+        """Return the labels of the items that would run, in one split or in all.
+
+        - `never_done`: only of those that were never done.
+        """
+        share = self.share(split_ind)
+        return tuple(
+            self.list.labels[position]
+            for position in self.stale
+            if position in share and not (never_done and self.done[position] > NEVER)
+        )
+
+    def typical(self, split_ind: int | None = None) -> int | None:
+        """Return the item that stands for a split, or for all; None if there are no items.
+
+        A stale one that was done before, as that has the more interesting reason; else a stale one,
+        else the oldest.
+        """
+        share = self.share(split_ind)
+        stale = [position for position in self.reasons if position in share]
+        done_before = (position for position in stale if self.done[position] > NEVER)
+        oldest = min(share, key=self.done.__getitem__, default=None)
+        return next(done_before, stale[0] if stale else oldest)
+
+
+def read_items(
+    run_dir: pathlib.Path, pipeline: str, stage: Stage, files: Mapping[str, str]
+) -> ItemList:
+    """Return the items of a stage: those in `files`, or else those in the run directory.
+
+    Where the list is missing or damaged, as in a run directory of which someone removed a file, the
+    items have empty digests: none of them is done.
+    """
+    assert stage.items is not None
+    path = str(stage.items_file(pipeline))
+    text = files.get(path)
+    if text is None:
+        text = read_text(run_dir, path)
+    items = None if text is None else item_list.from_text(text)
+    if items is None or len(items) != stage.items.count:
+        return ItemList([""] * stage.items.count, ["unknown"] * stage.items.count)
+    return items
+
+
+def shares_of(stage: Stage) -> tuple[range, ...]:
+    """Return the positions of the items of each split."""
+    assert stage.items is not None
+    positions, num_splits = range(stage.items.count), stage.num_targets
+    shares = (share(positions, index, num_splits) for index in range(num_splits))
+    return tuple(part for part in shares if isinstance(part, range))
+
+
+def find_item_status(
+    run_dir: pathlib.Path,
+    pipeline: str,
+    stage: Stage,
+    items: ItemList,
+    limit: Callable[[int], int],
+    stamps: tuple[int, ...],
+    changed: int,
+) -> ItemStatus:
+    """Return the status of the items of a stage.
+
+    - `limit`: returns the time of the newest thing on which the item at a position depends.
+    - `stamps`, `changed`: as in `ItemStatus`.
+    """
+    marks = Marks(str(run_dir), pipeline, stage.command).read()
+    done = tuple(marks.get(digest, NEVER) for digest in items.digests)
+    shares = shares_of(stage)
+    alone = [then >= limit(position) for position, then in enumerate(done)]
+    is_valid = spread(stage, shares, alone)
+    times = (then if ok else NOW for then, ok in zip(done, is_valid, strict=True))
+    return ItemStatus(
+        list=items,
+        done=done,
+        times=tuple(times),
+        stale=tuple(position for position, ok in enumerate(is_valid) if not ok),
+        reasons=tuple(position for position, ok in enumerate(alone) if not ok),
+        stamps=stamps,
+        shares=shares,
+        changed=changed,
+    )
+
+
+def spread(stage: Stage, shares: Sequence[range], is_valid: Sequence[bool]) -> Sequence[bool]:
+    """Return which items stay valid: if those of a share are done together, all of it or none."""
+    if stage.items is None or stage.items.call is not ItemCall.SHARE:
+        return is_valid
+    spread_out = list(is_valid)
+    for part in shares:
+        if not all(is_valid[part.start : part.stop]):
+            spread_out[part.start : part.stop] = [False] * len(part)
+    return spread_out

@@ -1,0 +1,65 @@
+"""The marks of the items of a stage that are done: a file per item, named by its digest.
+
+Its time is that of the start of the target that did the item, or of the newest thing that the
+target depends on, so that what changes while the target runs makes the item stale. Nothing else
+knows where marks are.
+
+This module imports little, because the worker of every target with items imports it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from rvrun import paths
+from rvrun.rundir.own_files import touch
+from rvrun.rundir.times import NEVER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+
+class Marks:
+    """The marks of the items of a stage in the run directory `run_dir`."""
+
+    def __init__(self, run_dir: str, pipeline: str, command: str) -> None:
+        self.folder = os.path.join(run_dir, paths.marks_folder(pipeline, command))
+
+    def read(self) -> dict[str, int]:
+        """Return the time of each mark, in ns since 1970, by the digest of its item."""
+        times: dict[str, int] = {}
+        # One scan instead of a `stat` by path for each of up to 100,000 items.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with os.scandir(self.folder) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):
+                        times[entry.name] = entry.stat(follow_symlinks=False).st_mtime_ns
+        return times
+
+    def read_some(self, digests: Iterable[str]) -> list[int]:
+        """Return the time of each of these items, NEVER without a mark."""
+        return [self._time(digest) for digest in digests]
+
+    def _time(self, digest: str) -> int:
+        try:
+            return os.stat(f"{self.folder}/{digest}", follow_symlinks=False).st_mtime_ns
+        except (FileNotFoundError, NotADirectoryError):
+            return NEVER
+
+    def add(self, digest: str, time_ns: int) -> None:
+        """Mark an item as done at a time. Raises `LinkInTheWay`, and OSError."""
+        os.makedirs(self.folder, exist_ok=True)
+        touch(f"{self.folder}/{digest}", time_ns)
+
+    def remove(self, digests: Iterable[str]) -> None:
+        """Remove the marks of these items, as far as there are any."""
+        for digest in digests:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self.folder}/{digest}")
+
+    def keep_only(self, digests: Collection[str]) -> None:
+        """Remove the marks of all other items."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            self.remove(set(os.listdir(self.folder)).difference(digests))

@@ -1,0 +1,166 @@
+"""Run the items of a split that are not done, and mark them.
+
+The marks are those of a run directory. A job elsewhere, or a target that somebody runs by hand, has
+none: it runs all items of its share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+from rvrun.errors import RvrunError
+from rvrun.inputs import CannotRead, read_text
+from rvrun.item_list import ItemList, digest_of, from_text
+from rvrun.paths import items as items_file
+from rvrun.pipelines.base import share
+from rvrun.pipelines.items import read_path, saved_items, to_json
+from rvrun.rundir.marks import Marks
+from rvrun.rundir.planned_stage import PlannedStage
+from rvrun.rundir.target_lock import newest
+from rvrun.rundir.times import NEVER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+#: What a method gets: `model.ItemCall`.
+ITEM, ITEMS = "item", "items"
+
+
+class OtherItems(RvrunError):
+    """Items of a config that are not those that were planned."""
+
+    stage: str
+    field: str
+    template = (
+        "the items of {stage} must be those that were planned, but `{field}` of the config has "
+        "others; render again, and if `{field}` is a property, let it return the same items in "
+        "every process"
+    )
+    fix = "render again, and let `{field}` return the same items in every process"
+
+
+class ItemWork:
+    """The items of one split, of which some are to be done.
+
+    - `positions`: those of the share in the list of all items. `unfinished`: those to be done.
+    - `since`: the time that marks get, in ns since 1970.
+    - `newest`: that of the newest mark of the share; of items that are not done, NEVER.
+    """
+
+    def __init__(self, run_dir: str, stage: PlannedStage, *, is_forced: bool) -> None:
+        assert stage.items is not None and stage.split_ind is not None
+        self.stage = stage
+        self.name = f"{stage.pipeline}/{stage.command}"
+        self.field, self.call = stage.items["field"], stage.items["call"]
+        # Before anything is read: what changes from now on makes stale what is done with it.
+        now = time.time_ns()
+        self.items = self._read_list(run_dir)
+        self.positions = share(range(len(self.items)), stage.split_ind, stage.num_splits or 1)
+        digests = [self.items.digests[position] for position in self.positions]
+        self.marks = Marks(run_dir, stage.pipeline, stage.command)
+        done = self.marks.read_some(digests)
+        limits = self._limits(run_dir, digests)
+        is_stale = [is_forced or then < limit for then, limit in zip(done, limits, strict=True)]
+        if self.call not in (ITEM, ITEMS) and any(is_stale):
+            is_stale = [True] * len(is_stale)
+        self.since = max(now, *limits) if limits else now
+        self.newest = max(done, default=NEVER)
+        pairs = zip(self.positions, is_stale, strict=True)
+        self.unfinished = [position for position, is_one in pairs if is_one]
+        self.num_done = 0
+
+    def _read_list(self, run_dir: str) -> ItemList:
+        path = os.path.join(run_dir, items_file(self.stage.pipeline, self.stage.command))
+        try:
+            items = from_text(read_text(path))
+        except CannotRead:
+            items = None
+        if items is None or items.digest != self.stage.items["digest"]:
+            raise OtherItems(self.name, self.field)
+        return items
+
+    def _limits(self, run_dir: str, digests: Sequence[str]) -> list[int]:
+        """The time of the newest thing on which each item depends."""
+        own = newest(run_dir, self.stage.own)
+        limits = [own] * len(digests)
+        for command in self.stage.aligned:
+            needed = Marks(run_dir, self.stage.pipeline, command).read_some(digests)
+            limits = list(map(max, limits, needed))
+        return limits
+
+    def run(self, config: Any, saved: Any, method: Callable[..., Any]) -> None:
+        """Call a command's method for the items that are not done, and mark those that are then.
+
+        - `config`: the pipeline's. `saved`: its JSON values.
+
+        Raises `OtherItems`, and whatever the method raises.
+        """
+        if not self.unfinished:
+            return
+        values = read_items(config, self.field)
+        self._check(values, saved)
+        # They may have written the same files as the items that follow them will.
+        self.marks.keep_only(set(self.items.digests))
+        if self.call == ITEM:
+            for position in self.unfinished:
+                with self._marking([position]):
+                    method(values[position])
+            return
+        with self._marking(self.unfinished):
+            if self.call == ITEMS:
+                method([values[position] for position in self.unfinished])
+            else:
+                method(split_ind=self.stage.split_ind, num_splits=self.stage.num_splits)
+
+    @contextlib.contextmanager
+    def _marking(self, positions: Sequence[int]) -> Iterator[None]:
+        """Mark items as done if no error is raised. Until then they have no mark."""
+        digests = [self.items.digests[position] for position in positions]
+        self.marks.remove(digests)
+        yield
+        for digest in digests:
+            self.marks.add(digest, self.since)
+        self.num_done += len(digests)
+        self.newest = max(self.newest, self.since)
+
+    def _check(self, values: Sequence[Any], saved: Any) -> None:
+        """Raise `OtherItems` unless the unfinished items are those that were planned."""
+        json_values = saved_items(saved, self.field)
+        all_values = values if json_values is None else json_values
+        if len(values) != len(self.items) or len(all_values) != len(self.items):
+            raise OtherItems(self.name, self.field)
+        chosen = to_json(all_values[position] for position in self.unfinished)
+        for position, value in zip(self.unfinished, chosen, strict=True):
+            if self.items.digests[position].partition(".")[0] != digest_of(value):
+                raise OtherItems(self.name, self.field)
+
+
+def read_items(config: Any, field: str) -> Sequence[Any]:
+    """Return the items at a path of a config. Raises `UserCodeError` if its code raises."""
+    from rvrun.pipelines.imports import user_code
+
+    with user_code(f"reading the items `{field}`"):
+        items: Sequence[Any] = read_path(config, field)
+    return items
+
+
+def run_share(
+    config: Any, field: str, method: Callable[..., Any], split_ind: int, num_splits: int
+) -> None:
+    """Call a command's method for all items of a share, wherever that is."""
+    import inspect
+
+    parameters = inspect.signature(method).parameters
+    if ITEM not in parameters and ITEMS not in parameters:
+        method(split_ind=split_ind, num_splits=num_splits)
+        return
+    items = share(read_items(config, field), split_ind, num_splits)
+    if ITEM in parameters:
+        for item in items:
+            method(item)
+    elif items:
+        method(list(items))
