@@ -15,6 +15,7 @@ from rvrun.plan.estimate import Estimate, Prices, estimate, stage_works
 from rvrun.plan.schedule import Capacity
 from rvrun.plan.summaries import NotSummaries, summaries_from_json
 from rvrun.rundir.durations import summarize_records
+from rvrun.rundir.freshness import NOW, StageStatus
 from rvrun.runners.hardware import find_hardware
 from rvrun.runners.registry import find_runner
 from rvrun.settings.schema import MachineSettings, Settings
@@ -59,11 +60,26 @@ def check_jobs(jobs: int | None, *, is_estimate: bool) -> None:
 
 def estimate_plan(prepared: Prepared, jobs: int | None) -> Estimate:
     """Estimate what would run of a plan in its run directory as it is now."""
-    indices = {status.name: status.stale for status in prepared.statuses()}
+    statuses = prepared.statuses()
+    indices = {status.name: status.stale for status in statuses}
+    parts = {status.name: unfinished_parts(status) for status in statuses}
     run = prepared.run
     return estimate_stages(
-        run.plan, indices, run.settings, prepared.runners[0], jobs, [run.run_dir]
+        run.plan, indices, run.settings, prepared.runners[0], jobs, [run.run_dir], parts
     )
+
+
+def unfinished_parts(status: StageStatus) -> dict[int, float]:
+    """Return which part of its items each split that would run has left to do."""
+    if status.items is None:
+        return {}
+    times = status.items.times
+    shares = {index: status.items.shares[index] for index in status.stale}
+    return {
+        index: sum(time_ns >= NOW for time_ns in times[part.start : part.stop]) / len(part)
+        for index, part in shares.items()
+        if part
+    }
 
 
 def estimate_changed(
@@ -87,11 +103,13 @@ def estimate_stages(
     runner: str,
     jobs: int | None,
     run_dirs: Sequence[pathlib.Path],
+    parts: Mapping[str, Mapping[int, float]] | None = None,
 ) -> Estimate:
     """Estimate targets of a plan.
 
     - `indices`: of the targets that run, by stage.
     - `run_dirs`: whose records come before the file of estimates, the most important first.
+    - `parts`: of its share that a target has left to do, by stage and index.
     """
     module = find_runner(runner)
 
@@ -99,7 +117,7 @@ def estimate_stages(
         return find_hardware(module, settings, name, stage)
 
     summaries = read_summaries(settings, run_dirs)
-    works = stage_works(plan, indices, summaries, prices_of(settings), hardware)
+    works = stage_works(plan, indices, summaries, prices_of(settings), hardware, parts)
     is_detached = module.CAPABILITIES.detached
     capacity = Capacity(jobs=jobs) if is_detached else capacity_of(settings, jobs)
     return estimate(works, capacity, settings.prices.currency, has_gaps=not is_detached)

@@ -70,7 +70,8 @@ class StageWork:
     """A stage of which something would run, with what is known of it.
 
     - `indices`: the targets that run. `hour`: the price of an hour of one; None if unknown.
-    - `items`: how many items its splits share out; None if unknown.
+    - `items`: how many items its splits share out; None if unknown, or if no rate of an item is.
+    - `parts`: which part of its share a target has left to do, by index; all of it if missing.
     """
 
     name: str
@@ -80,14 +81,15 @@ class StageWork:
     hardware: Hardware = Hardware()
     hour: float | None = None
     items: int | None = None
+    parts: Mapping[int, float] = attrs.field(factory=dict)
 
     def amount(self, index: int) -> float:
-        """Return the units of a target: its items, or its part of the stage."""
-        num_splits = self.stage.num_splits or 1
+        """Return the units that a target has to do: items, or a part of the stage."""
+        num_splits, part = self.stage.num_splits or 1, self.parts.get(index, 1.0)
         if self.items is None:
-            return 1 / num_splits
+            return part / num_splits
         size, larger = divmod(self.items, num_splits)
-        return size + (index < larger)
+        return part * (size + (index < larger))
 
     @property
     def rates(self) -> Rates | None:
@@ -155,11 +157,13 @@ def stage_works(
     summaries: Mapping[str, StageSummary],
     prices: Prices,
     find_hardware: Callable[[str, Stage], Hardware],
+    parts: Mapping[str, Mapping[int, float]] | None = None,
 ) -> list[StageWork]:
     """Return the stages of which something runs, with what is known of each.
 
     - `indices`: the targets that run, by the stage's name.
     - `find_hardware`: what a target of a stage, such as `tiny/chip`, runs on.
+    - `parts`: as in `StageWork`, by the stage's name.
     """
     works = []
     for pipeline in plan.pipelines:
@@ -178,6 +182,7 @@ def stage_works(
                     hardware=hardware,
                     hour=prices.of(hardware),
                     items=items,
+                    parts=(parts or {}).get(name, {}),
                 )
             )
     return works
@@ -185,8 +190,7 @@ def stage_works(
 
 def num_items(stage: Stage) -> int | None:
     """Return how many items the splits of a stage share out; None if the plan does not tell."""
-    items = getattr(stage, "items", None)
-    return None if items is None else items.count
+    return None if stage.items is None else stage.items.count
 
 
 def estimate(
