@@ -175,9 +175,10 @@ def read_settings() -> list[Section]:
 
     This is all that knows how settings are declared.
     """
-    from rvrun.settings.schema import AwsSettings, Settings, fields_of, runner_sections, variable
+    from rvrun.settings.layers import OWN_SECTIONS
+    from rvrun.settings.schema import Settings, fields_of, runner_sections, variable
 
-    classes = {"": Settings, "aws": AwsSettings, **runner_sections()}
+    classes = {"": Settings, **OWN_SECTIONS, **runner_sections()}
     sections = []
     for name, cls in classes.items():
         own = [f for f in fields_of(cls) if "." not in f.key and f.key != "runners"]

@@ -6,6 +6,7 @@ import enum
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from rvrun.cli.messages import say
@@ -58,10 +59,13 @@ def print_document(result: Estimate, form: DiffFormat) -> None:
     print(f"{text}\n" if is_json else to_markdown(result), end="")
 
 
-def print_diff(diff: PlanDiff, form: DiffFormat, result: Estimate | None = None) -> int:
+def print_diff(
+    diff: PlanDiff, form: DiffFormat, result: Estimate | None = None, *, is_stale: bool = False
+) -> int:
     """Print the differences and return the exit code.
 
     - `result`: the estimate of what the difference runs; None for none.
+    - `is_stale`: whether there are other differences than these.
     """
     from rvrun.plan.diff_formats import to_github, to_json, to_markdown, to_text
 
@@ -71,7 +75,7 @@ def print_diff(diff: PlanDiff, form: DiffFormat, result: Estimate | None = None)
         DiffFormat.MARKDOWN: to_markdown,
         DiffFormat.GITHUB: to_github,
     }
-    code = DONE if diff.same else FAILED
+    code = DONE if diff.same and not is_stale else FAILED
     if form is DiffFormat.GITHUB:
         tell_github(diff, result, code)
     if result is None:
@@ -140,10 +144,12 @@ def check_saved(
     quiet: bool,
     with_estimate: bool = False,
     jobs: int | None = None,
+    run_dirs: Sequence[pathlib.Path] = (),
 ) -> int:
     """Compare a plan with the one saved in its run directory, and all files with those there.
 
-    - `with_estimate`: also estimate what the difference runs, with `jobs` in parallel.
+    - `with_estimate`: also estimate what the difference runs, with `jobs` in parallel and the
+      records of `run_dirs`.
 
     Returns the exit code.
     """
@@ -167,10 +173,10 @@ def check_saved(
 
         run, runner = prepared.run, prepared.runners[0]
         names = affected(run.plan, diff)
-        result = estimate_changed(run.plan, names, run.settings, runner, jobs, [run_dir])
-    code = print_diff(diff, form, result)
+        result = estimate_changed(run.plan, names, run.settings, runner, jobs, run_dirs)
     stale = [path for path, text in prepared.files.items() if not is_current(run_dir, path, text)]
     stale += strangers(run_dir, prepared.files, prepared.owned)
+    code = print_diff(diff, form, result, is_stale=bool(stale))
     if stale:
         say(f"out of date: {', '.join(f'{out}/{path}' for path in stale)}")
         return FAILED

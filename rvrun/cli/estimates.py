@@ -15,7 +15,8 @@ from rvrun.plan.estimate import Estimate, Prices, estimate, stage_works
 from rvrun.plan.schedule import Capacity
 from rvrun.plan.summaries import NotSummaries, summaries_from_json
 from rvrun.rundir.durations import summarize_records
-from rvrun.rundir.freshness import NOW, StageStatus
+from rvrun.rundir.freshness import StageStatus
+from rvrun.rundir.times import NOW
 from rvrun.runners.hardware import find_hardware
 from rvrun.runners.registry import find_runner
 from rvrun.settings.schema import MachineSettings, Settings
@@ -58,14 +59,19 @@ def check_jobs(jobs: int | None, *, is_estimate: bool) -> None:
         raise BadOption(f"--jobs must be at least 1, got {jobs}")
 
 
-def estimate_plan(prepared: Prepared, jobs: int | None) -> Estimate:
-    """Estimate what would run of a plan in its run directory as it is now."""
+def estimate_plan(
+    prepared: Prepared, jobs: int | None, run_dirs: Sequence[pathlib.Path]
+) -> Estimate:
+    """Estimate what would run of a plan in its run directory as it is now.
+
+    - `run_dirs`: those with records, as in `estimate_stages`.
+    """
     statuses = prepared.statuses()
     indices = {status.name: status.stale for status in statuses}
     parts = {status.name: unfinished_parts(status) for status in statuses}
     run = prepared.run
     return estimate_stages(
-        run.plan, indices, run.settings, prepared.runners[0], jobs, [run.run_dir], parts
+        run.plan, indices, run.settings, prepared.runners[0], jobs, run_dirs, parts
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -38,7 +40,7 @@ from rvrun.cli.options import (
 from rvrun.cli.plan_table import print_plan
 from rvrun.errors import DONE
 from rvrun.plugins import runner_names
-from rvrun.prepare import Prepared, kept, prepare_all, prepare_plan
+from rvrun.prepare import Prepared, kept, prepare_all, prepare_plan, run_dir_of
 from rvrun.runners.registry import DEFAULT
 
 Runners = Annotated[
@@ -121,11 +123,20 @@ def plan(
         prepare_plan(request) if is_shown_only else prepare_all(runners or [DEFAULT], request)
     )
     warn(*prepared.warnings)
+    # A saved plan has no records; the runs of its config have.
+    run_dirs = (prepared.run.run_dir, pathlib.Path(run_dir_of(config, None)))
     if check is None:
         warn(*prepared.missing_needs(), *prepared.notices())
     if check is not None:
-        return check_saved(kept(prepared), form, quiet=quiet, with_estimate=as_estimate, jobs=jobs)
-    show(prepared, form, as_estimate=as_estimate, jobs=jobs)
+        return check_saved(
+            kept(prepared),
+            form,
+            quiet=quiet,
+            with_estimate=as_estimate,
+            jobs=jobs,
+            run_dirs=run_dirs,
+        )
+    show(prepared, form, as_estimate=as_estimate, jobs=jobs, run_dirs=run_dirs)
     if request.out is not None:
         from rvrun.cli.render import write_files
         from rvrun.reviewed import with_request
@@ -146,7 +157,14 @@ def check_formats(
         raise BadOption(f"--{form} formats differences; add --check DIR")
 
 
-def show(prepared: Prepared, form: DiffFormat, *, as_estimate: bool, jobs: int | None) -> None:
+def show(
+    prepared: Prepared,
+    form: DiffFormat,
+    *,
+    as_estimate: bool,
+    jobs: int | None,
+    run_dirs: Sequence[pathlib.Path],
+) -> None:
     """Print the plan, its estimate, or both for people."""
     if form is DiffFormat.JSON and not as_estimate:
         print(prepared.files[paths.PLAN], end="")
@@ -156,7 +174,7 @@ def show(prepared: Prepared, form: DiffFormat, *, as_estimate: bool, jobs: int |
     if as_estimate:
         from rvrun.cli.estimates import estimate_plan, print_estimate
 
-        result = estimate_plan(prepared, jobs)
+        result = estimate_plan(prepared, jobs, run_dirs)
         if form is DiffFormat.TEXT:
             print_estimate(result)
         else:

@@ -13,9 +13,15 @@ class SchemaName(enum.StrEnum):
     """The formats with a schema, `rvrun/plan/NAME.schema.json`."""
 
     PLAN = "plan"
+    ESTIMATES = "estimates"
 
 
-Name = Annotated[SchemaName, argument(metavar="NAME", help="The format: `plan` is plan.json.")]
+Name = Annotated[
+    SchemaName,
+    argument(
+        metavar="NAME", help="The format: `plan` is plan.json, `estimates` is estimates.json."
+    ),
+]
 
 
 def schema(name: Name) -> None:

@@ -256,9 +256,7 @@ def pipelines(draw: st.DrawFn, name: str) -> DeclaredPipeline:
             if (kind := draw(st.sampled_from(kinds))) is not None:
                 needs.append(Need(command.name, kind))
         keys = draw(st.none() | st.lists(st.sampled_from(KEYS), unique=True).map(tuple))
-        command = Command(
-            name=f"c{index}", is_split=is_split, needs=tuple(needs), config_keys=keys
-        )
+        command = Command(name=f"c{index}", is_split=is_split, needs=tuple(needs), config_keys=keys)
         commands.append(command)
     return DeclaredPipeline(name=name, config_digest="", commands=tuple(commands))
 
