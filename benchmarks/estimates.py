@@ -1,6 +1,6 @@
 """Measure how far estimates are from what runs then take.
 
-    python benchmarks/estimates.py               20 random pipelines; about 3 minutes
+    python benchmarks/estimates.py               20 random pipelines; about 8 minutes
     python benchmarks/estimates.py --seeds 4
 
 Each pipeline has random commands and needs, and items that each sleep for a random time. It runs
@@ -56,14 +56,14 @@ def work(name):
         for scene in rvrun.share(self.config.scenes, split_ind, num_splits):
             # Most are quick, and a few take many times as long.
             rng = random.Random(f"{self.config.seed} {name} {scene}")
-            time.sleep(min(0.5, 0.04 * rng.lognormvariate(0, 0.8)))
+            time.sleep(min(2.0, 0.2 * rng.lognormvariate(0, 0.8)))
 
     return method
 
 
 def whole(name):
     def method(self):
-        time.sleep(random.Random(f"{self.config.seed} {name}").uniform(0.1, 0.6))
+        time.sleep(random.Random(f"{self.config.seed} {name}").uniform(0.5, 3))
 
     return method
 

@@ -35,7 +35,12 @@ config_keys = st.none() | st.lists(
 ).map(tuple)
 _counts = st.none() | st.integers(1, 2**31)
 resources = st.builds(
-    Resources, vcpus=_counts, memory_mib=_counts, gpus=_counts, timeout_seconds=_counts
+    Resources,
+    vcpus=_counts,
+    memory_mib=_counts,
+    gpus=_counts,
+    timeout_seconds=_counts,
+    retries=st.none() | st.integers(1, 9),
 )
 #: Few values, so that stages often have the same number of splits, as aligned needs require.
 split_counts = st.sampled_from([None, 1, 2, 3, 11])
