@@ -40,7 +40,7 @@ def _check_boolean(_: object, field: attrs.Attribute[bool], value: object) -> No
         raise TypeError(f"`{field.name}` must be a boolean, got {quoted(value)}")
 
 
-#: The most attempts after the first one that AWS Batch makes.
+#: The most attempts after a first one; some services make no more than ten in all.
 MAX_RETRIES = 9
 #: More than any machine can run; a mistyped number fails early instead of exhausting memory.
 MAX_SPLITS = 10_000_000
@@ -110,7 +110,7 @@ class Resources:
     """What each target of a command requires of the machine; None leaves it to the runner.
 
     - `vcpus`, `gpus`: counts. `memory_mib`: MiB. `timeout_seconds`: limit of each attempt.
-    - `retries`: attempts after a first one that failed, at most 9, as AWS Batch allows.
+    - `retries`: attempts after a first one that failed, at most 9.
     - `job_queue`, `job_def`: names, for runners that submit jobs; override the settings.
     """
 

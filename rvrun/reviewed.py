@@ -156,7 +156,7 @@ def prepare_saved(saved: Request, runners: Sequence[str], request: Request) -> P
         names = ", ".join(f"`{name}`" for name in runners)
         problem = f"it was saved for {names}, and not for `{request.runner}` (--runner)"
         raise NotSaved(out, problem)
-    asked = attrs.evolve(
+    repeated = attrs.evolve(
         request,
         config=saved.config,
         out=out,
@@ -169,9 +169,9 @@ def prepare_saved(saved: Request, runners: Sequence[str], request: Request) -> P
     )
     # The first of the runners is the one that runs; the file has them in their order.
     others = [name for name in runners if name != request.runner]
-    prepared = kept(prepare_all([request.runner, *others], asked))
+    prepared = kept(prepare_all([request.runner, *others], repeated))
     ordered = attrs.evolve(prepared, runners=tuple(runners))
-    files = with_request(ordered, asked).files
+    files = with_request(ordered, repeated).files
     compiled = attrs.evolve(prepared, files=files)
     if lines := list(_differences(compiled)):
         raise PlanDiffers(out, "\n".join(lines))

@@ -9,15 +9,17 @@ import typer
 
 from rvrun.cli.base import read_base
 from rvrun.cli.differences import AsGithub, AsMarkdown, choose_format, print_diff
-from rvrun.cli.estimates import AsEstimate, Jobs, check_jobs
 from rvrun.cli.messages import say
 from rvrun.cli.options import (
     Args,
+    AsEstimate,
     AsJson,
     BadOption,
     Commands,
+    EstimateJobs,
     Splits,
     argument,
+    check_jobs,
     make_request,
     option,
     read_common,
@@ -60,7 +62,7 @@ def diff(
     base: Base = None,
     runner: EstimatedRunner = None,
     as_estimate: AsEstimate = False,
-    jobs: Jobs = None,
+    jobs: EstimateJobs = None,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
     as_github: AsGithub = False,

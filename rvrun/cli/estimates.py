@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from rvrun.cli.messages import say
-from rvrun.cli.options import BadOption, option
 from rvrun.inputs import CannotRead, read_text
 from rvrun.plan.durations import StageSummary
 from rvrun.plan.estimate import Estimate, Prices, estimate, stage_works
@@ -30,33 +29,6 @@ if TYPE_CHECKING:
 
 #: The file with summaries of records, in the project's directory.
 FILE = "estimates.json"
-
-AsEstimate = Annotated[
-    bool,
-    option(
-        "--estimate",
-        help="Also show how long that takes and what it costs, from the records of earlier runs "
-        "and from estimates.json.",
-    ),
-]
-Jobs = Annotated[
-    int | None,
-    option(
-        "-j",
-        "--jobs",
-        metavar="N",
-        help="Targets that run in parallel, for --estimate; default: as in `rvrun run`; for "
-        "detached runs, no limit.",
-    ),
-]
-
-
-def check_jobs(jobs: int | None, *, is_estimate: bool) -> None:
-    """Raise `BadOption` for `--jobs` without `--estimate`, and for no jobs."""
-    if jobs is not None and not is_estimate:
-        raise BadOption("--jobs only affects estimates; add --estimate, or remove it")
-    if jobs is not None and jobs < 1:
-        raise BadOption(f"--jobs must be at least 1, got {jobs}")
 
 
 def estimate_plan(

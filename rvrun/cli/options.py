@@ -275,6 +275,14 @@ def make_request(
     )
 
 
+def check_jobs(jobs: int | None, *, is_estimate: bool) -> None:
+    """Raise `BadOption` for `--jobs` without `--estimate`, and for no jobs."""
+    if jobs is not None and not is_estimate:
+        raise BadOption("--jobs only affects estimates; add --estimate, or remove it")
+    if jobs is not None and jobs < 1:
+        raise BadOption(f"--jobs must be at least 1, got {jobs}")
+
+
 def check_selection(commands: Iterable[str] | None, fields: Mapping[str, Any]) -> None:
     """Raise `BadOption` if COMMANDs and options select stages in two ways."""
     selecting = {"--until": fields.get("until"), "--from": fields.get("start")}
@@ -392,6 +400,24 @@ Affected = Annotated[
         metavar="BASE",
         help="Only the stages that differ from BASE, and what needs them: a saved plan, a run "
         "directory, or a git revision, which stands for where this branch began.",
+    ),
+]
+AsEstimate = Annotated[
+    bool,
+    option(
+        "--estimate",
+        help="Also show how long that takes and what it costs, from the records of earlier runs "
+        "and from estimates.json.",
+    ),
+]
+EstimateJobs = Annotated[
+    int | None,
+    option(
+        "-j",
+        "--jobs",
+        metavar="N",
+        help="Targets that run in parallel, for --estimate; default: as in `rvrun run`; for "
+        "detached runs, no limit.",
     ),
 ]
 AsJson = Annotated[bool, option("--json", help="Print JSON.")]

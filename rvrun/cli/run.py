@@ -292,8 +292,8 @@ def read_saved(saved: str, request: Request) -> Prepared:
     """Return a saved plan, prepared again. Raises `NotSaved` or `PlanDiffers`."""
     from rvrun.reviewed import prepare_saved, read_request
 
-    asked, runners = read_request(saved)
-    return prepare_saved(asked, runners, request)
+    original, runners = read_request(saved)
+    return prepare_saved(original, runners, request)
 
 
 def print_changed_settings(request: Request) -> None:

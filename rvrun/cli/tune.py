@@ -17,6 +17,7 @@ from rvrun.cli.options import (
     Config,
     Out,
     Splits,
+    check_jobs,
     make_request,
     option,
 )
@@ -71,7 +72,7 @@ def tune(
 
     - `rvrun tune my_config.py --splits 8`
     """
-    from rvrun.cli.estimates import capacity_of, check_jobs, read_summaries
+    from rvrun.cli.estimates import capacity_of, read_summaries
     from rvrun.plan.schedule import Capacity
     from rvrun.plan.tune import tune as suggest
     from rvrun.prepare import prepare_plan

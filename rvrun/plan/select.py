@@ -7,10 +7,13 @@ that of one pipeline.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rvrun.errors import check_known
 from rvrun.model import Plan, PlannedPipeline
-from rvrun.plan.diff import ChangeKind, PlanDiff
+
+if TYPE_CHECKING:
+    from rvrun.plan.diff import PlanDiff
 
 
 def stage_names(plan: Plan) -> tuple[str, ...]:
@@ -85,6 +88,8 @@ def affected(plan: Plan, diff: PlanDiff) -> tuple[str, ...]:
 
     Those are the stages that would run again, and those that are new.
     """
+    from rvrun.plan.diff import ChangeKind
+
     again = {rerun.name for rerun in diff.reruns}
     added = {change.name for change in diff.changes if change.kind is ChangeKind.ADDED}
     return tuple(

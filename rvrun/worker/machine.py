@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from rvrun.model import Plan, Stage
 from rvrun.settings.schema import MachineSettings
-from rvrun.worker.processes import num_cpus
 
 #: The memory limit of a container (cgroup v2, and v1).
 CGROUP_LIMITS = (
@@ -19,6 +18,9 @@ CGROUP_LIMITS = (
 
 def limits_of(machine: MachineSettings) -> tuple[int, int]:
     """Return the CPUs and the MiB that targets share: those of the settings, or of this machine."""
+    # It imports psutil, which most calls of rvrun do without.
+    from rvrun.worker.processes import num_cpus
+
     return machine.vcpus or num_cpus(), machine.memory_mib or memory_mib()
 
 
@@ -34,6 +36,12 @@ def memory_mib() -> int:
 
 def misfits(plan: Plan, machine: MachineSettings) -> Iterator[str]:
     """Yield a sentence for each stage that needs more than this machine has."""
+    if not any(
+        stage.resources.vcpus or stage.resources.memory_mib
+        for pipeline in plan.pipelines
+        for stage in pipeline.stages
+    ):
+        return
     cpus, memory = limits_of(machine)
     for pipeline in plan.pipelines:
         for stage in pipeline.stages:

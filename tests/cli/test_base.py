@@ -18,7 +18,7 @@ IDENTITY = {
 
 
 def git(project: Project, *words: str) -> None:
-    project.run("git", *words, **IDENTITY)
+    project.run("git", *words, code=0, **IDENTITY)
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ class Truth:
         return schedule(works, Capacity(jobs=jobs)).makespan
 
     def summaries(self, plan: Plan, num_items: int, *, items: bool) -> dict[str, StageSummary]:
-        found = {}
+        summaries = {}
         for stage in plan.pipelines[0].stages:
             number = stage.num_splits or 1
             samples = [
@@ -99,8 +99,8 @@ class Truth:
             ]
             summary = summarize(samples, "runs/p")
             assert summary is not None
-            found[f"p/{stage.command}"] = summary
-        return found
+            summaries[f"p/{stage.command}"] = summary
+        return summaries
 
 
 def median_error(choose_items: Callable[[random.Random, int], int], *, items: bool) -> float:

@@ -57,7 +57,7 @@ def test_gaps_are_the_time_between_targets(tmp_path: pathlib.Path) -> None:
     write(tmp_path, "p/a", start(0), end(2))
     write(tmp_path, "p/b", start(2.5), end(4))
     write(tmp_path, "p/c", start(100), end(101))
-    assert [sample.gap for found in samples(tmp_path).values() for sample in found] == [
+    assert [sample.gap for group in samples(tmp_path).values() for sample in group] == [
         *(None, 0.5, None)
     ]
 
