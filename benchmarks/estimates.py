@@ -86,7 +86,7 @@ def rvrun(folder: Path, *words: str) -> str:
 
 def makespan(records: Path) -> float:
     """Return the seconds from the first start of a target to the last end."""
-    times = [
+    times: list[float] = [
         json.loads(line)["time"]
         for path in records.rglob("*.jsonl")
         if not path.relative_to(records).parts[0].startswith(".")
