@@ -75,6 +75,8 @@ class Scene(rvrun.Config):
     window: int = attrs.field(default=32, validator=ge(8))
     #: One of this many windows is held out, never two adjacent ones.
     held_out: int = attrs.field(default=4, validator=ge(3))
+    #: Names of windows to leave out, such as `00-01`.
+    skip: tuple[str, ...] = ()
 
 
 class Model(rvrun.Config):
@@ -100,6 +102,16 @@ class LandcoverConfig(rvrun.PipelineConfig):
     scene: Scene = attrs.field(default=Scene(), validator=check_reachable)
     model: Model = Model()
 
+    @property
+    def tiles(self) -> list[Tile]:
+        with opened(self.scene) as (image, dem):
+            tiles = divide(shared_area(image, dem), self.scene)
+        return [tile for tile in tiles if tile.name not in self.scene.skip]
+
+    @property
+    def training_tiles(self) -> list[Tile]:
+        return [tile for tile in self.tiles if not tile.held_out]
+
     def build(self) -> Landcover:
         return Landcover(self)
 
@@ -112,10 +124,15 @@ def get_configs(
     dem: str = "",
     window: int = 32,
     treeline: float = 3400.0,
+    skip: str = "",
     compare: bool = False,
 ) -> list[LandcoverConfig]:
-    """Return one pipeline, or with `compare` one for each kind of model, to run in parallel."""
-    scene = Scene(image=image, dem=dem, window=window, treeline=treeline)
+    """Return one pipeline, or with `compare` one for each kind of model, to run in parallel.
+
+    `skip` has the names of windows to leave out, separated by commas.
+    """
+    left_out = tuple(filter(None, skip.split(",")))
+    scene = Scene(image=image, dem=dem, window=window, treeline=treeline, skip=left_out)
     if not compare:
         return [LandcoverConfig(name="landcover", root_uri=root_uri, scene=scene)]
     return [
@@ -140,45 +157,47 @@ class Landcover(rvrun.Pipeline):
     # `chip` and `analyze` can run in parallel, and `train` needs both. All other commands need the
     # command before them.
     needs = {"chip": (), "train": ("analyze", "chip")}
-    # A new treeline does not repeat `analyze`, and a new model does not repeat `chip`. `bundle` is
-    # missing because it depends on the whole config.
+    # A new treeline does not repeat `analyze`, and a new model does not repeat `chip`. `skip` is
+    # missing where it only determines which windows there are: one more repeats no other. `bundle`
+    # is missing because it depends on the whole config.
     config_keys = {
-        "analyze": GRID,
-        "chip": ("scene",),
+        "analyze": (*GRID, "scene.skip"),
+        "chip": (*GRID, "scene.treeline"),
         "train": (*GRID, "model"),
         "predict": (*GRID, "model.radii"),
         "eval": ("scene",),
     }
     config: LandcoverConfig
 
-    def count_items(self, command: str) -> int | None:
+    @property
+    def items(self) -> dict[str, str]:  # type: ignore[override] # depends on the config
+        """The windows that `chip` and `predict` share out."""
+        items = {"chip": "training_tiles", "predict": "tiles"}
         if is_remote(self.config.scene.image) or is_remote(self.config.scene.dem):
-            return None  # planning must not download anything
-        tiles = {"chip": self.training_tiles, "predict": self.tiles}.get(command)
-        return len(tiles()) if tiles else None
+            # Planning must not download anything.
+            return {command: rvrun.late(path) for command, path in items.items()}
+        return items
 
     def analyze(self) -> None:
         """Measure how dark and how bright each band gets in the training windows."""
         with opened(self.config.scene) as (image, _):
-            parts = [read_colours(image, tile.window) for tile in self.training_tiles()]
+            parts = [read_colours(image, tile.window) for tile in self.config.training_tiles]
         pixels = np.concatenate([colours[:, valid] for colours, valid in parts], axis=1)
         low, median, high = np.percentile(pixels, (1, 50, 99), axis=1).tolist()
         write_json(self.path("stats.json"), {"low": low, "median": median, "high": high})
         print(f"analyze: {pixels.shape[1]:,} pixels, bands from {low} to {high}")
 
-    def chip(self, split_ind: int = 0, num_splits: int = 1) -> None:
-        """Save each training window: three colour bands, and the truth as a fourth band."""
-        share = rvrun.share(self.training_tiles(), split_ind, num_splits)
+    def chip(self, item: Tile) -> None:
+        """Save a training window: three colour bands, and the truth as a fourth band."""
         with opened(self.config.scene) as (image, dem):
-            for tile in share:
-                colours, _ = read_colours(image, tile.window)
-                truth = read_truth(image, dem, tile.window, self.config.scene.treeline)
-                with replacing(self.path("chips", f"{tile.name}.npy")) as path:
-                    np.save(path, np.concatenate([colours, truth[np.newaxis]]))
-        print(f"chip {split_ind + 1}/{num_splits}: {summary(share)}")
+            colours, _ = read_colours(image, item.window)
+            truth = read_truth(image, dem, item.window, self.config.scene.treeline)
+        with replacing(self.path("chips", f"{item.name}.npy")) as path:
+            np.save(path, np.concatenate([colours, truth[np.newaxis]]))
+        print(f"chip {item.name}: {item.window.width * item.window.height:,} pixels")
 
     def train(self) -> None:
-        tiles = self.training_tiles()
+        tiles = self.config.training_tiles
         chips = [np.load(self.fetch("chips", f"{tile.name}.npy")) for tile in tiles]
         stats, radii = self.read_stats(), self.config.model.radii
         features = np.concatenate([describe(chip[:3], stats, radii) for chip in chips])
@@ -192,18 +211,17 @@ class Landcover(rvrun.Pipeline):
             path.write_bytes(pickle.dumps(model, protocol=5))
         print(f"train: {self.config.model.kind}, {features.shape[1]} features, {summary(tiles)}")
 
-    def predict(self, split_ind: int = 0, num_splits: int = 1) -> None:
+    def predict(self, items: Sequence[Tile]) -> None:
         """Write a georeferenced raster for each window, including the training windows."""
-        share = rvrun.share(self.tiles(), split_ind, num_splits)
         model = pickle.loads(self.fetch("model.pkl").read_bytes())  # noqa: S301 - `train` wrote it
         stats, radii = self.read_stats(), self.config.model.radii
         with opened(self.config.scene) as (image, _), threadpool_limits(1):
-            for tile in share:
+            for tile in items:
                 colours, valid = read_colours(image, tile.window)
                 classes = model.predict(describe(colours, stats, radii)).reshape(valid.shape)
                 with replacing(self.path("predict", f"{tile.name}.tif")) as path:
                     write_raster(path, np.where(valid, classes, UNKNOWN), image, tile.window)
-        print(f"predict {split_ind + 1}/{num_splits}: {summary(share)}")
+        print(f"predict: {summary(items)}")
 
     def eval(self) -> None:
         """Compare prediction and truth in the held-out windows.
@@ -212,7 +230,7 @@ class Landcover(rvrun.Pipeline):
         """
         tables, counts = {}, np.zeros(2, int)
         with opened(self.config.scene) as (image, dem):
-            for tile in self.tiles():
+            for tile in self.config.tiles:
                 truth = read_truth(image, dem, tile.window, self.config.scene.treeline)
                 if tile.held_out:
                     tables[tile.name] = confusion(truth, self.read_prediction(tile))
@@ -248,21 +266,14 @@ class Landcover(rvrun.Pipeline):
             size = panel_size(image, area)
             colours = image.read(window=area, out_shape=(3, *size), resampling=Resampling.cubic)
         prediction = np.full_like(truth, UNKNOWN)
-        for tile in self.tiles():
+        for tile in self.config.tiles:
             prediction[inside(tile.window, area)] = self.read_prediction(tile)
         light = np.moveaxis(stretch(colours, self.read_stats()), 0, -1)
         panels = [light, tint(truth, light), tint(prediction, light)]
-        held_out = [tile.window for tile in self.tiles() if tile.held_out]
+        held_out = [tile.window for tile in self.config.tiles if tile.held_out]
         framed = [outline(panel, held_out, area) for panel in panels]
         gap = np.ones((size[0], 20, 3))
         return np.hstack([framed[0], gap, framed[1], gap, framed[2]])
-
-    def tiles(self) -> list[Tile]:
-        with opened(self.config.scene) as (image, dem):
-            return divide(shared_area(image, dem), self.config.scene)
-
-    def training_tiles(self) -> list[Tile]:
-        return [tile for tile in self.tiles() if not tile.held_out]
 
     def path(self, *parts: str) -> Path | CloudPath:
         return locate(self.config.root_uri, *parts)

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from rvrun.pipelines.base import Aligned, Config, Pipeline, PipelineConfig, aligned, register, share
+from rvrun.pipelines.base import (
+    Aligned,
+    Config,
+    Late,
+    Pipeline,
+    PipelineConfig,
+    aligned,
+    late,
+    register,
+    share,
+)
 
 __version__ = "0.2.0"
 
 __all__ = [
     "Aligned",
     "Config",
+    "Late",
     "Pipeline",
     "PipelineConfig",
     "Resources",
     "aligned",
+    "late",
     "register",
     "share",
 ]

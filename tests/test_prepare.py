@@ -71,7 +71,7 @@ def test_a_config_that_depends_on_the_runner(in_folder: pathlib.Path) -> None:
 def test_a_kept_plan_owns_its_configs_until_something_ran(request_for_tiny: Request) -> None:
     """Then a config that comes back must not look new."""
     prepared = prepare(request_for_tiny)
-    assert kept(prepared).owned == ("Makefile", "config", "code")
+    assert kept(prepared).owned == ("Makefile", "config", "code", "items")
     (prepared.run.run_dir / "done").mkdir(parents=True)
     assert kept(prepared).owned == ("Makefile",)
 

@@ -108,6 +108,18 @@ def test_a_real_example(checkout: Project) -> None:
     assert "24 would run" in dry
 
 
+@pytest.mark.xdist_group("landcover")
+def test_one_more_item(checkout: Project) -> None:
+    """The plan is the one shown, and make agrees that only one split would run."""
+    (((run, plan), output),) = shown_after(section("One more item"))
+    checkout.run(*run.split())
+    assert checkout.run(*plan.split()).stdout == output
+    shown = checkout.run("make", "-n", "-C", "runs/chips").stdout
+    assert shown.count("run_command") == 1
+    checkout.run("make", "-C", "runs/chips")
+    assert "all up to date" in checkout.run(*plan.split()).stdout
+
+
 def test_hello(checkout: Project) -> None:
     """What is typed with the Makefile of the smallest example, and in CI."""
     for heading in ("The Makefile", "Plans in CI"):

@@ -292,6 +292,21 @@ def aligned(command: str) -> Aligned:
     return Aligned(command)
 
 
+class Late(str):
+    """The path of items that are read only where a command runs; see `late`."""
+
+    __slots__ = ()
+
+
+def late(path: str) -> Late:
+    """Declare, in `items`, items that must not be read while a run is planned.
+
+    For items that take long to find, or that only other machines can reach. The method gets its
+    items as usual, but rvrun does not know which of them are done: a split runs as a whole.
+    """
+    return Late(path)
+
+
 def register(name: str) -> Callable[[C], C]:
     """Decorate a config class so that saved configs of type `name` are read as this class.
 

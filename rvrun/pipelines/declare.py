@@ -16,7 +16,7 @@ from rvrun.errors import RvrunError, UnknownName, check_known
 from rvrun.item_list import ItemList
 from rvrun.model import Command, DeclaredPipeline, Need, NeedKind, Resources, check_command_name
 from rvrun.pipelines import serialize
-from rvrun.pipelines.base import Aligned, Pipeline
+from rvrun.pipelines.base import Aligned, Late, Pipeline
 from rvrun.pipelines.imports import ROOT_FILE, user_code
 from rvrun.text import quoted, shorten
 
@@ -253,10 +253,12 @@ def _declare_command(
     is_split = name in declarations.split_commands
     items = None
     if name in declarations.items:
-        from rvrun.pipelines.declare_items import declare_items
+        from rvrun.pipelines.declare_items import check_call, declare_items
 
         field = declarations.items[name]
-        items = declare_items(pipeline, name, field, config, owner, is_split=is_split)
+        check_call(pipeline, name, is_split=is_split)
+        if not isinstance(field, Late):
+            items = declare_items(pipeline, name, field, config, owner)
     return Command(
         name=name,
         is_split=is_split,

@@ -64,19 +64,15 @@ def declare_items(
     path: str,
     config: Mapping[str, Any],
     owner: str,
-    *,
-    is_split: bool,
 ) -> tuple[StageItems, ItemList]:
     """Return the items of a command, and how its method gets them.
 
     - `path`: that of the items in the config. `config`: the saved config.
     - `owner`: the pipeline, for messages.
 
-    Raises `NotSplit`, `NotItems`, `BadParameters`, `UnknownName` or `UserCodeError`.
+    Raises `NotItems`, `BadParameters`, `UnknownName` or `UserCodeError`.
     """
     class_name = type(pipeline).__name__
-    if not is_split:
-        raise NotSplit(class_name, command)
     call = _find_call(pipeline, command)
     values = _read_values(pipeline.config, path, f"`items` of command `{command}` of {owner}")
     if not isinstance(values, list | tuple):
@@ -91,6 +87,13 @@ def declare_items(
         raise NotItems(class_name, command, path, problem) from None
     declared = StageItems(field=path, count=len(items), digest=items.digest, call=call)
     return declared, items
+
+
+def check_call(pipeline: Any, command: str, *, is_split: bool) -> None:
+    """Raise `NotSplit` or `BadParameters` unless a command can share out items."""
+    if not is_split:
+        raise NotSplit(type(pipeline).__name__, command)
+    _find_call(pipeline, command)
 
 
 def _find_call(pipeline: Any, command: str) -> ItemCall:

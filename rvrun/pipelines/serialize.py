@@ -61,7 +61,10 @@ def config_to_json(config: Config) -> dict[str, Any]:
 
 
 def value_to_json(value: object) -> Any:
-    """Convert any value that a config may contain to JSON values. Raises TypeError or ValueError."""
+    """Convert any value that a config may have to JSON values. Raises TypeError or ValueError."""
+    # cattrs leaves the parts of a named tuple as they are if their types are strings.
+    if isinstance(value, list | tuple):
+        return [value_to_json(part) for part in value]
     return _converter.unstructure(value)
 
 

@@ -123,9 +123,8 @@ def diff_plans(old: Side, new: Side) -> PlanDiff:
             continue
         configs = (old.configs.get(name), new.configs.get(name))
         code = _CodeDiff(name, old, new)
-        items = _diff_items(before[name], pipeline, old, new)
-        changes += _diff_pipeline(before[name], pipeline, *configs, code, items)
-        reruns += _find_reruns(before[name], pipeline, *configs, code, items)
+        changes += _diff_pipeline(before[name], pipeline, *configs, code)
+        reruns += _find_reruns(before[name], pipeline, *configs, code)
     changes += [
         Change(ChangeKind.REMOVED, name, _size(pipeline))
         for name, pipeline in before.items()
@@ -136,11 +135,18 @@ def diff_plans(old: Side, new: Side) -> PlanDiff:
 
 @attrs.frozen
 class _CodeDiff:
-    """The differences of the code of a pipeline's stages."""
+    """The differences of the code, and of the items, of a pipeline's stages."""
 
     pipeline: str
     old: Side
     new: Side
+
+    def items(self, old: Stage | None, new: Stage) -> ItemsDiff:
+        """Compare the items of a stage, as far as they are available."""
+        if old is None:
+            return ItemsDiff()
+        lists = (self.old.items_of(self.pipeline, old), self.new.items_of(self.pipeline, new))
+        return diff_items((old, new), lists)
 
     def changes(self, old: Stage, new: Stage) -> Iterator[tuple[str, Any, Any]]:
         """Yield the way to each definition that differs, with its hashes, or MISSING."""
@@ -158,21 +164,6 @@ class _CodeDiff:
             return ""
         ways = [way for way, _, _ in self.changes(old, new)]
         return name_changes("code changed", ways) if ways else ""
-
-
-def _diff_items(
-    old: PlannedPipeline, new: PlannedPipeline, old_side: Side, new_side: Side
-) -> dict[str, ItemsDiff]:
-    """Compare the items of the stages of both plans, by command."""
-    before = {stage.command: stage for stage in old.stages}
-    return {
-        stage.command: diff_items(
-            (earlier, stage),
-            (old_side.items_of(old.name, earlier), new_side.items_of(new.name, stage)),
-        )
-        for stage in new.stages
-        if (earlier := before.get(stage.command)) is not None
-    }
 
 
 def _size(pipeline: PlannedPipeline) -> str:
@@ -194,7 +185,6 @@ def _diff_pipeline(
     old_config: Config,
     new_config: Config,
     code: _CodeDiff,
-    items: Mapping[str, ItemsDiff],
 ) -> Iterator[Change]:
     before = {stage.command: stage for stage in old.stages}
     after = {stage.command: stage for stage in new.stages}
@@ -207,7 +197,7 @@ def _diff_pipeline(
             yield Change(ChangeKind.ADDED, name, _stage_size(stage))
         else:
             yield from _diff_stage(name, before[command], stage)
-            for detail, *values in items[command].changes:
+            for detail, *values in code.items(before[command], stage).changes:
                 yield Change(ChangeKind.CHANGED, name, detail, *values)
             for way, *hashes in code.changes(before[command], stage):
                 yield Change(ChangeKind.CHANGED, name, f"{CODE}{way}", *hashes)
@@ -305,7 +295,6 @@ def _find_reruns(
     old_config: Config,
     new_config: Config,
     code: _CodeDiff,
-    items: Mapping[str, ItemsDiff],
 ) -> Iterator[Rerun]:
     """Find the stages of both plans that would run again if the old plan were completed."""
     before = {stage.command: stage for stage in old.stages}
@@ -313,22 +302,23 @@ def _find_reruns(
     running: set[str] = set()
     relisted: set[str] = set()
     for stage in new.stages:
-        after = _after(stage, running, relisted)
-        reason = _reason(before.get(stage.command), stage) or after
+        earlier = before.get(stage.command)
+        items = code.items(earlier, stage)
+        reason = _reason(earlier, stage) or _after(stage, running, relisted)
         if not reason and not same_config and _reads_change(stage, old_config, new_config):
             reason = "config changed"
-        reason = reason or code.reason(before.get(stage.command), stage)
-        num_targets = stage.num_targets
-        if stage.command in items and (items[stage.command].is_relisted or reason):
+        reason = reason or code.reason(earlier, stage)
+        num_targets = stage.num_targets if reason else items.num_targets
+        if stage.items is not None and (items.is_relisted or reason):
             # What needs all items runs again, also if none of them does.
             relisted.add(stage.command)
-            if stage.items is not None and not stage.items.count:
-                reason = after
-            elif not reason:
-                reason, num_targets = items[stage.command].reason, items[stage.command].num_targets
+        reason = reason or items.reason
+        if stage.items is not None and not stage.items.count:
+            # Without items it does nothing, but make runs it after what it needs.
+            reason = _after(stage, running, ())
         if reason:
             running.add(stage.command)
-        if reason and stage.command in before:
+        if reason and earlier is not None:
             yield Rerun(f"{new.name}/{stage.command}", num_targets, reason)
 
 

@@ -105,9 +105,7 @@ def command_data(text: str) -> str:
 
 
 def _change_text(change: Change) -> str:
-    if change.kind is not ChangeKind.CHANGED:
-        return change.detail
-    if change.detail.startswith("code changed: "):
+    if change.kind is not ChangeKind.CHANGED or change.detail.startswith("code changed: "):
         return change.detail
     if change.detail in (ADDED, REMOVED):
         return f"{change.detail}: {name_some(change.new or change.old)}"

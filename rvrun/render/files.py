@@ -21,7 +21,7 @@ GITIGNORE = "".join(f"/{name}/\n" for name in RUN_OUTPUT) + f"/{paths.LOCK}\n"
 def render_common(
     plan: Plan, pipelines: Sequence[LoadedPipeline], packages: Sequence[str] = ()
 ) -> dict[str, str]:
-    """Return the plan, configs, lists of items and code fingerprints, by path in the run directory.
+    """Return the plan, configs, lists of items and code fingerprints, by path.
 
     - `packages`: the installed packages whose version is part of each code fingerprint.
 
@@ -41,11 +41,11 @@ def render_common(
 
 
 def _render_configs(pipeline: LoadedPipeline) -> dict[str, str]:
-    """Return the config of a pipeline, and the parts of it on which commands depend, with items.
+    """Return the config of a pipeline, the parts of it on which commands depend, and their items.
 
-    A part is for a command with `config_keys` or items, and a file of its own, so that make sees from its time whether that part changed.
-    Commands that are not selected get theirs too: a file that disappears and returns has a new
-    time, which would make its command stale.
+    A command with `config_keys` or items has a part. It is a file of its own, so that make sees
+    from its time whether that part changed. Commands that are not selected get theirs too: a file
+    that disappears and returns has a new time, which would make its command stale.
     """
     files = {paths.config(pipeline.name): to_text(pipeline.document)}
     for command in pipeline.declared.commands:

@@ -1,8 +1,8 @@
 """Accept changes: keep stamps valid although the config or the code of their stages changed.
 
-The stamps of a stage that is accepted, or the marks of its items, get the time of what changed, and so do those of all stages
-after it that are up to date, in the order of dependencies. Nothing else changes: a stage that is
-stale for another reason stays stale.
+The stamps of a stage that is accepted, or the marks of its items, get the time of what changed, and
+so do those of all stages after it that are up to date, in the order of dependencies. Nothing else
+changes: a stage that is stale for another reason stays stale.
 """
 
 from __future__ import annotations

@@ -159,16 +159,8 @@ def explain(
     when = status.when(unit)
     is_stale = bool(status.stale) if split_ind is None else split_ind in status.stale
     changed = status.changed
-    reason = ""
-    if is_stale:
-        reason = why_stale(stage, unit, when, by_command, changed, lost=status.lost)
     needs = _needed(status, unit, by_command)
-    if reason not in ("", NOT_DONE, *FINGERPRINTS, ROOT_REMOVED):
-        # Names the split of an aligned need, which is not the same for all targets of a stage.
-        reason = f"after {next(n.name for n in needs if n.newer).partition('/')[2]}"
-    if reason == NOT_DONE:
-        only = None if split_ind is None else [split_ind]
-        reason = why_not_done(run_dir, status, only)
+    reason = _why(run_dir, status, split_ind, by_command, needs) if is_stale else ""
     is_whole_stage = split_ind is None and stage.num_splits is not None
     indices = range(stage.num_targets) if is_whole_stage else (split_ind or 0,)
     attempts = [read_attempt(run_dir, stage.target(pipeline.name, i)) for i in indices]
@@ -194,6 +186,25 @@ def explain(
         peak_memory_kib=memory,
         shared_memory_kib=shared_memory,
     )
+
+
+def _why(
+    run_dir: pathlib.Path,
+    status: StageStatus,
+    split_ind: int | None,
+    statuses: Statuses,
+    needs: Sequence[Needed],
+) -> str:
+    """Return why a stale target, or a stage with one, is stale."""
+    unit = status.typical(split_ind)
+    when = status.when(unit)
+    reason = why_stale(status.stage, unit, when, statuses, status.changed, lost=status.lost)
+    if reason == NOT_DONE:
+        return why_not_done(run_dir, status, None if split_ind is None else [split_ind])
+    if reason not in (*FINGERPRINTS, ROOT_REMOVED):
+        # Names the split of an aligned need, which is not the same for all targets of a stage.
+        return f"after {next(n.name for n in needs if n.newer).partition('/')[2]}"
+    return reason
 
 
 def find_target(plan: Plan, name: str) -> tuple[PlannedPipeline, Stage, int | None]:

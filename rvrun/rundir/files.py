@@ -114,8 +114,8 @@ def _new_time(
 
     It is newer than all stamps of its pipeline, also those from the future: if the clock was set
     back since, the change would go unnoticed. But the first fingerprint of code is as old as the
-    oldest stamp of its stage, as nobody knows which code that ran with. And a list of the same items in
-    another order keeps its time.
+    oldest stamp of its stage, as nobody knows which code that ran with. And a list of the same
+    items in another order keeps its time.
     """
     kind, _, rest = path.partition("/")
     pipeline = rest.partition("/")[0].removesuffix(".json")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping
 
 import attrs
 
@@ -18,7 +18,7 @@ from rvrun import paths
 from rvrun.code.fingerprint import is_comparable
 from rvrun.model import CodeMode, Need, NeedKind, Plan, Stage, Target
 from rvrun.rundir.files import is_current, read_text
-from rvrun.rundir.item_status import ItemStatus, find_item_status, read_items
+from rvrun.rundir.item_status import ItemStatus, Rendered, find_item_status, mtime
 from rvrun.rundir.roots import check_same_roots, is_lost
 from rvrun.rundir.times import NEVER, NOW
 
@@ -125,6 +125,7 @@ def plan_status(
     Raises `OtherRoot` if the stamps in `run_dir` are for another root.
     """
     check_same_roots(run_dir, files)
+    rendered = Rendered(run_dir, files)
     statuses: list[StageStatus] = []
     for pipeline in plan.pipelines:
         earlier: dict[str, StageStatus] = {}
@@ -140,7 +141,7 @@ def plan_status(
             if lists := [s.changed for n in stage.needs if (s := _list_of(n, earlier))]:
                 changed[ITEMS_CHANGED] = max(lists)
             status = _stage_status(
-                pipeline.name, stage, run_dir, files, changed, earlier, lost=lost, is_void=is_void
+                rendered, pipeline.name, stage, changed, earlier, lost=lost, is_void=is_void
             )
             earlier[stage.command] = attrs.evolve(status, code=code)
         statuses += earlier.values()
@@ -154,7 +155,7 @@ def _config_time(
     # Without its config, which someone removed, it would be written, too.
     text = files.get(path)
     is_same = text is not None and not is_void and is_current(run_dir, path, text)
-    return _mtime(run_dir / path) if is_same else NOW
+    return mtime(run_dir / path) if is_same else NOW
 
 
 def _code_time(
@@ -173,24 +174,12 @@ def _code_time(
         return NEVER
     text = files.get(path)
     is_same = not is_void and (text is None or is_current(run_dir, path, text))
-    return _mtime(run_dir / path) if is_same else NOW
+    return mtime(run_dir / path) if is_same else NOW
 
 
 def _list_of(need: Need, statuses: Statuses) -> ItemStatus | None:
     """The items of a stage that is needed as a whole, so that another list makes stale."""
     return statuses[need.command].items if need.kind is NeedKind.ALL else None
-
-
-def _items_time(
-    pipeline: str, stage: Stage, run_dir: pathlib.Path, files: Mapping[str, str]
-) -> int:
-    """When an item of a stage was added or removed."""
-    path = stage.items_file(pipeline)
-    if path is None:
-        return NEVER
-    text = files.get(path)
-    is_same = text is None or is_current(run_dir, path, text)
-    return _mtime(run_dir / path) if is_same else NOW
 
 
 def need_time(need: Need, unit: int | None, statuses: Statuses) -> int:
@@ -236,31 +225,30 @@ def _kept_times(need: Need, statuses: Statuses) -> set[int]:
 
 
 def _stage_status(
+    rendered: Rendered,
     pipeline: str,
     stage: Stage,
-    run_dir: pathlib.Path,
-    files: Mapping[str, str],
     changed: Mapping[str, int],
     statuses: Statuses,
     *,
     lost: bool,
     is_void: bool,
 ) -> StageStatus:
+    run_dir, items, own = rendered.run_dir, None, max(changed.values())
     done = _stamp_times(pipeline, stage, run_dir)
-    limits = _newest_dependencies(stage, max(changed.values()), statuses)
-    items = None
+    limits = _newest_dependencies(stage, own, statuses)
     if stage.items is not None:
-        own = max(changed.values())
-        items = _item_status(pipeline, stage, run_dir, files, done, own, statuses)
+        limit = _limit_of_items(stage, own, statuses)
+        items = find_item_status(rendered, pipeline, stage, limit, done)
         stale = _stale_shares(stage, items, statuses, is_void=is_void)
-        done, times = _times_of_shares(items, limits)
+        done, times = items.times_of_shares(limits)
     else:
         stale = tuple(index for index in range(stage.num_targets) if done[index] < limits[index])
         times = tuple(NOW if d < limit else d for d, limit in zip(done, limits, strict=True))
     whole, joined = times[0], NEVER
     if stage.num_splits is not None:
         # A join that is missing or older than a split gets the time of the newest split.
-        joined = _mtime(run_dir / stage.stamp(pipeline))
+        joined = mtime(run_dir / stage.stamp(pipeline))
         whole = max(*times, joined)
     status = StageStatus(
         pipeline=pipeline,
@@ -280,23 +268,18 @@ def _stage_status(
     return attrs.evolve(status, reason=reason) if stale else status
 
 
-def _item_status(
-    pipeline: str,
-    stage: Stage,
-    run_dir: pathlib.Path,
-    files: Mapping[str, str],
-    stamps: tuple[int, ...],
-    own: int,
-    statuses: Statuses,
-) -> ItemStatus:
+def _limit_of_items(stage: Stage, own: int, statuses: Statuses) -> Callable[[int], int]:
+    """Return a function that returns the time of the newest thing that an item depends on.
+
+    - `own`: when the newest of the stage's fingerprints changed.
+    """
     needed = [statuses[need.command] for need in stage.needs if need.kind is NeedKind.ALIGNED]
     whole = max([own, *(statuses[n.command].whole for n in stage.needs if n.kind is NeedKind.ALL)])
     # Aligned stages have the same items in the same order.
     aligned = [status.items.times for status in needed if status.items is not None]
-    limit = (lambda i: max(whole, *(times[i] for times in aligned))) if aligned else lambda i: whole
-    items = read_items(run_dir, pipeline, stage, files)
-    changed = _items_time(pipeline, stage, run_dir, files)
-    return find_item_status(run_dir, pipeline, stage, items, limit, stamps, changed)
+    if not aligned:
+        return lambda position: whole
+    return lambda position: max(whole, *(times[position] for times in aligned))
 
 
 def _stale_shares(
@@ -322,27 +305,11 @@ def _stale_shares(
     )
 
 
-def _times_of_shares(
-    items: ItemStatus, limits: Sequence[int]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return when the oldest item of each split was done, and the time of each split's stamp.
-
-    The stamp is as new as the split's newest item, and as all that the split depends on: `limits`.
-    """
-    done, times = [], []
-    for part, stamp, limit in zip(items.shares, items.stamps, limits, strict=True):
-        marks = items.done[part.start : part.stop]
-        newest = max(items.times[part.start : part.stop], default=NEVER)
-        times.append(max(stamp, newest, limit))
-        done.append(min(marks, default=times[-1]))
-    return tuple(done), tuple(times)
-
-
 def _stamp_times(pipeline: str, stage: Stage, run_dir: pathlib.Path) -> tuple[int, ...]:
     """Return the time of each target's stamp, in the order of splits."""
     folder = stage.stamps_folder(pipeline)
     if folder is None:
-        return (_mtime(run_dir / stage.stamp(pipeline)),)
+        return (mtime(run_dir / stage.stamp(pipeline)),)
     try:
         # One scan instead of a `stat` by path for each of up to 100,000 splits.
         with os.scandir(run_dir / folder) as entries:
@@ -358,11 +325,3 @@ def _newest_dependencies(stage: Stage, own: int, statuses: Statuses) -> tuple[in
     wholes = [statuses[n.command].whole for n in stage.needs if n.kind is NeedKind.ALL]
     newest = (max([own, *wholes]),) * stage.num_targets
     return tuple(map(max, newest, *aligned)) if aligned else newest
-
-
-def _mtime(path: pathlib.Path) -> int:
-    """Return the modification time of a file; NEVER if it does not exist."""
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return NEVER

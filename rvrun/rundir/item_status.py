@@ -16,7 +16,7 @@ from rvrun import item_list
 from rvrun.item_list import ItemList
 from rvrun.model import ItemCall, Stage
 from rvrun.pipelines.base import share
-from rvrun.rundir.files import read_text
+from rvrun.rundir.files import is_current, read_text
 from rvrun.rundir.marks import Marks
 from rvrun.rundir.times import NEVER, NOW
 
@@ -60,6 +60,20 @@ class ItemStatus:
             if position in share and not (never_done and self.done[position] > NEVER)
         )
 
+    def times_of_shares(self, limits: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return when the oldest item of each split was done, and the time of each split's stamp.
+
+        The stamp is as new as the split's newest item, and as all that the split depends on.
+
+        - `limits`: the time of the newest thing on which each split depends.
+        """
+        done, times = [], []
+        for part, stamp, limit in zip(self.shares, self.stamps, limits, strict=True):
+            newest = max(self.times[part.start : part.stop], default=NEVER)
+            times.append(max(stamp, newest, limit))
+            done.append(min(self.done[part.start : part.stop], default=times[-1]))
+        return tuple(done), tuple(times)
+
     def typical(self, split_ind: int | None = None) -> int | None:
         """Return the item that stands for a split, or for all; None if there are no items.
 
@@ -73,23 +87,43 @@ class ItemStatus:
         return next(done_before, stale[0] if stale else oldest)
 
 
-def read_items(
-    run_dir: pathlib.Path, pipeline: str, stage: Stage, files: Mapping[str, str]
-) -> ItemList:
-    """Return the items of a stage: those in `files`, or else those in the run directory.
+@attrs.frozen
+class Rendered:
+    """A run directory, and the files that would be written into it first, by path."""
 
-    Where the list is missing or damaged, as in a run directory of which someone removed a file, the
-    items have empty digests: none of them is done.
-    """
-    assert stage.items is not None
-    path = str(stage.items_file(pipeline))
-    text = files.get(path)
-    if text is None:
-        text = read_text(run_dir, path)
-    items = None if text is None else item_list.from_text(text)
-    if items is None or len(items) != stage.items.count:
-        return ItemList([""] * stage.items.count, ["unknown"] * stage.items.count)
-    return items
+    run_dir: pathlib.Path
+    files: Mapping[str, str]
+
+    def read_items(self, pipeline: str, stage: Stage) -> ItemList:
+        """Return the items of a stage: those to be written, or else those in the run directory.
+
+        Where the list is missing or damaged, as someone removed or edited it, no item has a digest:
+        none of them is done.
+        """
+        assert stage.items is not None
+        path = str(stage.items_file(pipeline))
+        text = self.files.get(path)
+        if text is None:
+            text = read_text(self.run_dir, path)
+        items = None if text is None else item_list.from_text(text)
+        if items is None or items.digest != stage.items.digest:
+            return ItemList([""] * stage.items.count, ["unknown"] * stage.items.count)
+        return items
+
+    def items_time(self, pipeline: str, stage: Stage) -> int:
+        """Return when an item of a stage was added or removed; NOW if the list would be written."""
+        path = str(stage.items_file(pipeline))
+        text = self.files.get(path)
+        is_same = text is None or is_current(self.run_dir, path, text)
+        return mtime(self.run_dir / path) if is_same else NOW
+
+
+def mtime(path: pathlib.Path) -> int:
+    """Return the modification time of a file; NEVER if it does not exist."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return NEVER
 
 
 def shares_of(stage: Stage) -> tuple[range, ...]:
@@ -101,20 +135,19 @@ def shares_of(stage: Stage) -> tuple[range, ...]:
 
 
 def find_item_status(
-    run_dir: pathlib.Path,
+    rendered: Rendered,
     pipeline: str,
     stage: Stage,
-    items: ItemList,
     limit: Callable[[int], int],
     stamps: tuple[int, ...],
-    changed: int,
 ) -> ItemStatus:
     """Return the status of the items of a stage.
 
     - `limit`: returns the time of the newest thing on which the item at a position depends.
-    - `stamps`, `changed`: as in `ItemStatus`.
+    - `stamps`: as in `ItemStatus`.
     """
-    marks = Marks(str(run_dir), pipeline, stage.command).read()
+    items = rendered.read_items(pipeline, stage)
+    marks = Marks(str(rendered.run_dir), pipeline, stage.command).read()
     done = tuple(marks.get(digest, NEVER) for digest in items.digests)
     shares = shares_of(stage)
     alone = [then >= limit(position) for position, then in enumerate(done)]
@@ -128,7 +161,7 @@ def find_item_status(
         reasons=tuple(position for position, ok in enumerate(alone) if not ok),
         stamps=stamps,
         shares=shares,
-        changed=changed,
+        changed=rendered.items_time(pipeline, stage),
     )
 
 

@@ -31,11 +31,11 @@ class Marks:
         """Return the time of each mark, in ns since 1970, by the digest of its item."""
         times: dict[str, int] = {}
         # One scan instead of a `stat` by path for each of up to 100,000 items.
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            with os.scandir(self.folder) as entries:
-                for entry in entries:
-                    with contextlib.suppress(FileNotFoundError):
-                        times[entry.name] = entry.stat(follow_symlinks=False).st_mtime_ns
+        missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+        with missing, os.scandir(self.folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    times[entry.name] = entry.stat(follow_symlinks=False).st_mtime_ns
         return times
 
     def read_some(self, digests: Iterable[str]) -> list[int]:

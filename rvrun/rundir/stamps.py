@@ -54,9 +54,9 @@ def forget_stages(run_dir: pathlib.Path, names: Iterable[str]) -> None:
 def join(run_dir: pathlib.Path, pipeline: str, stage: Stage) -> None:
     """Touch the stamp that stands for all splits of a finished stage.
 
-    It gets the time of the newest split, or of the list of its items, as the Makefile's does: several
-    processes that join the same splits then leave the same stamp, and none makes stale what another
-    has run since.
+    It gets the time of the newest split, or of the list of its items, as the Makefile's does:
+    several processes that join the same splits then leave the same stamp, and none makes stale what
+    another has run since.
     """
     if (folder := stage.stamps_folder(pipeline)) is None:
         return

@@ -52,7 +52,8 @@ class ItemWork:
     """
 
     def __init__(self, run_dir: str, stage: PlannedStage, *, is_forced: bool) -> None:
-        assert stage.items is not None and stage.split_ind is not None
+        assert stage.items is not None
+        assert stage.split_ind is not None
         self.stage = stage
         self.name = f"{stage.pipeline}/{stage.command}"
         self.field, self.call = stage.items["field"], stage.items["call"]

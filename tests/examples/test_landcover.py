@@ -31,6 +31,8 @@ from threadpoolctl import threadpool_limits
 
 from rvrun.errors import UserCodeError
 from rvrun.load.source import load
+from rvrun.pipelines.base import Late
+from rvrun.worker.target import call_split
 from tests.conftest import Project
 from tests.engines.batch import BatchEngine
 
@@ -76,7 +78,7 @@ def run(
     for command in commands:
         if command in pipeline.split_commands:
             for split_ind in range(num_splits):
-                getattr(pipeline, command)(split_ind=split_ind, num_splits=num_splits)
+                call_split(pipeline, getattr(pipeline, command), command, split_ind, num_splits)
         else:
             getattr(pipeline, command)()
 
@@ -103,7 +105,7 @@ def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def tiles() -> Any:
-    return small_config("unused").build().tiles()
+    return small_config("unused").tiles
 
 
 def test_accuracy_beats_guessing(done: Any) -> None:
@@ -187,7 +189,7 @@ def test_empty_share_is_not_an_error(done: Any, tmp_path: Path) -> None:
     pipeline = config.build()
 
     for command in pipeline.split_commands:
-        getattr(pipeline, command)(split_ind=998, num_splits=999)
+        call_split(pipeline, getattr(pipeline, command), command, 998, 999)
 
     assert digests(done.root_uri) == digests(config.root_uri)
 
@@ -200,7 +202,7 @@ def test_windows_neither_overlap_nor_leave_gaps(window: int) -> None:
         area = landcover.shared_area(image, dem)
     count = np.zeros((area.height, area.width), int)
 
-    for tile in config.build().tiles():
+    for tile in config.tiles:
         count[landcover.inside(tile.window, area)] += 1
 
     assert (count == 1).all()
@@ -209,7 +211,7 @@ def test_windows_neither_overlap_nor_leave_gaps(window: int) -> None:
 @pytest.mark.parametrize("held_out", [3, 4, 5])
 def test_held_out_windows_have_no_side_in_common(held_out: int) -> None:
     """Held-out windows are spread, and about as many as was asked for."""
-    tiles = small_config("unused", window=20, held_out=held_out).build().tiles()
+    tiles = small_config("unused", window=20, held_out=held_out).tiles
     places = {tuple(map(int, tile.name.split("-"))) for tile in tiles if tile.held_out}
 
     assert not {(row + 1, column) for row, column in places} & places
@@ -225,7 +227,7 @@ def test_only_training_windows_become_chips(done: Any, tiles: list[Any]) -> None
 
 
 def test_items_are_counted(done: Any) -> None:
-    """`count_items` is the number of files that the splits write together."""
+    """There is an item for each file that the splits write together."""
     pipeline = done.build()
     folders = {"chip": "chips", "predict": "predict"}
     expected = {
@@ -235,7 +237,13 @@ def test_items_are_counted(done: Any) -> None:
         for command in pipeline.commands
     }
 
-    assert expected == {command: pipeline.count_items(command) for command in pipeline.commands}
+    assert expected == {command: count_items(pipeline, command) for command in pipeline.commands}
+
+
+def count_items(pipeline: Any, command: str) -> int | None:
+    field = pipeline.items.get(command)
+    is_known = field is not None and not isinstance(field, Late)
+    return len(getattr(pipeline.config, field)) if is_known else None
 
 
 def test_training_does_not_see_held_out_windows(tmp_path: Path, tiles: list[Any]) -> None:
@@ -478,14 +486,14 @@ def test_imagery_on_s3_serves_a_local_root(reached: Bucket, tmp_path: Path) -> N
 
     run(config, commands=["chip"])
 
-    assert small_config("unused").build().count_items("chip") == len(digests(tmp_path / "out"))
+    assert len(small_config("unused").training_tiles) == len(digests(tmp_path / "out"))
 
 
 def test_plans_download_nothing() -> None:
     """Items in remote imagery are not counted, so it need not be reached to make a plan."""
     pipeline = small_config("s3://nowhere/out", **IMAGERY).build()
 
-    assert [pipeline.count_items(command) for command in pipeline.commands] == [None] * 6
+    assert [count_items(pipeline, command) for command in pipeline.commands] == [None] * 6
 
 
 def test_what_is_on_s3_is_replaced_immediately(reached: Bucket) -> None:
@@ -515,7 +523,7 @@ def test_a_missing_object_is_named(reached: Bucket) -> None:
     scene = landcover.Scene(**{**IMAGERY, "image": "s3://lake/data/typo.tif"})
 
     with pytest.raises(FileNotFoundError, match=r"^s3://lake/data/typo\.tif does not exist$"):
-        small_config("unused", **attrs.asdict(scene)).build().tiles()
+        len(small_config("unused", **attrs.asdict(scene)).tiles)
 
 
 @pytest.mark.parametrize(

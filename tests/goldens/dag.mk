@@ -62,7 +62,7 @@ $(first/fetch.splits): done/first/fetch.3/%: config/first.json | done/first/fetc
 	$(first.run) fetch --split-ind $* --num-splits 3
 .PRECIOUS: $(first/fetch.splits)
 done/first/fetch.3:
-	@for other in done/first/fetch.*/; do test "$$other" = $@/ || rm -rf "$$other"; done; mkdir -p $@
+	@for other in done/first/fetch.[0-9]*/; do test "$$other" = $@/ || rm -rf "$$other"; done; mkdir -p $@
 done/first/fetch.all: $(first/fetch.splits)
 	@touch -r done/first/fetch.3/$$(ls -t done/first/fetch.3 | head -n 1) $@
 
@@ -73,7 +73,7 @@ $(first/clean.splits): done/first/clean.3/%: done/first/fetch.3/% config/first.j
 	$(first.run) clean --split-ind $* --num-splits 3
 .PRECIOUS: $(first/clean.splits)
 done/first/clean.3:
-	@for other in done/first/clean.*/; do test "$$other" = $@/ || rm -rf "$$other"; done; mkdir -p $@
+	@for other in done/first/clean.[0-9]*/; do test "$$other" = $@/ || rm -rf "$$other"; done; mkdir -p $@
 done/first/clean.all: $(first/clean.splits)
 	@touch -r done/first/clean.3/$$(ls -t done/first/clean.3 | head -n 1) $@
 

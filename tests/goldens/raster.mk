@@ -68,7 +68,7 @@ $(rv/chip.splits): done/rv/chip.4/%: done/rv/analyze config/rv.json | done/rv/ch
 	$(rv.run) chip --split-ind $* --num-splits 4
 .PRECIOUS: $(rv/chip.splits)
 done/rv/chip.4:
-	@for other in done/rv/chip.*/; do test "$$other" = $@/ || rm -rf "$$other"; done; mkdir -p $@
+	@for other in done/rv/chip.[0-9]*/; do test "$$other" = $@/ || rm -rf "$$other"; done; mkdir -p $@
 done/rv/chip.all: $(rv/chip.splits)
 	@touch -r done/rv/chip.4/$$(ls -t done/rv/chip.4 | head -n 1) $@
 
@@ -84,7 +84,7 @@ $(rv/predict.splits): done/rv/predict.16/%: done/rv/train config/rv.json | done/
 	$(rv.run) predict --split-ind $* --num-splits 16
 .PRECIOUS: $(rv/predict.splits)
 done/rv/predict.16:
-	@for other in done/rv/predict.*/; do test "$$other" = $@/ || rm -rf "$$other"; done; mkdir -p $@
+	@for other in done/rv/predict.[0-9]*/; do test "$$other" = $@/ || rm -rf "$$other"; done; mkdir -p $@
 done/rv/predict.all: $(rv/predict.splits)
 	@touch -r done/rv/predict.16/$$(ls -t done/rv/predict.16 | head -n 1) $@
 

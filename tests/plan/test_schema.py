@@ -221,7 +221,10 @@ def plan_of_three() -> dict[str, Any]:
         ("eval", None, [{"command": "predict", "kind": "all"}], None, {}, argv("eval")),
     ]
     keys = ("command", "splits", "needs", "config_keys", "resources", "argv")
-    stages = [{"gpu": False, "code": "off", **dict(zip(keys, part, strict=True))} for part in parts]
+    rest = {"gpu": False, "code": "off", "items": None}
+    stages = [{**rest, **dict(zip(keys, part, strict=True))} for part in parts]
+    items = {"field": "scenes", "count": 9, "digest": DIGEST, "call": "item"}
+    stages[0]["items"] = stages[1]["items"] = items
     pipeline = {
         "name": "tiny",
         "config": "config/tiny.json",
@@ -456,7 +459,10 @@ def test_the_example_is_what_is_rendered(checkout: Project) -> None:
 
 def test_every_field_is_documented() -> None:
     """The tables have all fields of the schema, in the same order."""
-    objects = (SCHEMA, *(DEFS[name] for name in ("pipeline", "stage", "need", "resources")))
+    objects = (
+        SCHEMA,
+        *(DEFS[name] for name in ("pipeline", "stage", "items", "need", "resources")),
+    )
     fields = itertools.chain.from_iterable(schema["properties"] for schema in objects)
     assert re.findall(r"^\| `(\w+)` \|", DOC, flags=re.MULTILINE) == list(fields)
 

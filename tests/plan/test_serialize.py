@@ -54,6 +54,7 @@ TEXT = """\
         {
           "command": "chip",
           "splits": 4,
+          "items": null,
           "gpu": false,
           "needs": [],
           "config_keys": [],
@@ -73,6 +74,7 @@ TEXT = """\
         {
           "command": "predict",
           "splits": 4,
+          "items": null,
           "gpu": true,
           "needs": [
             {
@@ -103,6 +105,7 @@ TEXT = """\
         {
           "command": "eval",
           "splits": null,
+          "items": null,
           "gpu": false,
           "needs": [
             {

@@ -41,7 +41,7 @@ def test_a_malformed_value_is_rejected(text: str) -> None:
     """The error lists the valid forms."""
     with pytest.raises(BadSplits) as caught:
         parse_splits([text])
-    rule = "must be NUMBER, COMMAND=NUMBER or PIPELINE/COMMAND=NUMBER"
+    rule = "must be NUMBER, COMMAND=NUMBER or PIPELINE/COMMAND=NUMBER; NUMBER may be `each`"
     assert f"--splits {text}: {rule}" == str(caught.value)
     assert f"change --splits {text}" == caught.value.how_to_fix()
 

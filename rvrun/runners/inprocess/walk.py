@@ -32,7 +32,7 @@ from rvrun.runners.run import Reporter, Run
 from rvrun.settings.schema import MachineSettings
 from rvrun.tracebacks import exit_code_of, print_error, print_traceback, user_frames
 from rvrun.worker.item_work import ItemWork
-from rvrun.worker.target import gpu_slot, warn_user
+from rvrun.worker.target import call_split, gpu_slot, warn_user
 
 
 def walk(run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> Outcome:
@@ -154,7 +154,8 @@ class _Walk:
             loaded = next(p for p in self.run.pipelines if p.name == target.pipeline)
             work.run(pipeline.config, loaded.document["config"], method)
         elif target.split_ind is not None:
-            method(split_ind=target.split_ind, num_splits=target.num_splits)
+            num_splits = target.num_splits or 1
+            call_split(pipeline, method, target.command, target.split_ind, num_splits)
         else:
             method()
 
