@@ -95,7 +95,7 @@ def estimate_stages(
         return find_hardware(module, settings, name, stage)
 
     summaries = read_summaries(settings, run_dirs)
-    works = stage_works(plan, indices, summaries, prices_of(settings), hardware, parts)
+    works = stage_works(plan, indices, summaries, prices_of(settings), hardware, parts=parts)
     is_detached = module.CAPABILITIES.detached
     capacity = Capacity(jobs=jobs) if is_detached else capacity_of(settings, jobs)
     return estimate(works, capacity, settings.prices.currency, has_gaps=not is_detached)

@@ -157,6 +157,7 @@ def stage_works(
     summaries: Mapping[str, StageSummary],
     prices: Prices,
     find_hardware: Callable[[str, Stage], Hardware],
+    *,
     parts: Mapping[str, Mapping[int, float]] | None = None,
 ) -> list[StageWork]:
     """Return the stages of which something runs, with what is known of each.

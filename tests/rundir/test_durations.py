@@ -46,7 +46,9 @@ def test_what_an_attempt_tells(tmp_path: pathlib.Path) -> None:
     """Splits from the path, items, CPU time and memory from its lines; without the wait."""
     items = {"event": "items", "time": 9, "done": 3, "of": 5}
     gpu = {"event": "gpu", "time": 4, "device": "0"}
-    write(tmp_path, "p.q/chip.5/4", start(1), gpu, items, end(10, cpu_seconds=2.5, peak_memory_kib=77))
+    write(
+        tmp_path, "p.q/chip.5/4", start(1), gpu, items, end(10, cpu_seconds=2.5, peak_memory_kib=77)
+    )
     expected = Sample(seconds=6.0, splits=5, items=3, cpu_seconds=2.5, peak_memory_kib=77)
     assert samples(tmp_path) == {"p.q/chip": [expected]}
 
