@@ -72,7 +72,7 @@ class P(rvrun.Pipeline):
 
     def waits(self, number):
         pathlib.Path("started").touch()
-        time.sleep(0.9)
+        time.sleep(0.5)
 
     def b(self):
         print("b")
@@ -193,7 +193,7 @@ def test_an_interrupt_is_not_a_failure(limited: Project, number: signal.Signals)
 
 def test_the_clock_starts_when_the_target_does(limited: Project) -> None:
     """Time that it waits for its share of the machine does not count."""
-    source = SOURCE.replace("retries=2", "vcpus=1").replace(
+    source = SOURCE.replace("timeout_seconds=1, retries=2", "timeout_seconds=5, vcpus=1").replace(
         'commands = ("a", "b")', 'commands = ("a",)'
     )
     limited.write("p.py", source)
@@ -204,7 +204,7 @@ def test_the_clock_starts_when_the_target_does(limited: Project) -> None:
         process = subprocess.Popen(
             ["make", "-C", "runs/p"], cwd=limited.folder, env=clean_environment(**variables)
         )
-        time.sleep(2)
+        time.sleep(6)
         assert not (limited.folder / "started").exists()
     assert process.wait(60) == 0
 
