@@ -15,6 +15,8 @@ Light on purpose: the worker of every command with items imports it.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 
 from rvrun.text import count
@@ -77,8 +79,6 @@ def digest_of(value: Any) -> str:
 
 
 def _sha256(text: str) -> str:
-    import hashlib
-
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -112,6 +112,7 @@ def to_text(command: str, field: str, items: ItemList) -> str:
     return heading + "".join(sorted(lines))
 
 
+@functools.lru_cache(maxsize=8)  # read once for each look at a run directory
 def from_text(text: str) -> ItemList | None:
     """Parse the text of a list's file; None if it is damaged."""
     lines = [line.split("  ", 2) for line in text.splitlines() if not line.startswith("#")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -19,7 +19,7 @@ from rvrun.item_list import ItemList
 from rvrun.text import count, quoted
 
 
-def _check_count(_: object, field: attrs.Attribute[int | None], value: object) -> None:
+def _check_count(_: object, field: attrs.Attribute[Any], value: object) -> None:
     # Not isinstance: True is an int, but not a count.
     if value is not None and (type(value) is not int or value < 1):
         raise ValueError(f"`{field.name}` must be an integer of at least 1, got {quoted(value)}")
@@ -44,6 +44,8 @@ def _check_boolean(_: object, field: attrs.Attribute[bool], value: object) -> No
 MAX_RETRIES = 9
 #: More than any machine can run; a mistyped number fails early instead of exhausting memory.
 MAX_SPLITS = 10_000_000
+#: One split per item, in place of a number of splits.
+EACH: Final = "each"
 #: Placeholders in argv that a runner replaces.
 CONFIG = "{config}"
 SPLIT_IND = "{split_ind}"
@@ -112,6 +114,7 @@ class Resources:
     - `vcpus`, `gpus`: counts. `memory_mib`: MiB. `timeout_seconds`: limit of each attempt.
     - `retries`: attempts after a first one that failed, at most 9.
     - `job_queue`, `job_def`: names, for runners that submit jobs; override the settings.
+    - `image`: the container image, for runners whose jobs name one.
     """
 
     vcpus: int | None = attrs.field(default=None, validator=_check_count)
@@ -121,6 +124,7 @@ class Resources:
     retries: int | None = attrs.field(default=None, validator=(_check_count, _check_retries))
     job_queue: str | None = attrs.field(default=None, validator=_check_string)
     job_def: str | None = attrs.field(default=None, validator=_check_string)
+    image: str | None = attrs.field(default=None, validator=_check_string)
 
 
 @attrs.frozen(kw_only=True)
@@ -129,6 +133,9 @@ class Command:
 
     - `needs`: None if the user did not declare any, so that it needs the command before it.
     - `config_keys`: config fields it depends on, with dots for nested fields; None for all.
+    - `inputs`, `outputs`: paths, globs and URIs of files that it reads and writes, as in `Stage`.
+    - `has_code`: whether it reaches code whose changes matter; if not, its config says it all.
+    - `num_splits`: the number of splits unless somebody asks for another one.
     - `items`: those that its splits share out; None if it declares none. `item_list`: each of them.
     - `num_items`: how many items its splits share out; None if unknown.
     - `location`: `file:line` of its method, for messages.
@@ -139,7 +146,11 @@ class Command:
     gpu: bool = False
     needs: tuple[Need, ...] | None = None
     config_keys: tuple[str, ...] | None = None
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
     resources: Resources = Resources()
+    has_code: bool = True
+    num_splits: int | Literal["each"] = 1
     items: StageItems | None = None
     item_list: ItemList | None = None
     num_items: int | None = attrs.field(default=None, eq=False)
@@ -183,7 +194,13 @@ class Target:
 
 @attrs.frozen(kw_only=True)
 class Stage:
-    """A command as planned; `num_splits` is None if the command cannot be split."""
+    """A command as planned; `num_splits` is None if the command cannot be split.
+
+    - `inputs`: paths, globs and URIs of the files that it reads.
+    - `produced`: those among them that stages it needs write; they are not in its fingerprint.
+    - `outputs`: templates of what it writes, in which `{split_ind}` and `{num_splits}` stand for
+      numbers, and braces are doubled.
+    """
 
     command: str
     num_splits: int | None = attrs.field(default=None, validator=_check_count)
@@ -191,6 +208,9 @@ class Stage:
     needs: tuple[Need, ...] = ()
     config_keys: tuple[str, ...] | None = None
     code: CodeMode = CodeMode.OFF
+    inputs: tuple[str, ...] = ()
+    produced: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
     resources: Resources = Resources()
     items: StageItems | None = None
 
@@ -239,11 +259,16 @@ class Stage:
         """Return the path of the fingerprint of its code; None if there is none."""
         return None if self.code is CodeMode.OFF else paths.code(pipeline, self.command)
 
+    def inputs_file(self, pipeline: str) -> str | None:
+        """Return the path of the fingerprint of its inputs; None if stages it needs write all."""
+        has_own = any(path not in self.produced for path in self.inputs)
+        return paths.inputs(pipeline, self.command) if has_own else None
+
     def fingerprints(self, pipeline: str) -> tuple[str, ...]:
         """Return the paths of the files that make it stale when they change, needs apart."""
-        files = (self.config_file(pipeline), self.code_file(pipeline))
-        kept = files if self.code is CodeMode.RERUN else files[:1]
-        return tuple(file for file in kept if file is not None)
+        code = self.code_file(pipeline) if self.code is CodeMode.RERUN else None
+        files = (self.config_file(pipeline), code, self.inputs_file(pipeline))
+        return tuple(file for file in files if file is not None)
 
     def target(self, pipeline: str, index: int) -> Target:
         """Return the target with an index from 0; a stage that cannot be split has only 0."""

@@ -4,6 +4,7 @@ plan.json  Makefile            rendered files
 config/tiny.json               the config of pipeline `tiny`
 config/tiny/chip.json          the part that `chip` depends on, if it declares `config_keys`
 code/tiny/chip.txt             the fingerprint of the code that `chip` reaches
+inputs/tiny/chip.txt           the fingerprint of the files that `chip` reads
 items/tiny/chip.txt            the items that `chip` shares out, if it declares `items`
 done/tiny/train                stamp: touched when `train` is done
 done/tiny/chip.4/0             stamp: split 0 of 4 of `chip` is done
@@ -14,6 +15,7 @@ records/tiny/chip.4/0.jsonl    start and end of each attempt of a target
 logs/tiny/chip.4/0.log         output of a target
 records/.configs/tiny/T.json   the config from time T on, in nanoseconds since 1970
 records/.code/tiny/chip/T.txt  the same of a code fingerprint
+records/.inputs/tiny/chip/T.txt  the same of an input fingerprint
 records/.accepted/tiny.jsonl   which changes someone declared not to matter
 submitted/RUN                  the ledger of run RUN of a detached runner
 """
@@ -24,6 +26,7 @@ PLAN = "plan.json"
 MAKEFILE = "Makefile"
 CONFIGS = "config"
 CODE = "code"
+INPUTS = "inputs"
 ITEMS = "items"
 DONE = "done"
 RECORDS = "records"
@@ -57,6 +60,11 @@ def narrowed_config(pipeline: str, command: str) -> str:
 def code(pipeline: str, command: str) -> str:
     """Return the path of the fingerprint of the code that a command reaches."""
     return f"{CODE}/{pipeline}/{command}.txt"
+
+
+def inputs(pipeline: str, command: str) -> str:
+    """Return the path of the fingerprint of the files that a command reads."""
+    return f"{INPUTS}/{pipeline}/{command}.txt"
 
 
 def target(
@@ -109,6 +117,11 @@ def config_versions(pipeline: str) -> str:
 def code_versions(pipeline: str, command: str) -> str:
     """Return the path of the folder with earlier versions of a code fingerprint."""
     return f"{RECORDS}/.code/{pipeline}/{command}"
+
+
+def input_versions(pipeline: str, command: str) -> str:
+    """Return the path of the folder with earlier versions of an input fingerprint."""
+    return f"{RECORDS}/.inputs/{pipeline}/{command}"
 
 
 def accepted(pipeline: str) -> str:

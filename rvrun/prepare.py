@@ -29,10 +29,13 @@ from rvrun.plan.splits import parse_splits
 from rvrun.render.files import render_common
 from rvrun.rundir import files as rundir
 from rvrun.rundir.freshness import StageStatus, plan_status
+from rvrun.rundir.inputs import absent_inputs, input_fingerprints
 from rvrun.rundir.needs import missing_needs
 from rvrun.rundir.notices import notices
+from rvrun.rundir.renewal import agree_with_files, declares_files
 from rvrun.rundir.settle import settle
 from rvrun.runners.protocol import Runner
+from rvrun.runners.reachable import check_reachable
 from rvrun.runners.registry import DEFAULT, find_runner
 from rvrun.runners.run import Run
 from rvrun.settings.layers import load_settings, trusted_folder
@@ -140,8 +143,11 @@ class Prepared:
         return missing_needs(declared, self.run.plan, self.run.run_dir)
 
     def notices(self) -> list[str]:
-        """Return what to know about stamps, code and this machine before a run, a sentence each."""
-        texts = notices(self.statuses()) if self.runner.CAPABILITIES.keeps_stamps else []
+        """Return what to know about stamps, code, inputs and this machine before a run."""
+        texts = []
+        if self.runner.CAPABILITIES.keeps_stamps:
+            statuses = self.statuses()
+            texts += [*notices(statuses), *absent_inputs(statuses)]
         if self.runner.CAPABILITIES.limits_targets:
             texts += misfits(self.run.plan, self.run.settings.of(MachineSettings))
         return texts
@@ -156,8 +162,12 @@ class Prepared:
         """
         run_dir = self.run.run_dir
         rundir.check_owner(run_dir, self.files, self.runners[0], self._traces_of_others)
+        has_stamps = self.runner.CAPABILITIES.keeps_stamps
+        # Before writing: afterwards nobody can tell a file that was only touched.
+        before = self.statuses() if has_stamps and declares_files(self.run.plan) else []
         written = rundir.write(run_dir, self.files, self.owned)
-        if self.run.plan.has_items and self.runner.CAPABILITIES.keeps_stamps:
+        agree_with_files(run_dir, before, self.run.workdir_from_run_dir)
+        if self.run.plan.has_items and has_stamps:
             settle(run_dir, plan_status(self.run.plan, run_dir, self.files))
         return written
 
@@ -180,6 +190,7 @@ class Prepared:
 def prepare(request: Request) -> Prepared:
     """Load, compile and render what `request` asks for."""
     prepared = prepare_plan(request)
+    check_reachable(prepared.run.plan, prepared.runner, request.runner)
     files = {**prepared.files, **prepared.runner.render(prepared.run)}
     return attrs.evolve(prepared, files=files)
 
@@ -192,6 +203,8 @@ def prepare_plan(request: Request) -> Prepared:
     plan = compile_pipelines(pipelines, request, CodeMode(settings.code))
     run = make_run(plan, pipelines, settings, runner, request)
     files = render_common(plan, pipelines, settings.code_packages)
+    if runner.CAPABILITIES.keeps_stamps:
+        files |= input_fingerprints(plan)
     warnings = idle_splits([pipeline.declared for pipeline in pipelines], plan)
     return Prepared(
         run=run,
@@ -265,8 +278,9 @@ def check_local_roots(pipelines: Sequence[LoadedPipeline], runner: Runner) -> No
             raise RemoteRoot(pipeline.name, pipeline.root_uri, class_name)
 
 
-def render_files(run: Run, runner: Runner) -> dict[str, str]:
-    """Render all files of the run directory, by relative path."""
+def render_files(run: Run, runner: Runner, name: str) -> dict[str, str]:
+    """Render all files of the run directory for the runner called `name`, by relative path."""
+    check_reachable(run.plan, runner, name)
     common = render_common(run.plan, run.pipelines, run.settings.code_packages)
     return {**common, **runner.render(run)}
 
@@ -310,7 +324,7 @@ def run_dir_of(config: str, out: str | None) -> str:
         if path.suffix == ".json" and path.parent.name == paths.CONFIGS:
             out = str(path.parent.parent)
         else:
-            is_file = path.suffix in (".py", ".json")
+            is_file = path.suffix in (".py", ".toml", ".json")
             out = f"runs/{path.stem if is_file else config.rpartition('.')[2]}"
     if not out:
         raise EmptyOut

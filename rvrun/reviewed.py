@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from rvrun import __version__
+from rvrun import __version__, paths
 from rvrun.errors import FAILED, RvrunError
 from rvrun.inputs import CannotRead, read_object
 from rvrun.prepare import Prepared, Request, kept, prepare_all
@@ -181,7 +181,9 @@ def prepare_saved(saved: Request, runners: Sequence[str], request: Request) -> P
 def _differences(prepared: Prepared) -> Iterator[str]:
     """Yield which files differ from the saved ones, each with the lines that differ."""
     run_dir, out = prepared.run.run_dir, prepared.run.out
-    for path, text in prepared.files.items():
+    # What inputs contain is a fact of this machine, and not of the plan.
+    files = {p: t for p, t in prepared.files.items() if not p.startswith(f"{paths.INPUTS}/")}
+    for path, text in files.items():
         try:
             saved = (run_dir / path).read_bytes().decode(errors="replace")
         except (FileNotFoundError, NotADirectoryError):

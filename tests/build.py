@@ -19,6 +19,8 @@ def pipeline(
     *commands: str,
     needs: Mapping[str, Sequence[str]] | None = None,
     gpu: Sequence[str] = (),
+    inputs: Mapping[str, Sequence[str]] | None = None,
+    outputs: Mapping[str, Sequence[str]] | None = None,
     location: str = "",
 ) -> DeclaredPipeline:
     """A pipeline, as in `pipeline("tiny", "chip*", "train")`; `*` marks split commands."""
@@ -31,6 +33,8 @@ def pipeline(
             is_split=word.endswith("*"),
             gpu=name in gpu,
             needs=None if declared is None else tuple(map(need, declared)),
+            inputs=tuple((inputs or {}).get(name, ())),
+            outputs=tuple((outputs or {}).get(name, ())),
         )
 
     return DeclaredPipeline(

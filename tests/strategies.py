@@ -42,6 +42,15 @@ resources = st.builds(
     timeout_seconds=_counts,
     retries=st.none() | st.integers(1, 9),
 )
+_parts = st.sampled_from(("a", "*.tif", "[ab]", "**", "ä b", "s3:", "-"))
+_paths = st.lists(_parts, min_size=1, max_size=3).map("/".join)
+declared_paths = st.lists(_paths, max_size=2, unique=True).map(tuple)
+#: Outputs have placeholders, and doubled braces.
+declared_outputs = st.lists(
+    st.tuples(_paths, st.sampled_from(("", "/{split_ind}", "/{{x}}", "/{item.a}"))).map("".join),
+    max_size=2,
+    unique=True,
+).map(tuple)
 #: Few values, so that stages often have the same number of splits, as aligned needs require.
 split_counts = st.sampled_from([None, 1, 2, 3, 11])
 
@@ -73,6 +82,9 @@ def _planned_pipelines(draw: DrawFn, name: str, max_stages: int) -> PlannedPipel
                 needs=draw(_needs([stage.command for stage in stages], alignable)),
                 config_keys=draw(config_keys),
                 code=draw(st.sampled_from(CodeMode)),
+                inputs=draw(declared_paths),
+                produced=draw(declared_paths),
+                outputs=draw(declared_outputs),
                 resources=draw(resources),
             )
         )

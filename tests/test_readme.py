@@ -14,7 +14,7 @@ import pytest
 import rasterio
 
 from rvrun.load.source import load
-from tests.conftest import ROOT, Project
+from tests.conftest import ROOT, Project, clean_environment
 from tests.engines.batch import BatchEngine
 from tests.engines.moto import Moto
 
@@ -148,6 +148,27 @@ def test_hello_on_s3(checkout: Project, moto: Moto) -> None:
     assert checkout.rvrun(*words, code=0, **moto.variables).stdout.startswith("Hello, Ada!\n")
 
 
+def test_programs_instead_of_python(project: Project) -> None:
+    """The pipeline is run with stand-ins for GDAL's programs; one more tile is one more call."""
+    (text,) = blocks(section("Programs instead of Python"), "toml")
+    project.write("pipeline.toml", text)
+    for program in ("gdal_translate", "gdalbuildvrt"):
+        code = '#!/bin/sh\necho "$0 $*" >> calls; for last; do :; done; echo > "$last"\n'
+        project.write(f"bin/{program}", code).chmod(0o755)
+    path = f"{project.folder}/bin:{clean_environment()['PATH']}"
+    for name in ("a", "b c"):
+        project.write(f"tiles/{name}.tif", "")
+    # The stand-in writes its last argument; gdalbuildvrt's first one is what it writes.
+    project.write("out/all.vrt", "")
+    project.rvrun("run", "local", PATH=path)
+    assert "gdal_translate -outsize 50% 0 tiles/b c.tif out/b c.tif" in project.read("calls")
+    project.write("tiles/d.tif", "")
+    assert "1 of 3 items" in project.rvrun("plan").stdout
+    project.rvrun("run", "local", PATH=path)
+    assert project.read("calls").count("gdal_translate") == 3
+    assert project.read("calls").count("gdalbuildvrt") == 2
+
+
 def test_one_page_says_how_to_install_rvrun() -> None:
     """So that there is one place to change when it is published."""
     folders = (".ci", ".github", "benchmarks", "docs", "examples", "rvrun", "templates")
@@ -164,7 +185,7 @@ def test_one_page_says_how_to_install_rvrun() -> None:
 def test_on_aws(checkout: Project, moto: Moto) -> None:
     """The commands for AWS Batch do what is typed, and the spec shown is the one rendered."""
     moto.bucket()
-    (settings,) = blocks(README, "toml")
+    (settings,) = blocks(section("On AWS"), "toml")
     (spec,) = blocks(README, "json")
     (block,) = [block for block in blocks(README, "sh") if "batch" in block]
     checkout.write("rvrun.toml", settings)

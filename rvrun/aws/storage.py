@@ -14,6 +14,7 @@ from rvrun.inputs import read_bytes
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Any
 
     from rvrun.aws.client import Account
 
@@ -63,6 +64,22 @@ def read(uri: str, account: Account | None = None) -> bytes:
     bucket, key = split_s3(uri)
     with _naming(uri):
         return _account(account).reader("s3").content("GetObject", Bucket=bucket, Key=key)
+
+
+def list_objects(bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    """Yield the objects whose keys begin with `prefix`, as ListObjectsV2 has them.
+
+    Raises `CannotReach`.
+    """
+    with _naming(f"{S3}{bucket}/{prefix}"):
+        client = _account(None).reader("s3")
+        params = {"Bucket": bucket, "Prefix": prefix}
+        while True:
+            answer = client.call("ListObjectsV2", **params)
+            yield from answer.get("Contents", ())
+            if not answer.get("IsTruncated"):
+                return
+            params["ContinuationToken"] = answer["NextContinuationToken"]
 
 
 def fetch(uri: str) -> str:

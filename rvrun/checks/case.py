@@ -94,7 +94,7 @@ class Case:
         run, runner = self.run, self.runner
         if run is None or isinstance(runner, RvrunError):
             return None
-        return attempt(lambda: prepare.render_files(run, runner))
+        return attempt(lambda: prepare.render_files(run, runner, self.request.runner))
 
 
 def attempt(function: Callable[[], T]) -> T | RvrunError:

@@ -4,6 +4,7 @@ machine     Python and rvrun, the runner, what the runner needs here, GPUs
 settings    all layers, the templates
 config      loaded here, compiled, rendered, accepted by the runner's service
 targets     the pipeline built in a process of its own, as each target does
+programs    the programs of a `pipeline.toml` on the PATH
 places      the run directory, root URIs
 
 A check is a function from a `Case` to findings.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from rvrun.checks import config, machine, places, settings, targets
+from rvrun.checks import config, files, machine, places, programs, settings, targets
 from rvrun.checks.case import Case
 from rvrun.finding import Finding
 
@@ -28,8 +29,10 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     config.check_plan,
     machine.check_resources,
     config.check_files,
+    files.check_inputs,
     config.check_service,
     targets.check_targets,
+    programs.check_programs,
     places.check_run_dir,
     places.check_root_uris,
     places.check_shared_roots,

@@ -1,4 +1,4 @@
-"""`rvrun accept`: declare that changes of code or config do not matter."""
+"""`rvrun accept`: declare that changes of code, config or inputs do not matter."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ from rvrun.plan.serialize import RENDER
 from rvrun.prepare import Request, load_pipelines, prepare
 from rvrun.rundir import files as rundir
 from rvrun.rundir.accept import Acceptance, find_acceptable, renew
-from rvrun.rundir.accepted import record_accepted
-from rvrun.rundir.explain import code_changes, config_changes, find_target
+from rvrun.rundir.accepted import describe_changes, record_accepted
+from rvrun.rundir.explain import code_changes, config_changes, find_target, input_changes
 from rvrun.rundir.freshness import StageStatus, plan_status
+from rvrun.rundir.inputs import input_fingerprints
 from rvrun.rundir.lock import locked
 from rvrun.rundir.settle import settle
 from rvrun.settings.layers import load_settings
@@ -42,7 +43,7 @@ Stages = Annotated[
     list[str] | None,
     argument(
         metavar="[STAGE]...",
-        help="The stages, such as tiny/chip; default: all whose code or config changed.",
+        help="The stages, such as tiny/chip; default: all that changed.",
         autocompletion=candidates("planned targets"),
     ),
 ]
@@ -66,7 +67,7 @@ def accept(
     run_dir: RunDir = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Declare that changes of code or config do not matter.
+    """Declare that changes of code, config or inputs do not matter.
 
     Stages that are done stay up to date, and so do the stages that need them. A record says who
     decided it; `rvrun explain` shows it. A stage that is stale for another reason stays stale.
@@ -79,7 +80,7 @@ def accept(
         needless = "--splits" if splits else "-a"
         raise BadOption(f"{needless} requires a config; add --config CONFIG")
     for name in names:
-        if name.endswith((".py", ".json")):
+        if name.endswith((".py", ".toml", ".json")):
             raise BadOption(
                 f"STAGE must be a stage such as tiny/chip, got {name}, which looks like a config; "
                 f"write --config {name}"
@@ -117,7 +118,7 @@ def _find(names: Sequence[str], run_dir: str | None) -> pathlib.Path:
 
 
 def read_saved(folder: pathlib.Path, request: Request) -> tuple[Plan, Mapping[str, str]]:
-    """Return the plan saved in a run directory, its configs, and the code as it is now."""
+    """Return a saved plan, its configs, and code and inputs as they are now."""
     # Not at the top, like the engine that finds code: most calls of rvrun do without.
     import attrs
 
@@ -134,7 +135,8 @@ def read_saved(folder: pathlib.Path, request: Request) -> tuple[Plan, Mapping[st
         if any(stage.code is not CodeMode.OFF for stage in pipeline.stages):
             saved = os.path.relpath(folder / paths.config(pipeline.name))
             loaded += load_pipelines(attrs.evolve(request, config=saved), settings)
-    return plan, {**configs, **fingerprints(loaded, settings.code_packages)}
+    code = fingerprints(loaded, settings.code_packages)
+    return plan, {**configs, **code, **input_fingerprints(plan)}
 
 
 def accept_changes(
@@ -158,35 +160,35 @@ def accept_changes(
             renew(folder, statuses, acceptance.valid)
             settle(folder, plan_status(plan, folder, files))
             for status in acceptance.accepted:
-                record_accepted(
-                    folder, status.pipeline, status.stage.command, *changes[status.name]
-                )
+                record_accepted(folder, status.pipeline, status.stage.command, changes[status.name])
     if not quiet:
         _report(acceptance, changes, dry_run=dry_run)
 
 
 def _changes(
     folder: pathlib.Path, status: StageStatus, files: Mapping[str, str]
-) -> tuple[list[str], list[str]]:
-    """The config keys that changed, and the ways to the definitions that did."""
+) -> dict[str, list[str]]:
+    """What changed of a stage, by kind, as `record_accepted` takes it."""
     import json
 
     when = status.when(status.typical())
     saved = files.get(paths.config(status.pipeline))
     config = json.loads(saved)["config"] if saved else None
-    keys = list(config_changes(folder, status, when, config) or {})
-    return keys, code_changes(folder, status, when, files)
+    return {
+        "config": list(config_changes(folder, status, when, config) or {}),
+        "code": code_changes(folder, status, when, files),
+        "inputs": input_changes(folder, status, when, files),
+    }
 
 
 def _report(
-    acceptance: Acceptance, changes: Mapping[str, tuple[list[str], list[str]]], *, dry_run: bool
+    acceptance: Acceptance, changes: Mapping[str, Mapping[str, list[str]]], *, dry_run: bool
 ) -> None:
     verb = "would accept" if dry_run else "accepted"
-    for name, (keys, ways) in changes.items():
-        parts = [f"config: {', '.join(keys)}"] if keys else []
-        parts += [f"code: {', '.join(ways)}"] if ways else []
-        say(f"{verb} {name}" + (f": {'; '.join(parts)}" if parts else ""))
+    for name, by_kind in changes.items():
+        description = describe_changes(by_kind)
+        say(f"{verb} {name}" + (f": {description}" if description else ""))
     for name, reason in acceptance.refused.items():
         say(f"not accepted {name}: {reason}")
     if not changes and not acceptance.refused:
-        say("no code or config changed since it was run")
+        say("no code, config or input changed since it was run")

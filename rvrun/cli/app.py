@@ -69,8 +69,9 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "retry": ("detached:retry", "Retry the failed targets of a run"),
     },
     "Set up": {
+        "init": ("init:init", "Write a first pipeline that runs as it is"),
         "config": ("config:config", "Show every setting, its value and its origin"),
-        "schema": ("schema:schema", "Print the JSON Schema of a format that rvrun writes"),
+        "schema": ("schema:schema", "Print the JSON Schema of a format that rvrun reads or writes"),
         "completion": ("completion:completion", "Print a shell's completion script"),
     },
 }

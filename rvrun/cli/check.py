@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -13,6 +14,7 @@ import typer
 from rvrun.checks import preflight
 from rvrun.checks.case import Case
 from rvrun.cli.options import (
+    DEFAULT_CONFIG,
     Args,
     AsJson,
     BadOption,
@@ -40,7 +42,7 @@ OptionalConfig = Annotated[
     str | None,
     argument(
         metavar="[CONFIG]",
-        help="As in `rvrun run`. Without it, only the machine and the settings are checked.",
+        help="As in `rvrun run`. If there is none, only the machine and the settings are checked.",
     ),
 ]
 CheckedRunner = Annotated[
@@ -74,6 +76,8 @@ def check(
     - `rvrun check my_config.py --splits 8 -a root_uri out/run1`
     """
     quiet = read_common(context).quiet
+    if config is None and os.path.isfile(DEFAULT_CONFIG):
+        config = DEFAULT_CONFIG
     if config is None and (splits or args):
         needless = "--splits" if splits else "-a"
         raise BadOption(f"{needless} requires a config; add it: rvrun check CONFIG")

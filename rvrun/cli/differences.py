@@ -174,7 +174,9 @@ def check_saved(
         run, runner = prepared.run, prepared.runners[0]
         names = affected(run.plan, diff)
         result = estimate_changed(run.plan, names, run.settings, runner, jobs, run_dirs)
-    stale = [path for path, text in prepared.files.items() if not is_current(run_dir, path, text)]
+    # What inputs contain is a fact of this machine, and not of the plan.
+    files = {p: t for p, t in prepared.files.items() if not p.startswith(f"{paths.INPUTS}/")}
+    stale = [path for path, text in files.items() if not is_current(run_dir, path, text)]
     stale += strangers(run_dir, prepared.files, prepared.owned)
     code = print_diff(diff, form, result, is_stale=bool(stale))
     if stale:

@@ -13,6 +13,7 @@ from rvrun.plan.durations import StageSummary
 from rvrun.plan.estimate import Estimate, Prices, estimate, stage_works
 from rvrun.plan.schedule import Capacity
 from rvrun.plan.summaries import NotSummaries, summaries_from_json
+from rvrun.processes import num_cpus
 from rvrun.rundir.durations import summarize_records
 from rvrun.rundir.freshness import StageStatus
 from rvrun.rundir.times import NOW
@@ -20,7 +21,6 @@ from rvrun.runners.hardware import find_hardware
 from rvrun.runners.registry import find_runner
 from rvrun.settings.schema import MachineSettings, Settings
 from rvrun.settings.sources import project_folder
-from rvrun.worker.processes import num_cpus
 
 if TYPE_CHECKING:
     from rvrun.model import Plan, Stage

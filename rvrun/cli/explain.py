@@ -31,6 +31,7 @@ from rvrun.prepare import Request, prepare_plan
 from rvrun.rundir.explain import Explanation
 from rvrun.rundir.explain import explain as explain_target
 from rvrun.rundir.freshness import plan_status
+from rvrun.rundir.inputs import input_fingerprints
 from rvrun.text import shorten
 
 
@@ -81,7 +82,7 @@ def explain(
     - `rvrun explain tiny/count/3`
     - `rvrun explain tiny/count/3 tiny.py --splits 4 -a top 5`
     """
-    if target.endswith((".py", ".json")):
+    if target.endswith((".py", ".toml", ".json")):
         raise BadOption(
             f"TARGET must be a target such as tiny/train, got {target}, which looks like a config; "
             "write `rvrun explain TARGET CONFIG`"
@@ -110,9 +111,15 @@ def explain_saved(target: str, run_dir: str | None) -> tuple[Explanation, str]:
         path.relative_to(folder).as_posix(): read_text(str(path), RENDER)
         for path in (folder / paths.CONFIGS).rglob("*.json")
     }
-    # Without fingerprints of code as it is now, those in the run directory count.
-    statuses = plan_status(plan, folder, configs)
-    return explain_target(plan, folder, statuses, target), f"{folder}/{paths.PLAN}, as saved"
+    # Without its config, nobody knows the code as it is now: the saved fingerprints count.
+    code = {
+        path.relative_to(folder).as_posix(): read_text(str(path), RENDER)
+        for path in (folder / paths.CODE).rglob("*.txt")
+    }
+    files = {**configs, **code, **input_fingerprints(plan)}
+    statuses = plan_status(plan, folder, files)
+    explanation = explain_target(plan, folder, statuses, target, files=files)
+    return explanation, f"{folder}/{paths.PLAN}, as saved"
 
 
 def explain_request(target: str, request: Request) -> tuple[Explanation, str]:

@@ -16,7 +16,7 @@ from rvrun.rundir.explain import (
     Needed,
     describe_end,
 )
-from rvrun.rundir.freshness import CODE_CHANGED
+from rvrun.rundir.freshness import CODE_CHANGED, INPUT_CHANGED
 from rvrun.rundir.times import NEVER, NOW
 from rvrun.text import duration, local_time, memory, name_some
 
@@ -32,6 +32,8 @@ def print_explanation(explanation: Explanation, source: str) -> None:
         reason = name_keys(explanation.reason, explanation.changes or {})
         if explanation.reason == CODE_CHANGED:
             reason = name_changes(explanation.reason, list(explanation.code_changes))
+        if explanation.reason == INPUT_CHANGED:
+            reason = name_changes(explanation.reason, list(explanation.input_changes))
         print(f"{name} would run{targets}: {reason}")
     else:
         print(f"{name} is up to date")
@@ -53,12 +55,17 @@ def _facts(explanation: Explanation) -> list[tuple[str, str]]:
     if explanation.items is not None:
         facts.append(("items", _items(explanation.items)))
     facts += [("changed", f"code: {way}") for way in explanation.code_changes]
+    facts += [("changed", f"input: {file}") for file in explanation.input_changes]
     facts += [("needs", _needed(needed)) for needed in explanation.needs]
     keys = explanation.config_keys
     part = "the whole config" if keys is None else format_value(keys)
     when = explanation.config_time
     changed = "would change" if when == NOW else f"changed {_time(when)}"
     facts.append(("reads", f"{part} ({changed})"))
+    if explanation.inputs:
+        facts.append(("inputs", ", ".join(explanation.inputs)))
+    if explanation.outputs:
+        facts.append(("outputs", ", ".join(explanation.outputs)))
     if explanation.code_time is not None:
         facts.append(("code", _code(explanation)))
     if explanation.accepted is not None:
@@ -129,6 +136,9 @@ def explanation_to_dict(explanation: Explanation) -> dict[str, Any]:
         "peak_memory_kib": explanation.peak_memory_kib,
         "shared_memory_kib": explanation.shared_memory_kib,
         "code_changes": list(explanation.code_changes),
+        "input_changes": list(explanation.input_changes),
+        "inputs": list(explanation.inputs),
+        "outputs": list(explanation.outputs),
         "accepted": explanation.accepted,
         "items": explanation.items
         and {"would_run": list(explanation.items.labels), "all": explanation.items.total},

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from rvrun import plugins
-from rvrun.cli.usage import check_values
+from rvrun.cli.usage import check_values, missing, name_of
 from rvrun.errors import Problem
 from rvrun.text import shorten
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: The environment variable that asks for completions instead of running a verb.
 COMPLETION = "_RVRUN_COMPLETE"
+#: The config if none is given.
+DEFAULT_CONFIG = "pipeline.toml"
 #: In the help of an argument: the names of the runners that are installed.
 INSTALLED = "{installed runners}"
 
@@ -197,6 +199,9 @@ def make_verb(name: str, function: Callable[..., object]) -> TyperCommand:
             # typer cannot declare an option that takes two values and is repeatable; its parser
             # can read one.
             parameter.nargs = 2
+        elif parameter.name == "config" and parameter.required:
+            parameter.required = False
+            parameter.callback = find_config
         check_values(parameter)
     common = _make_command(name, take_common).params
     for parameter in common:
@@ -204,6 +209,15 @@ def make_verb(name: str, function: Callable[..., object]) -> TyperCommand:
         parameter.hidden = True
     verb.params += common
     return verb
+
+
+def find_config(context: Any, parameter: Any, value: str | None) -> str | None:
+    """Return the config of a verb that requires one; default: `pipeline.toml`, if it exists."""
+    if value is not None or context.resilient_parsing:
+        return value
+    if os.path.isfile(DEFAULT_CONFIG):
+        return DEFAULT_CONFIG
+    raise missing(name_of(parameter), context)
 
 
 def _make_command(name: str, function: Callable[..., object]) -> TyperCommand:
@@ -296,7 +310,7 @@ def parse_args(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return the `-a` options by key. Raises `BadOption`."""
     values: dict[str, str] = {}
     for key, value in pairs:
-        if not key.isidentifier():
+        if not all(part.isidentifier() for part in key.split(".")):
             problem = "KEY must be a parameter's name; write -a KEY VALUE"
             raise BadOption(f"-a {shorten(key)} {shorten(value)}: {problem}")
         if values.setdefault(key, value) != value:
@@ -309,8 +323,9 @@ Config = Annotated[
     str,
     argument(
         metavar="CONFIG",
-        help="A `.py` file or an importable module with a function `get_config` or `get_configs`, "
-        "or a saved config (`.json`). Its code is imported: use only configs that you trust.",
+        help="A `pipeline.toml`, a `.py` file or an importable module with a function `get_config` "
+        "or `get_configs`, or a saved config (`.json`). Default: `pipeline.toml` in the current "
+        "directory. It is code: use only configs that you trust.",
     ),
 ]
 Runner = Annotated[
@@ -347,7 +362,8 @@ Args = Annotated[
         "-a",
         "--arg",
         metavar="KEY VALUE",
-        help="An argument for `get_config` or `get_configs`; repeatable.",
+        help="An argument for `get_config` or `get_configs`, or a value of `[config]` in a "
+        "`pipeline.toml`; repeatable.",
         parser=str,
         autocompletion=candidates("arguments"),
     ),

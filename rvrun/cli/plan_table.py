@@ -11,7 +11,13 @@ from rvrun.code.fingerprint import name_changes
 from rvrun.model import NeedKind, Stage
 from rvrun.pipelines.config_keys import words_of_items, words_of_key
 from rvrun.prepare import Prepared
-from rvrun.rundir.freshness import CODE_CHANGED, CONFIG_CHANGED, NOT_DONE, StageStatus
+from rvrun.rundir.freshness import (
+    CODE_CHANGED,
+    CONFIG_CHANGED,
+    INPUT_CHANGED,
+    NOT_DONE,
+    StageStatus,
+)
 from rvrun.text import count
 
 if TYPE_CHECKING:
@@ -89,6 +95,10 @@ def _reason(prepared: Prepared, status: StageStatus, config: Mapping[str, Any]) 
         when = status.when(status.typical())
         changes = explain.config_changes(run_dir, status, when, config)
         return name_keys(status.reason, changes or {})
+    if status.reason == INPUT_CHANGED:
+        when = status.when(status.typical())
+        files = explain.input_changes(run_dir, status, when, prepared.files)
+        return name_changes(status.reason, files)
     if status.reason == CODE_CHANGED or (not status.reason and status.has_ignored_code):
         when = status.when(status.typical())
         ways = explain.code_changes(run_dir, status, when, prepared.files)

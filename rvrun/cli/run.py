@@ -335,7 +335,7 @@ def make_reporter(common: Common, run: Run, *, is_isolated: bool, output: bool |
     from rvrun.cli.output import Output
     from rvrun.cli.progress import Bars, Headings, Lines, Silent
     from rvrun.cli.tables import make_console
-    from rvrun.worker.processes import num_cpus
+    from rvrun.processes import num_cpus
 
     err = make_console(err=True)
     is_parallel = (run.settings.of(MachineSettings).jobs or num_cpus()) > 1

@@ -1,4 +1,4 @@
-"""`rvrun schema`: the JSON Schemas of the formats that rvrun writes."""
+"""`rvrun schema`: the JSON Schemas of the formats that rvrun reads and writes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,32 @@ from rvrun.cli.options import argument
 
 
 class SchemaName(enum.StrEnum):
-    """The formats with a schema, `rvrun/plan/NAME.schema.json`."""
+    """The formats with a schema, `NAME.schema.json` in their package."""
 
     PLAN = "plan"
     ESTIMATES = "estimates"
+    PIPELINE = "pipeline"
+
+
+PACKAGES = {
+    SchemaName.PLAN: "rvrun.plan",
+    SchemaName.ESTIMATES: "rvrun.plan",
+    SchemaName.PIPELINE: "rvrun.load.toml",
+}
 
 
 Name = Annotated[
     SchemaName,
     argument(
-        metavar="NAME", help="The format: `plan` is plan.json, `estimates` is estimates.json."
+        metavar="NAME",
+        help="The format: `plan` is plan.json, `estimates` is estimates.json, `pipeline` is "
+        "pipeline.toml.",
     ),
 ]
 
 
 def schema(name: Name) -> None:
-    """Print the JSON Schema of a format that rvrun writes.
+    """Print the JSON Schema of a format that rvrun reads or writes.
 
     - `rvrun schema plan > plan.schema.json`
     """
@@ -36,4 +46,4 @@ def read_schema(name: SchemaName) -> bytes:
     """Return a schema exactly as it is shipped."""
     from importlib import resources
 
-    return (resources.files("rvrun.plan") / f"{name}.schema.json").read_bytes()
+    return (resources.files(PACKAGES[name]) / f"{name}.schema.json").read_bytes()

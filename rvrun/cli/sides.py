@@ -14,7 +14,7 @@ from rvrun.plan.diff import Side
 from rvrun.plan.serialize import NotAPlan, plan_from_json
 from rvrun.prepare import Prepared, Request, prepare_plan, run_dir_of
 from rvrun.rundir.explain import read_values
-from rvrun.rundir.files import read_text as read_code
+from rvrun.rundir.fingerprints import read_text as read_code
 
 
 def read_side(request: Request) -> Side:

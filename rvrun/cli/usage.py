@@ -95,7 +95,7 @@ def explain(error: Any, argv: Sequence[str], verbs: Sequence[str]) -> RvrunError
         options = tuple(sorted(name for name in names if name.startswith("--")))
         return UnknownName("option", str(error.option_name), options, f"`{call}`")
     if kind == "MissingParameter" and context is not None and error.param is not None:
-        return _missing(name_of(error.param), context, call)
+        return missing(name_of(error.param), context)
     message = str(error.format_message()).replace("'", "`").rstrip(".")
     if extra := re.match(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", message, re.DOTALL):
         given = shorten(extra[1])
@@ -104,12 +104,17 @@ def explain(error: Any, argv: Sequence[str], verbs: Sequence[str]) -> RvrunError
     return BadUsage(f"{problem}; type `{call} --help` to see its arguments and options")
 
 
-def _missing(name: str, context: Any, call: str) -> RvrunError:
+def missing(name: str, context: Any) -> RvrunError:
+    """Return the error that says that a call lacks the argument `name`."""
+    call = context.command_path
     runner = context.params.get("runner")
     if name == "CONFIG" and isinstance(runner, str):
         check_runner(runner, call)
-    pieces = " ".join(context.command.collect_usage_pieces(context)[1:])
-    return BadUsage(f"`{call}` requires {name}; write `{call} {pieces}`")
+    pieces = " ".join(context.command.collect_usage_pieces(context)[1:]).replace(
+        "[CONFIG]", "CONFIG"
+    )
+    create = ", or create a `pipeline.toml` with `rvrun init`" if name == "CONFIG" else ""
+    return BadUsage(f"`{call}` requires {name}; write `{call} {pieces}`{create}")
 
 
 def check_runner(runner: str, call: str) -> None:
@@ -117,7 +122,7 @@ def check_runner(runner: str, call: str) -> None:
     names = plugins.runner_names()
     if runner in names:
         return
-    if runner.endswith((".py", ".json")) or os.path.isfile(f"{runner}.py"):
+    if runner.endswith((".py", ".toml", ".json")) or os.path.isfile(f"{runner}.py"):
         listed = ", ".join(f"`{name}`" for name in names)
         raise BadUsage(
             f"RUNNER must be one of {listed}, got {quoted(runner)}, which looks like a config; "

@@ -24,10 +24,10 @@ SETTLED_NS = 1_000_000_000
 MAX_RESULTS = 50
 
 
-def cache_folder() -> str | None:
-    """Return the folder of this user's caches; None if there is no place for them."""
+def cache_folder(kind: str = "code") -> str | None:
+    """Return the folder of this user's caches of a kind; None if there is no place for them."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.path.join(base, "rvrun", "code") if os.path.isabs(base) else None
+    return os.path.join(base, "rvrun", kind) if os.path.isabs(base) else None
 
 
 def state_of(path: str) -> list[int] | None:

@@ -58,7 +58,7 @@ def bind(
             place = f"-a {shorten(key)} {shorten(string)} for {function_label}"
             raise UnknownArgument("argument", key, tuple(named), place)
         try:
-            values[key] = _convert(string, _type(function, parameter))
+            values[key] = convert(string, _type(function, parameter))
         except ValueError as error:
             raise BadArgument(signature, f"-a {key} {shorten(string)}: {error}") from None
     for name, parameter in named.items():
@@ -93,7 +93,8 @@ def _type(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
         return parameter.empty
 
 
-def _convert(string: str, type_: Any) -> Any:
+def convert(string: str, type_: Any) -> Any:
+    """Convert a string to a type. Raises `ValueError`, whose message continues the string."""
     origin, members = typing.get_origin(type_), typing.get_args(type_)
     if origin in (typing.Union, types.UnionType):
         return _convert_union(string, members)
@@ -123,7 +124,7 @@ def _convert_union(string: str, members: tuple[Any, ...]) -> Any:
         if member is types.NoneType:
             continue
         try:
-            return _convert(string, member)
+            return convert(string, member)
         except ValueError as error:
             problems.append(str(error))
     raise ValueError(", ".join(problems))

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
+from rvrun.errors import RvrunError
 from rvrun.pipelines.import_statements import parse
 
 
@@ -30,13 +31,31 @@ class Outline:
 
 
 def read_outline(source: str) -> Outline:
-    """Read the outline of a `.py` file or a module; an empty one if it cannot be read."""
+    """Read the outline of a `.py` or `.toml` file or a module; empty if it cannot be read."""
+    if source.endswith(".toml"):
+        return _read_toml(source)
     path = source if source.endswith(".py") else _find_module(source)
     tree = parse(path)
     if tree is None:
         return Outline()
     commands = (name for node in ast.walk(tree) for name in _commands(node))
     return Outline(tuple(dict.fromkeys(commands)), _parameters(tree))
+
+
+def _read_toml(path: str) -> Outline:
+    """The commands and the values of `[config]` of a `pipeline.toml`."""
+    from rvrun.load.toml.read import read_source
+
+    try:
+        values = read_source(path).values
+    except RvrunError:
+        return Outline()
+    parameters = {
+        name: ("true", "false") if isinstance(value, bool) else ()
+        for name, value in values.get("config", {}).items()
+    }
+    matrix = {name: tuple(map(str, list_)) for name, list_ in values.get("matrix", {}).items()}
+    return Outline(tuple(values["commands"]), {**parameters, **matrix})
 
 
 def _find_module(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Load a user's source, a `.py` file, a module or a saved `.json`, into declared pipelines.
+"""Load a user's source into declared pipelines: a `.py`, `.toml` or `.json` file, or a module.
 
 import        the file or module, and call its `get_config(s)(runner, **arguments)`
 save          convert each config to JSON values, which must give the same config again
@@ -71,6 +71,10 @@ def load(
         if args:
             raise NoArguments(source)
         return _distinguish([_load_saved(document, source) for document in read_documents(source)])
+    if source.endswith(".toml"):
+        from rvrun.load.toml.build import load_toml
+
+        return [_load(config, None) for config in load_toml(source, args)]
     is_file = source.endswith(".py") or os.sep in source
     path = os.path.relpath(source).replace(os.sep, "/") if is_file else None
     with adapters.set_up_for(source, verbosity):
@@ -97,6 +101,9 @@ def _import_named(name: str) -> Any:
     except CannotImport as error:
         if os.path.exists(f"{name}.py"):
             raise CannotImport(name, f"{error.problem}; did you mean `{name}.py`?") from None
+        if os.path.exists("pipeline.toml"):
+            hint = f"did you mean `pipeline.toml {name}`?"
+            raise CannotImport(name, f"{error.problem}; {hint}") from None
         raise
 
 

@@ -79,7 +79,7 @@ def _check_type(config: Config, field: attrs.Attribute[Any], value: object) -> N
 
     cls = type(config)
     expected = getattr(attrs.fields(attrs.resolve_types(cls)), field.name).type
-    if type(value) is expected:
+    if type(value) is expected or _is_plain_sequence(value, expected):
         return
     import typeguard  # 70 ms, so only for values whose type is not simply a class
 
@@ -90,6 +90,18 @@ def _check_type(config: Config, field: attrs.Attribute[Any], value: object) -> N
     except typeguard.TypeCheckError as error:
         problem = f"{cls.__name__}.{field.name} = {quoted(value)}: {shorten(str(error))}"
         raise InvalidType(problem, field.name) from None
+
+
+def _is_plain_sequence(value: Any, expected: Any) -> bool:
+    """Whether a value is a `tuple[X, ...]` or `list[X]` of a plain type, as is expected.
+
+    typeguard needs a second for a list of 100,000 items.
+    """
+    origin: Any = getattr(expected, "__origin__", None)
+    arguments: Any = getattr(expected, "__args__", ())
+    is_homogeneous = (origin is tuple and arguments[1:] == (...,)) or origin is list
+    is_plain = is_homogeneous and arguments[0] in (str, int, float, bool)
+    return is_plain and type(value) is origin and set(map(type, value)) <= {arguments[0]}
 
 
 class InvalidType(TypeError):
@@ -260,6 +272,18 @@ class Pipeline:
     #: The config fields that each command depends on (`"model.lr"` for a nested one); changing
     #: other fields does not make it stale. Default: the whole config.
     config_keys: Mapping[str, Sequence[str]] = {}
+    #: The number of splits of each command, unless `--splits` changes it; `"each"` is one per item.
+    #: Default: 1.
+    splits: Mapping[str, int | str] = {}
+    #: Whether changes of the code that its commands reach make them stale; if not, only changes of
+    #: the config do.
+    has_code: bool = True
+    #: The files that each command reads: paths, globs (`*`, `?`, `[ab]`, `**`) or `s3://` URIs,
+    #: with `{root}` and `{config.FIELD}`. A change of their content makes the command stale.
+    inputs: Mapping[str, Sequence[str]] = {}
+    #: The files that each command writes, declared alike. Those of split commands may also have
+    #: `{split_ind}` and `{num_splits}`. A missing one makes the command stale.
+    outputs: Mapping[str, Sequence[str]] = {}
     #: The items that each split command shares out: the path of a list or tuple in the config
     #: (`"scenes"`, `"data.scenes"`), which may be a property. A method with a parameter `item` is
     #: called once for each item that is not done, one with `items` once with the list of them.

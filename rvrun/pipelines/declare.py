@@ -14,10 +14,21 @@ import attrs
 
 from rvrun.errors import RvrunError, UnknownName, check_known
 from rvrun.item_list import ItemList
-from rvrun.model import Command, DeclaredPipeline, Need, NeedKind, Resources, check_command_name
+from rvrun.model import (
+    EACH,
+    MAX_SPLITS,
+    Command,
+    DeclaredPipeline,
+    Need,
+    NeedKind,
+    Resources,
+    check_command_name,
+)
 from rvrun.pipelines import serialize
 from rvrun.pipelines.base import Aligned, Late, Pipeline
 from rvrun.pipelines.imports import ROOT_FILE, user_code
+from rvrun.pipelines.items import saved_items
+from rvrun.pipelines.placeholders import resolve
 from rvrun.text import quoted, shorten
 
 
@@ -149,7 +160,10 @@ class Declarations:
     gpu_commands: tuple[str, ...]
     needs: Mapping[str, tuple[str, ...]]
     config_keys: Mapping[str, tuple[str, ...]]
+    inputs: Mapping[str, tuple[str, ...]]
+    outputs: Mapping[str, tuple[str, ...]]
     resources: Mapping[str, Resources]
+    splits: Mapping[str, Any]
     items: Mapping[str, str]
 
     @classmethod
@@ -161,7 +175,10 @@ class Declarations:
             gpu_commands=_read_names(pipeline, "gpu_commands"),
             needs=_read_lists(pipeline, "needs"),
             config_keys={**config_keys, **_read_lists(pipeline, "config_keys")},
+            inputs=_read_lists(pipeline, "inputs"),
+            outputs=_read_lists(pipeline, "outputs"),
             resources=_read_resources(pipeline),
+            splits=_read_splits(pipeline),
             items=_read_items(pipeline),
         )
 
@@ -212,6 +229,19 @@ def _read_resources(pipeline: Any) -> dict[str, Resources]:
     return mapping
 
 
+def _read_splits(pipeline: Any) -> dict[str, Any]:
+    mapping = _read_mapping(pipeline, "splits")
+    split_commands = _read_names(pipeline, "split_commands")
+    for command, value in mapping.items():
+        name = f"{type(pipeline).__name__}.splits[{command!r}]"
+        is_number = type(value) is int and 1 <= value <= MAX_SPLITS
+        if not is_number and value != EACH:
+            rule = f"an integer between 1 and {MAX_SPLITS:,}, or `{EACH}`"
+            raise BadDeclaration(name, rule, value)
+        check_known("split command", command, split_commands, name)
+    return mapping
+
+
 def _read_items(pipeline: Any) -> dict[str, str]:
     mapping = _read_mapping(pipeline, "items")
     for command, path in mapping.items():
@@ -241,7 +271,10 @@ def _check_parameters(pipeline: Any, command: str, owner: str, *, is_split: bool
     except TypeError as error:
         method = f"`{type(pipeline).__name__}.{command}{signature}`"
         parameters = f"({', '.join(arguments)})" if is_split else "a call without arguments"
-        raise CannotLoad(owner, f"{method} must accept {parameters}: {error}") from None
+        problem = f"{method} must accept {parameters}: {error}"
+        if is_split and not signature.parameters.keys().isdisjoint(("item", "items")):
+            problem += "; declare in `items` what it shares out"
+        raise CannotLoad(owner, problem) from None
 
 
 def _declare_command(
@@ -251,6 +284,7 @@ def _declare_command(
     for key in keys or ():
         _check_config_key(config, key, f"`config_keys` of command `{name}` of {owner}")
     is_split = name in declarations.split_commands
+    place = f"command `{name}` of {owner}"
     items = None
     if name in declarations.items:
         from rvrun.pipelines.declare_items import check_call, declare_items
@@ -265,12 +299,71 @@ def _declare_command(
         gpu=name in declarations.gpu_commands,
         needs=_declare_needs(declarations, name, owner),
         config_keys=keys,
+        inputs=_resolve_all(declarations.inputs.get(name, ()), config, f"`inputs` of {place}"),
+        outputs=_resolve_all(
+            declarations.outputs.get(name, ()),
+            config,
+            f"`outputs` of {place}",
+            is_output=True,
+            is_split=is_split,
+            items=_item_values(declarations.items.get(name), config),
+        ),
         resources=_declare_resources(pipeline, declarations, name),
+        has_code=getattr(pipeline, "has_code", True),
+        num_splits=declarations.splits.get(name, 1),
         items=items and items[0],
         item_list=items and items[1],
         num_items=_num_items(pipeline, name, owner, items and items[1]) if is_split else None,
         location=location(getattr(type(pipeline), name, None)),
     )
+
+
+def read_paths(
+    pipeline: Any, command: str, config: Mapping[str, Any]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the paths and globs of the inputs and the outputs that `pipeline` declares.
+
+    - `config`: its saved config.
+
+    Raises `BadDeclaration`, `BadPath` or `UnknownName`.
+    """
+    place = f"of command `{command}` of pipeline `{type(pipeline).__name__}`"
+    is_split = command in pipeline.split_commands
+    inputs, outputs = (
+        _read_lists(pipeline, attribute).get(command, ()) for attribute in ("inputs", "outputs")
+    )
+    items = _item_values(getattr(pipeline, "items", {}).get(command), config)
+    return (
+        _resolve_all(inputs, config, f"`inputs` {place}"),
+        _resolve_all(
+            outputs, config, f"`outputs` {place}", is_output=True, is_split=is_split, items=items
+        ),
+    )
+
+
+def _item_values(field: str | None, config: Mapping[str, Any]) -> list[Any] | str | None:
+    """Return the saved values of a command's items, or why there are none; None without items."""
+    if field is None or isinstance(field, Late):
+        return None
+    values = saved_items(config, field)
+    return f"`{field}` is not a field of the config but a property" if values is None else values
+
+
+def _resolve_all(
+    templates: Iterable[str],
+    config: Mapping[str, Any],
+    place: str,
+    *,
+    is_output: bool = False,
+    is_split: bool = False,
+    items: list[Any] | str | None = None,
+) -> tuple[str, ...]:
+    """Return the paths and globs that declared inputs or outputs stand for, each once."""
+    resolved = (
+        resolve(template, config, place, is_output=is_output, is_split=is_split, items=items)
+        for template in templates
+    )
+    return tuple(dict.fromkeys(path for paths in resolved for path in paths))
 
 
 def _declare_resources(pipeline: Any, declarations: Declarations, name: str) -> Resources:

@@ -117,18 +117,27 @@ def _read_values(config: Any, path: str, place: str) -> Any:
     for name in path.split("."):
         check_known("config field", name, _fields(value, name), place)
         with user_code(f"reading `{path}`, the {place}"):
-            value = getattr(value, name)
+            value = value[name] if isinstance(value, dict) else getattr(value, name)
     return value
 
 
 def _fields(value: Any, name: str) -> tuple[str, ...]:
     """The fields and properties of a config, among them `name` if it has an attribute of it."""
+    if isinstance(value, dict):
+        return tuple(value)
     cls = type(value)
     fields = [field.name for field in attrs.fields(cls)] if attrs.has(cls) else []
     properties = [key for key, _ in inspect.getmembers(cls, _is_property)]
     # Whatever else works, such as attributes of classes that are not attrs'.
-    other = [name] if name not in (*fields, *properties) and hasattr(cls, name) else []
+    other = [name] if name not in (*fields, *properties) and _has(value, name) else []
     return (*fields, *(key for key in properties if not key.startswith("_")), *other)
+
+
+def _has(value: Any, name: str) -> bool:
+    try:
+        return hasattr(value, name)
+    except Exception:  # noqa: BLE001 - a property of the user's, whose error is shown later
+        return True
 
 
 def _is_property(value: object) -> bool:

@@ -187,7 +187,8 @@ def _check_trusted(name: str, *paths: str) -> None:
 
 def _check_trusted_module(name: str) -> None:
     """Raise `NotTrusted` unless the package of a module is where code may be. Imports nothing."""
-    if not _trusted:
+    # This package is imported already, wherever it is installed.
+    if not _trusted or name.partition(".")[0] == __name__.partition(".")[0]:
         return
     from importlib.util import find_spec
 
@@ -314,9 +315,12 @@ def _imported_class(type_name: str) -> object:
 
 
 #: Types whose values need no conversion, by how annotations name them: as they are, and as
-#: strings, which `from __future__ import annotations` makes of them.
+#: strings, which `from __future__ import annotations` makes of them. A plain `dict` has only JSON
+#: values, as it was the same after saving and reading.
 _PLAIN_TYPES: dict[object, type] = {
-    annotation: type_ for type_ in (str, int, float, bool) for annotation in (type_, type_.__name__)
+    annotation: type_
+    for type_ in (str, int, float, bool, dict)
+    for annotation in (type_, type_.__name__)
 }
 #: A class that defines any of these customizes how instances are created.
 _CREATION = {"__init__", "__new__", "__slots__", "__attrs_pre_init__", "__attrs_post_init__"}
@@ -335,8 +339,9 @@ def plain_config(cls: type[Config], saved: dict[str, Any]) -> Config | None:
 def is_plain(cls: type[Config], saved: dict[str, Any]) -> bool:
     """Whether the config saved as `saved` requires neither attrs nor cattrs.
 
-    It requires neither if `cls` has only fields of type str, int, float and bool, none of them an
-    `attrs.field`, and all were saved by the same version. The values were validated when saved.
+    It requires neither if `cls` has only fields of type str, int, float, bool and dict, none of
+    them an `attrs.field`, and all were saved by the same version. The values were validated when
+    saved.
     """
     return _plain_fields(cls, saved) is not None
 

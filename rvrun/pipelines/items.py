@@ -17,10 +17,13 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 def read_path(config: Any, path: str) -> Any:
-    """Return the value at a dotted path of fields and properties. Raises `AttributeError`."""
+    """Return the value at a dotted path of fields, properties and keys.
+
+    Raises `AttributeError` or `KeyError`.
+    """
     value = config
     for name in path.split("."):
-        value = getattr(value, name)
+        value = value[name] if isinstance(value, dict) else getattr(value, name)
     return value
 
 
@@ -41,10 +44,12 @@ def to_json(values: Iterable[Any]) -> list[Any]:
     Raises TypeError or ValueError for items that JSON cannot represent.
     """
     values = list(values)
-    if not all(type(value) in _PLAIN for value in values):
-        # 50 ms, so only for items that a property makes of other classes.
-        from rvrun.pipelines.serialize import value_to_json
+    if all(type(value) in _PLAIN for value in values):
+        return values
+    # 50 ms, so only for items that are not JSON values already.
+    from rvrun.pipelines.serialize import value_to_json
 
-        values = [value_to_json(value) for value in values]
+    # Through a text, as keys of dictionaries become strings, and floats what JSON makes of them.
+    values = [value_to_json(value) for value in values]
     result: list[Any] = json.loads(json.dumps(values))
     return result

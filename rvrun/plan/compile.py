@@ -28,6 +28,7 @@ from rvrun.model import (
     check_command_name,
     check_pipeline_name,
 )
+from rvrun.plan.data_flow import produced_inputs
 from rvrun.plan.splits import BadSplits, SplitRequest, choose_num_splits
 from rvrun.text import count
 
@@ -158,12 +159,13 @@ def plan_pipeline(
     code: CodeMode = CodeMode.OFF,
 ) -> PlannedPipeline:
     """Plan the stages of one pipeline."""
-    graph = sort(pipeline.name, explicit_needs(pipeline))
-    chosen = [name for name in graph if not {name, f"{pipeline.name}/{name}"}.isdisjoint(select)]
-    graph = select_from(graph, chosen) if chosen or not select else {}
+    whole = sort(pipeline.name, explicit_needs(pipeline))
+    produced = produced_inputs(pipeline, whole)
+    chosen = [name for name in whole if not {name, f"{pipeline.name}/{name}"}.isdisjoint(select)]
+    graph = select_from(whole, chosen) if chosen or not select else {}
     commands = {command.name: command for command in pipeline.commands}
     counts = {
-        name: choose_num_splits(splits, pipeline.name, name, commands[name].num_items)
+        name: _num_splits(splits, pipeline.name, commands[name])
         if commands[name].is_split
         else None
         for name in graph
@@ -172,10 +174,18 @@ def plan_pipeline(
         for need in needs:
             check_aligned(pipeline.name, name, need, counts)
             check_aligned_items(pipeline.name, commands[name], need, commands[need.command])
-    stages = (expand(commands[name], needs, counts[name], code) for name, needs in graph.items())
+    stages = (
+        expand(commands[name], needs, counts[name], code, produced[name])
+        for name, needs in graph.items()
+    )
     return PlannedPipeline(
         name=pipeline.name, config_digest=pipeline.config_digest, stages=tuple(stages)
     )
+
+
+def _num_splits(splits: Sequence[SplitRequest], pipeline: str, command: Command) -> int:
+    num_items, default = command.num_items, command.num_splits
+    return choose_num_splits(splits, pipeline, command.name, num_items, default=default)
 
 
 def check_names(pipelines: Sequence[DeclaredPipeline]) -> None:
@@ -327,7 +337,11 @@ def check_aligned_items(pipeline: str, command: Command, need: Need, needed: Com
 
 
 def expand(
-    command: Command, needs: tuple[Need, ...], num_splits: int | None, code: CodeMode
+    command: Command,
+    needs: tuple[Need, ...],
+    num_splits: int | None,
+    code: CodeMode,
+    produced: tuple[str, ...] = (),
 ) -> Stage:
     """Make a stage of a command; `num_splits` is None if it cannot be split."""
     return Stage(
@@ -336,7 +350,10 @@ def expand(
         gpu=command.gpu,
         needs=needs,
         config_keys=command.config_keys,
-        code=code,
+        code=code if command.has_code else CodeMode.OFF,
+        inputs=command.inputs,
+        produced=produced,
+        outputs=command.outputs,
         resources=command.resources,
         items=command.items,
     )

@@ -285,6 +285,8 @@ def _attributes(stage: Stage) -> dict[str, Any]:
         "gpu": stage.gpu,
         "config keys": "all" if stage.config_keys is None else list(stage.config_keys),
         "code": stage.code.value,
+        "inputs": list(stage.inputs),
+        "outputs": list(stage.outputs),
         "resources": attrs.asdict(stage.resources, filter=lambda _, value: value is not None),
     }
 
@@ -344,6 +346,8 @@ def _reason(old: Stage | None, new: Stage) -> str:
         return "splits changed"
     if old.config_keys != new.config_keys:
         return "config keys changed"
+    if old.inputs and new.inputs and (old.inputs, old.produced) != (new.inputs, new.produced):
+        return "inputs changed"
     return ""
 
 

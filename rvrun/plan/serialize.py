@@ -22,6 +22,7 @@ from rvrun.model import (
     StageItems,
     check_plan,
 )
+from rvrun.patterns import NUM_SPLITS, SPLIT_IND, is_item_name, placeholders
 from rvrun.text import quoted, shorten
 
 #: The version of the format that this rvrun writes.
@@ -29,16 +30,12 @@ VERSION = 1
 #: What to do about a plan that cannot be read.
 RENDER = "write it again with `rvrun plan` or `rvrun render`, or name another file"
 _PIPELINE_KEYS = ("name", "config", "config_digest", "stages")
+#: Keys that a stage only has if the list is not empty, as in plans of earlier versions.
+_PATH_KEYS = ("inputs", "produced", "outputs")
 _STAGE_KEYS = (
-    "command",
-    "splits",
-    "items",
-    "gpu",
-    "needs",
-    "config_keys",
-    "code",
-    "resources",
-    "argv",
+    *("command", "splits", "items", "gpu", "needs", "config_keys", "code"),
+    *_PATH_KEYS,
+    *("resources", "argv"),
 )
 _ITEMS_KEYS = ("field", "count", "digest", "call")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -80,6 +77,7 @@ def _stage_to_dict(stage: Stage) -> dict[str, Any]:
         "needs": [{"command": need.command, "kind": need.kind.value} for need in stage.needs],
         "config_keys": None if stage.config_keys is None else list(stage.config_keys),
         "code": stage.code.value,
+        **{key: list(paths) for key in _PATH_KEYS if (paths := getattr(stage, key))},
         "resources": attrs.asdict(stage.resources, filter=lambda _, value: value is not None),
         "argv": list(stage.argv),
     }
@@ -133,7 +131,7 @@ def _check_keys(item: dict[str, Any], allowed: tuple[str, ...]) -> None:
 def _stage_from_dict(item: dict[str, Any]) -> Stage:
     _check_keys(item, _STAGE_KEYS)
     keys = item["config_keys"]
-    if keys is not None and not (isinstance(keys, list) and all(isinstance(k, str) for k in keys)):
+    if keys is not None and not _is_list_of_strings(keys):
         raise ValueError(f"`config_keys` must be a list of strings or null, got {quoted(keys)}")
     return Stage(
         command=item["command"],
@@ -143,6 +141,7 @@ def _stage_from_dict(item: dict[str, Any]) -> Stage:
         config_keys=None if keys is None else tuple(keys),
         # Plans of earlier versions do not have it.
         code=CodeMode(item.get("code", CodeMode.OFF.value)),
+        **{key: _paths_from_list(key, item.get(key, [])) for key in _PATH_KEYS},
         resources=Resources(**item["resources"]),
         items=_items_from_dict(item.get("items")),
     )
@@ -162,3 +161,17 @@ def _items_from_dict(item: dict[str, Any] | None) -> StageItems | None:
         digest=item["digest"],
         call=ItemCall(item["call"]),
     )
+
+
+def _paths_from_list(key: str, value: Any) -> tuple[str, ...]:
+    if not (_is_list_of_strings(value) and all(value)):
+        raise ValueError(f"`{key}` must be a list of non-empty strings, got {quoted(value)}")
+    for template in value if key == "outputs" else ():
+        for name in placeholders(template):
+            if name not in (SPLIT_IND, NUM_SPLITS) and not is_item_name(name):
+                raise ValueError(f"unknown placeholder `{shorten(name)}` in `outputs`")
+    return tuple(value)
+
+
+def _is_list_of_strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)

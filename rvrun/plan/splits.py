@@ -6,13 +6,13 @@ The number may be `each`: one split per item.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Literal
 
 import attrs
 
 from rvrun.errors import RvrunError
 from rvrun.inputs import parse_integer
-from rvrun.model import MAX_SPLITS
+from rvrun.model import EACH, MAX_SPLITS
 
 
 class BadSplits(RvrunError):
@@ -22,10 +22,6 @@ class BadSplits(RvrunError):
     problem: str
     template = "--splits {text}: {problem}"
     fix = "change --splits {text}"
-
-
-#: One split per item, in place of a number.
-EACH: Final = "each"
 
 
 @attrs.frozen
@@ -79,19 +75,26 @@ def _parse(value: str) -> SplitRequest:
 
 
 def choose_num_splits(
-    requests: Iterable[SplitRequest], pipeline: str, command: str, num_items: int | None = None
+    requests: Iterable[SplitRequest],
+    pipeline: str,
+    command: str,
+    num_items: int | None = None,
+    *,
+    default: int | Literal["each"] = 1,
 ) -> int:
-    """Return the number of the most specific request for a command; 1 if there is none.
+    """Return the number of the most specific request for a command, else `default`.
 
     - `num_items`: how many items the command's splits share out; None if unknown.
 
-    Raises `BadSplits` if the request is one split per item, and their number is unknown.
+    Raises `BadSplits` if it is one split per item, and their number is unknown.
     """
     matching = [request for request in requests if request.matches(pipeline, command)]
     # An empty name sorts before any other, so the most specific request is the greatest.
-    best = max(matching, key=lambda request: (request.pipeline, request.command), default=None)
-    if best is None:
-        return 1
+    best = max(
+        matching,
+        key=lambda request: (request.pipeline, request.command),
+        default=SplitRequest(default, command, pipeline),
+    )
     if best.count != EACH:
         return best.count
     if num_items is None:

@@ -19,6 +19,7 @@ from rvrun.environment import VERBOSITY
 from rvrun.errors import RvrunError
 from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, Stage
 from rvrun.pipelines.declare import LoadedPipeline
+from rvrun.programs.pipeline import Programs
 from rvrun.render.files import to_text
 from rvrun.settings.schema import Worker
 
@@ -61,6 +62,7 @@ class Upload:
     - `adapter`: of the system whose config it is; None for rvrun's own.
     - `own_worker`: whether that system's own worker runs the targets.
     - `digest`: of such a config, whose URI does not depend on its content; else empty.
+    - `programs`: the command lines of commands whose jobs need no worker, by command.
     """
 
     config_uri: str
@@ -68,6 +70,7 @@ class Upload:
     adapter: Adapter | None = attrs.field(default=None, eq=False)
     own_worker: bool = True
     digest: str = ""
+    programs: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
 
     @property
     def own_adapter(self) -> Adapter | None:
@@ -84,6 +87,8 @@ class Upload:
         profile or a temporary folder, which belong to this machine: the profile's settings are
         saved with the config, and images have a TMPDIR of their own.
         """
+        if stage.command in self.programs:
+            return list(self.programs[stage.command])
         if (adapter := self.own_adapter) is not None:
             return adapter.argv(
                 self.config_uri,
@@ -151,7 +156,15 @@ def plan_upload(pipeline: LoadedPipeline, worker: Worker = "own") -> Upload:
     text = to_text(document)
     config_name = f"{pipeline.name}-{short_digest(text.encode())}.json"
     config_uri = storage.join(folder, "config", config_name)
-    return Upload(config_uri=config_uri, files={**files, config_uri: text})
+    files[config_uri] = text
+    return Upload(config_uri=config_uri, files=files, programs=_find_programs(pipeline))
+
+
+def _find_programs(pipeline: LoadedPipeline) -> dict[str, list[str]]:
+    if not isinstance(pipeline.pipeline, Programs):
+        return {}
+    argvs = {name: pipeline.pipeline.job_argv(name) for name in pipeline.pipeline.commands}
+    return {name: argv for name, argv in argvs.items() if argv is not None}
 
 
 def _decode(code: bytes, source: str) -> str:

@@ -13,7 +13,7 @@ from rvrun.pipelines.declare import LoadedPipeline
 from rvrun.plan.serialize import plan_to_json
 
 #: What runs write into a run directory, next to the rendered files.
-RUN_OUTPUT = (paths.DONE, paths.RECORDS, paths.LOGS, paths.SUBMITTED)
+RUN_OUTPUT = (paths.INPUTS, paths.DONE, paths.RECORDS, paths.LOGS, paths.SUBMITTED)
 #: So that a run directory can be committed: git ignores what runs write.
 GITIGNORE = "".join(f"/{name}/\n" for name in RUN_OUTPUT) + f"/{paths.LOCK}\n"
 
@@ -36,7 +36,8 @@ def render_common(
         # It imports Python's parser, which most calls of rvrun do without.
         from rvrun.code.pipelines import fingerprints
 
-        files.update(fingerprints([p for p in pipelines if p.name in planned], packages))
+        with_code = {p.name for p in plan.pipelines for s in p.stages if s.code is not CodeMode.OFF}
+        files.update(fingerprints([p for p in pipelines if p.name in with_code], packages))
     return files
 
 

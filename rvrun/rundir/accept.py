@@ -1,4 +1,4 @@
-"""Accept changes: keep stamps valid although the config or the code of their stages changed.
+"""Accept changes: keep stamps valid although config, code or inputs of their stages changed.
 
 The stamps of a stage that is accepted, or the marks of its items, get the time of what changed, and
 so do those of all stages after it that are up to date, in the order of dependencies. Nothing else
@@ -7,6 +7,8 @@ changes: a stage that is stale for another reason stays stale.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pathlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
@@ -80,7 +82,7 @@ def find_acceptable(statuses: Sequence[StageStatus], names: Collection[str] = ()
 
 
 def has_changed(status: StageStatus) -> bool:
-    """Whether the config or the code of a stage changed since one of its targets was done."""
+    """Whether the config, code or inputs of a stage changed since one of its targets was done."""
     newest = max(status.changed[reason] for reason in FINGERPRINTS if reason in status.changed)
     return any(NEVER < done < newest for done in status.units)
 
@@ -93,6 +95,10 @@ def _is_acceptable(status: StageStatus, valid: Validity) -> bool:
 def _why_incomplete(status: StageStatus) -> str:
     if status.lost:
         return "its root was removed"
+    if status.absent:
+        return f"its input {status.absent[0]} does not exist"
+    if status.lost_outputs:
+        return f"its output {next(iter(status.lost_outputs.values()))} does not exist"
     missing = status.units.count(NEVER)
     if not missing or status.items is not None:
         return ""
@@ -128,7 +134,7 @@ def _find_valid(statuses: Sequence[StageStatus], accepted: Collection[str]) -> d
         ]
         units = tuple(
             done > NEVER
-            and not status.lost
+            and not (status.lost or status.absent or unit in status.lost_outputs)
             and own <= done
             and all(_is_older(kind, needed, unit, done, valid) for kind, needed in needs)
             for unit, done in enumerate(status.units)
@@ -183,7 +189,7 @@ def renew(
     stages = {status.name: status.stage for status in statuses}
     for status in statuses:
         files = [*status.stage.fingerprints(status.pipeline), *_lists(status, stages)]
-        own = max((run_dir / file).stat().st_mtime_ns for file in files)
+        own = _newest_file(run_dir, status, files)
         limit = _limit(status, own, times, wholes)
         units = times[status.name] = [
             max(done, limit(unit)) if is_valid else done
@@ -203,6 +209,16 @@ def renew(
             stamp = run_dir / status.stage.stamp(status.pipeline)
             if wholes[status.name] > status.joined:
                 touch(str(stamp), wholes[status.name])
+
+
+def _newest_file(run_dir: pathlib.Path, status: StageStatus, files: Sequence[str]) -> int:
+    """Return the time of the newest of some files in `run_dir`, and of a stage's inputs."""
+    times = [(run_dir / file).stat().st_mtime_ns for file in files]
+    for path in status.stage.inputs:
+        # Files on S3 have no time here, and make does not look at what globs match.
+        with contextlib.suppress(OSError):
+            times.append(os.stat(path).st_mtime_ns)
+    return max(times)
 
 
 def _lists(status: StageStatus, stages: Mapping[str, Stage]) -> Iterator[str]:

@@ -15,13 +15,17 @@ from rvrun.inputs import writing
 from rvrun.rundir.own_files import open_own
 from rvrun.text import local_time
 
+#: What can change, in the order in which it is shown.
+KINDS = ("config", "code", "inputs")
+
 
 def record_accepted(
-    run_dir: pathlib.Path, pipeline: str, command: str, config: Sequence[str], code: Sequence[str]
+    run_dir: pathlib.Path, pipeline: str, command: str, changes: Mapping[str, Sequence[str]]
 ) -> None:
     """Append that the user of this process accepted the changes of a stage.
 
-    - `config`: the config keys that changed. `code`: the ways to the definitions that changed.
+    - `changes`: by kind: the keys of the `config`, for `code` the ways to the definitions, and the
+      `inputs`.
 
     Raises `CannotWrite` or `LinkInTheWay`.
     """
@@ -30,8 +34,7 @@ def record_accepted(
         "user": _user(),
         "host": os.uname().nodename,
         "command": command,
-        "config": list(config),
-        "code": list(code),
+        **{kind: list(names) for kind, names in changes.items()},
     }
     path = run_dir / paths.accepted(pipeline)
     with writing(str(path)):
@@ -69,7 +72,11 @@ def last_accepted(run_dir: pathlib.Path, pipeline: str, command: str) -> dict[st
 
 def describe_accepted(values: Mapping[str, Any]) -> str:
     """Return `2026-01-02 03:04:05 by ada@host: code: Land.chip → windows.share`."""
-    changes = [f"config: {', '.join(values['config'])}"] if values.get("config") else []
-    changes += [f"code: {', '.join(values['code'])}"] if values.get("code") else []
-    summary = f": {'; '.join(changes)}" if changes else ""
+    changes = describe_changes({kind: values.get(kind) or () for kind in KINDS})
+    summary = f": {changes}" if changes else ""
     return f"{local_time(values['time'])} by {values.get('user')}@{values.get('host')}{summary}"
+
+
+def describe_changes(changes: Mapping[str, Sequence[str]]) -> str:
+    """Return `config: lr; code: Land.chip → windows.share`."""
+    return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in changes.items() if names)

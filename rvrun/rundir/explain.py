@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,22 +11,24 @@ import attrs
 
 from rvrun import paths
 from rvrun.code.fingerprint import changes as code_differences
+from rvrun.data import fingerprint as data
 from rvrun.errors import RvrunError, check_known
 from rvrun.inputs import CannotRead, parse_integer, read_object
 from rvrun.model import CodeMode, NeedKind, Plan, PlannedPipeline, Stage, Target
+from rvrun.patterns import is_per_item, output_path
 from rvrun.pipelines.config_keys import changed_keys, look_up, narrow, part_of
 from rvrun.rundir import records
 from rvrun.rundir.accepted import last_accepted
-from rvrun.rundir.files import read_text, version_at
+from rvrun.rundir.files import version_at
+from rvrun.rundir.fingerprints import read_text
 from rvrun.rundir.freshness import (
+    AFTER,
     CONFIG_CHANGED,
-    FINGERPRINTS,
+    INPUT_CHANGED,
     NOT_DONE,
-    ROOT_REMOVED,
     StageStatus,
     Statuses,
     need_time,
-    why_stale,
 )
 from rvrun.rundir.target_lock import is_locked
 from rvrun.rundir.times import NEVER
@@ -107,6 +110,9 @@ class Explanation:
     - `changes`: the keys that changed since it was done; None if that is unknown.
     - `code_time`: when its code changed; NEVER if that is unknown, None if nobody looks.
     - `code_changes`: the ways to the definitions that changed since it was done.
+    - `input_changes`: the input files that changed since it was done.
+    - `inputs`, `outputs`: the files that it declares; the paths of outputs of that split, if it is
+      one.
     - `is_code_ignored`: whether such changes make nothing stale.
     - `accepted`: what someone declared not to matter, the last time.
     - `items`: its items; None if the stage declares none.
@@ -127,6 +133,9 @@ class Explanation:
     changes: Changes | None
     code_time: int | None = None
     code_changes: tuple[str, ...] = ()
+    input_changes: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
     is_code_ignored: bool = False
     accepted: Mapping[str, Any] | None = None
     items: ItemsToRun | None = None
@@ -148,7 +157,7 @@ def explain(
 
     - `configs`: the values that pipelines would run with, by name; None for those saved in
       `run_dir`.
-    - `files`: the code fingerprints that would be written, by path; None for those in `run_dir`.
+    - `files`: the fingerprints that would be written, by path; None for those in `run_dir`.
 
     Raises `UnknownName` or `UnknownTarget`.
     """
@@ -178,6 +187,9 @@ def explain(
         config_time=changed[CONFIG_CHANGED],
         code_time=None if stage.code is CodeMode.OFF else status.code,
         code_changes=tuple(code_changes(run_dir, status, when, files)),
+        input_changes=tuple(input_changes(run_dir, status, when, files)),
+        inputs=stage.inputs,
+        outputs=_outputs(stage, split_ind),
         is_code_ignored=stage.code is CodeMode.WARN,
         accepted=last_accepted(run_dir, pipeline.name, stage.command),
         changes=config_changes(run_dir, status, when, config) if reason == CONFIG_CHANGED else {},
@@ -196,15 +208,22 @@ def _why(
     needs: Sequence[Needed],
 ) -> str:
     """Return why a stale target, or a stage with one, is stale."""
-    unit = status.typical(split_ind)
-    when = status.when(unit)
-    reason = why_stale(status.stage, unit, when, statuses, status.changed, lost=status.lost)
+    reason = status.why_stale(status.typical(split_ind), statuses)
     if reason == NOT_DONE:
         return why_not_done(run_dir, status, None if split_ind is None else [split_ind])
-    if reason not in (*FINGERPRINTS, ROOT_REMOVED):
+    if reason.startswith(AFTER):
         # Names the split of an aligned need, which is not the same for all targets of a stage.
-        return f"after {next(n.name for n in needs if n.newer).partition('/')[2]}"
+        return f"{AFTER}{next(n.name for n in needs if n.newer).partition('/')[2]}"
     return reason
+
+
+def _outputs(stage: Stage, split_ind: int | None) -> tuple[str, ...]:
+    if split_ind is None:
+        return stage.outputs
+    return tuple(
+        output if is_per_item(output) else output_path(output, split_ind, stage.num_splits)
+        for output in stage.outputs
+    )
 
 
 def find_target(plan: Plan, name: str) -> tuple[PlannedPipeline, Stage, int | None]:
@@ -400,6 +419,36 @@ def code_changes(
     if version is None or new is None:
         return []
     return code_differences(version.read_text(encoding="utf-8", errors="replace"), new)
+
+
+def input_changes(
+    run_dir: pathlib.Path, status: StageStatus, when: int, files: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return the inputs that changed since `when`, if that is known.
+
+    - `files`: the fingerprints that would be written, by path; None for those in `run_dir`.
+    """
+    path = status.stage.inputs_file(status.pipeline)
+    if path is None or not NEVER < when < status.changed.get(INPUT_CHANGED, NEVER):
+        return []
+    version = version_at(run_dir, path, when)
+    new = read_text(run_dir, path) if files is None else files.get(path)
+    if new is None:
+        return []
+    if version is not None:
+        old = version.read_text(encoding="utf-8", errors="replace")
+        # A file that changed and changed back differs only from what was written in between.
+        return data.changes(old, new) or data.changes(read_text(run_dir, path) or old, new)
+    # Before the first fingerprint, only the times of the files are known.
+    newer = (name for name in data.paths_of(new) if _is_newer(name, when))
+    return [*(f"{name} (missing)" for name in data.missing(new)), *newer]
+
+
+def _is_newer(path: str, when: int) -> bool:
+    try:
+        return os.stat(path).st_mtime_ns > when
+    except OSError:
+        return False
 
 
 def _changed_parts(old: Mapping[str, Any], new: Mapping[str, Any], keys: Sequence[str]) -> Changes:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from time import time_ns
 
 from rvrun import item_list, paths
-from rvrun.code.fingerprint import is_comparable, is_same
+from rvrun.code import fingerprint as code
+from rvrun.data import fingerprint as data
 from rvrun.errors import RvrunError
+from rvrun.rundir.fingerprints import FingerprintTimes, is_reordered, read_text
 from rvrun.rundir.roots import check_same_roots
 from rvrun.text import shorten
 
 #: Digits of a time in the name of a copy of a config, so that names sort by time.
 TIME_DIGITS = 20
+#: What compares the texts of files of which not everything counts, by their folder.
+_IS_SAME = {
+    paths.CODE: code.is_same,
+    paths.INPUTS: data.is_same,
+    paths.ITEMS: item_list.is_same,
+}
 
 
 class UnusableRunDir(RvrunError):
@@ -58,13 +64,9 @@ def write(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[str] =
     check_same_roots(folder, files)
     for path in strangers(folder, files, owned):
         (folder / path).unlink()
-    stamps = functools.cache(functools.partial(_stamp_times, folder))
+    times = FingerprintTimes(folder)
     written = [
-        path
-        for path, text in files.items()
-        if _write_if_changed(
-            folder, path, text, functools.partial(_new_time, folder, path, text, stamps)
-        )
+        path for path, text in files.items() if _write_if_changed(folder, path, text, times.choose)
     ]
     for path in written:
         if versions := _versions_of(path):
@@ -105,70 +107,15 @@ def strangers(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[st
     return sorted({path.relative_to(folder).as_posix() for path in present} - files.keys())
 
 
-def _new_time(
-    folder: pathlib.Path, path: str, text: str, stamp_times: Callable[[str], list[tuple[str, int]]]
-) -> int | None:
-    """Return the time that a fingerprint which is written now gets; None for the current time.
-
-    - `stamp_times`: returns the stamps and marks of a pipeline, see `_stamp_times`.
-
-    It is newer than all stamps of its pipeline, also those from the future: if the clock was set
-    back since, the change would go unnoticed. But the first fingerprint of code is as old as the
-    oldest stamp of its stage, as nobody knows which code that ran with. And a list of the same
-    items in another order keeps its time.
-    """
-    kind, _, rest = path.partition("/")
-    pipeline = rest.partition("/")[0].removesuffix(".json")
-    if kind == paths.CODE and not _has_code(folder, path):
-        command = rest.rpartition("/")[2].removesuffix(".txt")
-        times = [time for name, time in stamp_times(pipeline) if name.partition(".")[0] == command]
-        return min(times, default=None)
-    if _is_reordered(folder, path, text):
-        return (folder / path).stat().st_mtime_ns
-    if kind not in (paths.CODE, paths.CONFIGS, paths.ITEMS):
-        return None
-    newest = max((time for _, time in stamp_times(pipeline)), default=0)
-    return newest + 1 if newest >= time_ns() else None
-
-
-def _is_reordered(folder: pathlib.Path, path: str, text: str) -> bool:
-    """Whether `text` lists the same items as the file in another order, or with other labels.
-
-    Such a list is written, as targets read positions from it, but makes nothing stale.
-    """
-    if not path.startswith(f"{paths.ITEMS}/"):
-        return False
-    old = read_text(folder, path)
-    return old is not None and old != text and item_list.is_same(old, text)
-
-
-def _has_code(folder: pathlib.Path, path: str) -> bool:
-    """Whether a code fingerprint exists that new ones can be compared with."""
-    text = read_text(folder, path)
-    return text is not None and is_comparable(text)
-
-
-def _stamp_times(folder: pathlib.Path, pipeline: str) -> list[tuple[str, int]]:
-    """Return the time of each stamp and mark, with its name or that of the folder that it is in."""
-    times: list[tuple[str, int]] = []
-    # Twice as fast as `rglob`: there may be 100,000 marks.
-    todo = [("", str(folder / paths.DONE / pipeline))]
-    while todo:
-        name, place = todo.pop()
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(place) as files:
-            for file in files:
-                if file.is_dir(follow_symlinks=False):
-                    todo.append((name or file.name, file.path))
-                    continue
-                with contextlib.suppress(FileNotFoundError):
-                    times.append((name or file.name, file.stat().st_mtime_ns))
-    return times
-
-
 def _write_if_changed(
-    folder: pathlib.Path, path: str, text: str, choose_time: Callable[[], int | None] | None = None
+    folder: pathlib.Path,
+    path: str,
+    text: str,
+    choose_time: Callable[[str, str], int | None] = lambda path, text: None,
 ) -> bool:
     """Write one file, and return whether its text changed. Raises `UnusableRunDir`.
+
+    - `choose_time`: returns the file's time from its path and text; None for the current time.
 
     An unchanged file keeps its time, so that make does not consider its dependents stale. A changed
     file is written under another name first: `replace` is atomic, so a reader sees the old or the
@@ -179,13 +126,13 @@ def _write_if_changed(
     file = folder / path
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        if is_current(folder, path, text) and not _is_reordered(folder, path, text):
+        if is_current(folder, path, text) and not is_reordered(folder, path, text):
             return False
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished.unlink(missing_ok=True)
         with unfinished.open("xb") as new:
             new.write(text.encode())
-        time = choose_time() if choose_time else None
+        time = choose_time(path, text)
         if time is not None:
             os.utime(unfinished, ns=(time, time))
         unfinished.replace(file)
@@ -200,24 +147,14 @@ def _write_if_changed(
 
 def is_current(folder: pathlib.Path, path: str, text: str) -> bool:
     """Return whether the file at `path` in `folder` exists and contains exactly `text`."""
-    if path.startswith(f"{paths.CODE}/"):
+    is_same = _IS_SAME.get(path.partition("/")[0])
+    if is_same is not None:
         old = read_text(folder, path)
         return old is not None and is_same(old, text)
-    if path.startswith(f"{paths.ITEMS}/"):
-        old = read_text(folder, path)
-        return old is not None and item_list.is_same(old, text)
     try:
         return (folder / path).read_bytes() == text.encode()
     except (FileNotFoundError, NotADirectoryError):
         return False
-
-
-def read_text(folder: pathlib.Path, path: str) -> str | None:
-    """Return the text of the file at `path` in `folder`; None if there is none."""
-    try:
-        return (folder / path).read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
 
 
 def _versions_of(path: str) -> str | None:
@@ -227,6 +164,8 @@ def _versions_of(path: str) -> str | None:
         return paths.config_versions(parts[0].removesuffix(".json"))
     if kind == paths.CODE and len(parts) == 2:
         return paths.code_versions(parts[0], parts[1].removesuffix(".txt"))
+    if kind == paths.INPUTS and len(parts) == 2:
+        return paths.input_versions(parts[0], parts[1].removesuffix(".txt"))
     return None
 
 

@@ -1,8 +1,9 @@
 """Which targets are stale, and why: make's own rules, evaluated without running make.
 
 A target is stale if its stamp is missing, or older than one of its fingerprints (its config, its
-code) or than the stamps of what it needs. A fingerprint that would be written first, and what stale
-targets produce, count as new. All targets of a pipeline are stale if its root was removed.
+code, its inputs) or than the stamps of what it needs, or if an output of it is missing. A
+fingerprint that would be written first, and what stale targets produce, count as new. All targets
+of a pipeline are stale if its root was removed.
 `item_status` has the rule for splits that share out items.
 """
 
@@ -16,19 +17,26 @@ import attrs
 
 from rvrun import paths
 from rvrun.code.fingerprint import is_comparable
+from rvrun.data import fingerprint as data
 from rvrun.model import CodeMode, Need, NeedKind, Plan, Stage, Target
-from rvrun.rundir.files import is_current, read_text
+from rvrun.rundir.files import is_current
+from rvrun.rundir.fingerprints import read_text
 from rvrun.rundir.item_status import ItemStatus, Rendered, find_item_status, mtime
+from rvrun.rundir.outputs import lost_outputs
 from rvrun.rundir.roots import check_same_roots, is_lost
 from rvrun.rundir.times import NEVER, NOW
 
 NOT_DONE = "not done yet"
 CONFIG_CHANGED = "config changed"
 CODE_CHANGED = "code changed"
+INPUT_CHANGED = "input changed"
+OUTPUT_MISSING = "output missing"
+#: How the reason begins that names a stage.
+AFTER = "after "
 #: An item of a stage that it needs as a whole was added or removed.
 ITEMS_CHANGED = "items changed"
 #: Reasons that name a fingerprint of the stage itself, rather than another stage.
-FINGERPRINTS = (CONFIG_CHANGED, CODE_CHANGED, ITEMS_CHANGED)
+FINGERPRINTS = (CONFIG_CHANGED, CODE_CHANGED, INPUT_CHANGED, ITEMS_CHANGED)
 ROOT_REMOVED = "root removed"
 
 
@@ -47,6 +55,8 @@ class StageStatus:
     - `changed`: when each of its fingerprints changed, by the reason that it gives; NOW if it would
       be written. Only those that make it stale.
     - `code`: when its code changed, also if that makes nothing stale; NEVER if that is unknown.
+    - `absent`: the declared inputs that do not exist; without them, its targets fail.
+    - `lost_outputs`: the first missing output of each unit that is done and lacks one.
     - `lost`: whether the pipeline's root was removed, so that all stamps count for nothing.
     """
 
@@ -60,6 +70,8 @@ class StageStatus:
     joined: int
     changed: Mapping[str, int]
     code: int = NEVER
+    absent: tuple[str, ...] = ()
+    lost_outputs: Mapping[int, str] = attrs.field(factory=dict)
     lost: bool = False
     items: ItemStatus | None = None
 
@@ -82,6 +94,23 @@ class StageStatus:
     def when(self, unit: int | None) -> int:
         """Return when a unit was done; without items, when the stage was."""
         return self.whole if unit is None else self.units[unit]
+
+    def why_stale(self, unit: int | None, statuses: Statuses) -> str:
+        """Return why a unit is stale; empty if none of the stage is.
+
+        - `statuses`: of the stages before it.
+        """
+        if not self.stale:
+            return ""
+        return why_stale(
+            self.stage,
+            unit,
+            self.when(unit),
+            statuses,
+            self.changed,
+            lost=self.lost,
+            lost_output=None if unit is None else self.lost_outputs.get(unit),
+        )
 
     @property
     def name(self) -> str:
@@ -138,12 +167,15 @@ def plan_status(
             changed = {CONFIG_CHANGED: config}
             if stage.code is CodeMode.RERUN:
                 changed[CODE_CHANGED] = code
+            if (inputs := stage.inputs_file(pipeline.name)) is not None:
+                changed[INPUT_CHANGED] = _input_time(inputs, run_dir, files, is_void=is_void)
             if lists := [s.changed for n in stage.needs if (s := _list_of(n, earlier))]:
                 changed[ITEMS_CHANGED] = max(lists)
             status = _stage_status(
                 rendered, pipeline.name, stage, changed, earlier, lost=lost, is_void=is_void
             )
-            earlier[stage.command] = attrs.evolve(status, code=code)
+            absent = _absent_inputs(pipeline.name, stage, files)
+            earlier[stage.command] = attrs.evolve(status, code=code, absent=absent)
         statuses += earlier.values()
     return statuses
 
@@ -177,6 +209,29 @@ def _code_time(
     return mtime(run_dir / path) if is_same else NOW
 
 
+def _input_time(
+    path: str, run_dir: pathlib.Path, files: Mapping[str, str], *, is_void: bool
+) -> int:
+    """Return when the inputs of a stage changed, by their fingerprint at `path`.
+
+    Without an earlier one, nobody knows what targets that are done have read. The times of the
+    files then decide, as they do for make.
+    """
+    old = read_text(run_dir, path)
+    text = files.get(path, old)
+    if is_void or text is None or data.missing(text):
+        return NOW
+    if old is None or not data.is_comparable(old):
+        newest = data.newest(text)
+        return NOW if newest is None else newest
+    return mtime(run_dir / path) if data.is_same(old, text) else NOW
+
+
+def _absent_inputs(pipeline: str, stage: Stage, files: Mapping[str, str]) -> tuple[str, ...]:
+    path = stage.inputs_file(pipeline)
+    return tuple(data.missing(files.get(path, ""))) if path else ()
+
+
 def _list_of(need: Need, statuses: Statuses) -> ItemStatus | None:
     """The items of a stage that is needed as a whole, so that another list makes stale."""
     return statuses[need.command].items if need.kind is NeedKind.ALL else None
@@ -201,21 +256,24 @@ def why_stale(
     changed: Mapping[str, int],
     *,
     lost: bool,
+    lost_output: str | None = None,
 ) -> str:
     """Return why a stale unit, last done at `done`, is stale: the first reason of several.
 
-    - `changed`: as in `StageStatus`.
+    - `changed`, `lost`: as in `StageStatus`. `lost_output`: an output of it that is missing.
     """
     if done == NEVER:
         return NOT_DONE
     if lost:
         return ROOT_REMOVED
+    if lost_output is not None:
+        return f"{OUTPUT_MISSING}: {lost_output}"
     newer = [need for need in stage.needs if need_time(need, unit, statuses) > done]
     own = next((reason for reason, time_ns in changed.items() if time_ns > done), "")
     # A stamp that `accept` kept valid has the time of what changed: nothing ran there.
     ran = [n for n in newer if need_time(n, unit, statuses) not in _kept_times(n, statuses)]
     for need in ran or ([] if own else newer):
-        return f"after {need.command}"
+        return f"{AFTER}{need.command}"
     return own or CONFIG_CHANGED
 
 
@@ -237,12 +295,16 @@ def _stage_status(
     run_dir, items, own = rendered.run_dir, None, max(changed.values())
     done = _stamp_times(pipeline, stage, run_dir)
     limits = _newest_dependencies(stage, own, statuses)
+    lost_by_unit: Mapping[int, str] = {}
     if stage.items is not None:
         limit = _limit_of_items(stage, own, statuses)
         items = find_item_status(rendered, pipeline, stage, limit, done)
+        lost_by_unit = items.lost_outputs
         stale = _stale_shares(stage, items, statuses, is_void=is_void)
         done, times = items.times_of_shares(limits)
     else:
+        lost_by_unit = lost_outputs(stage, done)
+        limits = tuple(NOW if i in lost_by_unit else limit for i, limit in enumerate(limits))
         stale = tuple(index for index in range(stage.num_targets) if done[index] < limits[index])
         times = tuple(NOW if d < limit else d for d, limit in zip(done, limits, strict=True))
     whole, joined = times[0], NEVER
@@ -260,12 +322,11 @@ def _stage_status(
         whole=whole,
         joined=joined,
         changed=changed,
+        lost_outputs=lost_by_unit,
         lost=lost,
         items=items,
     )
-    unit = status.typical()
-    reason = why_stale(stage, unit, status.when(unit), statuses, changed, lost=lost)
-    return attrs.evolve(status, reason=reason) if stale else status
+    return attrs.evolve(status, reason=status.why_stale(status.typical(), statuses))
 
 
 def _limit_of_items(stage: Stage, own: int, statuses: Statuses) -> Callable[[int], int]:

@@ -7,17 +7,23 @@ splits, or another order, makes nothing stale.
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import attrs
 
-from rvrun import item_list
+from rvrun import item_list, paths
+from rvrun.inputs import CannotRead, parse_object
 from rvrun.item_list import ItemList
 from rvrun.model import ItemCall, Stage
 from rvrun.pipelines.base import share
-from rvrun.rundir.files import is_current, read_text
+from rvrun.pipelines.items import saved_items
+from rvrun.rundir.files import is_current
+from rvrun.rundir.fingerprints import read_text
 from rvrun.rundir.marks import Marks
+from rvrun.rundir.outputs import lost_item_outputs
 from rvrun.rundir.times import NEVER, NOW
 
 
@@ -33,6 +39,7 @@ class ItemStatus:
     - `stamps`: the time of each split's stamp; NEVER without one.
     - `shares`: the positions of the items of each split.
     - `changed`: when an item was added or removed; NOW if the list would be written.
+    - `lost_outputs`: the first missing output of each item that is done and lacks one.
     """
 
     list: ItemList
@@ -43,6 +50,7 @@ class ItemStatus:
     stamps: tuple[int, ...]
     shares: tuple[range, ...]
     changed: int
+    lost_outputs: Mapping[int, str] = attrs.field(factory=dict)
 
     def share(self, split_ind: int | None = None) -> range:
         """Return the positions of the items of one split, or of all."""
@@ -110,6 +118,16 @@ class Rendered:
             return ItemList([""] * stage.items.count, ["unknown"] * stage.items.count)
         return items
 
+    def read_values(self, pipeline: str, stage: Stage) -> list[Any] | None:
+        """Return the JSON values of a stage's items; None if the config has none."""
+        assert stage.items is not None
+        path = paths.config(pipeline)
+        try:
+            document = parse_object(self.files[path], path)
+        except (KeyError, CannotRead):
+            return None
+        return saved_items(document.get("config"), stage.items.field)
+
     def items_time(self, pipeline: str, stage: Stage) -> int:
         """Return when an item of a stage was added or removed; NOW if the list would be written."""
         path = str(stage.items_file(pipeline))
@@ -150,7 +168,9 @@ def find_item_status(
     marks = Marks(str(rendered.run_dir), pipeline, stage.command).read()
     done = tuple(marks.get(digest, NEVER) for digest in items.digests)
     shares = shares_of(stage)
-    alone = [then >= limit(position) for position, then in enumerate(done)]
+    read_values = functools.partial(rendered.read_values, pipeline, stage)
+    lost = lost_item_outputs(stage, read_values, done)
+    alone = [then >= limit(i) and i not in lost for i, then in enumerate(done)]
     is_valid = spread(stage, shares, alone)
     times = (then if ok else NOW for then, ok in zip(done, is_valid, strict=True))
     return ItemStatus(
@@ -162,6 +182,7 @@ def find_item_status(
         stamps=stamps,
         shares=shares,
         changed=rendered.items_time(pipeline, stage),
+        lost_outputs=lost,
     )
 
 

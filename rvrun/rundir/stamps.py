@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 from rvrun import paths
 from rvrun.model import Stage
+from rvrun.rundir.freshness import StageStatus
+from rvrun.rundir.marks import Marks
 from rvrun.rundir.own_files import touch
 
 
@@ -27,6 +29,20 @@ def prepare(run_dir: pathlib.Path, pipeline: str, stage: Stage) -> None:
             if other.is_dir():
                 shutil.rmtree(other)
         (run_dir / folder).mkdir(parents=True)
+
+
+def remove(run_dir: pathlib.Path, status: StageStatus, units: Iterable[int]) -> None:
+    """Remove the stamps of targets, or the marks of items, whose outputs are missing.
+
+    The split that completes the stage must not take them for those of this run.
+    """
+    if status.items is not None:
+        marks = Marks(str(run_dir), status.pipeline, status.stage.command)
+        marks.remove(status.items.list.digests[unit] for unit in units)
+        return
+    for index in units:
+        stamp = run_dir / status.stage.target_stamp(status.pipeline, index)
+        stamp.unlink(missing_ok=True)
 
 
 def forget(run_dir: pathlib.Path, pipeline: str) -> None:

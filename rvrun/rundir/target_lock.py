@@ -23,12 +23,13 @@ import time
 from rvrun import paths
 from rvrun.inputs import writing
 from rvrun.rundir.own_files import open_own, touch
-from rvrun.rundir.planned_stage import PlannedStage
 from rvrun.rundir.records import read_attempts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from rvrun.rundir.planned_stage import PlannedStage
 
 #: By how many seconds the start of a process and the time of a file may disagree: the kernel
 #: counts the one in hundredths of a second, the other in its ticks.
@@ -105,7 +106,7 @@ def is_locked(path: str) -> bool:
     return False
 
 
-def was_done_since(run_dir: str, target: str, since: Callable[[], float]) -> bool:
+def was_done_since(run_dir: str, stage: PlannedStage, since: Callable[[], float]) -> bool:
     """Return whether a target was done since `since()`, in seconds since 1970, and is up to date.
 
     Call it with the lock of the target. make starts this process for a stale target. If the target
@@ -113,50 +114,54 @@ def was_done_since(run_dir: str, target: str, since: Callable[[], float]) -> boo
     which make may have decided: a target that was up to date even then runs for another reason,
     such as `make -W FILE`.
     """
-    stage = PlannedStage.read(run_dir, target)
-    stamp = _mtime_ns(f"{run_dir}/{stage.stamp}")
+    stamp = _mtime_ns(os.path.join(run_dir, stage.stamp))
     # Most targets have no stamp yet, and pay for nothing else.
     if stamp is None or stamp / 1e9 < since() - CLOCK_SECONDS:
         return False
-    times = [_mtime_ns(f"{run_dir}/{file}") for file in stage.prerequisites]
-    return bool(times) and all(time_ns is not None and time_ns <= stamp for time_ns in times)
+    return bool(stage.prerequisites) and is_up_to_date(run_dir, stage)
 
 
-def newest_prerequisite(run_dir: str, target: str) -> int:
-    """Return the time of a target's newest prerequisite, in ns since 1970; 0 if unknown.
-
-    A stamp must not be older than what the target started with. It would be if the clock was set
-    back since, and the target would then run again and again, and what needs it would not.
-    """
-    return newest(run_dir, PlannedStage.read(run_dir, target).prerequisites)
+def is_up_to_date(run_dir: str, stage: PlannedStage) -> bool:
+    """Return whether a target has a stamp that is as new as all of its prerequisites."""
+    stamp = _mtime_ns(os.path.join(run_dir, stage.stamp))
+    times = (_mtime_ns(os.path.join(run_dir, file)) for file in stage.prerequisites)
+    return stamp is not None and all(time is not None and time <= stamp for time in times)
 
 
 def newest(run_dir: str, files: Iterable[str]) -> int:
-    """Return the time of the newest of some files of a run directory; 0 if there is none."""
-    times = (_mtime_ns(f"{run_dir}/{file}") for file in files)
+    """Return the time of the newest of some files, in ns since 1970; 0 if there is none.
+
+    - `files`: absolute paths, or those in the run directory.
+
+    A stamp must not be older than the prerequisites that its target started with. It would be if
+    the clock was set back since, and the target would then run again and again, and what needs it
+    would not.
+    """
+    times = (_mtime_ns(os.path.join(run_dir, file)) for file in files)
     return max((time_ns for time_ns in times if time_ns is not None), default=0)
 
 
-def touch_stamp(run_dir: str, target: str, least: int) -> None:
+def touch_stamp(run_dir: str, stage: PlannedStage, least: int) -> None:
     """Touch the stamp of a target that is done.
 
-    - `least`: the time that it has at least: `newest_prerequisite` from before the target ran. A
-      prerequisite that changed since must make the target stale.
+    - `least`: the time that it has at least: that of the newest prerequisite, from before the
+      target ran. If a prerequisite has changed since, it is the time of the stamp, so that the
+      target is stale.
 
     Raises `LinkInTheWay`, and OSError.
     """
-    path = os.path.join(run_dir, PlannedStage.read(run_dir, target).stamp)
+    path = os.path.join(run_dir, stage.stamp)
     touch(path)
-    if least > os.stat(path).st_mtime_ns:
+    if least > os.stat(path).st_mtime_ns or newest(run_dir, stage.prerequisites) > least:
         touch(path, least)
 
 
-def renew_stamp(run_dir: str, target: str, least: int) -> None:
+def renew_stamp(run_dir: str, stage: PlannedStage, least: int) -> None:
     """Give the stamp of a target that had nothing to do the time `least`, if that is newer.
 
     So what needs it stays up to date. Raises `LinkInTheWay`, and OSError.
     """
-    path = os.path.join(run_dir, PlannedStage.read(run_dir, target).stamp)
+    path = os.path.join(run_dir, stage.stamp)
     if (_mtime_ns(path) or 0) < least:
         touch(path, least)
 

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from rvrun.errors import RvrunError
+from rvrun.prctl import end_with
+from rvrun.processes import adopting_orphans, end_children, reap_orphans
 from rvrun.signals import GRACE_SECONDS, SIGNALLED
 from rvrun.warm.protocol import BEAT_SECONDS
 from rvrun.warm.supervisor import WarmWorker, warm_worker
-from rvrun.worker.prctl import end_with
-from rvrun.worker.processes import adopting_orphans, end_children, reap_orphans
 
 #: Signals that ask this process to end. They are waited for, instead of handled.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)

@@ -27,6 +27,7 @@ import time
 from rvrun import signals
 from rvrun.errors import RvrunError, describe
 from rvrun.pipelines.user_files import changed_files, user_files
+from rvrun.prctl import end_with
 from rvrun.warm import protocol, request
 from rvrun.warm.capture import capture
 from rvrun.warm.hazards import find_hazards, take_stock
@@ -35,7 +36,6 @@ from rvrun.warm.random_state import RandomStates
 from rvrun.warm.request import Request
 from rvrun.warm.target import INTERRUPTING, Imported, become_target
 from rvrun.worker.pipeline import read_document
-from rvrun.worker.prctl import end_with
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

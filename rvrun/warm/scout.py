@@ -10,8 +10,8 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 
+from rvrun.prctl import ending_with_parent
 from rvrun.warm.withholding import Withholding, withholding
-from rvrun.worker.prctl import ending_with_parent
 
 
 def scout(load: Callable[[Withholding], None], names: Sequence[str]) -> set[str]:

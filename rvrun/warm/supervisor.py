@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from rvrun.environment import PYTHON, WARM
 from rvrun.inputs import from_os_error
+from rvrun.prctl import end_with
 from rvrun.render.quote import for_make
 from rvrun.warm import protocol
-from rvrun.worker.prctl import end_with
 
 #: The least and the greatest number of slots at first. More are made when they are needed.
 FIRST_SLOTS = (32, 256)

@@ -17,12 +17,12 @@ import sys
 
 from rvrun import signals
 from rvrun.errors import INTERRUPTED
+from rvrun.prctl import end_with
 from rvrun.rundir.records import resident_kib
 from rvrun.tracebacks import exit_code_of
 from rvrun.warm import streams
 from rvrun.warm.finalizing import finalizable, finalize
 from rvrun.warm.processes import numbers_of, set_environ, take_over_from
-from rvrun.worker.prctl import end_with
 from rvrun.worker.target import ENDING, Start
 from rvrun.worker.target import main as run_command
 

@@ -15,9 +15,9 @@ import sys
 import time
 
 from rvrun.errors import DONE, INTERRUPTED, INVALID
+from rvrun.prctl import end_with, system_call
 from rvrun.rundir.records import append, last_attempt, process_peak_kib
 from rvrun.signals import GRACE_SECONDS, SIGNALLED
-from rvrun.worker.prctl import end_with, system_call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ class _Supervisor:
 
     def _kill(self) -> None:
         """Kill the attempt and all that it has started."""
-        from rvrun.worker.processes import end_children
+        from rvrun.processes import end_children
 
         os.kill(self.pid, _signal.SIGSTOP)
         self.peak = process_peak_kib(self.pid)

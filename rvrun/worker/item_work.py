@@ -73,6 +73,7 @@ class ItemWork:
         pairs = zip(self.positions, is_stale, strict=True)
         self.unfinished = [position for position, is_one in pairs if is_one]
         self.num_done = 0
+        self.values: Sequence[Any] = ()
 
     def _read_list(self, run_dir: str) -> ItemList:
         path = os.path.join(run_dir, items_file(self.stage.pipeline, self.stage.command))
@@ -123,15 +124,27 @@ class ItemWork:
         digests = [self.items.digests[position] for position in positions]
         self.marks.remove(digests)
         yield
+        self._check_outputs(positions)
         for digest in digests:
             self.marks.add(digest, self.since)
         self.num_done += len(digests)
         self.newest = max(self.newest, self.since)
 
+    def _check_outputs(self, positions: Sequence[int]) -> None:
+        """Raise `MissingOutput` unless the outputs of these items exist."""
+        if not self.stage.outputs:
+            return
+        from rvrun.patterns import is_per_item, item_path
+        from rvrun.rundir.declared_files import check_written
+
+        outputs = [output for output in self.stage.outputs if is_per_item(output)]
+        name = f"{self.name}/{self.stage.split_ind}"
+        check_written(name, [item_path(o, self.values[p]) for o in outputs for p in positions])
+
     def _check(self, values: Sequence[Any], saved: Any) -> None:
         """Raise `OtherItems` unless the unfinished items are those that were planned."""
         json_values = saved_items(saved, self.field)
-        all_values = values if json_values is None else json_values
+        self.values = all_values = values if json_values is None else json_values
         if len(values) != len(self.items) or len(all_values) != len(self.items):
             raise OtherItems(self.name, self.field)
         chosen = to_json(all_values[position] for position in self.unfinished)

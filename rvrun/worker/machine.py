@@ -19,7 +19,7 @@ CGROUP_LIMITS = (
 def limits_of(machine: MachineSettings) -> tuple[int, int]:
     """Return the CPUs and the MiB that targets share: those of the settings, or of this machine."""
     # It imports psutil, which most calls of rvrun do without.
-    from rvrun.worker.processes import num_cpus
+    from rvrun.processes import num_cpus
 
     return machine.vcpus or num_cpus(), machine.memory_mib or memory_mib()
 

@@ -10,18 +10,20 @@ from rvrun.aws import storage
 from rvrun.errors import check_known
 from rvrun.inputs import parse_json
 from rvrun.pipelines import imports
-from rvrun.pipelines.base import PipelineConfig
+from rvrun.pipelines.base import PipelineConfig, share
+from rvrun.pipelines.items import saved_items
 from rvrun.settings.files import may_restrict_imports
 from rvrun.text import quoted
 from rvrun.worker.call import BadCall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
     from typing import Any
 
     from rvrun.pipelines.base import Pipeline
+    from rvrun.rundir.declared_files import DeclaredFiles
     from rvrun.worker.call import Call
 
 
@@ -106,6 +108,38 @@ def build(document: dict[str, Any], uri: str) -> Pipeline:
             config = config_from_json(saved)
     assert isinstance(config, PipelineConfig)
     return config.build()
+
+
+def declared_files(
+    pipeline: Any, document: dict[str, Any], call: Call, name: str
+) -> DeclaredFiles | None:
+    """Return the files that the command of a call declares; None if it declares none.
+
+    - `name`: of the target.
+
+    Raises `BadDeclaration`, `BadPath` or `UnknownName`.
+    """
+    if not (getattr(pipeline, "inputs", None) or getattr(pipeline, "outputs", None)):
+        return None
+    from rvrun.pipelines.declare import read_paths
+    from rvrun.rundir.declared_files import DeclaredFiles
+
+    inputs, outputs = read_paths(pipeline, call.command, document["config"])
+    return DeclaredFiles(
+        name,
+        call.split_ind,
+        call.num_splits,
+        inputs=inputs,
+        outputs=outputs,
+        items=_share_of(pipeline, document["config"], call),
+    )
+
+
+def _share_of(pipeline: Any, config: Any, call: Call) -> Sequence[Any]:
+    """Return the JSON values of the items that a call does; empty if there are none."""
+    field = getattr(pipeline, "items", {}).get(call.command)
+    items = None if field is None else saved_items(config, field)
+    return share(items or (), call.split_ind or 0, call.num_splits or 1)
 
 
 def check_command(pipeline: Any, call: Call) -> None:

@@ -30,7 +30,7 @@ from rvrun.rundir.records import WARNING, Recorder, peak_memory_kib
 from rvrun.rundir.target_lock import (
     is_always_make,
     lock_target,
-    newest_prerequisite,
+    newest,
     release,
     renew_stamp,
     start_of,
@@ -41,7 +41,13 @@ from rvrun.tracebacks import exit_code_of, print_error, print_traceback
 from rvrun.worker.call import parse
 from rvrun.worker.forks import keep_from_forks
 from rvrun.worker.limits import Limits, read_limits
-from rvrun.worker.pipeline import check_command, opened, pipeline_name, read_document
+from rvrun.worker.pipeline import (
+    check_command,
+    declared_files,
+    opened,
+    pipeline_name,
+    read_document,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +55,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any, NoReturn
 
+    from rvrun.rundir.declared_files import DeclaredFiles
     from rvrun.settings.schema import MachineSettings
     from rvrun.worker.attempts import Attempt
     from rvrun.worker.call import Call
@@ -142,6 +149,9 @@ class _Target:
         self.report = events
         self.run_dir = ""
         self.newest = 0
+        self.stage: PlannedStage | None = None
+        self.files: DeclaredFiles | None = None
+        self.failure: RvrunError | None = None
         self.work: ItemWork | None = None
         self.recorder: Recorder | None = None
         self.limits = Limits()
@@ -190,15 +200,17 @@ class _Target:
         waited for a slot of make's. With `make -B`, a target runs even then.
         """
         recorder = Recorder(run_dir, self.path)
+        stage = self.stage = PlannedStage.read(run_dir, self.path)
         is_forced = is_always_make(os.environ.get("MAKEFLAGS", ""))
-        if not is_forced and was_done_since(run_dir, self.path, self._decided):
+        if not is_forced and was_done_since(run_dir, stage, self._decided):
             recorder.note("skip", pid=os.getpid())
             _say(f"{self.name}: not run, because another process has just done it")
             self.report(f"end {self.name} {DONE}")
             return DONE
-        self.run_dir, self.newest = run_dir, newest_prerequisite(run_dir, self.path)
-        stage = PlannedStage.read(run_dir, self.path)
-        if stage.items:
+        self.run_dir = run_dir
+        self._read_inputs(stage)
+        self.newest = newest(run_dir, stage.prerequisites)
+        if stage.items and self.failure is None:
             from rvrun.worker.item_work import ItemWork
 
             self.work = ItemWork(run_dir, stage, is_forced=is_forced)
@@ -212,6 +224,28 @@ class _Target:
         recorder.start(**facts)
         self.recorder = recorder
         return self.run()
+
+    @property
+    def ends_with_command(self) -> bool:
+        """Whether nobody has to learn how the command ended, other than from the exit code."""
+        return self.recorder is None and self.call.job is None and not self.report.is_open
+
+    def _read_inputs(self, stage: PlannedStage) -> None:
+        """Check the declared inputs, and let their fingerprint describe what this target reads.
+
+        Before its items are looked at, which depend on the fingerprint. What is wrong fails the
+        target once it has a record and a log.
+        """
+        if not (stage.inputs or stage.outputs):
+            return
+        from rvrun.rundir.declared_files import of_plan
+
+        self.files = of_plan(stage, self.name)
+        try:
+            self.files.check_inputs()
+            self.files.refresh_fingerprint(self.run_dir, stage)
+        except RvrunError as error:
+            self.failure = error
 
     def _skip_items(self, recorder: Recorder) -> int:
         """Stamp a split of which all items are done; nothing that needs it becomes stale."""
@@ -257,9 +291,12 @@ class _Target:
         """
         return self._touch(functools.partial(touch_stamp, least=self.newest))
 
-    def _touch(self, touch: Callable[[str, str], None]) -> int:
+    def _touch(self, touch: Callable[[str, PlannedStage], None]) -> int:
+        assert self.stage is not None, "a target of a run directory"
         try:
-            touch(self.run_dir, self.path)
+            touch(self.run_dir, self.stage)
+            if self.files is not None:
+                self.files.check_shared(self.run_dir, self.stage)
         except FileNotFoundError:
             # A run with another number of splits, or other items, has begun meanwhile, and removed
             # the folder: the target does not count any more.
@@ -327,7 +364,7 @@ def _report(error: RvrunError) -> int:
 
 def _end_children(error: _Ended) -> int:
     """End what this target has started, after a signal; return the exit code."""
-    from rvrun.worker.processes import end_children
+    from rvrun.processes import end_children
 
     end_children()
     return exit_code_of(error)
@@ -335,11 +372,19 @@ def _end_children(error: _Ended) -> int:
 
 def _call_method(target: _Target) -> None:
     call = target.call
+    if target.failure is not None:
+        raise target.failure
     with contextlib.ExitStack() as stack:
         warn = functools.partial(warn_user, target.recorder)
         target.start.show_imports()
         pipeline = stack.enter_context(opened(target.document, call, warn))
         check_command(pipeline, call)
+        if target.stage is None:
+            # A job, or by hand.
+            target.files = declared_files(pipeline, target.document, call, target.name)
+            if target.files is not None:
+                target.files.check_inputs()
+        set_up_program(pipeline, call, may_end=target.ends_with_command and target.files is None)
         method = getattr(pipeline, call.command)
         stack.enter_context(target.shared())
         if target.recorder and (target.limits.vcpus or target.limits.memory_mib):
@@ -358,6 +403,22 @@ def _call_method(target: _Target) -> None:
             call_split(pipeline, method, call.command, call.split_ind or 0, call.num_splits or 1)
         else:
             method()
+    if target.files is not None:
+        target.files.check_outputs()
+
+
+def set_up_program(pipeline: Any, call: Call, *, may_end: bool) -> None:
+    """Prepare a pipeline of programs for one target; a program may replace this process.
+
+    - `may_end`: whether this process has nothing to do after the command.
+    """
+    if not hasattr(type(pipeline), "in_job"):
+        return
+    pipeline.in_job = call.job is not None
+    if may_end and call.command not in pipeline.gpu_commands:
+        invocation = pipeline.last_invocation(call.command, call.split_ind, call.num_splits)
+        if invocation is not None:
+            invocation.become()
 
 
 def call_split(
@@ -478,6 +539,10 @@ class _EventPipe:
                 # The user's processes would keep the pipe open after this target has ended.
                 os.set_inheritable(number, False)  # noqa: FBT003 - accepts no keywords
                 self._descriptor = number
+
+    @property
+    def is_open(self) -> bool:
+        return self._descriptor is not None
 
     def __call__(self, line: str) -> None:
         if self._descriptor is not None:

@@ -244,7 +244,10 @@ def test_templates_that_fail(tiny: Project, text: bytes, problem: str) -> None:
             ("graph", "tiny.py", "-f", "png"),
             "--format must be one of `mermaid`, `dot`, `svg`, got 'png'",
         ),
-        (("schema", "plna"), "NAME must be `plan`, got 'plna'; did you mean `plan`?"),
+        (
+            ("schema", "plna"),
+            "NAME must be one of `plan`, `pipeline`, got 'plna'; did you mean `plan`?",
+        ),
         (
             ("run", "tiny.py"),
             "RUNNER must be one of `batch`, `inprocess`, `local`, `sagemaker`, got 'tiny.py', "
@@ -257,7 +260,8 @@ def test_templates_that_fail(tiny: Project, text: bytes, problem: str) -> None:
         ),
         (
             ("run", "local"),
-            "`rvrun run` requires CONFIG; write `rvrun run RUNNER CONFIG [COMMAND]...`",
+            "`rvrun run` requires CONFIG; write `rvrun run RUNNER CONFIG [COMMAND]...`, or create "
+            "a `pipeline.toml` with `rvrun init`",
         ),
         (
             ("plan", "tiny.py", "--check", "nosuch"),

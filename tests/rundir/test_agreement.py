@@ -46,12 +46,14 @@ HOUR_NS = 3_600_000_000_000
 STAND_IN = f"""#!{sys.executable}
 import os, sys
 from rvrun import paths
-from rvrun.rundir.target_lock import newest_prerequisite, touch_stamp
+from rvrun.rundir.planned_stage import PlannedStage
+from rvrun.rundir.target_lock import newest, touch_stamp
 _, _, config, command, *split = sys.argv
 name = os.path.basename(config).removesuffix(".json")
 target = paths.target(name, command, *([split[1], int(split[3])] if split else []))
 run_dir = os.environ["RVRUN_RUN_DIR"]
-touch_stamp(run_dir, target, newest_prerequisite(run_dir, target))
+stage = PlannedStage.read(run_dir, target)
+touch_stamp(run_dir, stage, newest(run_dir, stage.prerequisites))
 """
 
 
@@ -117,10 +119,15 @@ class State:
         configs = {name: {**self.config(name)} for name in names}
         return Side(plan=self.plan(), configs=configs, code=self.files())
 
+    @property
+    def stand_in(self) -> str:
+        """The text of a program in place of rvrun."""
+        return STAND_IN
+
     def make(self, *words: str) -> str:
         stand_in = self.folder / "stand-in"
         if not stand_in.exists():
-            stand_in.write_text(STAND_IN)
+            stand_in.write_text(self.stand_in)
             stand_in.chmod(0o755)
         command = ["make", f"RVRUN={stand_in}", "-C", str(self.run_dir), *words]
         done = subprocess.run(

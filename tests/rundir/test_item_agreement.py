@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from rvrun import item_list
 from rvrun.item_list import make_list
 from rvrun.model import (
+    EACH,
     CodeMode,
     Command,
     DeclaredPipeline,
@@ -33,7 +34,7 @@ from rvrun.pipelines.config_keys import part_of
 from rvrun.pipelines.serialize import digest
 from rvrun.plan.compile import compile_plan
 from rvrun.plan.diff import Side, diff_plans
-from rvrun.plan.splits import EACH, SplitRequest
+from rvrun.plan.splits import SplitRequest
 from rvrun.render.files import to_text
 from rvrun.rundir.explain import explain
 from rvrun.rundir.freshness import StageStatus
@@ -56,20 +57,20 @@ STAND_IN = f"""#!{sys.executable}
 import json, os, sys, types
 from rvrun import paths
 from rvrun.rundir.planned_stage import PlannedStage
-from rvrun.rundir.target_lock import newest_prerequisite, renew_stamp, touch_stamp
+from rvrun.rundir.target_lock import newest, renew_stamp, touch_stamp
 from rvrun.worker.item_work import ItemWork
 _, _, config, command, *split = sys.argv
 name = os.path.basename(config).removesuffix(".json")
 target = paths.target(name, command, *([split[1], int(split[3])] if split else []))
 run_dir = os.environ["RVRUN_RUN_DIR"]
-newest = newest_prerequisite(run_dir, target)
 stage = PlannedStage.read(run_dir, target)
+least = newest(run_dir, stage.prerequisites)
 if stage.items:
     saved = json.load(open(os.path.join(run_dir, paths.config(name))))["config"]
     data = types.SimpleNamespace(scenes=saved["data"]["scenes"])
     work = ItemWork(run_dir, stage, is_forced=False)
     if not work.unfinished:
-        renew_stamp(run_dir, target, max(newest, work.newest))
+        renew_stamp(run_dir, stage, max(least, work.newest))
         sys.exit()
     def do(items):
         with open(os.path.join(run_dir, "effects"), "a") as file:
@@ -84,7 +85,7 @@ if stage.items:
     else:
         method = lambda split_ind, num_splits: do([data.scenes[i] for i in work.positions])
     work.run(types.SimpleNamespace(data=data), saved, method)
-touch_stamp(run_dir, target, newest)
+touch_stamp(run_dir, stage, least)
 """
 
 

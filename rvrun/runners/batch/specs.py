@@ -89,6 +89,8 @@ def job_settings(job: Job, settings: BatchSettings) -> BatchCommandSettings:
     resources = attrs.asdict(job.stage.resources, filter=lambda _, value: value is not None)
     if retries := resources.pop("retries", None):
         resources["attempts"] = retries + 1
+    # A request cannot name an image: that of the job definition applies.
+    resources.pop("image", None)
     return overridden(attrs.evolve(base, **resources), settings.commands, stage_name(job))
 
 

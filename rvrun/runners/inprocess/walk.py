@@ -7,7 +7,7 @@ import functools
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -17,12 +17,13 @@ from rvrun.adapters import registry as adapters
 from rvrun.errors import DONE, FAILED, INTERRUPTED, RvrunError
 from rvrun.model import Target
 from rvrun.rundir import stamps
+from rvrun.rundir.declared_files import DeclaredFiles, of_plan
 from rvrun.rundir.freshness import StageStatus
 from rvrun.rundir.planned_stage import PlannedStage
 from rvrun.rundir.records import Recorder
 from rvrun.rundir.summary import Outcome, read_outcome
 from rvrun.rundir.target_lock import (
-    newest_prerequisite,
+    newest,
     renew_stamp,
     target_locked,
     touch_stamp,
@@ -87,6 +88,7 @@ class _Walk:
             return
         run_dir = self.run.run_dir
         stamps.prepare(run_dir, status.pipeline, status.stage)
+        stamps.remove(run_dir, status, status.lost_outputs)
         if status.stage.gpu and status.stale and not self.holds_gpu:
             # Held to the end of the run: CUDA cannot change devices within a process.
             machine = self.run.settings.of(MachineSettings)
@@ -105,31 +107,66 @@ class _Walk:
         run_dir = str(self.run.run_dir)
         with target_locked(run_dir, target.path, self.reporter.noted):
             recorder = Recorder(run_dir, target.path)
-            if not self.run.force and was_done_since(run_dir, target.path, lambda: self.since):
-                recorder.note("skip", pid=os.getpid())
-                return DONE
-            newest = newest_prerequisite(run_dir, target.path)
             stage = PlannedStage.read(run_dir, target.path)
-            work = ItemWork(run_dir, stage, is_forced=self.run.force) if stage.items else None
-            if work is not None and not work.unfinished:
+            if not self.run.force and was_done_since(run_dir, stage, lambda: self.since):
                 recorder.note("skip", pid=os.getpid())
-                renew_stamp(run_dir, target.path, max(newest, work.newest))
                 return DONE
+            files = of_plan(stage, target.name)
+            failure = self.read_inputs(stage, files)
+            work = None
+            least = newest(run_dir, stage.prerequisites)
+            if stage.items and failure is None:
+                work = ItemWork(run_dir, stage, is_forced=self.run.force)
+                if not work.unfinished:
+                    recorder.note("skip", pid=os.getpid())
+                    renew_stamp(run_dir, stage, max(least, work.newest))
+                    return DONE
             self.reporter.started(target.name)
             recorder.start()
-            code = self.call(target, recorder, work)
-            recorder.end(code)
-            self.reporter.ended(target.name, code)
+            code = self.call(target, recorder, work, files, failure)
             if code == DONE:
                 # The stamp comes last, so a run that is killed before has to repeat the target.
-                touch_stamp(run_dir, target.path, newest)
+                touch_stamp(run_dir, stage, least)
+                code = self.attempt(lambda: files.check_shared(run_dir, stage))
+            recorder.end(code)
+            self.reporter.ended(target.name, code)
         return code
 
-    def call(self, target: Target, recorder: Recorder, work: ItemWork | None) -> int:
-        """Call the target's method, show or debug what it raises, and return the exit code."""
+    def read_inputs(self, stage: PlannedStage, files: DeclaredFiles) -> RvrunError | None:
+        """Check the declared inputs and renew their fingerprint; return what is wrong with them."""
         try:
+            files.check_inputs()
+            files.refresh_fingerprint(str(self.run.run_dir), stage)
+        except RvrunError as error:
+            return error
+        return None
+
+    def call(
+        self,
+        target: Target,
+        recorder: Recorder,
+        work: ItemWork | None,
+        files: DeclaredFiles,
+        failure: RvrunError | None,
+    ) -> int:
+        """Call the target's method between the checks of its files, and return the exit code.
+
+        - `failure`: what is wrong with its inputs.
+        """
+
+        def do() -> None:
+            if failure is not None:
+                raise failure
             with self.open_pipeline(target, recorder) as pipeline:
                 self.call_method(pipeline, target, work)
+            files.check_outputs()
+
+        return self.attempt(do)
+
+    def attempt(self, function: Callable[[], None]) -> int:
+        """Call a function, show or debug what it raises, and return the exit code."""
+        try:
+            function()
         except RvrunError as error:
             print_error(error)
             return error.exit_code

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Iterator
 
 from rvrun.finding import Finding, error, ok, warning
+from rvrun.processes import num_cpus
 from rvrun.settings.schema import MachineSettings, Settings
 from rvrun.text import count
-from rvrun.worker.processes import num_cpus
 
 OLDEST_MAKE = (3, 81)
 SHELL = "/bin/sh"

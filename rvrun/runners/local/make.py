@@ -19,6 +19,13 @@ from typing import IO
 from rvrun import paths
 from rvrun.environment import EVENTS, LOCK, LOGS, VERBOSITY
 from rvrun.errors import RvrunError
+from rvrun.prctl import ending_with_parent
+from rvrun.processes import (
+    adopting_orphans,
+    end_children,
+    num_cpus,
+    reap_orphans,
+)
 from rvrun.render.quote import for_make
 from rvrun.rundir.freshness import StageStatus
 from rvrun.rundir.own_files import open_own
@@ -32,13 +39,6 @@ from rvrun.signals import name_of
 from rvrun.text import count
 from rvrun.warm.protocol import BEAT_SECONDS
 from rvrun.warm.supervisor import WarmWorker, is_possible, warm_worker
-from rvrun.worker.prctl import ending_with_parent
-from rvrun.worker.processes import (
-    adopting_orphans,
-    end_children,
-    num_cpus,
-    reap_orphans,
-)
 
 #: How long to wait for an event before checking whether make still runs, in seconds; also how often
 #: running targets are looked at.

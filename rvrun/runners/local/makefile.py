@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 from rvrun import __version__, paths
 from rvrun.model import CONFIG, NUM_SPLITS, SPLIT_IND, NeedKind, Plan, PlannedPipeline, Stage
+from rvrun.patterns import NUM_SPLITS as SPLIT_COUNT
+from rvrun.patterns import SPLIT_IND as SPLIT_INDEX
+from rvrun.patterns import fill, is_per_item, is_per_split, is_plain, own_files, seen_from
 from rvrun.render.jinja import Template
 from rvrun.render.jinja import render as render_template
 from rvrun.render.quote import for_recipe
 from rvrun.runners.run import Run
 from rvrun.text import count
 
+#: How many prerequisites the splits of a stage may have for its input files.
+MAX_PREREQUISITES = 100_000
+#: Stands for the index of a split in a path until it is known that make can have it as it is.
+MARK = "rvrun_split_index"
 TEMPLATE = Template("rvrun.templates", "local", "Makefile.j2")
 
 
@@ -25,6 +32,7 @@ class Rule:
     - `stamp`: the file whose modification time is when the stage was done.
     - `folder`: that of the splits' stamps; None, like `num_splits`, for a command that is never
       split.
+    - `gone`: what make looks for: the outputs, and which stamps count for nothing without them.
     - `items`: the list of its items, which the stamp depends on, too; None if it declares none.
     - `arguments`: the end of the command line, after the config; `$*` is the split's index.
     """
@@ -34,8 +42,21 @@ class Rule:
     folder: str | None
     num_splits: int | None
     prerequisites: tuple[str, ...]
+    gone: Gone | None
     items: str | None
     arguments: str
+
+
+@attrs.frozen(kw_only=True)
+class Gone:
+    """The outputs of a stage that make can look for, as make functions that are empty without them.
+
+    - `own`: of each target; `$(i)` is the index of a split. Empty if there are none.
+    - `shared`: those that all splits of a stage write together.
+    """
+
+    own: str
+    shared: str
 
 
 @attrs.frozen(kw_only=True)
@@ -92,6 +113,8 @@ def render_makefile(
             section(pipeline, out, workdir, (root_files or {}).get(pipeline.name))
             for pipeline in plan.pipelines
         ),
+        inputs=all_input_files(plan, workdir),
+        looks_for_outputs=any(find_gone(s, workdir) for p in plan.pipelines for s in p.stages),
         has_items=plan.has_items,
         indices={count: " ".join(map(str, range(count))) for count in sorted(counts)},
         help=help_lines(plan),
@@ -108,19 +131,20 @@ def section(pipeline: PlannedPipeline, out: str, workdir: str, root_file: str | 
     go = f"cd {for_recipe(folder)} &&"
     # `exec` makes the target a child of make: a shell between them would not pass SIGTERM on.
     run = f"{go} exec {_command_line(start, words)}"
+    rules = tuple(rule(pipeline.name, stage, stages, workdir) for stage in pipeline.stages)
     return Section(
         name=pipeline.name,
         title=Plan((pipeline,)).title,
         run=run,
         root=f"{go} test -e {for_recipe(root_file)}" if root_file else "",
-        rules=tuple(rule(pipeline.name, stage, stages) for stage in pipeline.stages),
+        rules=rules,
     )
 
 
-def rule(pipeline: str, stage: Stage, stages: Mapping[str, Stage]) -> Rule:
+def rule(pipeline: str, stage: Stage, stages: Mapping[str, Stage], workdir: str) -> Rule:
     """Return the rule of a stage.
 
-    - `stages`: all stages of its pipeline, by command.
+    - `stages`: all stages of its pipeline, by command. `workdir`: as in `render_makefile`.
     """
     _, end = _split_argv(stage)
     return Rule(
@@ -128,13 +152,16 @@ def rule(pipeline: str, stage: Stage, stages: Mapping[str, Stage]) -> Rule:
         stamp=stage.stamp(pipeline),
         folder=stage.stamps_folder(pipeline),
         num_splits=stage.num_splits,
-        prerequisites=prerequisites(pipeline, stage, stages),
+        prerequisites=prerequisites(pipeline, stage, stages, workdir),
+        gone=find_gone(stage, workdir),
         items=stage.items_file(pipeline),
         arguments=_command_line(end, {SPLIT_IND: "$*", NUM_SPLITS: str(stage.num_splits)}),
     )
 
 
-def prerequisites(pipeline: str, stage: Stage, stages: Mapping[str, Stage]) -> tuple[str, ...]:
+def prerequisites(
+    pipeline: str, stage: Stage, stages: Mapping[str, Stage], workdir: str
+) -> tuple[str, ...]:
     """Return the files that make a stage's targets stale when they are newer than its stamps."""
     needed = []
     for need in stage.needs:
@@ -143,7 +170,52 @@ def prerequisites(pipeline: str, stage: Stage, stages: Mapping[str, Stage]) -> t
             needed.append(f"{other.stamps_folder(pipeline)}/%")
         else:
             needed.append(other.stamp(pipeline))
-    return (*needed, *stage.fingerprints(pipeline))
+    # The fingerprint of the inputs is in both.
+    own = dict.fromkeys((*stage.fingerprints(pipeline), *input_files(pipeline, stage, workdir)))
+    return (*needed, *own)
+
+
+def input_files(pipeline: str, stage: Stage, workdir: str) -> tuple[str, ...]:
+    """Return the inputs of a stage whose change make can see, and their fingerprint.
+
+    make reads a line for each split and each of its prerequisites, so that many of both are left to
+    the fingerprint.
+    """
+    fingerprint = stage.inputs_file(pipeline)
+    if fingerprint is None:
+        return ()
+    paths = (seen_from(workdir, path) for path in own_files(stage.inputs, stage.produced))
+    plain = tuple(path for path in paths if is_plain(path))
+    is_small = len(plain) * stage.num_targets <= MAX_PREREQUISITES
+    return (fingerprint, *(plain if is_small else ()))
+
+
+def all_input_files(plan: Plan, workdir: str) -> list[str]:
+    """Return what `input_files` returns for all stages, each once."""
+    stages = ((pipeline.name, stage) for pipeline in plan.pipelines for stage in pipeline.stages)
+    files = (path for name, stage in stages for path in input_files(name, stage, workdir))
+    return list(dict.fromkeys(files))
+
+
+def find_gone(stage: Stage, workdir: str) -> Gone | None:
+    """Return the outputs that make can look for; None if there are none."""
+    own: list[str] = []
+    shared: list[str] = []
+    for output in stage.outputs:
+        if is_per_item(output):
+            # make knows no items: rvrun stamps their splits.
+            continue
+        is_shared = stage.num_splits is not None and not is_per_split(output)
+        values = {SPLIT_INDEX: MARK, SPLIT_COUNT: str(stage.num_splits)}
+        path = seen_from(workdir, fill(output, values))
+        if is_plain(path, may_be_glob=True):
+            (shared if is_shared else own).append(f"$(wildcard {path.replace(MARK, '$(i)')})")
+    return Gone(own=_all_of(own), shared=_all_of(shared)) if own or shared else None
+
+
+def _all_of(functions: Sequence[str]) -> str:
+    """Return a make function that is empty if one of several is."""
+    return f"$(and {','.join(functions)})" if len(functions) > 1 else "".join(functions)
 
 
 def _split_argv(stage: Stage) -> tuple[tuple[str, ...], tuple[str, ...]]:

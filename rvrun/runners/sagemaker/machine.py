@@ -128,6 +128,8 @@ def _look_up(
     for glob, own in reversed(settings.commands.items()):
         if matches(glob, name) and getattr(own, setting):
             return setting, getattr(own, setting)
+    if setting == "image" and stage.resources.image:
+        return setting, stage.resources.image
     general = f"{'gpu' if stage.gpu else 'cpu'}_{setting}"
     if not _is_training(name, settings):
         return general, getattr(settings, general)

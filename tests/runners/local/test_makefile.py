@@ -48,6 +48,42 @@ def test_golden_of_a_dag_of_two_pipelines(golden: Callable[[str, str], None]) ->
     golden("dag.mk", render_makefile(plan, out="build", workdir=".."))
 
 
+def test_golden_of_declared_files(golden: Callable[[str, str], None]) -> None:
+    """Inputs are prerequisites where make can have them, and outputs are looked for."""
+    declared = pipeline(
+        "land",
+        "chip*",
+        "train",
+        "mosaic*",
+        "publish",
+        inputs={
+            "chip": ["data/a.tif", "data/b c.tif", "data/*.json", "s3://bucket/x"],
+            "train": ["out/chips/*.npy", "/data/labels"],
+            "publish": ["out/model.pkl"],
+        },
+        outputs={
+            "chip": ["out/chips/{split_ind}.npy", "out/log/{split_ind}-*"],
+            "train": ["out/model.pkl", "out/**/x", "s3://bucket/model"],
+            "mosaic": ["out/{split_ind}.vrt", "out/all-of-{num_splits}.vrt"],
+            "publish": ["out/my file"],
+        },
+    )
+    plan = compile_plan([declared], splits=parse_splits(["4"]))
+    golden("files.mk", render_makefile(plan, out="runs/land", workdir="../.."))
+
+
+def test_many_inputs_of_many_splits_are_left_to_the_fingerprint() -> None:
+    """Make would read a line for each split and each file."""
+    files = [f"data/{number}" for number in range(1_001)]
+    plan = compile_plan(
+        [pipeline("p", "a*", "b", needs={"b": []}, inputs={"a": files, "b": files})],
+        splits=parse_splits(["100"]),
+    )
+    text = render_makefile(plan, out="runs/p", workdir="../..")
+    rules = [line for line in text.splitlines() if line.startswith(("$(p/a.splits)", "done/p/b:"))]
+    assert [rule.count("data/") for rule in rules] == [0, 1_001]
+
+
 def test_golden_of_odd_paths(golden: Callable[[str, str], None]) -> None:
     """Paths are quoted for the shell, then for make, and only if they have to be."""
     plan = compile_plan([pipeline("p", "a")])

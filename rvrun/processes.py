@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import psutil
 
+from rvrun.prctl import PR_SET_CHILD_SUBREAPER, system_call
 from rvrun.signals import GRACE_SECONDS
-from rvrun.worker.prctl import PR_SET_CHILD_SUBREAPER, system_call
 
 #: How long to go on killing processes that are still being started, in seconds.
 KILL_SECONDS = 5.0
@@ -51,6 +51,17 @@ def end_children(
         _signal(remaining, "kill")
         _, waiting = psutil.wait_procs(remaining, timeout=POLL_SECONDS)
         remaining = set(waiting) | _descendants()
+
+
+def end_tree(child: int, grace: float = GRACE_SECONDS) -> None:
+    """End a child of this process with all of its descendants, as `end_children` does."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        top = psutil.Process(child)
+        listed = {top, *top.children(recursive=True)}
+        _signal(listed, "terminate")
+        _, alive = psutil.wait_procs(listed, timeout=grace)
+        _signal(alive, "kill")
+        psutil.wait_procs(alive, timeout=KILL_SECONDS)
 
 
 def _descendants() -> set[psutil.Process]:

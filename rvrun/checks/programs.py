@@ -1,0 +1,65 @@
+"""Checks of pipelines of programs: the programs must be on the PATH."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from rvrun.checks.case import Case
+from rvrun.finding import Finding, error, ok
+from rvrun.programs.container import ENGINES
+from rvrun.programs.pipeline import Programs
+from rvrun.programs.process import find_program
+from rvrun.programs.program import Program
+from rvrun.programs.template import fill, placeholders
+from rvrun.text import count
+
+
+def check_programs(case: Case) -> Iterator[Finding]:
+    """Check that targets on this machine find their programs."""
+    if case.detached is not None:
+        # Programs of jobs are in their images.
+        return
+    num_fine = 0
+    for loaded in case.loaded:
+        pipeline = loaded.pipeline
+        if not isinstance(pipeline, Programs):
+            continue
+        for command in pipeline.commands:
+            problems = list(_check_command(loaded.name, command, pipeline))
+            yield from problems
+            num_fine += not problems
+    if num_fine:
+        yield ok("programs", f"{count(num_fine, 'command')} can start")
+
+
+def _check_command(name: str, command: str, pipeline: Programs) -> Iterator[Finding]:
+    program = pipeline.program(command, 0, 1)
+    label = f"{name}/{command}"
+    container = program.declaration.get("container")
+    yield from _check_path(label, program) if container is None else _check_engine(label, container)
+
+
+def _check_engine(label: str, container: object) -> Iterator[Finding]:
+    engines: tuple[str, ...] = ENGINES
+    if isinstance(container, dict) and "engine" in container:
+        engines = (container["engine"],)
+    if not any(find_program(engine, os.environ.get("PATH")) for engine in engines):
+        names = " or ".join(f"`{engine}`" for engine in engines)
+        text = f"{label} needs a container engine, and {names} is not on the PATH"
+        yield error("programs", text, "install one, or remove `container`")
+
+
+def _check_path(label: str, program: Program) -> Iterator[Finding]:
+    """Check the program itself. What a script calls is only known when it runs."""
+    run = program.run
+    if isinstance(run, str) or not all(n in program.values for n in placeholders(run[0])):
+        return
+    name = fill(run[0], program.values)
+    declaration = program.declaration
+    if "cwd" in declaration or "PATH" in declaration.get("env", {}):
+        # Both may depend on the item.
+        return
+    if find_program(name, os.environ.get("PATH")) is None:
+        where = "does not exist, or cannot be executed" if "/" in name else "is not on the PATH"
+        yield error("programs", f"{label} runs `{name}`, which {where}", f"install `{name}`")

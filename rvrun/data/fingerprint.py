@@ -1,0 +1,141 @@
+"""The fingerprint of a command's inputs: a line per file, as text.
+
+`8c2f…64  12345  data/a.tif`: the SHA-256 of a file, or on S3 its ETag, its size in bytes, and its
+path. A declared path where nothing is has the line `missing  -  data/b.tif`.
+
+This module imports little, because workers of commands that declare inputs import it.
+"""
+
+from __future__ import annotations
+
+from rvrun.aws import storage
+from rvrun.data.find import Objects, find_local
+from rvrun.data.hashes import Hashes
+from rvrun.patterns import covers, overlap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+#: The version of the rules by which files are found and hashed.
+VERSION = 1
+MISSING = "missing"
+_MARK = "# Input fingerprint, version "
+_NEWEST = "# The newest one is from "
+_HEADER = """\
+{mark}{version}: the files that {command} reads.
+# A line is the SHA-256 of a file (on S3 its ETag), its size in bytes, and its path.
+{newest}{time} ns since 1970.
+"""
+#: How many changed files are named in one line.
+NUM_CHANGES = 3
+
+
+class Finder:
+    """Finds the inputs of commands; reads no file and no listing twice."""
+
+    def __init__(self) -> None:
+        self.hashes = Hashes()
+        self.objects = Objects()
+
+    def text(self, command: str, inputs: Sequence[str], produced: Sequence[str] = ()) -> str:
+        """Return the fingerprint of what is at the paths and globs `inputs`.
+
+        - `command`: for the heading, `landcover/chip`.
+        - `produced`: what the stages that it needs write. Such files are left out: whether they
+          changed is known from the stamps of those stages.
+
+        Raises `CannotRead` or `CannotReach`.
+        """
+        lines: dict[str, str] = {}
+        newest = 0
+        files: dict[str, None] = {}
+        for pattern in inputs:
+            matches = self._find(pattern)
+            if matches is None and not any(overlap(other, pattern) for other in produced):
+                lines[pattern] = f"{MISSING}  -"
+            for path, item in (matches or {}).items():
+                if any(covers(other, path) for other in produced):
+                    continue
+                if item is None:
+                    files[path] = None
+                else:
+                    lines[path] = f"{item['ETag'].strip(chr(34))}  {item['Size']}"
+                    newest = max(newest, int(item["LastModified"].timestamp() * 1e9))
+        for path, (digest, size, mtime_ns) in self.hashes.of(list(files)).items():
+            lines[path] = f"{digest}  {size}"
+            newest = max(newest, mtime_ns)
+        header = _HEADER.format(
+            mark=_MARK, version=VERSION, command=command, newest=_NEWEST, time=newest
+        )
+        return header + "".join(f"{lines[p]}  {_printable(p)}\n" for p in sorted(lines))
+
+    def _find(self, pattern: str) -> dict[str, Any] | None:
+        """Return what is at a path or glob: objects on S3 by URI, or None by path."""
+        if storage.is_on_s3(pattern):
+            return self.objects.find(pattern)
+        local = find_local(pattern)
+        return None if local is None else dict.fromkeys(local)
+
+
+def _printable(path: str) -> str:
+    """A path on one line; only names that no pattern spells need it."""
+    return path if path.isprintable() else ascii(path)
+
+
+def is_comparable(text: str) -> bool:
+    """Whether a fingerprint was made by the rules of this version."""
+    return text.startswith(f"{_MARK}{VERSION}:")
+
+
+def is_same(old: str, new: str) -> bool:
+    """Whether two fingerprints have the same files, whatever their comments say."""
+    return is_comparable(old) and is_comparable(new) and _entries(old) == _entries(new)
+
+
+def _entries(text: str) -> dict[str, str]:
+    """The hash and size of each file, by its path; lines that cannot be are ignored."""
+    entries = {}
+    for line in text.splitlines():
+        *facts, path = ["", "", *line.split("  ", maxsplit=2)][-3:]
+        if not line.startswith("#") and all(facts):
+            entries[path] = "  ".join(facts)
+    return entries
+
+
+def paths_of(text: str) -> list[str]:
+    """Return the paths of all files, as the fingerprint has them."""
+    return list(_entries(text))
+
+
+def missing(text: str) -> list[str]:
+    """Return the declared paths and globs where nothing was."""
+    return [path for path, facts in _entries(text).items() if facts.startswith(f"{MISSING}  ")]
+
+
+def newest(text: str) -> int | None:
+    """Return the time of the newest file, in ns since 1970; None if the text does not say."""
+    for line in text.splitlines():
+        if line.startswith(_NEWEST):
+            number = line.removeprefix(_NEWEST).partition(" ")[0]
+            return int(number) if number.isascii() and number.isdigit() else None
+    return None
+
+
+def changes(old: str, new: str) -> list[str]:
+    """Return the files that differ between two fingerprints, each with what happened to it."""
+    before, after = _entries(old), _entries(new)
+    return [
+        f"{path}{_describe(before.get(path), after.get(path))}"
+        for path in sorted({**before, **after})
+        if before.get(path) != after.get(path)
+    ]
+
+
+def _describe(before: str | None, after: str | None) -> str:
+    if after is None:
+        return " (removed)"
+    if after.startswith(MISSING):
+        return " (missing)"
+    return " (new)" if before is None else ""

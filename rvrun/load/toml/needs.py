@@ -1,0 +1,87 @@
+"""What the commands of a `pipeline.toml` need: as declared, else from their inputs and outputs."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+
+from rvrun.errors import closest
+from rvrun.load.toml.read import Source
+from rvrun.patterns import overlap
+from rvrun.programs.template import Placeholder, parse
+
+Need = str | dict[str, str]
+
+
+def find_needs(source: Source, values: Mapping[str, str]) -> dict[str, list[Need]]:
+    """Return the needs of each command, checked. Raises `BadFile`.
+
+    A command that declares none needs those that write its inputs; one without inputs, nothing.
+
+    - `values`: the values of placeholders.
+    """
+    commands = source.values["commands"]
+    needs = {name: _declared(source, name) for name in commands}
+    outputs = {name: _paths(table.get("outputs", ()), values) for name, table in commands.items()}
+    result: dict[str, list[Need]] = {}
+    for name, table in commands.items():
+        declared = needs[name]
+        inputs = _paths(table.get("inputs", ()), values)
+        result[name] = _writers(name, inputs, outputs) if declared is None else declared
+    _check_cycles(source, result)
+    return result
+
+
+def _declared(source: Source, command: str) -> list[Need] | None:
+    commands = source.values["commands"]
+    needs: list[Need] | None = commands[command].get("needs")
+    for index, need in enumerate(needs or ()):
+        name = name_of(need)
+        path = ("commands", command, "needs", index)
+        if name not in commands:
+            near = closest(name, tuple(commands))
+            names = ", ".join(f"`{other}`" for other in commands)
+            remedy = f"write `{near}`" if near else f"name one of {names}"
+            problem = f"`needs` of `{command}` must name commands, got `{name}`"
+            source.fail(path, problem, remedy)
+        if name == command:
+            source.fail(path, f"`{command}` must not need itself", "remove it from `needs`")
+    return needs
+
+
+def name_of(need: Need) -> str:
+    """Return the command that a need names."""
+    return need if isinstance(need, str) else need["aligned"]
+
+
+def _paths(texts: Sequence[str], values: Mapping[str, str]) -> list[str]:
+    """Paths as patterns, in which everything that belongs to items and splits matches."""
+    return [
+        posixpath.normpath(
+            "".join(
+                values.get(part, "*") if isinstance(part, Placeholder) else part
+                for part in parse(text)
+            )
+        )
+        for text in texts
+    ]
+
+
+def _writers(
+    command: str, inputs: Sequence[str], outputs: Mapping[str, Sequence[str]]
+) -> list[Need]:
+    return [
+        other
+        for other, paths in outputs.items()
+        if other != command and any(overlap(path, inp) for path in paths for inp in inputs)
+    ]
+
+
+def _check_cycles(source: Source, needs: Mapping[str, Sequence[Need]]) -> None:
+    try:
+        TopologicalSorter({n: [name_of(need) for need in ns] for n, ns in needs.items()}).prepare()
+    except CycleError as error:
+        path = list(reversed(error.args[1]))
+        problem = f"commands must not need each other in a cycle, got {' -> '.join(path)}"
+        source.fail(("commands", path[0], "needs"), problem, "remove one of these needs")

@@ -1,0 +1,267 @@
+"""The pipeline that a `pipeline.toml` describes.
+
+Its config is plain JSON, so that a worker needs neither attrs nor the file itself. A part of it per
+purpose, so that a command depends on exactly what it mentions:
+
+- `config`: the values of `[config]`, by name
+- `commands`: what each command runs, by its name
+- `items`: the items of each command that has some
+- `options`: how each command is planned and repeated: `needs`, `splits`, `gpu`, `timeout`, ...
+
+Light on purpose: the worker imports it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rvrun.pipelines.base import Aligned, Pipeline, PipelineConfig, share
+from rvrun.programs.program import Program, mentions
+from rvrun.programs.template import (
+    CONFIG,
+    ITEM,
+    Placeholder,
+    config_values,
+    escape,
+    fill,
+    item_values,
+    parse,
+    placeholders,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from rvrun.model import Resources
+    from rvrun.programs.process import Invocation
+
+
+#: Options of commands that rvrun's worker has to look after, in jobs as well.
+_OF_WORKER = ("splits", "timeout", "retries", "inputs", "outputs")
+#: What services replace in command lines, or rvrun in requests.
+_SPECIAL_IN_JOBS = ("${", "$(", "Ref::", "\n")
+
+
+class ProgramsConfig(PipelineConfig):
+    """The config of a pipeline of programs; see the module."""
+
+    config: dict  # type: ignore[type-arg]
+    commands: dict  # type: ignore[type-arg]
+    items: dict  # type: ignore[type-arg]
+    options: dict  # type: ignore[type-arg]
+
+    def build(self) -> Programs:
+        return Programs(self)
+
+
+class Programs(Pipeline):
+    """A pipeline whose commands run programs. A command is an attribute, as a method would be."""
+
+    config: ProgramsConfig
+    handles_uris = True
+    has_code = False
+    #: Whether this target is a job, which is in its command's container already.
+    in_job = False
+
+    @property
+    def commands(self) -> Sequence[str]:  # type: ignore[override]
+        return tuple(self.config.commands)
+
+    @property
+    def split_commands(self) -> Sequence[str]:  # type: ignore[override]
+        return tuple(name for name, options in self._options() if "splits" in options)
+
+    @property
+    def gpu_commands(self) -> Sequence[str]:  # type: ignore[override]
+        return tuple(name for name, options in self._options() if options.get("gpu"))
+
+    @property
+    def needs(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
+        return {
+            name: [Aligned(n["aligned"]) if isinstance(n, dict) else n for n in options["needs"]]
+            for name, options in self._options()
+        }
+
+    @property
+    def splits(self) -> Mapping[str, int | str]:  # type: ignore[override]
+        """The number of splits of each command that has one."""
+        return {n: options["splits"] for n, options in self._options() if "splits" in options}
+
+    @property
+    def config_keys(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
+        """A command depends on its own declaration, and on exactly the values that it mentions."""
+        return {name: self._keys(name) for name in self.config.commands}
+
+    def _keys(self, command: str) -> list[str]:
+        names = dict.fromkeys(mentions(self.config.commands[command]))
+        keys = [name for name in names if name.startswith(CONFIG) or name == "name"]
+        return [f"commands.{command}", *keys]
+
+    @property
+    def items(self) -> Mapping[str, str]:  # type: ignore[override]
+        """Where the items of each command are in the config."""
+        return {command: f"items.{command}" for command in self.config.items}
+
+    @property
+    def inputs(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
+        """The files that commands read, with all values in them."""
+        return self._files("inputs")
+
+    @property
+    def outputs(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
+        """The files that commands write; the placeholders of items and splits are left."""
+        return self._files("outputs")
+
+    def _files(self, key: str) -> dict[str, list[str]]:
+        return {
+            name: [self._fill_some(name, text) for text in options[key]]
+            for name, options in self._options()
+            if key in options
+        }
+
+    def _fill_some(self, command: str, text: str) -> str:
+        values = {name: escape(value) for name, value in self.program(command).values.items()}
+        values |= {"split": "{split_ind}", "splits": "{num_splits}"}
+        parts = (
+            values.get(part, f"{{{part}}}") if isinstance(part, Placeholder) else escape(part)
+            for part in parse(text)
+        )
+        return "".join(parts)
+
+    @property
+    def resources(self) -> Mapping[str, Resources]:  # type: ignore[override]
+        from rvrun.model import Resources
+
+        return {
+            name: Resources(**options.get("resources", {}), image=self._image(name))
+            for name, options in self._options()
+        }
+
+    def _image(self, command: str) -> str | None:
+        container: str | dict[str, str] | None = self.config.commands[command].get("container")
+        return container["image"] if isinstance(container, dict) else container
+
+    def job_argv(self, command: str) -> list[str] | None:
+        """Return the command line of a command as a job that needs nothing of rvrun; None if none.
+
+        That is a list of arguments that are the same in every job, with nothing to do around it.
+        """
+        options = self.config.options[command]
+        program = self.program(command)
+        declaration = program.declaration
+        needs_worker = any(options.get(key) for key in _OF_WORKER) or "cwd" in declaration
+        if needs_worker or isinstance(declaration["run"], str):
+            return None
+        argv = program.argv(program.values)
+        if any(not word or sign in word for word in argv for sign in _SPECIAL_IN_JOBS):
+            return None
+        variables = [
+            f"{name}={fill(text, program.values)}"
+            for name, text in declaration.get("env", {}).items()
+        ]
+        return ["env", *variables, *argv] if variables else argv
+
+    def _options(self) -> list[tuple[str, dict[str, Any]]]:
+        return list(self.config.options.items())
+
+    def count_items(self, command: str) -> int | None:
+        """Return the number of items of a command."""
+        items = self.config.items.get(command)
+        return None if items is None else len(items)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """Return a command as the method that runs it."""
+        if name.startswith("_") or name == "config" or name not in self.config.commands:
+            raise AttributeError(f"`{type(self).__name__}` has no command `{name}`")
+
+        return self._methods(name)[self._call(name)]
+
+    def _call(self, command: str) -> str:
+        """Return what the method of a command gets: `item`, `items`, its `share`, or nothing."""
+        if command not in self.split_commands:
+            return "nothing"
+        names = mentions(self.config.commands[command])
+        # With the number of its split, a program is called for exactly that split.
+        if command not in self.config.items or "split" in names or "splits" in names:
+            return "share"
+        return "item" if any(name.partition(".")[0] == ITEM for name in names) else "items"
+
+    def _methods(self, command: str) -> dict[str, Callable[..., None]]:
+        def run() -> None:
+            self._run_once(self.program(command))
+
+        def run_item(item: Any) -> None:
+            self._run_item(self.program(command), item)
+
+        def run_items(items: Sequence[Any]) -> None:
+            self._run_items(self.program(command), items)
+
+        def run_share(split_ind: int, num_splits: int) -> None:
+            self._run_share(command, split_ind, num_splits)
+
+        return {"nothing": run, "item": run_item, "items": run_items, "share": run_share}
+
+    def program(
+        self, command: str, split_ind: int | None = None, num_splits: int | None = None
+    ) -> Program:
+        """Return the program of a command, with all values but those of items."""
+        config = self.config
+        values = {"root": config.root_uri, "name": config.name, **config_values(config.config)}
+        if split_ind is not None:
+            values |= {"split": str(split_ind), "splits": str(num_splits)}
+        declaration, options = config.commands[command], config.options[command]
+        return Program(declaration, options, values, in_job=self.in_job)
+
+    def _run_share(self, command: str, split_ind: int, num_splits: int) -> None:
+        """Run a program with the number of its split, for its share of the items if it has some."""
+        program = self.program(command, split_ind, num_splits)
+        if command not in self.config.items:
+            self._run_once(program)
+            return
+        items = share(self.config.items[command], split_ind, num_splits)
+        if any(name.partition(".")[0] == ITEM for name in program.names):
+            for item in items:
+                self._run_item(program, item)
+        elif items:
+            self._run_items(program, items)
+
+    def _run_once(self, program: Program) -> None:
+        self.make_folders(program, program.values)
+        program.once().run()
+
+    def _run_item(self, program: Program, item: Any) -> None:
+        self.make_folders(program, {**program.values, **item_values(item)})
+        program.for_item(item).run()
+
+    def _run_items(self, program: Program, items: Sequence[Any]) -> None:
+        for item in items:
+            self.make_folders(program, {**program.values, **item_values(item)})
+        with program.for_items(items) as invocation:
+            invocation.run()
+
+    def last_invocation(
+        self, command: str, split_ind: int | None, num_splits: int | None
+    ) -> Invocation | None:
+        """Return the only call of a target if nothing must happen after it, else None."""
+        program = self.program(command, split_ind, num_splits)
+        may_repeat = program.options.get("retries") or program.options.get("timeout")
+        if may_repeat or command in self.config.items:
+            return None
+        self.make_folders(program, program.values)
+        return program.once()
+
+    def make_folders(self, program: Program, values: Mapping[str, str]) -> None:
+        """Make the folder of the root, and those of a program's outputs, on this machine.
+
+        - `values`: those of all placeholders of the call that follows.
+        """
+        folders = [self.config.root_uri]
+        for text in program.options.get("outputs", ()):
+            folder = os.path.dirname(text)
+            if all(name in values for name in placeholders(folder)):
+                folders.append(fill(folder, values))
+        for folder in folders:
+            if folder and "://" not in folder:
+                os.makedirs(folder, exist_ok=True)
