@@ -224,7 +224,7 @@ def test_files_that_are_missing_or_new_are_differences(saved: Project) -> None:
         (["local", "--plan", LOCAL, "-s", "2"], "`--plan` runs what was saved; remove `--splits`"),
         (["local", "tiny.py", "--plan", LOCAL], "`--plan` runs what was saved; remove `tiny.py`"),
         (["local", "--plan", LOCAL, "--until", "cut"], "remove `--until`"),
-        (["local"], "name a CONFIG to run, or a saved plan with `--plan DIR`"),
+        (["local"], "CONFIG"),
         (["local", "--plan", "plans/none"], "there is no plans/none/request.json"),
         (["inprocess", "--plan", LOCAL], "it was saved for `local`, and not for `inprocess`"),
     ],

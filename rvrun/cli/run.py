@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ import typer
 from rvrun import paths, plugins
 from rvrun.cli.messages import say, shown_as, warn
 from rvrun.cli.options import (
+    DEFAULT_CONFIG,
     Affected,
     AlwaysMake,
     Args,
@@ -30,7 +32,7 @@ from rvrun.cli.options import (
     option,
     read_common,
 )
-from rvrun.cli.usage import check_runner
+from rvrun.cli.usage import check_runner, missing
 from rvrun.errors import DONE, FAILED
 from rvrun.prepare import Prepared, Request, check_local_roots, prepare
 from rvrun.rundir.lock import locked
@@ -51,8 +53,9 @@ if TYPE_CHECKING:
 OptionalConfig = Annotated[
     str | None,
     argument(
-        metavar="CONFIG",
-        help="As in `rvrun plan`. With `--plan`, the saved plan names it.",
+        metavar="[CONFIG]",
+        help="As in `rvrun plan`; default: `pipeline.toml` in the current directory. The saved plan "
+        "of `--plan` names its own.",
     ),
 ]
 SavedPlan = Annotated[
@@ -170,6 +173,10 @@ def run(
         keep_going=keep_going,
         debug=debug,
     )
+    if config is None and saved is None:
+        if not os.path.isfile(DEFAULT_CONFIG):
+            raise missing("CONFIG", context)
+        config = DEFAULT_CONFIG
     check_saved_options(
         saved,
         config,
@@ -276,9 +283,7 @@ def runners_with(capability: str) -> str:
 
 
 def check_saved_options(saved: str | None, config: str | None, others: dict[str, object]) -> None:
-    """Refuse options that change a saved plan, and a run of nothing. Raises `BadOption`."""
-    if saved is None and config is None:
-        raise BadOption("name a CONFIG to run, or a saved plan with `--plan DIR`")
+    """Refuse options that change a saved plan. Raises `BadOption`."""
     if saved is None:
         return
     if config is not None:
