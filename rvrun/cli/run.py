@@ -54,8 +54,8 @@ OptionalConfig = Annotated[
     str | None,
     argument(
         metavar="[CONFIG]",
-        help="As in `rvrun plan`; default: `pipeline.toml` in the current directory. The saved plan "
-        "of `--plan` names its own.",
+        help="As in `rvrun plan`; default: `pipeline.toml` in the current directory. The plan of "
+        "`--plan` names its own.",
     ),
 ]
 SavedPlan = Annotated[
