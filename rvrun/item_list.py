@@ -1,7 +1,7 @@
 """The items that a split command shares out: their values, digests and labels.
 
-An item is identified by its content: by a digest of its saved value. Equal items are told apart by
-a number, `DIGEST.2`. The list of a command's items is a file of the run directory:
+An item is identified by its content: by a digest of its saved value. Equal items are numbered:
+`DIGEST.2`. The list of a command's items is a file of the run directory:
 
     # The items of land/chip: `scenes`. Only the digests count.
     1f0c7a94e1b0d3aa  2  denver

@@ -142,11 +142,14 @@ class Prepared:
         declared = [pipeline.declared for pipeline in self.run.pipelines]
         return missing_needs(declared, self.run.plan, self.run.run_dir)
 
-    def notices(self) -> list[str]:
-        """Return what to know about stamps, code, inputs and this machine before a run."""
+    def notices(self, statuses: Sequence[StageStatus] | None = None) -> list[str]:
+        """Return what to know about stamps, code, inputs and this machine before a run.
+
+        - `statuses`: those that `statuses` returns, if they were found already.
+        """
         texts = []
         if self.runner.CAPABILITIES.keeps_stamps:
-            statuses = self.statuses()
+            statuses = self.statuses() if statuses is None else statuses
             texts += [*notices(statuses), *absent_inputs(statuses)]
         if self.runner.CAPABILITIES.limits_targets:
             texts += misfits(self.run.plan, self.run.settings.of(MachineSettings))

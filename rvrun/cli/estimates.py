@@ -32,13 +32,15 @@ FILE = "estimates.json"
 
 
 def estimate_plan(
-    prepared: Prepared, jobs: int | None, run_dirs: Sequence[pathlib.Path]
+    prepared: Prepared,
+    statuses: Sequence[StageStatus],
+    jobs: int | None,
+    run_dirs: Sequence[pathlib.Path],
 ) -> Estimate:
     """Estimate what would run of a plan in its run directory as it is now.
 
     - `run_dirs`: those with records, as in `estimate_stages`.
     """
-    statuses = prepared.statuses()
     indices = {status.name: status.stale for status in statuses}
     parts = {status.name: unfinished_parts(status) for status in statuses}
     run = prepared.run

@@ -201,6 +201,7 @@ def make_verb(name: str, function: Callable[..., object]) -> TyperCommand:
             parameter.nargs = 2
         elif parameter.name == "config" and parameter.required:
             parameter.required = False
+            parameter.metavar = f"[{parameter.metavar}]"
             parameter.callback = find_config
         check_values(parameter)
     common = _make_command(name, take_common).params

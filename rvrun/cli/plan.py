@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -42,7 +41,7 @@ from rvrun.cli.options import (
 from rvrun.cli.plan_table import print_plan
 from rvrun.errors import DONE
 from rvrun.plugins import runner_names
-from rvrun.prepare import Prepared, kept, prepare_all, prepare_plan, run_dir_of
+from rvrun.prepare import kept, prepare_all, prepare_plan, run_dir_of
 from rvrun.runners.registry import DEFAULT
 
 Runners = Annotated[
@@ -127,8 +126,6 @@ def plan(
     warn(*prepared.warnings)
     # A saved plan has no records; the runs of its config have.
     run_dirs = (prepared.run.run_dir, pathlib.Path(run_dir_of(config, None)))
-    if check is None:
-        warn(*prepared.missing_needs(), *prepared.notices())
     if check is not None:
         return check_saved(
             kept(prepared),
@@ -138,7 +135,21 @@ def plan(
             jobs=jobs,
             run_dirs=run_dirs,
         )
-    show(prepared, form, as_estimate=as_estimate, jobs=jobs, run_dirs=run_dirs)
+    # Found once: a run directory may have 100,000 marks.
+    statuses = prepared.statuses()
+    warn(*prepared.missing_needs(), *prepared.notices(statuses))
+    if form is DiffFormat.TEXT:
+        print_plan(prepared, statuses)
+    if as_estimate:
+        from rvrun.cli.estimates import estimate_plan, print_estimate
+
+        result = estimate_plan(prepared, statuses, jobs, run_dirs)
+        if form is DiffFormat.TEXT:
+            print_estimate(result)
+        else:
+            print_document(result, form)
+    elif form is DiffFormat.JSON:
+        print(prepared.files[paths.PLAN], end="")
     if request.out is not None:
         from rvrun.cli.render import write_files
         from rvrun.reviewed import with_request
@@ -157,27 +168,3 @@ def check_formats(
     plain = (DiffFormat.TEXT, DiffFormat.JSON, *([DiffFormat.MARKDOWN] if as_estimate else []))
     if check is None and form not in plain:
         raise BadOption(f"--{form} formats differences; add --check DIR")
-
-
-def show(
-    prepared: Prepared,
-    form: DiffFormat,
-    *,
-    as_estimate: bool,
-    jobs: int | None,
-    run_dirs: Sequence[pathlib.Path],
-) -> None:
-    """Print the plan, its estimate, or both for people."""
-    if form is DiffFormat.JSON and not as_estimate:
-        print(prepared.files[paths.PLAN], end="")
-        return
-    if form is DiffFormat.TEXT:
-        print_plan(prepared)
-    if as_estimate:
-        from rvrun.cli.estimates import estimate_plan, print_estimate
-
-        result = estimate_plan(prepared, jobs, run_dirs)
-        if form is DiffFormat.TEXT:
-            print_estimate(result)
-        else:
-            print_document(result, form)

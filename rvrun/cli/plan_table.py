@@ -39,9 +39,12 @@ FORCED = "forced by -B"
 FORCED_STAGE = "forced by --force"
 
 
-def print_plan(prepared: Prepared) -> None:
-    """Print what each stage needs, what would run of it and why, and the number of targets."""
-    statuses = prepared.statuses()
+def print_plan(prepared: Prepared, statuses: Sequence[StageStatus] | None = None) -> None:
+    """Print what each stage needs, what would run of it and why, and the number of targets.
+
+    - `statuses`: those of `prepared`, if they were found already.
+    """
+    statuses = prepared.statuses() if statuses is None else statuses
     reasons = find_reasons(prepared, statuses)
     print_table(COLUMNS, [_row(status, reasons[status.name]) for status in statuses])
     stale = sum(len(status.stale) for status in statuses)

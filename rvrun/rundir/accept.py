@@ -35,7 +35,7 @@ class CannotAccept(RvrunError):
 
 @attrs.frozen
 class Validity:
-    """What of a stage is up to date if some changes do not matter.
+    """Which parts of a stage are up to date if some changes do not matter.
 
     - `targets`: whether each target is. `units`: the same of each unit that is done by itself: an
       item, or else a target.

@@ -34,8 +34,8 @@ class Marks:
         missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
         with missing, os.scandir(self.folder) as entries:
             for entry in entries:
-                with contextlib.suppress(FileNotFoundError):
-                    times[entry.name] = entry.stat(follow_symlinks=False).st_mtime_ns
+                if (time_ns := _time_of(entry)) != NEVER:
+                    times[entry.name] = time_ns
         return times
 
     def read_some(self, digests: Iterable[str]) -> list[int]:
@@ -63,3 +63,11 @@ class Marks:
         """Remove the marks of all other items."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             self.remove(set(os.listdir(self.folder)).difference(digests))
+
+
+def _time_of(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_mtime_ns
+    except FileNotFoundError:
+        # Removed meanwhile, as its item runs.
+        return NEVER

@@ -44,9 +44,10 @@ class OtherItems(RvrunError):
 
 
 class ItemWork:
-    """The items of one split, of which some are to be done.
+    """The items of one split, some of which must be done.
 
-    - `positions`: those of the share in the list of all items. `unfinished`: those to be done.
+    - `positions`: those of the share in the list of all items.
+    - `unfinished`: the positions of the items that will be done.
     - `since`: the time that marks get, in ns since 1970.
     - `newest`: that of the newest mark of the share; of items that are not done, NEVER.
     """

@@ -161,7 +161,7 @@ def test_changes_are_accepted(land: Project) -> None:
     edit(land, "index + 2", "index + 3")
     assert reasons(land) == CHANGED
     assert land.rvrun("accept").stderr == f"accepted land/chip: {way}\n"
-    assert land.rvrun("accept").stderr == "no code or config changed since it was run\n"
+    assert land.rvrun("accept").stderr == "no code, config or input changed since it was run\n"
 
 
 def test_changes_of_the_config_are_accepted(land: Project) -> None:

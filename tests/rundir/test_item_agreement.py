@@ -99,7 +99,7 @@ class ItemState(State):
 
     scenes: dict[str, list[int]] = attrs.field(factory=dict)
     calls: dict[str, ItemCall | None] = attrs.field(factory=dict)
-    each: bool = False
+    is_each: bool = False
 
     def plan(self) -> Plan:
         pipelines = []
@@ -108,7 +108,7 @@ class ItemState(State):
             values = digest(self.config(pipeline.name))
             pipelines.append(attrs.evolve(pipeline, commands=commands, config_digest=values))
         splits = [SplitRequest(self.count)]
-        if self.each:
+        if self.is_each:
             splits += [
                 SplitRequest(EACH, command.name, pipeline.name)
                 for pipeline in pipelines
@@ -242,7 +242,7 @@ def only_moved(state: ItemState, data: st.DataObject) -> None:
     """Another number of splits, or another order, makes nothing stale and runs nothing."""
     configs = {status.name: status.stale for status in state.statuses()}
     state.count = data.draw(st.sampled_from((1, 2, 3, 4)))
-    state.each = data.draw(st.booleans())
+    state.is_each = data.draw(st.booleans())
     check_agreement(state)
     shares = {s.name for s in state.statuses() if s.items is not None}
     for status in state.statuses():

@@ -138,11 +138,11 @@ def hit(run: Run, rng: random.Random, seen: collections.Counter[str]) -> str:
     victim, number = rng.choice(VICTIMS), rng.choice(SIGNALS)
     assert run.process is not None
     with contextlib.suppress(psutil.Error):
-        found = _find(run, victim)
-        if not found:
+        processes = _find(run, victim)
+        if not processes:
             seen[f"no {victim}"] += 1
             return ""
-        process = rng.choice(found)
+        process = rng.choice(processes)
         process.send_signal(number)
         seen[f"{signal.Signals(number).name} to {victim}"] += 1
         if number == signal.SIGSTOP:
@@ -159,8 +159,8 @@ def _find(run: Run, role: str) -> list[psutil.Process]:
         return [psutil.Process(run.process.pid)]
     deadline = time.monotonic() + SECONDS_TO_FIND
     while run.process.poll() is None and time.monotonic() < deadline:
-        if found := run.roles()[role]:
-            return found
+        if processes := run.roles()[role]:
+            return processes
     return []
 
 
