@@ -175,9 +175,10 @@ def read_settings() -> list[Section]:
 
     This is all that knows how settings are declared.
     """
-    from rvrun.settings.schema import AwsSettings, Settings, fields_of, runner_sections, variable
+    from rvrun.settings.layers import OWN_SECTIONS
+    from rvrun.settings.schema import Settings, fields_of, runner_sections, variable
 
-    classes = {"": Settings, "aws": AwsSettings, **runner_sections()}
+    classes = {"": Settings, **OWN_SECTIONS, **runner_sections()}
     sections = []
     for name, cls in classes.items():
         own = [f for f in fields_of(cls) if "." not in f.key and f.key != "runners"]
@@ -227,6 +228,8 @@ def _type(type_: Any, least: int, most: int | None) -> str:
         return _type(members[0], least, most)
     if type_ is int:
         return f"integer from {least:,} to {most:,}" if most is not None else f"integer ≥ {least:,}"
+    if type_ is float:
+        return f"number ≥ {least:,}"
     return {bool: "boolean", str: "string"}[type_]
 
 

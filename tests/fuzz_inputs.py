@@ -108,6 +108,14 @@ READERS = (
     Reader(f"{LEDGER}/events.jsonl", (("status", RUN), ("retry", RUN), ("cancel", RUN))),
     Reader(f"{LEDGER}/round-1/batch/1-tiny-cut.json", (("retry", RUN), ("cancel", RUN))),
     Reader("templates/Makefile.j2", (("render", "local", "tiny.py"), ("run", "local", "tiny.py"))),
+    Reader("estimates.json", (("plan", "tiny.py", "-B", "--estimate"), ("tune", "tiny.py"))),
+    Reader("plans/tiny/request.json", (("run", "local", "--plan", "plans/tiny", "--dry-run"),)),
+    Reader("runs/tiny/records/tiny/sum.jsonl", (("plan", "tiny.py", "-B", "--estimate"),)),
+    Reader("runs/tiny/records/tiny/cut.1/0.jsonl", (("records", "summary", "runs/tiny"),)),
+    Reader("RVRUN_PRICES_GPU_HOUR=", (("config",), ("plan", "tiny.py", "--estimate")), "0.5"),
+    Reader("RVRUN_PRICES_INSTANCES=", (("config",),), "ml.m5.large=0.1"),
+    Reader("--affected", (("plan", "tiny.py", "--affected"), ("diff", "b.json", "--base")), "HEAD"),
+    Reader("--until", (("plan", "tiny.py", "--until"), ("plan", "tiny.py", "--force")), "sum"),
     Reader("RVRUN_LOCAL_JOBS=", (("config",), ("plan", "tiny.py")), "4"),
     Reader("RVRUN_LOCAL_GPUS=", (("config",),), "0,1"),
     Reader("RVRUN_BATCH_TAGS=", (("config",),), "a=b,c=d"),
@@ -276,6 +284,9 @@ def make_project(folder: pathlib.Path) -> None:
     shutil.copy(folder / "runs/tiny/config/tiny.json", folder / "saved.json")
     shutil.copy(folder / "runs/tiny/config/tiny.json", folder / "b.json")
     shutil.copytree(ROOT / "templates" / "local", folder / "templates")
+    for words in (("records", "summary"), ("plan", "tiny.py", "--out", "plans/tiny")):
+        code, output = call(words, folder)
+        assert code == 0, output
     (folder / "rvrun.toml").write_text(TOML)
     (folder / "home/rvrun").mkdir(parents=True)
     (folder / "home/rvrun/default.toml").write_text("[local]\njobs = 1\n")

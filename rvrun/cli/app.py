@@ -55,6 +55,8 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "plan": ("plan:plan", "Show the stages, and what would run and why"),
         "graph": ("graph:graph", "Draw the plan as text"),
         "diff": ("diff:diff", "Show what differs between two plans"),
+        "records": ("records:records", "Summarize the records of earlier runs, for estimates"),
+        "tune": ("tune:tune", "Suggest splits, -j, CPUs and memory from earlier runs"),
         "accept": ("accept:accept", "Declare that changes of code or config do not matter"),
         "explain": ("explain:explain", "Explain why a target would run or is up to date"),
         "check": ("check:check", "Find what would make a run fail, before it starts"),

@@ -35,6 +35,8 @@ COLUMNS = (
 NUM_KEYS = 3
 #: The reason with `--always-make`.
 FORCED = "forced by -B"
+#: The reason with `--force STAGE`.
+FORCED_STAGE = "forced by --force"
 
 
 def print_plan(prepared: Prepared, statuses: Sequence[StageStatus] | None = None) -> None:
@@ -84,6 +86,8 @@ def _reason(prepared: Prepared, status: StageStatus, config: Mapping[str, Any]) 
     from rvrun.rundir import explain
 
     run_dir = prepared.run.run_dir
+    if status.name in prepared.run.forced:
+        return FORCED_STAGE
     if status.reason == NOT_DONE:
         return explain.why_not_done(run_dir, status)
     if status.reason and prepared.run.force:

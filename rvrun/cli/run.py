@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -12,28 +13,35 @@ import typer
 from rvrun import paths, plugins
 from rvrun.cli.messages import say, shown_as, warn
 from rvrun.cli.options import (
+    DEFAULT_CONFIG,
+    Affected,
     AlwaysMake,
     Args,
     BadOption,
     Commands,
     Common,
-    Config,
+    Force,
+    From,
     Out,
     Runner,
     Splits,
     Templates,
+    Until,
+    argument,
     make_request,
     option,
     read_common,
 )
-from rvrun.cli.usage import check_runner
+from rvrun.cli.usage import check_runner, missing
 from rvrun.errors import DONE, FAILED
 from rvrun.prepare import Prepared, Request, check_local_roots, prepare
 from rvrun.rundir.lock import locked
+from rvrun.rundir.stamps import forget_stages
 from rvrun.runners.registry import as_detached, as_local, find_runner
 from rvrun.settings import layers
 from rvrun.settings.schema import MachineSettings, key_of
 from rvrun.signals import SIGNALLED
+from rvrun.text import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +53,23 @@ if TYPE_CHECKING:
     from rvrun.runners.run import Reporter, Run
 
 
+OptionalConfig = Annotated[
+    str | None,
+    argument(
+        metavar="[CONFIG]",
+        help="As in `rvrun plan`; default: `pipeline.toml` in the current directory. The plan of "
+        "`--plan` names its own.",
+    ),
+]
+SavedPlan = Annotated[
+    str | None,
+    option(
+        "--plan",
+        metavar="DIR",
+        help="Run the plan that `rvrun plan --out DIR` saved, in DIR. Refuse if compiling now "
+        "gives anything else.",
+    ),
+]
 Jobs = Annotated[
     int | None,
     option(
@@ -104,11 +129,16 @@ Warm = Annotated[
 def run(
     context: typer.Context,
     runner: Runner,
-    config: Config,
+    config: OptionalConfig = None,
     commands: Commands = None,
     splits: Splits = None,
     args: Args = None,
     out: Out = None,
+    saved: SavedPlan = None,
+    until: Until = None,
+    start: From = None,
+    forced: Force = None,
+    affected: Affected = None,
     jobs: Jobs = None,
     keep_going: KeepGoing = False,
     show_output: ShowOutput = None,
@@ -127,6 +157,8 @@ def run(
 
     - `rvrun run local my_config.py --splits 8 -j4`
     - `rvrun run local my_config.py predict eval --splits predict=16 -a root_uri out/run1`
+    - `rvrun run local my_config.py --affected origin/main`
+    - `rvrun run local --plan plans/big`
     """
     common = read_common(context)
     check_runner(runner, context.command_path)
@@ -134,6 +166,7 @@ def run(
         runner,
         find_runner(runner).CAPABILITIES,
         detached={"--wait": wait, "--run-name": run_name},
+        stamps={"--force": forced},
         local={
             "--jobs": jobs,
             "--gpu-slots": gpu_slots,
@@ -143,14 +176,35 @@ def run(
         keep_going=keep_going,
         debug=debug,
     )
+    if config is None and saved is None:
+        if not os.path.isfile(DEFAULT_CONFIG):
+            raise missing("CONFIG", context)
+        config = DEFAULT_CONFIG
+    check_saved_options(
+        saved,
+        config,
+        {
+            "--splits": splits,
+            "-a": args,
+            "--out": out,
+            "--until": until,
+            "--from": start,
+            "--force": forced,
+            "--affected": affected,
+            "--templates": templates,
+        },
+    )
     request = make_request(
         context,
-        config=config,
+        config=config or "",
         runner=runner,
         commands=commands,
         splits=splits,
         args=args,
         out=out,
+        until=tuple(until or ()),
+        start=tuple(start or ()),
+        forced=tuple(forced or ()),
         force=force,
         templates=templates,
         flags={
@@ -162,7 +216,13 @@ def run(
         debug=debug,
         name=run_name,
     )
-    prepared = prepare(request)
+    if affected is not None:
+        from rvrun.cli.selection import select_affected
+
+        request = select_affected(request, affected)
+        if not request.commands:
+            return DONE
+    prepared = prepare(request) if saved is None else read_saved(saved, request)
     check_local_roots(prepared.run.planned, prepared.runner)
     warn(*prepared.warnings, *prepared.missing_needs(), *prepared.notices())
     if common.verbose:
@@ -187,12 +247,13 @@ def check_options(
     *,
     detached: dict[str, object],
     local: dict[str, object],
+    stamps: dict[str, object],
     keep_going: bool,
     debug: bool,
 ) -> None:
     """Refuse options that the runner cannot follow. Raises `BadOption`.
 
-    - `detached`, `local`: the values of the options for only these runners, by option.
+    - `detached`, `local`, `stamps`: the values of the options for only these runners, by option.
     """
     wrong, kind, fact = (
         (local, "runners on this machine", "runs are detached")
@@ -202,6 +263,12 @@ def check_options(
     for name, value in wrong.items():
         if value:
             raise BadOption(f"`{name}` only works with {kind}; `{runner}` {fact}")
+    for name, value in stamps.items():
+        if value and not capabilities.keeps_stamps:
+            raise BadOption(
+                f"`{name}` only works with runners that skip what is up to date; `{runner}` runs "
+                "all that is selected"
+            )
     if keep_going and not capabilities.keeps_going:
         names = runners_with("keeps_going")
         raise BadOption(
@@ -216,6 +283,25 @@ def runners_with(capability: str) -> str:
     """List the installed runners that have a capability."""
     names = plugins.runner_names()
     return ", ".join(n for n in names if getattr(find_runner(n).CAPABILITIES, capability)) or "none"
+
+
+def check_saved_options(saved: str | None, config: str | None, others: dict[str, object]) -> None:
+    """Refuse options that change a saved plan. Raises `BadOption`."""
+    if saved is None:
+        return
+    if config is not None:
+        raise BadOption(f"`--plan` runs what was saved; remove `{shorten(config)}`")
+    for name, value in others.items():
+        if value:
+            raise BadOption(f"`--plan` runs what was saved; remove `{name}`")
+
+
+def read_saved(saved: str, request: Request) -> Prepared:
+    """Return a saved plan, prepared again. Raises `NotSaved` or `PlanDiffers`."""
+    from rvrun.reviewed import prepare_saved, read_request
+
+    original, runners = read_request(saved)
+    return prepare_saved(original, runners, request)
 
 
 def print_changed_settings(request: Request) -> None:
@@ -238,6 +324,7 @@ def run_here(
         # Read before writing: a config that is written now makes what depends on it stale.
         statuses = prepared.statuses()
         prepared.write()
+        forget_stages(run.run_dir, run.forced)
         run = attrs.evolve(run, lock=lock)
         return run_stages(
             run, prepared.runners[0], runner, statuses, common, show_output=show_output

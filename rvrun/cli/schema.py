@@ -13,6 +13,7 @@ class SchemaName(enum.StrEnum):
     """The formats with a schema, `NAME.schema.json` in one of `PACKAGES`."""
 
     PLAN = "plan"
+    ESTIMATES = "estimates"
     PIPELINE = "pipeline"
     STATUS = "status"
     LIST = "list"
@@ -20,15 +21,20 @@ class SchemaName(enum.StrEnum):
 
 
 #: The packages with the schemas that are not beside the verbs that print them.
-PACKAGES = {SchemaName.PLAN: "rvrun.plan", SchemaName.PIPELINE: "rvrun.load.toml"}
+PACKAGES = {
+    SchemaName.PLAN: "rvrun.plan",
+    SchemaName.ESTIMATES: "rvrun.plan",
+    SchemaName.PIPELINE: "rvrun.load.toml",
+}
 VERBS = "rvrun.cli"
 
 Name = Annotated[
     SchemaName,
     argument(
         metavar="NAME",
-        help="The format: `plan` is plan.json, which `rvrun plan --json` prints; `pipeline` is "
-        "pipeline.toml; `status`, `list` and `config` are what these verbs print with --json.",
+        help="The format: `plan` is plan.json, which `rvrun plan --json` prints; `estimates` is "
+        "estimates.json; `pipeline` is pipeline.toml; `status`, `list` and `config` are what these "
+        "verbs print with --json.",
     ),
 ]
 

@@ -39,6 +39,8 @@ class Recorder:
     def __init__(self, run_dir: str, target: str) -> None:
         self.path = os.path.join(run_dir, paths.record(target))
         self.attempt = 1 + sum(line["event"] == "start" for line in read_attempts(self.path))
+        #: CPU time of this process before the attempt, which another target may have used.
+        self.cpu_before = cpu_seconds()
 
     def start(self, **facts: object) -> None:
         """Record the start.
@@ -51,8 +53,11 @@ class Recorder:
         self.note("start", host=os.uname().nodename, pid=os.getpid(), **facts)
 
     def end(self, exit_code: int) -> None:
-        """Record the end, with the peak memory of the largest process."""
-        self.note("end", exit_code=exit_code, peak_memory_kib=peak_memory_kib())
+        """Record the end, with the peak memory of the largest process, and the CPU time of all."""
+        seconds = round(cpu_seconds() - self.cpu_before, 3)
+        self.note(
+            "end", exit_code=exit_code, peak_memory_kib=peak_memory_kib(), cpu_seconds=seconds
+        )
 
     def note(self, event: str, **facts: object) -> None:
         """Append a line: the event, the attempt, the time in seconds since 1970, and `facts`."""
@@ -195,6 +200,13 @@ def process_peak_kib(pid: int | str) -> int | None:
             return int(status.read().split(b"VmHWM:")[1].split()[0])
     except (OSError, IndexError):
         return None
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and its children that have ended, in seconds."""
+    children = os.times()[2:4]
+    # `times` counts in hundredths of a second, which is long for this process.
+    return time.process_time() + sum(children)
 
 
 def peak_memory_kib() -> int:

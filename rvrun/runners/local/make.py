@@ -250,6 +250,8 @@ def _environment(events: int, run: Run) -> dict[str, str]:
         ("gpus", ",".join(machine.gpus)),
         ("gpu_slots", machine.gpu_slots),
         ("gpu_locks", machine.gpu_locks),
+        ("vcpus", machine.vcpus),
+        ("memory_mib", machine.memory_mib),
     ):
         if value:
             environment[variable(key_of(MachineSettings, name))] = str(value)
