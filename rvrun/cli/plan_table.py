@@ -35,6 +35,8 @@ COLUMNS = (
 NUM_KEYS = 3
 #: The reason with `--always-make`.
 FORCED = "forced by -B"
+#: The reason with `--force STAGE`.
+FORCED_STAGE = "forced by --force"
 
 
 def print_plan(prepared: Prepared, statuses: Sequence[StageStatus] | None = None) -> None:
@@ -84,12 +86,22 @@ def _reason(prepared: Prepared, status: StageStatus, config: Mapping[str, Any]) 
     from rvrun.rundir import explain
 
     run_dir = prepared.run.run_dir
+    if status.name in prepared.run.forced:
+        return FORCED_STAGE
     if status.reason == NOT_DONE:
         return explain.why_not_done(run_dir, status)
     if status.reason and prepared.run.force:
         # Without stamps nothing is known to be done, so such a runner runs everything.
         keeps_stamps = prepared.runner.CAPABILITIES.keeps_stamps
         return FORCED if keeps_stamps else f"{prepared.runners[0]} runs everything"
+    return _change(prepared, status, config)
+
+
+def _change(prepared: Prepared, status: StageStatus, config: Mapping[str, Any]) -> str:
+    """Return what changed since a stage was done, if that is why it would run."""
+    from rvrun.rundir import explain
+
+    run_dir = prepared.run.run_dir
     if status.reason == CONFIG_CHANGED:
         when = status.when(status.typical())
         changes = explain.config_changes(run_dir, status, when, config)

@@ -424,7 +424,10 @@ def test_what_a_config_prints_goes_to_stderr(tiny: Project) -> None:
             ("run", "local", "tiny.py", "--pdb"),
             "`--pdb` requires a runner with a debugger (inprocess); `local` has none",
         ),
-        (("status",), "nothing was submitted from the run directories in runs"),
+        (
+            ("status",),
+            "nothing has run in the run directories in runs; start a run with `rvrun run`",
+        ),
         (
             ("status", "--watch", "--json"),
             "--watch and --json cannot be combined; keep one",

@@ -261,3 +261,14 @@ def test_each_needs_a_number_of_items(project: Project) -> None:
     done = project.rvrun("plan", *options(splits="chip=each"), code=2)
     assert "the number of items of `land/chip` is unknown" in done.stderr
     assert project.rvrun("plan", *options(splits="predict=each")).stdout.count(" 5 ") >= 1
+
+
+def test_plans_of_earlier_versions_stay_up_to_date(tiny: Project) -> None:
+    """Their plan has no `items`; nothing runs again because of that."""
+    tiny.rvrun("run", "local", "tiny.py", "--splits", "2")
+    path = tiny.folder / "runs/tiny/plan.json"
+    path.write_text(path.read_text().replace('          "items": null,\n', ""))
+    assert '"items"' not in path.read_text()
+    assert "all up to date" in tiny.rvrun("plan", "tiny.py", "--splits", "2").stdout
+    tiny.rvrun("render", "local", "tiny.py", "--splits", "2")
+    assert "run_command" not in tiny.make("-n", "-C", "runs/tiny").stdout

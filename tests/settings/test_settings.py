@@ -18,10 +18,11 @@ from rvrun.settings.values import BadSetting
 
 KNOWN = (
     "Known settings: `local.jobs`, `local.gpus`, `local.gpu_slots`, `local.gpu_locks`, "
-    "`local.warm`, `local.import_after_fork`"
+    "`local.vcpus`, `local.memory_mib`, `local.warm`, `local.import_after_fork`"
 )
 SECTIONS = (
-    "`templates`, `imports`, `code`, `code_packages`, `aws`, `batch`, `local`, `sagemaker`, `slurm`"
+    "`templates`, `imports`, `code`, `code_packages`, `aws`, `prices`, `estimates`, `batch`, "
+    "`local`, `sagemaker`, `slurm`"
 )
 
 
@@ -203,7 +204,8 @@ def test_an_unknown_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = (
         "unknown environment variable `RVRUN_LOCAL_JOB`; did you mean `RVRUN_LOCAL_JOBS`? "
         "Known environment variables: `RVRUN_LOCAL_JOBS`, `RVRUN_LOCAL_GPUS`, "
-        "`RVRUN_LOCAL_GPU_SLOTS`, `RVRUN_LOCAL_GPU_LOCKS`, `RVRUN_LOCAL_WARM`, "
+        "`RVRUN_LOCAL_GPU_SLOTS`, `RVRUN_LOCAL_GPU_LOCKS`, `RVRUN_LOCAL_VCPUS`, "
+        "`RVRUN_LOCAL_MEMORY_MIB`, `RVRUN_LOCAL_WARM`, "
         "`RVRUN_LOCAL_IMPORT_AFTER_FORK`"
     )
     assert expected == unknown()
