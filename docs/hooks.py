@@ -220,10 +220,9 @@ def _type(type_: Any, least: int, most: int | None) -> str:
     members = [member for member in typing.get_args(type_) if member is not types.NoneType]
     if typing.get_origin(type_) is Literal:
         return "one of " + ", ".join(f"`{_toml(member)}`" for member in typing.get_args(type_))
-    if typing.get_origin(type_) is dict:
-        return "table"
-    if typing.get_origin(type_) is tuple:
-        return "list of strings"
+    containers = {dict: "table", tuple: "list of strings"}
+    if typing.get_origin(type_) in containers:
+        return containers[typing.get_origin(type_)]
     if isinstance(type_, types.UnionType) or typing.get_origin(type_) is typing.Union:
         return _type(members[0], least, most)
     if type_ is int:

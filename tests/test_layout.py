@@ -56,6 +56,8 @@ ORDER = (
     "warm",
     "remote",
     "runners",
+    "observe",
+    "report",
     "prepare",
     "reviewed",
     "testing",
@@ -254,7 +256,8 @@ def test_the_default_runner_is_named_once() -> None:
 
 def test_what_detached_runners_share_does_not_mention_aws() -> None:
     """Other services and schedulers should be able to use it too."""
-    shared = [p for p in sources() if p.startswith("remote/") or p == "cli/detached.py"]
+    verbs = tuple(f"cli/{verb}.py" for verb in ("detached", "list_runs", "logs", "retry", "status"))
+    shared = [p for p in sources() if p.startswith(("remote/", "observe/", *verbs))]
     shared += ["runners/submissions.py", "runners/protocol.py", "runners/problems.py"]
     text = {path: (PACKAGE / path).read_text(encoding="utf-8") for path in shared}
     aws = re.compile(r"\bAWS\b|boto|SubmitJob|CloudWatch", re.IGNORECASE)

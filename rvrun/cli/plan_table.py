@@ -97,6 +97,14 @@ def _reason(prepared: Prepared, status: StageStatus, config: Mapping[str, Any]) 
         # Without stamps nothing is known to be done, so such a runner runs everything.
         keeps_stamps = prepared.runner.CAPABILITIES.keeps_stamps
         return FORCED if keeps_stamps else f"{prepared.runners[0]} runs everything"
+    return _change(prepared, status, config)
+
+
+def _change(prepared: Prepared, status: StageStatus, config: Mapping[str, Any]) -> str:
+    """Return what changed since a stage was done, if that is why it would run."""
+    from rvrun.rundir import explain
+
+    run_dir = prepared.run.run_dir
     if status.reason == CONFIG_CHANGED:
         when = status.when(status.typical())
         changes = explain.config_changes(run_dir, status, when, config)

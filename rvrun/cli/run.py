@@ -44,6 +44,9 @@ from rvrun.signals import SIGNALLED
 from rvrun.text import shorten
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rvrun.rundir.freshness import StageStatus
     from rvrun.rundir.summary import Outcome
     from rvrun.runners.capabilities import Capabilities
     from rvrun.runners.protocol import LocalRunner
@@ -101,7 +104,7 @@ ShowOutput = Annotated[
     option(
         "--show-output/--no-show-output",
         help="Also print what targets print while they run, as `TARGET | LINE` if several run in "
-        "parallel; default: only with -j1.",
+        "parallel. Default: only with -j1, else the last lines of the last stage at the end.",
     ),
 ]
 GpuSlots = Annotated[
@@ -316,42 +319,86 @@ def run_here(
     - `show_output`: whether to print the targets' output as it is written; None decides by the
       number of targets that run in parallel.
     """
-    from rvrun.cli.summary import print_summary
-    from rvrun.rundir.summary import program
-
-    is_isolated = runner.CAPABILITIES.isolated
-    reporter = make_reporter(common, prepared.run, is_isolated=is_isolated, output=show_output)
-    run_dir = prepared.run.run_dir
-    with shown_as(prepared.run.out_typed), locked(run_dir) as lock:
+    run = prepared.run
+    with shown_as(run.out_typed), locked(run.run_dir) as lock:
         # Read before writing: a config that is written now makes what depends on it stale.
         statuses = prepared.statuses()
         prepared.write()
-        forget_stages(run_dir, prepared.run.forced)
-        outcome = runner.run(attrs.evolve(prepared.run, lock=lock), statuses, reporter)
-    code = exit_code(outcome)
+        forget_stages(run.run_dir, run.forced)
+        run = attrs.evolve(run, lock=lock)
+        return run_stages(
+            run, prepared.runners[0], runner, statuses, common, show_output=show_output
+        )
+
+
+def run_stages(
+    run: Run,
+    name: str,
+    runner: LocalRunner,
+    statuses: Sequence[StageStatus],
+    common: Common,
+    *,
+    show_output: bool | None = None,
+) -> int:
+    """Run what is stale in a run directory that is locked, print the summary, return the exit code.
+
+    - `name`: the runner's, for the history of the run directory.
+    """
+    from rvrun.cli.last_output import print_last_output
+    from rvrun.cli.summary import print_summary
+    from rvrun.rundir.history import entered
+    from rvrun.rundir.summary import program
+
+    is_isolated = runner.CAPABILITIES.isolated
+    jobs = jobs_of(run) if is_isolated else None
+    reporter = make_reporter(common, run, is_isolated=is_isolated, output=show_output)
+    with entered(run.run_dir, name, jobs, run.workdir_from_run_dir) as entry:
+        outcome = runner.run(run, statuses, reporter)
+        code = entry.exit_code = exit_code(outcome)
+    # Not if the output was shown, or was not wanted.
+    is_unseen = show_output is None and not is_output_shown(common, run, None)
+    if is_isolated and is_unseen and code == DONE and not common.quiet:
+        print_last_output(run, statuses)
     if not common.quiet or code != DONE:
-        logs = f"{prepared.run.out}/{paths.LOGS}" if is_isolated else ""
+        logs = f"{run.out}/{paths.LOGS}" if is_isolated else ""
         print_summary(outcome, logs, shlex.join([*program(), *sys.argv[1:]]))
     return code
 
 
 def make_reporter(common: Common, run: Run, *, is_isolated: bool, output: bool | None) -> Reporter:
     """Return what shows the progress of a run on this machine, and its output if `output`."""
+    from rvrun.cli.failure_lines import FailureLines
     from rvrun.cli.output import Output
     from rvrun.cli.progress import Bars, Headings, Lines, Silent
     from rvrun.cli.tables import make_console
-    from rvrun.processes import num_cpus
+    from rvrun.observe.attempts import AttemptReader
+    from rvrun.observe.forecast import Forecast
 
     err = make_console(err=True)
-    is_parallel = (run.settings.of(MachineSettings).jobs or num_cpus()) > 1
-    is_shown = not (is_parallel or common.quiet) if output is None else output
-    lines = Silent() if common.quiet else Lines(err, shows_starts=bool(common.verbose))
+    failures = FailureLines(run.out if is_isolated else None)
+    is_parallel = jobs_of(run) > 1
+    is_shown = is_output_shown(common, run, output)
+    lines = Silent() if common.quiet else Lines(err, failures, shows_starts=bool(common.verbose))
     if not is_isolated:
         return lines if common.quiet else Headings(err)
     if is_shown:
         # Lines and not bars, which output between them would garble.
         return Output(run.run_dir, lines, has_prefixes=is_parallel)
-    return lines if common.quiet or common.verbose or not err.is_terminal else Bars(err)
+    if common.quiet or common.verbose or not err.is_terminal:
+        return lines
+    return Bars(err, failures, Forecast(AttemptReader(run.run_dir), jobs_of(run)))
+
+
+def jobs_of(run: Run) -> int:
+    """Return how many targets run in parallel on this machine."""
+    from rvrun.processes import num_cpus
+
+    return run.settings.of(MachineSettings).jobs or num_cpus()
+
+
+def is_output_shown(common: Common, run: Run, output: bool | None) -> bool:
+    """Whether to print what targets print while they run; by default only if one runs at a time."""
+    return not (jobs_of(run) > 1 or common.quiet) if output is None else output
 
 
 def exit_code(outcome: Outcome) -> int:

@@ -27,6 +27,8 @@ WARNING = "warning"
 
 #: The size of a page of memory, in KiB.
 PAGE_KIB = os.sysconf("SC_PAGESIZE") // 1024
+#: More bytes than any log has; what is larger, no file can be read from.
+MAX_OFFSET = 1 << 62
 #: Seconds since 1970 of a time that is certainly wrong.
 MAX_TIME = 1e12
 
@@ -129,13 +131,15 @@ def read(path: str) -> Iterator[dict[str, Any]]:
 def read_attempts(path: str) -> Iterator[dict[str, Any]]:
     """Yield the lines of a target's record that are as `Recorder` writes them; see `read`."""
     for line in read(path):
-        time_: Any = line.get("time")
-        # Not NaN or infinite, either.
-        is_time = type(time_) in (int, float) and abs(time_) < MAX_TIME
-        is_counted = is_time and type(line.get("attempt")) is int
+        is_counted = is_time(line.get("time")) and type(line.get("attempt")) is int
         is_end = line["event"] == "end"
         if is_counted and (not is_end or type(line.get("exit_code")) is int):
             yield line
+
+
+def is_time(value: Any) -> bool:
+    """Return whether a value is a time in seconds since 1970; not NaN or infinite, either."""
+    return type(value) in (int, float) and abs(value) < MAX_TIME
 
 
 def last_attempt(path: str) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
@@ -165,6 +169,12 @@ def shared_memory_of(start: dict[str, Any]) -> int | None:
     """Return the shared memory in the line of a start, in KiB; None if it has none."""
     shared = start.get("shared_memory_kib")
     return shared if type(shared) is int else None
+
+
+def log_offset_of(start: dict[str, Any]) -> int | None:
+    """Return where in its log the output of an attempt begins, in bytes; None if it has no log."""
+    offset = start.get("log_offset")
+    return offset if type(offset) is int and 0 <= offset < MAX_OFFSET else None
 
 
 def resident_kib() -> int:

@@ -11,6 +11,7 @@ from rvrun.errors import UnknownName
 from rvrun.inputs import CannotRead
 from rvrun.runners.batch.settings import BatchCommandSettings, BatchSettings
 from rvrun.runners.sagemaker.settings import SagemakerCommandSettings, SagemakerSettings
+from rvrun.runners.slurm.settings import SlurmSettings
 from rvrun.settings.layers import load_settings, options
 from rvrun.settings.schema import MachineSettings, Settings, fields_of, key_of
 from rvrun.settings.values import BadSetting
@@ -21,7 +22,7 @@ KNOWN = (
 )
 SECTIONS = (
     "`templates`, `imports`, `code`, `code_packages`, `aws`, `prices`, `estimates`, `batch`, "
-    "`local`, `sagemaker`"
+    "`local`, `sagemaker`, `slurm`"
 )
 
 
@@ -46,7 +47,10 @@ def expected_settings(templates: str | None = None, **values: object) -> Setting
     if templates is None and not values:
         # Where nothing is set, no runner is loaded for its section.
         return Settings()
-    return Settings(templates=templates, runners={**sections, "sagemaker": SagemakerSettings()})
+    return Settings(
+        templates=templates,
+        runners={**sections, "sagemaker": SagemakerSettings(), "slurm": SlurmSettings()},
+    )
 
 
 def jobs(*args: object, **kwargs: object) -> int | None:
@@ -118,6 +122,7 @@ def test_every_setting_is_shown_with_its_variable() -> None:
     assert [key for key, option in by_key.items() if not option.variable] == [
         "batch.commands",
         "sagemaker.commands",
+        "slurm.commands",
     ]
     assert all(option.help for option in by_key.values())
 
