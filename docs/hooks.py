@@ -227,9 +227,7 @@ def _type(type_: Any, least: int, most: int | None) -> str:
         return _type(members[0], least, most)
     if type_ is int:
         return f"integer from {least:,} to {most:,}" if most is not None else f"integer ≥ {least:,}"
-    if type_ is float:
-        return f"number ≥ {least:,}"
-    return {bool: "boolean", str: "string"}[type_]
+    return {bool: "boolean", str: "string", float: f"number ≥ {least:,}"}[type_]
 
 
 def _toml(value: Any) -> str:

@@ -79,15 +79,18 @@ def _work(status: StageStatus) -> str:
 def find_reasons(prepared: Prepared, statuses: Sequence[StageStatus]) -> dict[str, str]:
     """Return why each stage would run, with changed config keys and failures, by stage name."""
     configs = {pipeline.name: pipeline.document["config"] for pipeline in prepared.run.pipelines}
-    return {status.name: _reason(prepared, status, configs[status.pipeline]) for status in statuses}
+    return {
+        status.name: FORCED_STAGE
+        if status.name in prepared.run.forced
+        else _reason(prepared, status, configs[status.pipeline])
+        for status in statuses
+    }
 
 
 def _reason(prepared: Prepared, status: StageStatus, config: Mapping[str, Any]) -> str:
     from rvrun.rundir import explain
 
     run_dir = prepared.run.run_dir
-    if status.name in prepared.run.forced:
-        return FORCED_STAGE
     if status.reason == NOT_DONE:
         return explain.why_not_done(run_dir, status)
     if status.reason and prepared.run.force:
