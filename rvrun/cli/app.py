@@ -57,7 +57,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "diff": ("diff:diff", "Show what differs between two plans"),
         "records": ("records:records", "Summarize the records of earlier runs, for estimates"),
         "tune": ("tune:tune", "Suggest splits, -j, CPUs and memory from earlier runs"),
-        "accept": ("accept:accept", "Declare that changes of code or config do not matter"),
+        "accept": ("accept:accept", "Declare that changes of code, config or inputs do not matter"),
         "explain": ("explain:explain", "Explain why a target would run or is up to date"),
         "check": ("check:check", "Find what would make a run fail, before it starts"),
     },
