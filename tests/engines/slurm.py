@@ -24,8 +24,6 @@ from typing import Any
 
 import pytest
 
-from rvrun.prctl import ending_with_parent
-
 #: Seconds within which a daemon must be up, on a machine however busy.
 PATIENCE = 120.0
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
@@ -259,8 +257,6 @@ class Slurm:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # Also if the tests are killed.
-                preexec_fn=ending_with_parent(),  # noqa: PLW1509 - no other thread runs Python
             )
 
     def wait_for(self, event: str, is_so: Callable[[], bool]) -> None:
