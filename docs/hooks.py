@@ -175,9 +175,10 @@ def read_settings() -> list[Section]:
 
     This is all that knows how settings are declared.
     """
-    from rvrun.settings.schema import AwsSettings, Settings, fields_of, runner_sections, variable
+    from rvrun.settings.layers import OWN_SECTIONS
+    from rvrun.settings.schema import Settings, fields_of, runner_sections, variable
 
-    classes = {"": Settings, "aws": AwsSettings, **runner_sections()}
+    classes = {"": Settings, **OWN_SECTIONS, **runner_sections()}
     sections = []
     for name, cls in classes.items():
         own = [f for f in fields_of(cls) if "." not in f.key and f.key != "runners"]
@@ -219,15 +220,14 @@ def _type(type_: Any, least: int, most: int | None) -> str:
     members = [member for member in typing.get_args(type_) if member is not types.NoneType]
     if typing.get_origin(type_) is Literal:
         return "one of " + ", ".join(f"`{_toml(member)}`" for member in typing.get_args(type_))
-    if typing.get_origin(type_) is dict:
-        return "table"
-    if typing.get_origin(type_) is tuple:
-        return "list of strings"
+    containers = {dict: "table", tuple: "list of strings"}
+    if typing.get_origin(type_) in containers:
+        return containers[typing.get_origin(type_)]
     if isinstance(type_, types.UnionType) or typing.get_origin(type_) is typing.Union:
         return _type(members[0], least, most)
     if type_ is int:
         return f"integer from {least:,} to {most:,}" if most is not None else f"integer ≥ {least:,}"
-    return {bool: "boolean", str: "string"}[type_]
+    return {bool: "boolean", str: "string", float: f"number ≥ {least:,}"}[type_]
 
 
 def _toml(value: Any) -> str:

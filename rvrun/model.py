@@ -25,6 +25,11 @@ def _check_count(_: object, field: attrs.Attribute[Any], value: object) -> None:
         raise ValueError(f"`{field.name}` must be an integer of at least 1, got {quoted(value)}")
 
 
+def _check_retries(_: object, field: attrs.Attribute[int | None], value: int | None) -> None:
+    if value is not None and value > MAX_RETRIES:
+        raise ValueError(f"`{field.name}` must be at most {MAX_RETRIES}, got {value}")
+
+
 def _check_string(_: object, field: attrs.Attribute[Any], value: object) -> None:
     if value is not None and (not isinstance(value, str) or not value):
         raise ValueError(f"`{field.name}` must be a non-empty string, got {quoted(value)}")
@@ -35,6 +40,8 @@ def _check_boolean(_: object, field: attrs.Attribute[bool], value: object) -> No
         raise TypeError(f"`{field.name}` must be a boolean, got {quoted(value)}")
 
 
+#: The most attempts after a first one; some services make no more than ten in all.
+MAX_RETRIES = 9
 #: More than any machine can run; a mistyped number fails early instead of exhausting memory.
 MAX_SPLITS = 10_000_000
 #: One split per item, in place of a number of splits.
@@ -105,6 +112,7 @@ class Resources:
     """What each target of a command requires of the machine; None leaves it to the runner.
 
     - `vcpus`, `gpus`: counts. `memory_mib`: MiB. `timeout_seconds`: limit of each attempt.
+    - `retries`: attempts after a first one that failed, at most 9.
     - `job_queue`, `job_def`: names, for runners that submit jobs; override the settings.
     - `image`: the container image, for runners whose jobs name one.
     """
@@ -113,6 +121,7 @@ class Resources:
     memory_mib: int | None = attrs.field(default=None, validator=_check_count)
     gpus: int | None = attrs.field(default=None, validator=_check_count)
     timeout_seconds: int | None = attrs.field(default=None, validator=_check_count)
+    retries: int | None = attrs.field(default=None, validator=(_check_count, _check_retries))
     job_queue: str | None = attrs.field(default=None, validator=_check_string)
     job_def: str | None = attrs.field(default=None, validator=_check_string)
     image: str | None = attrs.field(default=None, validator=_check_string)

@@ -15,6 +15,7 @@ records/tiny/chip.4/0.jsonl    start and end of each attempt of a target
 logs/tiny/chip.4/0.log         output of a target
 records/.configs/tiny/T.json   the config from time T on, in nanoseconds since 1970
 records/.code/tiny/chip/T.txt  the same of a code fingerprint
+records/.runs.jsonl            start and end of each `rvrun run`
 records/.inputs/tiny/chip/T.txt  the same of an input fingerprint
 records/.accepted/tiny.jsonl   which changes someone declared not to matter
 submitted/RUN                  the ledger of run RUN of a detached runner
@@ -31,6 +32,7 @@ ITEMS = "items"
 DONE = "done"
 RECORDS = "records"
 LOGS = "logs"
+RUNS = "records/.runs.jsonl"
 MAKE_LOG = "logs/make.log"
 LOCK = ".lock"
 SUBMITTED = "submitted"

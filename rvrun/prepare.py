@@ -25,6 +25,7 @@ from rvrun.pipelines.declare import LoadedPipeline
 from rvrun.pipelines.imports import restrict_to
 from rvrun.plan.compile import compile_plan, idle_splits
 from rvrun.plan.each import with_items
+from rvrun.plan.select import find_stages, select_range
 from rvrun.plan.splits import parse_splits
 from rvrun.render.files import render_common
 from rvrun.rundir import files as rundir
@@ -39,7 +40,8 @@ from rvrun.runners.reachable import check_reachable
 from rvrun.runners.registry import DEFAULT, find_runner
 from rvrun.runners.run import Run
 from rvrun.settings.layers import load_settings, trusted_folder
-from rvrun.settings.schema import Settings
+from rvrun.settings.schema import MachineSettings, Settings
+from rvrun.worker.machine import misfits
 
 
 class EmptyOut(RvrunError):
@@ -47,6 +49,15 @@ class EmptyOut(RvrunError):
 
     template = "--out must name a directory, got an empty string"
     fix = "specify a directory with --out"
+
+
+class NothingSelected(RvrunError):
+    """A stage for `--until` that does not need the one for `--from`."""
+
+    start: str
+    until: str
+    template = "no stage is both after `--from {start}` and before `--until {until}`"
+    fix = "name a stage with --until that needs `{start}`, or omit one of the two"
 
 
 class RemoteRoot(RvrunError):
@@ -80,6 +91,8 @@ class Request:
     """What users ask for: a config, and how to plan and run it.
 
     - `commands`: those to run; empty for all. `splits`, `args`: as typed, `args` by key.
+    - `until`, `start`: run only what these stages need, and only what needs these.
+    - `forced`: stages to run although they are up to date.
     - `out`: the run directory; None for the default one.
     - `flags`: settings given on the command line, by dotted key.
     """
@@ -87,6 +100,9 @@ class Request:
     config: str
     runner: str = DEFAULT
     commands: Sequence[str] = ()
+    until: Sequence[str] = ()
+    start: Sequence[str] = ()
+    forced: Sequence[str] = ()
     splits: Sequence[str] = ()
     args: Mapping[str, str] = attrs.field(factory=dict)
     out: str | None = None
@@ -118,7 +134,7 @@ class Prepared:
     def statuses(self) -> list[StageStatus]:
         """Return the stale targets of each stage in the run directory as it is now, and why."""
         run = self.run
-        return plan_status(run.plan, run.run_dir, self.files, force=run.force)
+        return plan_status(run.plan, run.run_dir, self.files, force=run.force, forced=run.forced)
 
     def missing_needs(self) -> list[str]:
         """Return a warning for each stage with needs that are neither selected nor done."""
@@ -128,14 +144,17 @@ class Prepared:
         return missing_needs(declared, self.run.plan, self.run.run_dir)
 
     def notices(self, statuses: Sequence[StageStatus] | None = None) -> list[str]:
-        """Return what to know about stamps, code and inputs before a run, a sentence each.
+        """Return what to know about stamps, code, inputs and this machine before a run.
 
         - `statuses`: those that `statuses` returns, if they were found already.
         """
-        if not self.runner.CAPABILITIES.keeps_stamps:
-            return []
-        statuses = self.statuses() if statuses is None else statuses
-        return [*notices(statuses), *absent_inputs(statuses)]
+        texts = []
+        if self.runner.CAPABILITIES.keeps_stamps:
+            statuses = self.statuses() if statuses is None else statuses
+            texts += [*notices(statuses), *absent_inputs(statuses)]
+        if self.runner.CAPABILITIES.limits_targets:
+            texts += misfits(self.run.plan, self.run.settings.of(MachineSettings))
+        return texts
 
     def write(self) -> list[str]:
         """Write the files whose text changed into the run directory, and return their paths.
@@ -223,7 +242,14 @@ def compile_pipelines(
 ) -> Plan:
     """Compile pipelines to the plan that the request asks for; `code` is the setting."""
     declared = [pipeline.declared for pipeline in pipelines]
-    return compile_plan(declared, request.commands, parse_splits(request.splits), code)
+    splits = parse_splits(request.splits)
+    plan = compile_plan(declared, request.commands, splits, code)
+    if not (request.until or request.start):
+        return plan
+    selected = select_range(plan, request.until, request.start)
+    if not selected:
+        raise NothingSelected(", ".join(request.start), ", ".join(request.until))
+    return compile_plan(declared, selected, splits, code)
 
 
 def make_run(
@@ -242,6 +268,7 @@ def make_run(
         keep_going=request.keep_going,
         # Without stamps nothing is known to be done, so everything selected runs.
         force=request.force or not runner.CAPABILITIES.keeps_stamps,
+        forced=frozenset().union(*(find_stages(plan, n, "--force") for n in request.forced)),
         debug=request.debug,
         name=request.name,
         verbosity=request.verbosity,

@@ -13,7 +13,7 @@ import math
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 #: Longer ranges are written as a bitmap.
 MAX_CHARACTERS = 1_000
@@ -22,15 +22,20 @@ MAX_DIGITS = 8
 
 
 def write(indices: Sequence[int]) -> str:
-    """Write ascending indices, at least one: `0-3,7` for 0, 1, 2, 3 and 7."""
+    """Write ascending indices, at least one, as ranges or as a bitmap."""
+    text = write_ranges(indices)
+    return text if len(text) <= MAX_CHARACTERS else _write_bitmap(indices)
+
+
+def write_ranges(indices: Iterable[int]) -> str:
+    """Write ascending indices as ranges, however long: `0-3,7` for 0, 1, 2, 3 and 7."""
     ranges: list[list[int]] = []
     for index in indices:
         if ranges and index == ranges[-1][1] + 1:
             ranges[-1][1] = index
         else:
             ranges.append([index, index])
-    text = ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in ranges)
-    return text if len(text) <= MAX_CHARACTERS else _write_bitmap(indices)
+    return ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in ranges)
 
 
 def max_length(last: int, size: int) -> int:
@@ -60,14 +65,15 @@ def _write_bitmap(indices: Sequence[int]) -> str:
 
 def read(text: str) -> list[int]:
     """Read indices as `write` writes them. Raises ValueError for anything else."""
-    indices = _read_bitmap(text) if ":" in text else _read_ranges(text)
+    indices = _read_bitmap(text) if ":" in text else read_ranges(text)
     # A mistyped or truncated string may still parse, as other indices.
     if write(sorted(set(indices))) != text:
         raise ValueError(f"{text!r} is not a list of split indices")
     return indices
 
 
-def _read_ranges(text: str) -> list[int]:
+def read_ranges(text: str) -> list[int]:
+    """Read indices as `write_ranges` writes them. Raises ValueError for anything else."""
     indices: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import fast
 from tests.engines.moto import Moto
+from tests.engines.slurm import Slurm, started
 
 ROOT = pathlib.Path(__file__).parent.parent
 GOLDENS = ROOT / "tests" / "goldens"
@@ -177,3 +178,16 @@ def moto(moto_server: Moto) -> Moto:
     """The moto server, empty: `moto.variables` lead boto3 to it."""
     moto_server.reset()
     return moto_server
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster(processes: None) -> Iterator[Slurm]:
+    """The Slurm of this process, without accounting; it starts in about a second."""
+    yield from started()
+
+
+@pytest.fixture
+def slurm(slurm_cluster: Slurm) -> Slurm:
+    """The Slurm cluster without jobs, all nodes up; `slurm.variables` lead commands to it."""
+    slurm_cluster.reset()
+    return slurm_cluster

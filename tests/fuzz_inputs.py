@@ -93,14 +93,29 @@ READERS = (
         (("run_command", "saved.json", "sum"), ("explain", "tiny/sum")),
         env=RECORDS,
     ),
+    Reader("runs/tiny/plan.json", (("list",), ("status", "tiny"), ("logs", "tiny", "tiny/sum"))),
+    Reader("runs/tiny/records/.runs.jsonl", (("list",), ("status", "tiny"), ("retry", "tiny"))),
+    Reader(
+        "runs/tiny/records/tiny/sum.jsonl",
+        (("status", "tiny"), ("logs", "tiny"), ("report", "tiny", "--html", "o")),
+    ),
+    Reader("runs/tiny/config/tiny.json", (("status", "tiny"), ("report", "tiny", "--html", "o"))),
     Reader("runs/tiny/logs/tiny/sum.log", (("run_command", "saved.json", "sum"),), env=RECORDS),
     Reader("VERSION", (("explain", "tiny/sum"), ("plan", "tiny.py", "-a", "top", "1"))),
     Reader("runs/tiny/done/tiny/sum", (("plan", "tiny.py"), ("explain", "tiny/sum"))),
     Reader("runs/tiny/done/tiny/cut.1", (("plan", "tiny.py"), ("explain", "tiny/cut"))),
-    Reader(f"{LEDGER}/run.json", (("list",), ("status",), ("status", RUN), ("list", "--json"))),
-    Reader(f"{LEDGER}/events.jsonl", (("status",), ("retry", "@latest"), ("cancel", "@latest"))),
-    Reader(f"{LEDGER}/round-1/batch/1-tiny-cut.json", (("retry", "@latest"), ("cancel", RUN))),
+    Reader(f"{LEDGER}/run.json", (("list",), ("status", RUN), ("list", "--json"))),
+    Reader(f"{LEDGER}/events.jsonl", (("status", RUN), ("retry", RUN), ("cancel", RUN))),
+    Reader(f"{LEDGER}/round-1/batch/1-tiny-cut.json", (("retry", RUN), ("cancel", RUN))),
     Reader("templates/Makefile.j2", (("render", "local", "tiny.py"), ("run", "local", "tiny.py"))),
+    Reader("estimates.json", (("plan", "tiny.py", "-B", "--estimate"), ("tune", "tiny.py"))),
+    Reader("plans/tiny/request.json", (("run", "local", "--plan", "plans/tiny", "--dry-run"),)),
+    Reader("runs/tiny/records/tiny/sum.jsonl", (("plan", "tiny.py", "-B", "--estimate"),)),
+    Reader("runs/tiny/records/tiny/cut.1/0.jsonl", (("records", "summary", "runs/tiny"),)),
+    Reader("RVRUN_PRICES_GPU_HOUR=", (("config",), ("plan", "tiny.py", "--estimate")), "0.5"),
+    Reader("RVRUN_PRICES_INSTANCES=", (("config",),), "ml.m5.large=0.1"),
+    Reader("--affected", (("plan", "tiny.py", "--affected"), ("diff", "b.json", "--base")), "HEAD"),
+    Reader("--until", (("plan", "tiny.py", "--until"), ("plan", "tiny.py", "--force")), "sum"),
     Reader("RVRUN_LOCAL_JOBS=", (("config",), ("plan", "tiny.py")), "4"),
     Reader("RVRUN_LOCAL_GPUS=", (("config",),), "0,1"),
     Reader("RVRUN_BATCH_TAGS=", (("config",),), "a=b,c=d"),
@@ -269,6 +284,9 @@ def make_project(folder: pathlib.Path) -> None:
     shutil.copy(folder / "runs/tiny/config/tiny.json", folder / "saved.json")
     shutil.copy(folder / "runs/tiny/config/tiny.json", folder / "b.json")
     shutil.copytree(ROOT / "templates" / "local", folder / "templates")
+    for words in (("records", "summary"), ("plan", "tiny.py", "--out", "plans/tiny")):
+        code, output = call(words, folder)
+        assert code == 0, output
     (folder / "rvrun.toml").write_text(TOML)
     (folder / "home/rvrun").mkdir(parents=True)
     (folder / "home/rvrun/default.toml").write_text("[local]\njobs = 1\n")

@@ -35,7 +35,12 @@ config_keys = st.none() | st.lists(
 ).map(tuple)
 _counts = st.none() | st.integers(1, 2**31)
 resources = st.builds(
-    Resources, vcpus=_counts, memory_mib=_counts, gpus=_counts, timeout_seconds=_counts
+    Resources,
+    vcpus=_counts,
+    memory_mib=_counts,
+    gpus=_counts,
+    timeout_seconds=_counts,
+    retries=st.none() | st.integers(1, 9),
 )
 _parts = st.sampled_from(("a", "*.tif", "[ab]", "**", "ä b", "s3:", "-"))
 _paths = st.lists(_parts, min_size=1, max_size=3).map("/".join)

@@ -56,7 +56,10 @@ ORDER = (
     "warm",
     "remote",
     "runners",
+    "observe",
+    "report",
     "prepare",
+    "reviewed",
     "testing",
     "checks",
     "cli",
@@ -111,6 +114,7 @@ LIGHT = (
     "text.py",
     "tracebacks.py",
     "worker/call.py",
+    "worker/limits.py",
     "worker/pipeline.py",
     "worker/split_index.py",
     "worker/forks.py",
@@ -252,7 +256,8 @@ def test_the_default_runner_is_named_once() -> None:
 
 def test_what_detached_runners_share_does_not_mention_aws() -> None:
     """Other services and schedulers should be able to use it too."""
-    shared = [p for p in sources() if p.startswith("remote/") or p == "cli/detached.py"]
+    verbs = tuple(f"cli/{verb}.py" for verb in ("detached", "list_runs", "logs", "retry", "status"))
+    shared = [p for p in sources() if p.startswith(("remote/", "observe/", *verbs))]
     shared += ["runners/submissions.py", "runners/protocol.py", "runners/problems.py"]
     text = {path: (PACKAGE / path).read_text(encoding="utf-8") for path in shared}
     aws = re.compile(r"\bAWS\b|boto|SubmitJob|CloudWatch", re.IGNORECASE)

@@ -13,10 +13,12 @@ from rvrun.checks.case import Case
 from rvrun.checks.places import folder_problem
 from rvrun.errors import RvrunError
 from rvrun.finding import Finding, Level, error, ok, warning
+from rvrun.model import Plan
 from rvrun.plugins import runner_names
 from rvrun.settings.schema import MachineSettings, Settings, key_of, variable
 from rvrun.text import count
 from rvrun.worker import gpu_slots
+from rvrun.worker.machine import misfits
 
 
 def check_python(case: Case) -> Iterator[Finding]:
@@ -66,6 +68,17 @@ def check_gpus(case: Case) -> Iterator[Finding]:
         if not slots:
             in_parallel = "GPU targets run without a limit of their own"
         yield ok("gpus", f"found {count(len(gpus), 'GPU')}; {in_parallel}")
+
+
+def check_resources(case: Case) -> Iterator[Finding]:
+    """Check that this machine has the CPUs and the memory that commands declare."""
+    if isinstance(case.runner, RvrunError) or not case.runner.CAPABILITIES.limits_targets:
+        return
+    if isinstance(case.settings, RvrunError) or not isinstance(case.plan, Plan):
+        return
+    fix = "run it on a larger machine, or declare less in `resources`"
+    for text in misfits(case.plan, case.settings.of(MachineSettings)):
+        yield warning("resources", text, fix)
 
 
 def _gpu_commands(case: Case) -> list[str]:

@@ -27,6 +27,7 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     machine.check_gpus,
     config.check_config,
     config.check_plan,
+    machine.check_resources,
     config.check_files,
     files.check_inputs,
     config.check_service,

@@ -55,16 +55,22 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "plan": ("plan:plan", "Show the stages, and what would run and why"),
         "graph": ("graph:graph", "Draw the plan as text"),
         "diff": ("diff:diff", "Show what differs between two plans"),
-        "accept": ("accept:accept", "Declare that changes of code or config do not matter"),
+        "records": ("records:records", "Summarize the records of earlier runs, for estimates"),
+        "tune": ("tune:tune", "Suggest splits, -j, CPUs and memory from earlier runs"),
+        "accept": ("accept:accept", "Declare that changes of code, config or inputs do not matter"),
         "explain": ("explain:explain", "Explain why a target would run or is up to date"),
         "check": ("check:check", "Find what would make a run fail, before it starts"),
     },
-    "Detached runs": {
-        "list": ("detached:list_runs", "List the runs that were submitted from here"),
-        "status": ("detached:status", "Show the state of a run"),
-        "logs": ("detached:logs", "Print the output of a target"),
+    "Runs": {
+        "list": (
+            "list_runs:list_runs",
+            "List the runs in all run directories below here",
+        ),
+        "status": ("status:status", "Show the state of a run"),
+        "logs": ("logs:logs", "Print the output of a target, or of the targets that failed"),
+        "report": ("report:report", "Write a web page or a trace of a run"),
+        "retry": ("retry:retry", "Retry the failed targets of a run"),
         "cancel": ("detached:cancel", "Cancel all waiting and running jobs of a run"),
-        "retry": ("detached:retry", "Retry the failed targets of a run"),
     },
     "Set up": {
         "init": ("init:init", "Write a first pipeline that runs as it is"),

@@ -57,10 +57,11 @@ def _planned_targets(context: typer.Context, incomplete: str) -> Iterator[str]:
 
 
 def _targets_of_run(context: typer.Context, incomplete: str) -> Iterator[str]:
-    """The targets of RUN."""
-    from rvrun.remote import ledger
+    """The targets of RUN, or of the latest run; a first word may also be a run."""
+    from rvrun.observe.find import find_run
 
-    run = ledger.find(context.params["run"], pathlib.Path(context.params["runs"]))
+    root = pathlib.Path(context.params["runs"])
+    run = find_run(context.params.get("run") or "@latest", root)
     yield from _targets(_read_plan(run.run_dir), incomplete)
 
 
@@ -81,11 +82,17 @@ def _read_plan(run_dir: pathlib.Path) -> Plan:
 
 
 def _runs(context: typer.Context, incomplete: str) -> Iterator[str]:
-    """The ids of runs that were submitted, the latest first."""
+    """The ids of detached runs and the run directories of others, the latest first."""
+    from rvrun.observe.find import run_dirs, run_of
+    from rvrun.observe.local_run import LocalRun
     from rvrun.remote import ledger
 
-    ledgers = ledger.all_ledgers(pathlib.Path(context.params["runs"]))
-    yield from (ledger.LATEST, *(run.run_id for run in reversed(ledgers)))
+    root = pathlib.Path(context.params["runs"])
+    submitted = [run.run_id for run in reversed(ledger.all_ledgers(root))]
+    here = [
+        run for folder in run_dirs(root, depth=1) if isinstance(run := run_of(folder), LocalRun)
+    ]
+    yield from (ledger.LATEST, *submitted, *(run.handle for run in here))
 
 
 def _profiles(context: typer.Context, incomplete: str) -> Iterator[str]:

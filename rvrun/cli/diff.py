@@ -7,30 +7,62 @@ from typing import Annotated
 import attrs
 import typer
 
+from rvrun.cli.base import read_base
 from rvrun.cli.differences import AsGithub, AsMarkdown, choose_format, print_diff
 from rvrun.cli.messages import say
 from rvrun.cli.options import (
     Args,
+    AsEstimate,
     AsJson,
+    BadOption,
     Commands,
+    EstimateJobs,
     Splits,
     argument,
+    check_jobs,
     make_request,
+    option,
     read_common,
 )
-from rvrun.cli.sides import read_side
+from rvrun.cli.sides import read_side, run_dir_of_side
 from rvrun.plan.diff import diff_plans
+from rvrun.plugins import runner_names
+from rvrun.runners.registry import DEFAULT
 
+Base = Annotated[
+    str | None,
+    option(
+        "--base",
+        metavar="BASE",
+        help="Compare with BASE instead of OLD: a saved plan, a run directory, or a git revision, "
+        "which stands for where this branch began.",
+    ),
+]
+EstimatedRunner = Annotated[
+    str | None,
+    option(
+        "--runner",
+        metavar="NAME",
+        help=f"Estimate for this runner; default: {DEFAULT}.",
+        autocompletion=runner_names,
+    ),
+]
 SIDE = "A plan.json, a run directory, or a CONFIG as in `rvrun plan`."
 
 
 def diff(
     context: typer.Context,
     old: Annotated[str, argument(metavar="OLD", help=SIDE)],
-    new: Annotated[str, argument(metavar="NEW", help=SIDE)],
+    new: Annotated[
+        str | None, argument(metavar="[NEW]", help="The same; none with `--base`.")
+    ] = None,
     commands: Commands = None,
     splits: Splits = None,
     args: Args = None,
+    base: Base = None,
+    runner: EstimatedRunner = None,
+    as_estimate: AsEstimate = False,
+    jobs: EstimateJobs = None,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
     as_github: AsGithub = False,
@@ -42,12 +74,32 @@ def diff(
 
     - `rvrun diff plans/big/plan.json my_config.py --splits 8 -a lr 0.01`
     - `rvrun diff runs/monday runs/tuesday --markdown`
+    - `rvrun diff --base origin/main my_config.py --splits 8 --estimate -j8`
     """
     form = choose_format(as_json=as_json, as_markdown=as_markdown, as_github=as_github)
-    request = make_request(context, commands=commands, splits=splits, args=args)
-    sides = [read_side(attrs.evolve(request, config=config)) for config in (old, new)]
+    check_jobs(jobs, is_estimate=as_estimate)
+    if runner is not None and not as_estimate:
+        raise BadOption("--runner only affects estimates; add --estimate, or remove it")
+    if base is None and new is None:
+        raise BadOption("name two plans, or add --base BASE to compare one with where it began")
+    if base is not None:
+        commands, new = [*([new] if new else []), *(commands or [])], old
+    request = make_request(context, config=new, commands=commands, splits=splits, args=args)
+    before = attrs.evolve(request, config=old)
+    first = read_side(before) if base is None else read_base(request, base)
+    sides = (first, read_side(request))
     plan_diff = diff_plans(*sides)
-    code = print_diff(plan_diff, form)
+    result = None
+    if as_estimate:
+        from rvrun.cli.estimates import estimate_changed
+        from rvrun.plan.select import affected
+        from rvrun.settings.layers import load_settings
+
+        names = affected(sides[1].plan, plan_diff)
+        settings = load_settings(request.flags, request.profile)
+        run_dirs = [run_dir_of_side(name) for name in (request.config, old)]
+        result = estimate_changed(sides[1].plan, names, settings, runner or DEFAULT, jobs, run_dirs)
+    code = print_diff(plan_diff, form, result)
     if plan_diff.same and not read_common(context).quiet:
         say("the plans are the same")
     return code

@@ -278,6 +278,7 @@ def make_request(
     from rvrun.prepare import Request
 
     common = read_common(context)
+    check_selection(commands, fields)
     return Request(
         **{"config": "", **fields},
         commands=tuple(commands or ()),
@@ -287,6 +288,23 @@ def make_request(
         profile=common.profile,
         verbosity=common.verbose,
     )
+
+
+def check_jobs(jobs: int | None, *, is_estimate: bool) -> None:
+    """Raise `BadOption` for `--jobs` without `--estimate`, and for no jobs."""
+    if jobs is not None and not is_estimate:
+        raise BadOption("--jobs only affects estimates; add --estimate, or remove it")
+    if jobs is not None and jobs < 1:
+        raise BadOption(f"--jobs must be at least 1, got {jobs}")
+
+
+def check_selection(commands: Iterable[str] | None, fields: Mapping[str, Any]) -> None:
+    """Raise `BadOption` if COMMANDs and options select stages in two ways."""
+    selecting = {"--until": fields.get("until"), "--from": fields.get("start")}
+    names = [name for name, value in selecting.items() if value]
+    if commands and names:
+        both = f"{', '.join(map(shorten, commands))} and {names[0]}"
+        raise BadOption(f"COMMAND and {names[0]} both select stages, got {both}; keep one")
 
 
 def parse_args(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -367,5 +385,56 @@ Templates = Annotated[
 ]
 AlwaysMake = Annotated[
     bool, option("-B", "--always-make", help="Also run targets that are up to date.")
+]
+Until = Annotated[
+    list[str] | None,
+    option(
+        "--until",
+        metavar="STAGE",
+        help="Only this stage and what it needs: `train`, or `tiny/train`. Repeatable.",
+    ),
+]
+From = Annotated[
+    list[str] | None,
+    option(
+        "--from",
+        metavar="STAGE",
+        help="Only this stage and what needs it; the stages before it count as done. Repeatable.",
+    ),
+]
+Force = Annotated[
+    list[str] | None,
+    option(
+        "--force",
+        metavar="STAGE",
+        help="Also run this stage if it is up to date, and then what needs it. Repeatable.",
+    ),
+]
+Affected = Annotated[
+    str | None,
+    option(
+        "--affected",
+        metavar="BASE",
+        help="Only the stages that differ from BASE, and what needs them: a saved plan, a run "
+        "directory, or a git revision, which stands for where this branch began.",
+    ),
+]
+AsEstimate = Annotated[
+    bool,
+    option(
+        "--estimate",
+        help="Also show how long that takes and what it costs, from the records of earlier runs "
+        "and from estimates.json.",
+    ),
+]
+EstimateJobs = Annotated[
+    int | None,
+    option(
+        "-j",
+        "--jobs",
+        metavar="N",
+        help="Targets that run in parallel, for --estimate; default: as in `rvrun run`; for "
+        "detached runs, no limit.",
+    ),
 ]
 AsJson = Annotated[bool, option("--json", help="Print JSON.")]

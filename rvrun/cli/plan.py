@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Annotated
 
 import typer
 
 from rvrun import paths
-from rvrun.cli.differences import AsGithub, AsMarkdown, DiffFormat, check_saved, choose_format
+from rvrun.cli.differences import (
+    AsGithub,
+    AsMarkdown,
+    DiffFormat,
+    check_saved,
+    choose_format,
+    print_document,
+)
 from rvrun.cli.messages import warn
 from rvrun.cli.options import (
+    Affected,
     AlwaysMake,
     Args,
+    AsEstimate,
     AsJson,
     BadOption,
     Commands,
     Config,
+    EstimateJobs,
+    Force,
+    From,
     Out,
     Splits,
     Templates,
+    Until,
+    check_jobs,
     make_request,
     option,
     read_common,
 )
 from rvrun.cli.plan_table import print_plan
+from rvrun.errors import DONE
 from rvrun.plugins import runner_names
-from rvrun.prepare import kept, prepare_all, prepare_plan
+from rvrun.prepare import kept, prepare_all, prepare_plan, run_dir_of
 from rvrun.runners.registry import DEFAULT
 
 Runners = Annotated[
@@ -57,6 +73,12 @@ def plan(
     out: Out = None,
     runners: Runners = None,
     check: Check = None,
+    until: Until = None,
+    start: From = None,
+    forced: Force = None,
+    affected: Affected = None,
+    as_estimate: AsEstimate = False,
+    jobs: EstimateJobs = None,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
     as_github: AsGithub = False,
@@ -72,13 +94,11 @@ def plan(
     - `rvrun plan my_config.py --splits 8`
     - `rvrun plan my_config.py --splits 8 --out plans/big`
     - `rvrun plan my_config.py --splits 8 --check plans/big`
+    - `rvrun plan my_config.py --splits 8 --estimate -j4`
     """
     quiet = read_common(context).quiet
     form = choose_format(as_json=as_json, as_markdown=as_markdown, as_github=as_github)
-    if check is not None and out is not None:
-        raise BadOption("--check and --out name different directories; keep one")
-    if check is None and form not in (DiffFormat.TEXT, DiffFormat.JSON):
-        raise BadOption(f"--{form} formats differences; add --check DIR")
+    check_formats(form, check, out, jobs, as_estimate=as_estimate)
     request = make_request(
         context,
         config=config,
@@ -86,26 +106,65 @@ def plan(
         splits=splits,
         args=args,
         out=out if check is None else check,
+        until=tuple(until or ()),
+        start=tuple(start or ()),
+        forced=tuple(forced or ()),
         force=force,
         templates=templates,
     )
+    if affected is not None:
+        from rvrun.cli.selection import select_affected
+
+        request = select_affected(request, affected)
+        if not request.commands:
+            return DONE
     is_shown_only = not (runners or request.out or templates)
     # What only shows the stages needs no rendered file, and does without the template engine.
     prepared = (
         prepare_plan(request) if is_shown_only else prepare_all(runners or [DEFAULT], request)
     )
     warn(*prepared.warnings)
+    # A saved plan has no records; the runs of its config have.
+    run_dirs = (prepared.run.run_dir, pathlib.Path(run_dir_of(config, None)))
     if check is not None:
-        return check_saved(kept(prepared), form, quiet=quiet)
+        return check_saved(
+            kept(prepared),
+            form,
+            quiet=quiet,
+            with_estimate=as_estimate,
+            jobs=jobs,
+            run_dirs=run_dirs,
+        )
     # Found once: a run directory may have 100,000 marks.
     statuses = prepared.statuses()
     warn(*prepared.missing_needs(), *prepared.notices(statuses))
-    if form is DiffFormat.JSON:
-        print(prepared.files[paths.PLAN], end="")
-    else:
+    if form is DiffFormat.TEXT:
         print_plan(prepared, statuses)
+    if as_estimate:
+        from rvrun.cli.estimates import estimate_plan, print_estimate
+
+        result = estimate_plan(prepared, statuses, jobs, run_dirs)
+        if form is DiffFormat.TEXT:
+            print_estimate(result)
+        else:
+            print_document(result, form)
+    elif form is DiffFormat.JSON:
+        print(prepared.files[paths.PLAN], end="")
     if request.out is not None:
         from rvrun.cli.render import write_files
+        from rvrun.reviewed import with_request
 
-        write_files(kept(prepared), quiet=quiet)
+        write_files(with_request(kept(prepared), request), quiet=quiet)
     return None
+
+
+def check_formats(
+    form: DiffFormat, check: str | None, out: str | None, jobs: int | None, *, as_estimate: bool
+) -> None:
+    """Refuse options that contradict each other. Raises `BadOption`."""
+    if check is not None and out is not None:
+        raise BadOption("--check and --out name different directories; keep one")
+    check_jobs(jobs, is_estimate=as_estimate)
+    plain = (DiffFormat.TEXT, DiffFormat.JSON, *([DiffFormat.MARKDOWN] if as_estimate else []))
+    if check is None and form not in plain:
+        raise BadOption(f"--{form} formats differences; add --check DIR")

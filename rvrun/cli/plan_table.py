@@ -35,6 +35,8 @@ COLUMNS = (
 NUM_KEYS = 3
 #: The reason with `--always-make`.
 FORCED = "forced by -B"
+#: The reason with `--force STAGE`.
+FORCED_STAGE = "forced by --force"
 
 
 def print_plan(prepared: Prepared, statuses: Sequence[StageStatus] | None = None) -> None:
@@ -77,7 +79,12 @@ def _work(status: StageStatus) -> str:
 def find_reasons(prepared: Prepared, statuses: Sequence[StageStatus]) -> dict[str, str]:
     """Return why each stage would run, with changed config keys and failures, by stage name."""
     configs = {pipeline.name: pipeline.document["config"] for pipeline in prepared.run.pipelines}
-    return {status.name: _reason(prepared, status, configs[status.pipeline]) for status in statuses}
+    return {
+        status.name: FORCED_STAGE
+        if status.name in prepared.run.forced
+        else _reason(prepared, status, configs[status.pipeline])
+        for status in statuses
+    }
 
 
 def _reason(prepared: Prepared, status: StageStatus, config: Mapping[str, Any]) -> str:
@@ -90,6 +97,14 @@ def _reason(prepared: Prepared, status: StageStatus, config: Mapping[str, Any]) 
         # Without stamps nothing is known to be done, so such a runner runs everything.
         keeps_stamps = prepared.runner.CAPABILITIES.keeps_stamps
         return FORCED if keeps_stamps else f"{prepared.runners[0]} runs everything"
+    return _change(prepared, status, config)
+
+
+def _change(prepared: Prepared, status: StageStatus, config: Mapping[str, Any]) -> str:
+    """Return what changed since a stage was done, if that is why it would run."""
+    from rvrun.rundir import explain
+
+    run_dir = prepared.run.run_dir
     if status.reason == CONFIG_CHANGED:
         when = status.when(status.typical())
         changes = explain.config_changes(run_dir, status, when, config)

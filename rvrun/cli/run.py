@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -12,36 +13,63 @@ import typer
 from rvrun import paths, plugins
 from rvrun.cli.messages import say, shown_as, warn
 from rvrun.cli.options import (
+    DEFAULT_CONFIG,
+    Affected,
     AlwaysMake,
     Args,
     BadOption,
     Commands,
     Common,
-    Config,
+    Force,
+    From,
     Out,
     Runner,
     Splits,
     Templates,
+    Until,
+    argument,
     make_request,
     option,
     read_common,
 )
-from rvrun.cli.usage import check_runner
+from rvrun.cli.usage import check_runner, missing
 from rvrun.errors import DONE, FAILED
 from rvrun.prepare import Prepared, Request, check_local_roots, prepare
 from rvrun.rundir.lock import locked
+from rvrun.rundir.stamps import forget_stages
 from rvrun.runners.registry import as_detached, as_local, find_runner
 from rvrun.settings import layers
 from rvrun.settings.schema import MachineSettings, key_of
 from rvrun.signals import SIGNALLED
+from rvrun.text import shorten
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rvrun.rundir.freshness import StageStatus
     from rvrun.rundir.summary import Outcome
     from rvrun.runners.capabilities import Capabilities
     from rvrun.runners.protocol import LocalRunner
     from rvrun.runners.run import Reporter, Run
 
 
+OptionalConfig = Annotated[
+    str | None,
+    argument(
+        metavar="[CONFIG]",
+        help="As in `rvrun plan`; default: `pipeline.toml` in the current directory. The plan of "
+        "`--plan` names its own.",
+    ),
+]
+SavedPlan = Annotated[
+    str | None,
+    option(
+        "--plan",
+        metavar="DIR",
+        help="Run the plan that `rvrun plan --out DIR` saved, in DIR. Refuse if compiling now "
+        "gives anything else.",
+    ),
+]
 Jobs = Annotated[
     int | None,
     option(
@@ -76,7 +104,7 @@ ShowOutput = Annotated[
     option(
         "--show-output/--no-show-output",
         help="Also print what targets print while they run, as `TARGET | LINE` if several run in "
-        "parallel; default: only with -j1.",
+        "parallel. Default: only with -j1, else the last lines of the last stage at the end.",
     ),
 ]
 GpuSlots = Annotated[
@@ -101,11 +129,16 @@ Warm = Annotated[
 def run(
     context: typer.Context,
     runner: Runner,
-    config: Config,
+    config: OptionalConfig = None,
     commands: Commands = None,
     splits: Splits = None,
     args: Args = None,
     out: Out = None,
+    saved: SavedPlan = None,
+    until: Until = None,
+    start: From = None,
+    forced: Force = None,
+    affected: Affected = None,
     jobs: Jobs = None,
     keep_going: KeepGoing = False,
     show_output: ShowOutput = None,
@@ -124,6 +157,8 @@ def run(
 
     - `rvrun run local my_config.py --splits 8 -j4`
     - `rvrun run local my_config.py predict eval --splits predict=16 -a root_uri out/run1`
+    - `rvrun run local my_config.py --affected origin/main`
+    - `rvrun run local --plan plans/big`
     """
     common = read_common(context)
     check_runner(runner, context.command_path)
@@ -131,6 +166,7 @@ def run(
         runner,
         find_runner(runner).CAPABILITIES,
         detached={"--wait": wait, "--run-name": run_name},
+        stamps={"--force": forced},
         local={
             "--jobs": jobs,
             "--gpu-slots": gpu_slots,
@@ -140,14 +176,35 @@ def run(
         keep_going=keep_going,
         debug=debug,
     )
+    if config is None and saved is None:
+        if not os.path.isfile(DEFAULT_CONFIG):
+            raise missing("CONFIG", context)
+        config = DEFAULT_CONFIG
+    check_saved_options(
+        saved,
+        config,
+        {
+            "--splits": splits,
+            "-a": args,
+            "--out": out,
+            "--until": until,
+            "--from": start,
+            "--force": forced,
+            "--affected": affected,
+            "--templates": templates,
+        },
+    )
     request = make_request(
         context,
-        config=config,
+        config=config or "",
         runner=runner,
         commands=commands,
         splits=splits,
         args=args,
         out=out,
+        until=tuple(until or ()),
+        start=tuple(start or ()),
+        forced=tuple(forced or ()),
         force=force,
         templates=templates,
         flags={
@@ -159,7 +216,13 @@ def run(
         debug=debug,
         name=run_name,
     )
-    prepared = prepare(request)
+    if affected is not None:
+        from rvrun.cli.selection import select_affected
+
+        request = select_affected(request, affected)
+        if not request.commands:
+            return DONE
+    prepared = prepare(request) if saved is None else read_saved(saved, request)
     check_local_roots(prepared.run.planned, prepared.runner)
     warn(*prepared.warnings, *prepared.missing_needs(), *prepared.notices())
     if common.verbose:
@@ -184,12 +247,13 @@ def check_options(
     *,
     detached: dict[str, object],
     local: dict[str, object],
+    stamps: dict[str, object],
     keep_going: bool,
     debug: bool,
 ) -> None:
     """Refuse options that the runner cannot follow. Raises `BadOption`.
 
-    - `detached`, `local`: the values of the options for only these runners, by option.
+    - `detached`, `local`, `stamps`: the values of the options for only these runners, by option.
     """
     wrong, kind, fact = (
         (local, "runners on this machine", "runs are detached")
@@ -199,6 +263,12 @@ def check_options(
     for name, value in wrong.items():
         if value:
             raise BadOption(f"`{name}` only works with {kind}; `{runner}` {fact}")
+    for name, value in stamps.items():
+        if value and not capabilities.keeps_stamps:
+            raise BadOption(
+                f"`{name}` only works with runners that skip what is up to date; `{runner}` runs "
+                "all that is selected"
+            )
     if keep_going and not capabilities.keeps_going:
         names = runners_with("keeps_going")
         raise BadOption(
@@ -213,6 +283,25 @@ def runners_with(capability: str) -> str:
     """List the installed runners that have a capability."""
     names = plugins.runner_names()
     return ", ".join(n for n in names if getattr(find_runner(n).CAPABILITIES, capability)) or "none"
+
+
+def check_saved_options(saved: str | None, config: str | None, others: dict[str, object]) -> None:
+    """Refuse options that change a saved plan. Raises `BadOption`."""
+    if saved is None:
+        return
+    if config is not None:
+        raise BadOption(f"`--plan` runs what was saved; remove `{shorten(config)}`")
+    for name, value in others.items():
+        if value:
+            raise BadOption(f"`--plan` runs what was saved; remove `{name}`")
+
+
+def read_saved(saved: str, request: Request) -> Prepared:
+    """Return a saved plan, prepared again. Raises `NotSaved` or `PlanDiffers`."""
+    from rvrun.reviewed import prepare_saved, read_request
+
+    original, runners = read_request(saved)
+    return prepare_saved(original, runners, request)
 
 
 def print_changed_settings(request: Request) -> None:
@@ -230,41 +319,86 @@ def run_here(
     - `show_output`: whether to print the targets' output as it is written; None decides by the
       number of targets that run in parallel.
     """
-    from rvrun.cli.summary import print_summary
-    from rvrun.rundir.summary import program
-
-    is_isolated = runner.CAPABILITIES.isolated
-    reporter = make_reporter(common, prepared.run, is_isolated=is_isolated, output=show_output)
-    run_dir = prepared.run.run_dir
-    with shown_as(prepared.run.out_typed), locked(run_dir) as lock:
+    run = prepared.run
+    with shown_as(run.out_typed), locked(run.run_dir) as lock:
         # Read before writing: a config that is written now makes what depends on it stale.
         statuses = prepared.statuses()
         prepared.write()
-        outcome = runner.run(attrs.evolve(prepared.run, lock=lock), statuses, reporter)
-    code = exit_code(outcome)
+        forget_stages(run.run_dir, run.forced)
+        run = attrs.evolve(run, lock=lock)
+        return run_stages(
+            run, prepared.runners[0], runner, statuses, common, show_output=show_output
+        )
+
+
+def run_stages(
+    run: Run,
+    name: str,
+    runner: LocalRunner,
+    statuses: Sequence[StageStatus],
+    common: Common,
+    *,
+    show_output: bool | None = None,
+) -> int:
+    """Run what is stale in a run directory that is locked, print the summary, return the exit code.
+
+    - `name`: the runner's, for the history of the run directory.
+    """
+    from rvrun.cli.last_output import print_last_output
+    from rvrun.cli.summary import print_summary
+    from rvrun.rundir.history import entered
+    from rvrun.rundir.summary import program
+
+    is_isolated = runner.CAPABILITIES.isolated
+    jobs = jobs_of(run) if is_isolated else None
+    reporter = make_reporter(common, run, is_isolated=is_isolated, output=show_output)
+    with entered(run.run_dir, name, jobs, run.workdir_from_run_dir) as entry:
+        outcome = runner.run(run, statuses, reporter)
+        code = entry.exit_code = exit_code(outcome)
+    # Not if the output was shown, or was not wanted.
+    is_unseen = show_output is None and not is_output_shown(common, run, None)
+    if is_isolated and is_unseen and code == DONE and not common.quiet:
+        print_last_output(run, statuses)
     if not common.quiet or code != DONE:
-        logs = f"{prepared.run.out}/{paths.LOGS}" if is_isolated else ""
+        logs = f"{run.out}/{paths.LOGS}" if is_isolated else ""
         print_summary(outcome, logs, shlex.join([*program(), *sys.argv[1:]]))
     return code
 
 
 def make_reporter(common: Common, run: Run, *, is_isolated: bool, output: bool | None) -> Reporter:
     """Return what shows the progress of a run on this machine, and its output if `output`."""
+    from rvrun.cli.failure_lines import FailureLines
     from rvrun.cli.output import Output
     from rvrun.cli.progress import Bars, Headings, Lines, Silent
     from rvrun.cli.tables import make_console
-    from rvrun.processes import num_cpus
+    from rvrun.observe.attempts import AttemptReader
+    from rvrun.observe.forecast import Forecast
 
     err = make_console(err=True)
-    is_parallel = (run.settings.of(MachineSettings).jobs or num_cpus()) > 1
-    is_shown = not (is_parallel or common.quiet) if output is None else output
-    lines = Silent() if common.quiet else Lines(err, shows_starts=bool(common.verbose))
+    failures = FailureLines(run.out if is_isolated else None)
+    is_parallel = jobs_of(run) > 1
+    is_shown = is_output_shown(common, run, output)
+    lines = Silent() if common.quiet else Lines(err, failures, shows_starts=bool(common.verbose))
     if not is_isolated:
         return lines if common.quiet else Headings(err)
     if is_shown:
         # Lines and not bars, which output between them would garble.
         return Output(run.run_dir, lines, has_prefixes=is_parallel)
-    return lines if common.quiet or common.verbose or not err.is_terminal else Bars(err)
+    if common.quiet or common.verbose or not err.is_terminal:
+        return lines
+    return Bars(err, failures, Forecast(AttemptReader(run.run_dir), jobs_of(run)))
+
+
+def jobs_of(run: Run) -> int:
+    """Return how many targets run in parallel on this machine."""
+    from rvrun.processes import num_cpus
+
+    return run.settings.of(MachineSettings).jobs or num_cpus()
+
+
+def is_output_shown(common: Common, run: Run, output: bool | None) -> bool:
+    """Whether to print what targets print while they run; by default only if one runs at a time."""
+    return not (jobs_of(run) > 1 or common.quiet) if output is None else output
 
 
 def exit_code(outcome: Outcome) -> int:

@@ -10,18 +10,32 @@ from rvrun.cli.options import argument
 
 
 class SchemaName(enum.StrEnum):
-    """The formats with a schema, `NAME.schema.json` in their package."""
+    """The formats with a schema, `NAME.schema.json` in one of `PACKAGES`."""
 
     PLAN = "plan"
+    ESTIMATES = "estimates"
     PIPELINE = "pipeline"
+    STATUS = "status"
+    LIST = "list"
+    CONFIG = "config"
 
 
-PACKAGES = {SchemaName.PLAN: "rvrun.plan", SchemaName.PIPELINE: "rvrun.load.toml"}
-
+#: The packages with the schemas that are not beside the verbs that print them.
+PACKAGES = {
+    SchemaName.PLAN: "rvrun.plan",
+    SchemaName.ESTIMATES: "rvrun.plan",
+    SchemaName.PIPELINE: "rvrun.load.toml",
+}
+VERBS = "rvrun.cli"
 
 Name = Annotated[
     SchemaName,
-    argument(metavar="NAME", help="The format: `plan` is plan.json, `pipeline` is pipeline.toml."),
+    argument(
+        metavar="NAME",
+        help="The format: `plan` is plan.json, which `rvrun plan --json` prints; `estimates` is "
+        "estimates.json; `pipeline` is pipeline.toml; `status`, `list` and `config` are what these "
+        "verbs print with --json.",
+    ),
 ]
 
 
@@ -37,4 +51,5 @@ def read_schema(name: SchemaName) -> bytes:
     """Return a schema exactly as it is shipped."""
     from importlib import resources
 
-    return (resources.files(PACKAGES[name]) / f"{name}.schema.json").read_bytes()
+    package = PACKAGES.get(name, VERBS)
+    return (resources.files(package) / f"{name}.schema.json").read_bytes()

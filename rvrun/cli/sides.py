@@ -12,7 +12,7 @@ from rvrun.inputs import CannotRead, read_json, read_text
 from rvrun.pipelines.serialize import FILE_KEY, digest
 from rvrun.plan.diff import Side
 from rvrun.plan.serialize import NotAPlan, plan_from_json
-from rvrun.prepare import Prepared, Request, prepare_plan
+from rvrun.prepare import Prepared, Request, prepare_plan, run_dir_of
 from rvrun.rundir.explain import read_values
 from rvrun.rundir.fingerprints import read_text as read_code
 
@@ -29,6 +29,14 @@ def read_side(request: Request) -> Side:
     prepared = prepare_plan(request)
     warn(*prepared.warnings)
     return compiled_side(prepared)
+
+
+def run_dir_of_side(name: str) -> pathlib.Path:
+    """Return the run directory that a side of a comparison has or would have."""
+    path = pathlib.Path(name)
+    if path.is_dir():
+        return path
+    return path.parent if path.name == paths.PLAN else pathlib.Path(run_dir_of(name, None))
 
 
 def _is_config(path: pathlib.Path) -> bool:

@@ -7,22 +7,25 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+from rvrun.cli.logs import log_end
 from rvrun.cli.messages import say, shown_as, warn
 from rvrun.cli.options import Common
 from rvrun.cli.run_table import print_summary, progress_bar, watching
-from rvrun.cli.summary import LOG_LINES
 from rvrun.cli.tables import make_console
-from rvrun.errors import DONE, FAILED, INTERRUPTED, RvrunError, Transient
+from rvrun.errors import DONE, FAILED, INTERRUPTED, Transient
+from rvrun.observe.find import DetachedRun, Run
+from rvrun.observe.local_run import LocalRun
 from rvrun.prepare import Prepared
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.errors import StillRunning
-from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import Progress, RunState
 from rvrun.rundir.lock import locked, locked_if_writable
 from rvrun.runners.protocol import DetachedRunner
 
-#: Seconds between two reads of a run's state: at first, and at most.
+#: Seconds between two reads of a run's state from a service: at first, and at most.
 POLL_FIRST, POLL_MOST = 3.0, 30.0
+#: The same of a run directory.
+HERE_FIRST, HERE_MOST = 0.5, 2.0
 #: The factor by which that time grows.
 POLL_GROWTH = 1.3
 
@@ -50,9 +53,12 @@ def submit(prepared: Prepared, runner: DetachedRunner, common: Common, *, wait: 
                     "`rvrun cancel @latest` to cancel what was submitted"
                 )
                 return INTERRUPTED
+    if ledger is None:
+        say("all up to date; nothing was submitted")
+        return DONE
     say(f"{verb} {ledger.run_id}")
     if wait:
-        return wait_for(ledger, runner, common)
+        return wait_for(DetachedRun(ledger), common)
     if not common.quiet:
         say(f"  to watch it:   rvrun status {ledger.handle} --watch")
         say(f"  to cancel it:  rvrun cancel {ledger.handle}")
@@ -65,16 +71,24 @@ def counting(work: str, common: Common) -> AbstractContextManager[Progress]:
     return progress_bar(work, make_console(err=True), quiet=common.quiet)
 
 
-def wait_for(ledger: Ledger, runner: DetachedRunner, common: Common) -> int:
+def wait_for(run: Run, common: Common) -> int:
     """Show a run's progress until it has ended, then its summary; return the exit code."""
+    is_here = isinstance(run, LocalRun)
+    polls = (HERE_FIRST, HERE_MOST) if is_here else (POLL_FIRST, POLL_MOST)
     try:
         with watching(make_console(err=True), quiet=common.quiet) as show:
-            state = follow(lambda: runner.state(ledger), show)
+            state = follow(run.state, show, polls=polls)
     except KeyboardInterrupt:
-        run = ledger.handle
-        say(f"no longer waiting; the run continues: rvrun status {run}, rvrun cancel {run}")
+        if is_here:
+            say(f"no longer watching; the run continues: rvrun status {run.handle}")
+        else:
+            say(
+                f"no longer waiting; the run continues: rvrun status {run.handle}, "
+                f"rvrun cancel {run.handle}"
+            )
         return INTERRUPTED
-    print_summary(state, _log_end(ledger, runner, state), ledger.handle)
+    log = [] if state.failure is None else log_end(run, state.failure.target)
+    print_summary(state, log, run.handle)
     return exit_code(state)
 
 
@@ -82,12 +96,15 @@ def follow(
     read_state: Callable[[], RunState],
     show: Callable[[RunState], None],
     sleep: Callable[[float], None] = time.sleep,
+    polls: tuple[float, float] | None = None,
 ) -> RunState:
     """Read a run's state until it is over, less and less often; return the last state.
 
     A call that the service does not answer is repeated: the run does not depend on this process.
+
+    - `polls`: the seconds between two reads, at first and at most; None for those of a service.
     """
-    pause = POLL_FIRST
+    pause, most = polls or (POLL_FIRST, POLL_MOST)
     while True:
         try:
             state = read_state()
@@ -98,19 +115,9 @@ def follow(
             if state.is_over or not state.submitted:
                 return state
         sleep(pause)
-        pause = min(pause * POLL_GROWTH, POLL_MOST)
-
-
-def _log_end(ledger: Ledger, runner: DetachedRunner, state: RunState) -> list[str]:
-    """The last lines of the first failure's log; none if nothing failed."""
-    if state.failure is None:
-        return []
-    try:
-        return list(runner.logs(ledger, state.failure.target, follow=False))[-LOG_LINES:]
-    except RvrunError as error:
-        return [f"(no log: {error})"]
+        pause = min(pause * POLL_GROWTH, most)
 
 
 def exit_code(state: RunState) -> int:
-    """Return the exit code of a detached run's state."""
+    """Return the exit code of a run's state."""
     return DONE if state.word in ("succeeded", "running") and not state.has_failed else FAILED

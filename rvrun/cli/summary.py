@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from rvrun.cli.tables import make_console
+from rvrun.rundir.exits import describe_exit, explain_exit
 from rvrun.rundir.summary import Failure, Outcome, tail
 from rvrun.signals import name_of
 from rvrun.text import count, duration, memory
@@ -34,7 +35,7 @@ def print_summary(outcome: Outcome, logs: str, command_line: str) -> None:
         _print_failure(err, outcome.failures[0])
         for failure in outcome.failures[1:NUM_FAILURES]:
             log = f"; {failure.log}" if failure.log else ""
-            err.print(f"also failed: {failure.target} ({_exit(failure)}{log})")
+            err.print(f"also failed: {failure.target} {_end(failure)}{log}")
         if len(outcome.failures) > NUM_FAILURES:
             err.print(f"… and {len(outcome.failures) - NUM_FAILURES:,} more")
     elif outcome.trouble:
@@ -53,14 +54,10 @@ def print_summary(outcome: Outcome, logs: str, command_line: str) -> None:
 
 
 def _print_failure(err: Console, failure: Failure) -> None:
-    after = "" if failure.seconds is None else f" after {duration(failure.seconds)}"
-    how = f"was {_exit(failure)}" if failure.exit_code is None else f"failed ({_exit(failure)})"
-    memory = ""
-    if failure.peak_memory_kib is not None:
-        memory = f"; its process used at least {failure.peak_memory_kib // 1024:,} MiB"
-    err.print(Text(f"{failure.target} {how}{after}{memory}", "bold red"))
-    if failure.signal == signal.SIGKILL:
-        err.print("the kernel sends SIGKILL when memory runs out; `dmesg` tells whether it did")
+    verb = "was" if failure.exit_code is None else "failed"
+    err.print(Text(f"{failure.target} {verb} {_end(failure)}", "bold red"))
+    if hint := explain_exit(failure.exit_code, failure.signal, failure.peak_memory_kib):
+        err.print(hint)
     lines = tail(failure.log, LOG_LINES, failure.log_offset) if failure.log else []
     if lines:
         err.print(f"the end of {failure.log}:")
@@ -69,10 +66,11 @@ def _print_failure(err: Console, failure: Failure) -> None:
     err.print(f"to rerun this target:  {failure.rerun}")
 
 
-def _exit(failure: Failure) -> str:
-    if failure.exit_code is not None:
-        return f"exit {failure.exit_code}"
-    return f"killed by {name_of(failure.signal)}" if failure.signal else "killed"
+def _end(failure: Failure) -> str:
+    """Return `(exit 1) after 2.0 s`, or `killed by SIGKILL (137) after 2.0 s`."""
+    end = describe_exit(failure.exit_code, failure.signal)
+    after = "" if failure.seconds is None else f" after {duration(failure.seconds)}"
+    return f"({end}){after}" if failure.exit_code is not None else f"{end}{after}"
 
 
 def _counts(outcome: Outcome) -> Text:

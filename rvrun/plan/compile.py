@@ -139,6 +139,7 @@ def compile_plan(
 ) -> Plan:
     """Compile pipelines to a plan of the commands in `select`, or of all if it is empty.
 
+    - `select`: `train` selects the command of every pipeline, `tiny/train` that of one.
     - `code`: what a change of the code of a command does.
 
     The plan omits pipelines that have none of the selected commands. Raises an `RvrunError` for
@@ -160,7 +161,8 @@ def plan_pipeline(
     """Plan the stages of one pipeline."""
     whole = sort(pipeline.name, explicit_needs(pipeline))
     produced = produced_inputs(pipeline, whole)
-    graph = select_from(whole, select)
+    chosen = [name for name in whole if not {name, f"{pipeline.name}/{name}"}.isdisjoint(select)]
+    graph = select_from(whole, chosen) if chosen or not select else {}
     commands = {command.name: command for command in pipeline.commands}
     counts = {
         name: _num_splits(splits, pipeline.name, commands[name])
@@ -210,9 +212,10 @@ def _check_unique(kind: str, named: Sequence[DeclaredPipeline | Command]) -> Non
 def check_selected(pipelines: Sequence[DeclaredPipeline], select: Sequence[str]) -> None:
     """Raise `UnknownSelected` unless each selected command is in some pipeline."""
     names = _command_names(pipelines)
+    full = tuple(f"{pipeline.name}/{c.name}" for pipeline in pipelines for c in pipeline.commands)
     for name in select:
-        if name not in names:
-            raise UnknownSelected("command", name, names)
+        if name not in names and name not in full:
+            raise UnknownSelected("command", name, full if "/" in name else names)
 
 
 def check_splits(pipelines: Sequence[DeclaredPipeline], splits: Sequence[SplitRequest]) -> None:

@@ -94,12 +94,12 @@ def to_github(diff: PlanDiff) -> str:
         for change in collapse(diff.changes)
     ]
     warnings = [f"{rerun.name}: {_rerun_text(rerun)}" for rerun in diff.reruns]
-    lines = [f"::notice title=plan changed::{_command_data(text)}\n" for text in notices]
-    lines += [f"::warning title=would run again::{_command_data(text)}\n" for text in warnings]
+    lines = [f"::notice title=plan changed::{command_data(text)}\n" for text in notices]
+    lines += [f"::warning title=would run again::{command_data(text)}\n" for text in warnings]
     return "".join(lines)
 
 
-def _command_data(text: str) -> str:
+def command_data(text: str) -> str:
     """Escape a message of a workflow command (GitHub's actions/toolkit, `escapeData`)."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 

@@ -217,8 +217,11 @@ class Ledger:
         return max(path.stat().st_ctime for path in paths if path.exists())
 
     @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[int]:
         """Wait until no other process or thread submits jobs of this run, and keep others waiting.
+
+        Yields the descriptor of the lock. A program that submits for this process may inherit it:
+        others then wait for that program, too, should this process be killed.
 
         The lock is on the directory itself, which can be locked without writing to it. The kernel
         releases it when the process ends.
@@ -226,7 +229,7 @@ class Ledger:
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
+            yield descriptor
         finally:
             os.close(descriptor)
 

@@ -1,4 +1,4 @@
-"""The state of a detached run: what its runner reports and the verbs show."""
+"""The state of a run, on this machine or elsewhere: what is reported of it and the verbs show."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ class State(enum.StrEnum):
     """What a target waits for, or how it ended.
 
     - PENDING: waits for what it needs. RUNNABLE: waits for a machine.
+    - STALE: is done, but something that it depends on has changed since.
+    - STOPPED: was running when the run was interrupted.
     - GONE: its service no longer knows it.
     """
 
@@ -24,11 +26,15 @@ class State(enum.StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    STALE = "stale"
+    STOPPED = "stopped"
     GONE = "gone"
 
 
 #: The states of targets that will not change any more.
 OVER = (State.SUCCEEDED, State.FAILED, State.GONE)
+#: The states that are only worth a word if a target is in them.
+RARE = (State.STALE, State.STOPPED, State.GONE)
 
 
 @attrs.frozen(kw_only=True)
@@ -38,6 +44,8 @@ class StageState:
     - `began`, `ended`: when its first target started and its last one stopped, in seconds since
       1970; None if that has not happened yet.
     - `stuck`: why a runnable target does not start, in the service's words.
+    - `median_seconds`: how long a target of it took. `peak_memory_kib`: of its largest process.
+      Both are None if no target recorded it.
     """
 
     name: str
@@ -45,6 +53,8 @@ class StageState:
     began: float | None = None
     ended: float | None = None
     stuck: str = ""
+    median_seconds: float | None = None
+    peak_memory_kib: int | None = None
 
     @property
     def total(self) -> int:
@@ -60,14 +70,23 @@ class StageState:
 
 @attrs.frozen(kw_only=True)
 class RemoteFailure:
-    """The first target that failed.
+    """A target that failed.
 
-    - `reason`: the service's words. `exit_code`: None if its process did not even start.
+    - `reason`: the service's words, or how its process ended.
+    - `exit_code`: None if its process did not even start, or was killed.
     """
 
     target: str
     reason: str
     exit_code: int | None = None
+
+
+@attrs.frozen
+class RunningTarget:
+    """A target that is running, and when it started, in seconds since 1970."""
+
+    target: str
+    began: float
 
 
 @attrs.frozen(kw_only=True)
@@ -77,7 +96,12 @@ class RunState:
     - `submitted`: whether all of it was submitted. `cancelled`: whether it was cancelled.
     - `began`: when it was submitted. `ended`: when its last target stopped; None while it runs.
       Both in seconds since 1970.
+    - `failure`: the first target that failed.
     - `warnings`: sentences about jobs that should not be there.
+    - `active`: whether a process works on it now; None for detached runs, of which the states of
+      their targets tell.
+    - `running`: which targets are, if that is known. `other_failures`: those after the first.
+    - `seconds_left`: how much longer it will take; None without records of all that is left.
     """
 
     run_id: str
@@ -89,10 +113,16 @@ class RunState:
     cancelled: bool = False
     failure: RemoteFailure | None = None
     warnings: tuple[str, ...] = ()
+    active: bool | None = None
+    running: tuple[RunningTarget, ...] = ()
+    other_failures: tuple[RemoteFailure, ...] = ()
+    seconds_left: float | None = None
 
     @property
     def is_over(self) -> bool:
-        """Whether none of its targets waits or runs."""
+        """Whether none of its targets waits or runs, or nobody works on them any more."""
+        if self.active is not None:
+            return not self.active
         done = all(stage.is_over for stage in self.stages)
         return done and (self.submitted or self.cancelled)
 
@@ -106,6 +136,8 @@ class RunState:
     @property
     def word(self) -> str:
         """The state of the whole run: `running`, `succeeded`, ..."""
+        if self.active is not None:
+            return self._word_here
         if not self.submitted and not self.cancelled:
             return "interrupted"
         if not self.is_over:
@@ -115,6 +147,18 @@ class RunState:
         if self.has_failed:
             return "failed"
         return "gone" if self.count(State.GONE) else "succeeded"
+
+    @property
+    def _word_here(self) -> str:
+        """The state of a run on this machine, which can end before all its targets are done."""
+        if self.active:
+            return "running"
+        if self.has_failed:
+            return "failed"
+        if self.count(State.STOPPED):
+            return "interrupted"
+        total = sum(stage.total for stage in self.stages)
+        return "succeeded" if self.count(State.SUCCEEDED) == total else "incomplete"
 
 
 class Progress(Protocol):
@@ -145,7 +189,13 @@ def state_from_json(values: Mapping[str, Any]) -> RunState:
     ]
     failure = RemoteFailure(**values["failure"]) if values["failure"] else None
     warnings = tuple(str(text) for text in values.get("warnings", ()))
-    own = {"stages": tuple(stages), "failure": failure, "warnings": warnings}
+    own = {
+        "stages": tuple(stages),
+        "failure": failure,
+        "warnings": warnings,
+        "running": tuple(RunningTarget(**one) for one in values.get("running", ())),
+        "other_failures": tuple(RemoteFailure(**one) for one in values.get("other_failures", ())),
+    }
     state = RunState(**{**values, **own})
     for name in (state.run_id, state.runner, *(s.name for s in stages), *(s.stuck for s in stages)):
         if not isinstance(name, str):

@@ -19,6 +19,9 @@ from rvrun.render.quote import (
     without_none,
 )
 
+#: How the names of templates end whose values are escaped for HTML.
+HTML = "html.j2"
+
 
 class BadTemplate(RvrunError):
     """A template that cannot be found, parsed or rendered."""
@@ -72,7 +75,8 @@ def _environment(package: str, folder: str, user_folder: str | None) -> jinja2.E
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - Makefiles and JSON, not HTML
+        # Makefiles and JSON are not HTML.
+        autoescape=jinja2.select_autoescape(enabled_extensions=(HTML,), default=False),
     )
     environment.filters["recipe"] = for_recipe
     environment.filters["definition"] = for_definition

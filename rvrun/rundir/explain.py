@@ -19,6 +19,7 @@ from rvrun.patterns import is_per_item, output_path
 from rvrun.pipelines.config_keys import changed_keys, look_up, narrow, part_of
 from rvrun.rundir import records
 from rvrun.rundir.accepted import last_accepted
+from rvrun.rundir.exits import describe_exit
 from rvrun.rundir.files import version_at
 from rvrun.rundir.fingerprints import read_text
 from rvrun.rundir.freshness import (
@@ -32,7 +33,6 @@ from rvrun.rundir.freshness import (
 )
 from rvrun.rundir.target_lock import is_locked
 from rvrun.rundir.times import NEVER
-from rvrun.signals import name_of
 from rvrun.text import local_time, name_some
 
 ITEMS_ARE_NEW = "items declared since it was done, so which of them are done is unknown"
@@ -384,9 +384,7 @@ def describe_end(attempt: Attempt) -> str:
     """Return how an attempt ended: `exit 1`, or that it was killed or still runs."""
     if attempt.is_running:
         return "it is running"
-    if attempt.exit_code is not None:
-        return f"exit {attempt.exit_code}"
-    return f"killed by {name_of(attempt.signal)}" if attempt.signal else "killed"
+    return describe_exit(attempt.exit_code, attempt.signal)
 
 
 def config_changes(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 
 import attrs
 
@@ -139,12 +139,17 @@ Statuses = Mapping[str, StageStatus]
 
 
 def plan_status(
-    plan: Plan, run_dir: pathlib.Path, files: Mapping[str, str], *, force: bool = False
+    plan: Plan,
+    run_dir: pathlib.Path,
+    files: Mapping[str, str],
+    *,
+    force: bool = False,
+    forced: Container[str] = (),
 ) -> list[StageStatus]:
     """Return the status of each stage of `plan`, in its order.
 
     - `files`: the rendered files that would be written into `run_dir` first, by path.
-    - `force`: consider every target stale, as `make -B` does.
+    - `force`: consider every target stale, as `make -B` does. `forced`: those of these stages.
 
     Raises `OtherRoot` if the stamps in `run_dir` are for another root.
     """
@@ -156,7 +161,7 @@ def plan_status(
         lost = is_lost(files.get(paths.config(pipeline.name), ""))
         # A stage comes after those that it needs, so their statuses are complete.
         for stage in pipeline.stages:
-            is_void = force or lost
+            is_void = force or lost or f"{pipeline.name}/{stage.command}" in forced
             config = _config_time(pipeline.name, stage, run_dir, files, is_void=is_void)
             code = _code_time(pipeline.name, stage, run_dir, files, is_void=is_void)
             changed = {CONFIG_CHANGED: config}

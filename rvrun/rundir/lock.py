@@ -14,6 +14,7 @@ from typing import IO
 from rvrun import paths, signals
 from rvrun.rundir.files import UnusableRunDir
 from rvrun.rundir.own_files import open_own
+from rvrun.rundir.target_lock import is_locked
 
 #: How long to wait for the processes of a run that was killed, in seconds: make and the targets
 #: get SIGTERM then, and end soon if they can.
@@ -70,6 +71,18 @@ def locked_if_writable(folder: pathlib.Path) -> Iterator[None]:
             if os.access(folder, os.W_OK):
                 raise
         yield
+
+
+def is_active(folder: pathlib.Path) -> bool:
+    """Return whether a process of rvrun's runs in a run directory now."""
+    path = folder / paths.LOCK
+    try:
+        holder = path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return False
+    # The lock is only touched while its holder lives: taking it even for a moment could make a run
+    # that starts now believe that another one left something behind.
+    return holder.isdigit() and _is_running(holder) and is_locked(str(path))
 
 
 def _wait(folder: pathlib.Path, lock: IO[str]) -> None:

@@ -27,6 +27,8 @@ WARNING = "warning"
 
 #: The size of a page of memory, in KiB.
 PAGE_KIB = os.sysconf("SC_PAGESIZE") // 1024
+#: More bytes than any log has; what is larger, no file can be read from.
+MAX_OFFSET = 1 << 62
 #: Seconds since 1970 of a time that is certainly wrong.
 MAX_TIME = 1e12
 
@@ -37,6 +39,8 @@ class Recorder:
     def __init__(self, run_dir: str, target: str) -> None:
         self.path = os.path.join(run_dir, paths.record(target))
         self.attempt = 1 + sum(line["event"] == "start" for line in read_attempts(self.path))
+        #: CPU time of this process before the attempt, which another target may have used.
+        self.cpu_before = cpu_seconds()
 
     def start(self, **facts: object) -> None:
         """Record the start.
@@ -49,8 +53,11 @@ class Recorder:
         self.note("start", host=os.uname().nodename, pid=os.getpid(), **facts)
 
     def end(self, exit_code: int) -> None:
-        """Record the end, with the peak memory of the largest process."""
-        self.note("end", exit_code=exit_code, peak_memory_kib=peak_memory_kib())
+        """Record the end, with the peak memory of the largest process, and the CPU time of all."""
+        seconds = round(cpu_seconds() - self.cpu_before, 3)
+        self.note(
+            "end", exit_code=exit_code, peak_memory_kib=peak_memory_kib(), cpu_seconds=seconds
+        )
 
     def note(self, event: str, **facts: object) -> None:
         """Append a line: the event, the attempt, the time in seconds since 1970, and `facts`."""
@@ -124,13 +131,15 @@ def read(path: str) -> Iterator[dict[str, Any]]:
 def read_attempts(path: str) -> Iterator[dict[str, Any]]:
     """Yield the lines of a target's record that are as `Recorder` writes them; see `read`."""
     for line in read(path):
-        time_: Any = line.get("time")
-        # Not NaN or infinite, either.
-        is_time = type(time_) in (int, float) and abs(time_) < MAX_TIME
-        is_counted = is_time and type(line.get("attempt")) is int
+        is_counted = is_time(line.get("time")) and type(line.get("attempt")) is int
         is_end = line["event"] == "end"
         if is_counted and (not is_end or type(line.get("exit_code")) is int):
             yield line
+
+
+def is_time(value: Any) -> bool:
+    """Return whether a value is a time in seconds since 1970; not NaN or infinite, either."""
+    return type(value) in (int, float) and abs(value) < MAX_TIME
 
 
 def last_attempt(path: str) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
@@ -162,6 +171,12 @@ def shared_memory_of(start: dict[str, Any]) -> int | None:
     return shared if type(shared) is int else None
 
 
+def log_offset_of(start: dict[str, Any]) -> int | None:
+    """Return where in its log the output of an attempt begins, in bytes; None if it has no log."""
+    offset = start.get("log_offset")
+    return offset if type(offset) is int and 0 <= offset < MAX_OFFSET else None
+
+
 def resident_kib() -> int:
     """Return the resident memory of this process, in KiB: that of proc_pid_statm(5)."""
     descriptor = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
@@ -185,6 +200,13 @@ def process_peak_kib(pid: int | str) -> int | None:
             return int(status.read().split(b"VmHWM:")[1].split()[0])
     except (OSError, IndexError):
         return None
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and its children that have ended, in seconds."""
+    children = os.times()[2:4]
+    # `times` counts in hundredths of a second, which is long for this process.
+    return time.process_time() + sum(children)
 
 
 def peak_memory_kib() -> int:

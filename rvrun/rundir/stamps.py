@@ -53,6 +53,20 @@ def forget(run_dir: pathlib.Path, pipeline: str) -> None:
     shutil.rmtree(run_dir / paths.DONE / pipeline, ignore_errors=True)
 
 
+def forget_stages(run_dir: pathlib.Path, names: Iterable[str]) -> None:
+    """Remove all stamps of stages, such as `tiny/chip`, so that all of their targets are stale."""
+    for name in names:
+        pipeline, _, command = name.partition("/")
+        # A name of a command has no dot, and what belongs to it continues with one.
+        for stamp in (run_dir / paths.DONE / pipeline).glob("*"):
+            if stamp.name.partition(".")[0] != command:
+                continue
+            if stamp.is_dir() and not stamp.is_symlink():
+                shutil.rmtree(stamp)
+            else:
+                stamp.unlink()
+
+
 def join(run_dir: pathlib.Path, pipeline: str, stage: Stage) -> None:
     """Touch the stamp that stands for all splits of a finished stage.
 

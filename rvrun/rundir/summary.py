@@ -26,8 +26,9 @@ class Failure:
     """A target that failed.
 
     - `exit_code`: None if it was killed and could not record its end.
-    - `signal`: the number of the signal that killed it, and `peak_memory_kib`: the most memory that
-      its process was seen to use; None if it was not killed, or if that is unknown.
+    - `signal`: the number of the signal that killed it; None if it was not killed, or if that is
+      unknown.
+    - `peak_memory_kib`: the most memory that its process was seen to use; None if nobody saw it.
     - `seconds`: how long it ran; None if it was killed and nobody saw when.
     - `log`: the file with its output from byte `log_offset` on, after that of earlier attempts;
       None if its output went elsewhere.
@@ -151,11 +152,8 @@ def _attempts(
 
 
 def _failure(attempt: _Attempt, out: str) -> Failure:
-    offset = attempt.start.get("log_offset")
-    if type(offset) is not int or not 0 <= offset < 1 << 62:
-        offset = None
+    offset = records.log_offset_of(attempt.start)
     end = attempt.end or {}
-    is_killed = attempt.exit_code is None
     return Failure(
         target=attempt.target.name,
         exit_code=attempt.exit_code,
@@ -164,7 +162,7 @@ def _failure(attempt: _Attempt, out: str) -> Failure:
         rerun=rerun_line(attempt.stage, attempt.target, out),
         log_offset=offset or 0,
         signal=end.get("signal"),
-        peak_memory_kib=end.get("peak_memory_kib") if is_killed else None,
+        peak_memory_kib=records.memory_of(end),
     )
 
 
@@ -190,12 +188,20 @@ def program() -> list[str]:
 
 
 def tail(path: pathlib.Path, num_lines: int, offset: int = 0) -> list[str]:
-    """Return the last lines of a file, from byte `offset` on; none if the file does not exist."""
+    """Return the last lines of a file, from byte `offset` on; none if it is not a regular file.
+
+    A progress bar returns to the start of its line: only its last state counts.
+    """
+    # Opening a FIFO would wait for a writer.
+    if not path.is_file():
+        return []
     try:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)
             # A log may be huge; the last 64 KiB are enough for the lines that are shown.
             file.seek(max(file.tell() - 64 * 1024, offset))
-            return file.read().decode(errors="replace").splitlines()[-num_lines:]
+            text = file.read().decode(errors="replace")
     except FileNotFoundError:
         return []
+    lines = text.removesuffix("\n").split("\n") if text else []
+    return [line.rstrip("\r").rpartition("\r")[2] for line in lines[-num_lines:]]

@@ -9,8 +9,9 @@ from rvrun.runners.inprocess import runner as inprocess
 from rvrun.runners.local import runner as local
 from rvrun.runners.protocol import DetachedRunner, LocalRunner, MultiHostRunner, RecoveringRunner
 from rvrun.runners.sagemaker import runner as sagemaker
+from rvrun.runners.slurm import runner as slurm
 
 LOCAL: Mapping[str, LocalRunner] = {"inprocess": inprocess, "local": local}
-DETACHED: Mapping[str, DetachedRunner] = {"batch": batch, "sagemaker": sagemaker}
+DETACHED: Mapping[str, DetachedRunner] = {"batch": batch, "sagemaker": sagemaker, "slurm": slurm}
 RECOVERING: Mapping[str, RecoveringRunner] = {"batch": batch}
 MULTI_HOST: Mapping[str, MultiHostRunner] = {"sagemaker": sagemaker}

@@ -14,6 +14,7 @@ class Capabilities:
     - `keeps_stamps`: finished targets are marked in the run directory, and a later run skips them.
     - `keeps_going`: can continue with what does not need a failed target.
     - `has_debugger`: can stop in the debugger where a command raises.
+    - `limits_targets`: targets share this machine, within the limits of their `resources`.
     - `needs_remote_storage`: every pipeline's `root_uri` must be a URI that other machines reach.
     - `recovers`: can rebuild the ledger of a run from its service; see `RecoveringRunner`.
     - `multi_host`: a job may have several hosts; the runner's `hosts` lists them.
@@ -24,6 +25,7 @@ class Capabilities:
     keeps_stamps: bool = False
     keeps_going: bool = False
     has_debugger: bool = False
+    limits_targets: bool = False
     needs_remote_storage: bool = False
     recovers: bool = False
     multi_host: bool = False

@@ -78,10 +78,11 @@ class DetachedRunner(Runner, Protocol):
     def risks(self, files: Mapping[str, str]) -> Iterator[str]:
         """Yield a warning for each job that may be attempted twice although it should not be."""
 
-    def submit(self, run: Run, progress: Progress) -> Ledger:
+    def submit(self, run: Run, progress: Progress) -> Ledger | None:
         """Submit all of `run`, or continue an identical submission that was interrupted.
 
-        Raises `StillRunning` while an earlier run of the run directory is.
+        A runner that keeps stamps submits what is stale, and returns None if nothing is. Raises
+        `StillRunning` while an earlier run of the run directory is.
         """
 
     def state(self, ledger: Ledger) -> RunState:

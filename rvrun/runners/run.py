@@ -22,7 +22,8 @@ class Run:
     - `pipelines`: all loaded pipelines, also those without a stage in the plan.
     - `out`: the run directory, relative to `workdir`, where commands run. `out_typed`: as typed,
       for messages; None if the user did not name one.
-    - `force`: also run what is up to date. `debug`: stop in the debugger where a command raises.
+    - `force`: also run what is up to date. `forced`: the same for the stages of these names.
+    - `debug`: stop in the debugger where a command raises.
     - `name`: the name of a detached run; None names it after the run directory.
     - `verbosity`: how verbose other systems' pipelines are, from 0.
     - `lock`: the descriptor of the run directory's lock, for processes that work there to inherit;
@@ -36,6 +37,7 @@ class Run:
     workdir: pathlib.Path = attrs.field(factory=pathlib.Path.cwd)
     keep_going: bool = False
     force: bool = False
+    forced: frozenset[str] = frozenset()
     debug: bool = False
     verbosity: int = 0
     name: str | None = None

@@ -19,6 +19,7 @@ from rvrun.settings.files import PROFILE
 from rvrun.settings.schema import (
     AwsSettings,
     Field,
+    PriceSettings,
     Settings,
     all_fields,
     fields_of,
@@ -31,6 +32,8 @@ from rvrun.settings.values import spell
 T = TypeVar("T", bound=attrs.AttrsInstance)
 
 COMMAND_LINE = "the command line"
+#: The classes of rvrun's own sections, by name.
+OWN_SECTIONS = {"aws": AwsSettings, "prices": PriceSettings}
 
 
 @attrs.frozen(kw_only=True)
@@ -128,9 +131,12 @@ def _settings(stack: Sequence[Layer]) -> Settings:
     for layer in stack:
         values.update(layer.values)
     runners = {name: _section(cls, f"{name}.", values) for name, cls in runner_sections().items()}
-    aws = _section(AwsSettings, "aws.", values)
+    sections: dict[str, Any] = {
+        name: _section(cls, f"{name}.", values) for name, cls in OWN_SECTIONS.items()
+    }
     plain = {f.key: values[f.key] for f in fields_of(Settings) if f.key in values}
-    return Settings(**{k: v for k, v in plain.items() if "." not in k}, aws=aws, runners=runners)
+    own = {k: v for k, v in plain.items() if "." not in k}
+    return Settings(**own, **sections, runners=runners)
 
 
 def _section(cls: type[T], prefix: str, values: Mapping[str, Any]) -> T:

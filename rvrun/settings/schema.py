@@ -73,6 +73,14 @@ class MachineSettings:
     gpu_locks: str | None = setting(
         "directory of the GPU slots' lock files; default: a temporary directory of this user"
     )
+    vcpus: int | None = setting(
+        "CPUs that targets share whose `resources` declare `vcpus`; default: those of this machine",
+        most=MAX_PARALLEL,
+    )
+    memory_mib: int | None = setting(
+        "memory in MiB that targets share whose `resources` declare `memory_mib`; default: that of "
+        "this machine"
+    )
     warm: bool = setting(
         "whether targets are forked from a process that has imported their code, where that is "
         "possible and worth it",
@@ -89,6 +97,21 @@ class AwsSettings:
 
     profile: str | None = setting("profile of your AWS configuration; default: AWS_PROFILE")
     region: str | None = setting("region; default: AWS_REGION, or the profile's region")
+
+
+@attrs.frozen(kw_only=True)
+class PriceSettings:
+    """`[prices]`: what machines cost, for estimates."""
+
+    currency: str = setting("what stands before amounts", "$")
+    vcpu_hour: float | None = setting("price of a vCPU for an hour", least=0)
+    gpu_hour: float | None = setting("price of a GPU for an hour", least=0)
+    gib_hour: float | None = setting("price of a GiB of memory for an hour", least=0)
+    spot_factor: float = setting("by what prices of spot machines are multiplied", 1.0, least=0)
+    spot_commands: tuple[str, ...] = setting(
+        "commands on spot machines, as globs, besides those that a runner's settings tell", ()
+    )
+    instances: dict[str, float] = table("prices of instances for an hour, by type")
 
 
 @attrs.frozen(kw_only=True)
@@ -111,6 +134,10 @@ class Settings:
         "installed packages whose version counts as code; a new version runs everything again", ()
     )
     aws: AwsSettings = AwsSettings()
+    prices: PriceSettings = PriceSettings()
+    estimates: str | None = setting(
+        "file with summaries of records, for estimates; default: estimates.json"
+    )
     runners: Mapping[str, attrs.AttrsInstance] = attrs.field(factory=dict)
 
     def of(self, section: type[T]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -47,19 +48,23 @@ def validate(origin: str, field: Field, value: Any) -> Any:
 
 def _rule(field: Field) -> tuple[Callable[[Any], bool], str]:
     """What a value must be, as a predicate and in words."""
+    if field.is_table:
+        return _table_rule(field)
     members = (*typing.get_args(field.type), field.type)
     plain = next(member for member in members if member is not types.NoneType)
-    if field.is_table:
-        return _is_table, "a table of strings"
     if typing.get_origin(field.type) is tuple:
         return _is_list, "a list of strings"
     if choices := _choices(field.type):
         return lambda value: value in choices, f"one of {', '.join(choices)}"
-    if plain is bool:
-        return lambda value: isinstance(value, bool), "true or false"
     if plain is int:
         return lambda value: _is_in_range(value, field), _range(field)
-    return lambda value: isinstance(value, str), "a string"
+    return _PLAIN.get(plain, _PLAIN[str])
+
+
+def _table_rule(field: Field) -> tuple[Callable[[Any], bool], str]:
+    if float in typing.get_args(field.type):
+        return _is_price_table, "a table of numbers of at least 0"
+    return _is_table, "a table of strings"
 
 
 def _choices(type_: Any) -> tuple[str, ...]:
@@ -76,6 +81,22 @@ def _is_list(value: Any) -> bool:
 
 def _is_table(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+
+
+def _is_price(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < math.inf
+
+
+#: The rules of types that need no more than themselves.
+_PLAIN: dict[Any, tuple[Callable[[Any], bool], str]] = {
+    bool: (lambda value: isinstance(value, bool), "true or false"),
+    float: (_is_price, "a number of at least 0"),
+    str: (lambda value: isinstance(value, str), "a string"),
+}
+
+
+def _is_price_table(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_price, value.values()))
 
 
 def _is_in_range(value: Any, field: Field) -> bool:
@@ -145,13 +166,24 @@ def parse(text: str, field: Field) -> Any:
     """
     kinds = (field.type, *typing.get_args(field.type))
     if field.is_table:
-        return _parse_table(text)
+        pairs = _parse_table(text)
+        is_numeric = float in typing.get_args(field.type) and isinstance(pairs, dict)
+        return {k: _to_number(v) for k, v in pairs.items()} if is_numeric else pairs  # type: ignore[union-attr]
+    if float in kinds:
+        return _to_number(text)
     if typing.get_origin(field.type) is tuple:
         return [item.strip() for item in text.split(",") if item.strip()]
     if bool in kinds:
         return _BOOLEANS.get(text.lower(), text)
     number = parse_integer(text) if int in kinds else None
     return number if _is_in_range(number, field) else text
+
+
+def _to_number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _parse_table(text: str) -> dict[str, str] | str:

@@ -95,7 +95,7 @@ def slot(
         yield None
         return
     slots = _deal(devices, total)
-    device, descriptor = _wait(folder or _own_folder(), slots, announce)
+    device, descriptor = _wait(folder or own_folder(), slots, announce)
     try:
         yield device
     finally:
@@ -139,7 +139,7 @@ def _canonical_names(devices: Sequence[str]) -> list[str]:
     return names
 
 
-def _own_folder() -> str:
+def own_folder() -> str:
     """Create the folder of this user's lock files, which nobody else may change.
 
     The temporary directory belongs to everybody. Another user could create a folder of that name,

@@ -40,6 +40,7 @@ from rvrun.rundir.target_lock import (
 from rvrun.tracebacks import exit_code_of, print_error, print_traceback
 from rvrun.worker.call import parse
 from rvrun.worker.forks import keep_from_forks
+from rvrun.worker.limits import Limits, read_limits
 from rvrun.worker.pipeline import (
     check_command,
     declared_files,
@@ -52,10 +53,12 @@ from rvrun.worker.pipeline import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from typing import Any, NoReturn
 
     from rvrun.rundir.declared_files import DeclaredFiles
     from rvrun.settings.schema import MachineSettings
+    from rvrun.worker.attempts import Attempt
     from rvrun.worker.call import Call
     from rvrun.worker.item_work import ItemWork
 
@@ -118,9 +121,11 @@ def run_command(call: Call, start: Start | None = None) -> int:
     document = read_document(call.config) if start.document is None else start.document
     call.verbosity = call.verbosity or parse_integer(variables[environment.VERBOSITY]) or 0
     keep_from_forks((_end, _ignore), ENDING)
-    _handle_signals(_end)
     target = _Target(call, document, start, _EventPipe(variables[environment.EVENTS]))
     run_dir = variables[environment.RUN_DIR]
+    if run_dir:
+        target.limit(run_dir)
+    _handle_signals(_end)
     if not run_dir:
         return target.run()
     _keep_lock_from_programs(run_dir, variables[environment.LOCK])
@@ -139,9 +144,9 @@ class _Target:
         self.call = call
         self.document = document
         self.start = start
-        pipeline = pipeline_name(document, call.config)
-        self.name = call.name(pipeline)
-        self.path = call.target(pipeline)
+        self.pipeline = pipeline_name(document, call.config)
+        self.name = call.name(self.pipeline)
+        self.path = call.target(self.pipeline)
         self.report = events
         self.run_dir = ""
         self.newest = 0
@@ -150,6 +155,38 @@ class _Target:
         self.failure: RvrunError | None = None
         self.work: ItemWork | None = None
         self.recorder: Recorder | None = None
+        self.limits = Limits()
+        self.attempt: Attempt | None = None
+
+    def limit(self, run_dir: str) -> None:
+        """Find the limits of this target; with some of them, this process becomes an attempt."""
+        self.limits = read_limits(run_dir, self.pipeline, self.call.command)
+        if self.limits.needs_supervisor:
+            from rvrun.worker.attempts import supervise
+
+            record = os.path.join(run_dir, paths.record(self.path))
+            self.attempt = supervise(self.limits, record, self.name, self.report)
+
+    def begin(self) -> None:
+        """Start the clock of the time limit, right before the command is called."""
+        if self.attempt is not None:
+            self.attempt.begin()
+
+    def shared(self) -> AbstractContextManager[None]:
+        """Hold the CPUs and the memory that this target declares."""
+        # A job has its machine to itself, and a command typed by hand is not limited.
+        needed = (self.limits.vcpus, self.limits.memory_mib)
+        if self.call.job is not None or needed == (0, 0):
+            return contextlib.nullcontext()
+        from rvrun.settings.layers import load_settings
+        from rvrun.settings.schema import MachineSettings
+        from rvrun.worker.gpu_slots import own_folder
+        from rvrun.worker.machine import limits_of
+        from rvrun.worker.shares import share
+
+        machine = load_settings().of(MachineSettings)
+        folder = machine.gpu_locks or own_folder()
+        return share(folder, needed, limits_of(machine), self.announce)
 
     def announce(self, text: str) -> None:
         """Say on stderr, and to `rvrun run`, what this target waits for."""
@@ -230,13 +267,19 @@ class _Target:
             code = outcome["code"] = _run(self)
         # A signal that arrives now must not lose what is done.
         _handle_signals(_ignore, (*ENDING, _signal.SIGINT))
+        if self.attempt:
+            code = self.attempt.final_code(code)
+            if self.attempt.is_late:
+                limit = f"its limit of {self.limits.timeout_seconds} s (timeout_seconds)"
+                _say(f"{self.name}: ended after {limit}")
         if self.recorder:
             code = self._stamp() if code == DONE else code
             if self.work is not None:
                 self.recorder.note("items", done=self.work.num_done, of=len(self.work.positions))
             # The record is written before the event: whoever reads the event may read the record.
             self.recorder.end(code)
-        self.report(f"end {self.name} {code}")
+        if not (self.attempt and self.attempt.will_retry(code)):
+            self.report(f"end {self.name} {code}")
         # Threads of the user's may keep this process, which must be possible to end.
         _handle_signals(_signal.SIG_DFL, (*ENDING, _signal.SIGINT))
         return code
@@ -344,11 +387,16 @@ def _call_method(target: _Target) -> None:
                 target.files.check_inputs()
         set_up_program(pipeline, call, may_end=target.ends_with_command and target.files is None)
         method = getattr(pipeline, call.command)
+        stack.enter_context(target.shared())
+        if target.recorder and (target.limits.vcpus or target.limits.memory_mib):
+            # From here on it runs; before, it may have waited.
+            target.recorder.note("share")
         # A job has its GPUs to itself.
         if call.command in pipeline.gpu_commands and call.job is None:
             device = stack.enter_context(gpu_slot(target.announce))
             if target.recorder:
                 target.recorder.note("gpu", device=device)
+        target.begin()
         if target.work is not None:
             run_items(target.work, pipeline, target.document, call.command)
         elif call.command in pipeline.split_commands:

@@ -1,4 +1,4 @@
-"""A pipeline in Python: https://rvrun.github.io/rvrun/pipelines/
+"""A pipeline in Python; see https://rvrun.github.io/rvrun/pipelines/.
 
 rvrun plan pipeline.py                         show what would run, and why
 rvrun run local pipeline.py                    run it; again: only what changed

@@ -260,8 +260,9 @@ def test_a_runner_that_does_not_exist(tiny: Project) -> None:
             "error",
             "runner",
             "unknown runner `lokal`; did you mean `local`? Known runners: `batch`, `inprocess`, "
-            "`local`, `sagemaker`",
-            "type --runner batch or --runner inprocess or --runner local or --runner sagemaker",
+            "`local`, `sagemaker`, `slurm`",
+            "type --runner batch or --runner inprocess or --runner local or --runner sagemaker or "
+            "--runner slurm",
         )
     ]
     assert "config" not in subjects(tiny, *words, code=2)

@@ -246,17 +246,18 @@ def test_templates_that_fail(tiny: Project, text: bytes, problem: str) -> None:
         ),
         (
             ("schema", "plna"),
-            "NAME must be one of `plan`, `pipeline`, got 'plna'; did you mean `plan`?",
+            "NAME must be one of `plan`, `pipeline`, `status`, `list`, `config`, got 'plna'; did "
+            "you mean `plan`?",
         ),
         (
             ("run", "tiny.py"),
-            "RUNNER must be one of `batch`, `inprocess`, `local`, `sagemaker`, got 'tiny.py', "
-            "which looks like a config; write `rvrun run RUNNER CONFIG`",
+            "RUNNER must be one of `batch`, `inprocess`, `local`, `sagemaker`, `slurm`, got "
+            "'tiny.py', which looks like a config; write `rvrun run RUNNER CONFIG`",
         ),
         (
             ("render", "tiny.py", "cut"),
-            "RUNNER must be one of `batch`, `inprocess`, `local`, `sagemaker`, got 'tiny.py', "
-            "which looks like a config; write `rvrun render RUNNER CONFIG`",
+            "RUNNER must be one of `batch`, `inprocess`, `local`, `sagemaker`, `slurm`, got "
+            "'tiny.py', which looks like a config; write `rvrun render RUNNER CONFIG`",
         ),
         (
             ("run", "local"),

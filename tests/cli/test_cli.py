@@ -227,7 +227,7 @@ def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]
         (
             ("run", "lokal", "args.py", "-a", "title", "x"),
             "unknown runner `lokal`; did you mean `local`? Known runners: `batch`, `inprocess`, "
-            "`local`, `sagemaker`",
+            "`local`, `sagemaker`, `slurm`",
         ),
         (
             ("plan", "args.py", "-a", "title", "x", "--out", ""),
@@ -258,7 +258,8 @@ def _render_as_nobody(copy: Project, words: tuple[str, ...], env: dict[str, str]
         ),
         (
             ("run_command", "c.json", "work", "--runner", "nobody"),
-            "unknown runner `nobody`; known runners: `batch`, `inprocess`, `local`, `sagemaker`",
+            "unknown runner `nobody`; known runners: `batch`, `inprocess`, `local`, `sagemaker`, "
+            "`slurm`",
         ),
     ],
 )
@@ -423,7 +424,10 @@ def test_what_a_config_prints_goes_to_stderr(tiny: Project) -> None:
             ("run", "local", "tiny.py", "--pdb"),
             "`--pdb` requires a runner with a debugger (inprocess); `local` has none",
         ),
-        (("status",), "nothing was submitted from the run directories in runs"),
+        (
+            ("status",),
+            "nothing has run in the run directories in runs; start a run with `rvrun run`",
+        ),
         (
             ("status", "--watch", "--json"),
             "--watch and --json cannot be combined; keep one",

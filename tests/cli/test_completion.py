@@ -51,7 +51,7 @@ def complete(project: Project, line: str, **env: str) -> list[str]:
     [
         ("rvrun pl", "plan"),
         ("rvrun run lo", "local"),
-        ("rvrun run ", "batch inprocess local sagemaker"),
+        ("rvrun run ", "batch inprocess local sagemaker slurm"),
         ("rvrun plan tiny.py ", "cut count sum show"),
         ("rvrun run local tiny.py cut s", "sum show"),
         ("rvrun run local tiny.py --splits 4 -k cut c", "count"),

@@ -82,10 +82,26 @@ def test_lines_of_parallel_targets_name_them(loud: Project) -> None:
     ]
 
 
-@pytest.mark.parametrize("words", [("-j2",), ("-j1", "--no-show-output")])
-def test_output_is_not_shown_otherwise(loud: Project, words: tuple[str, ...]) -> None:
-    """Several in parallel only write to their logs, unless asked to."""
-    assert run_bytes(loud, *words) == b"loud/chip/0 done\nloud/train done\n"
+def test_output_is_not_shown_otherwise(loud: Project) -> None:
+    """Several in parallel only write to their logs; at the end, the last stage's is shown."""
+    done = b"loud/chip/0 done\nloud/train done\n"
+    assert run_bytes(loud, "-j1", "--no-show-output") == done
+    end = b"loud/train printed:\n  | epoch 1\n  | to stderr\n  | half\n"
+    assert run_bytes(loud, "-j2", "-B") == done + end
+
+
+def test_only_the_end_of_long_output_is_shown(project: Project) -> None:
+    """Ten lines, of which a progress bar leaves its last state, and where the rest is."""
+    lines = "for i in range(40): print(f'step {i}', end='\\r' if i % 2 else '\\n')"
+    project.write("loud.py", SOURCE.replace('print("epoch 1")', lines))
+    shown = run_bytes(project, "-j2", "train").decode()
+    assert "the end of runs/loud/logs/loud/train.log:\n" in shown
+    assert [line for line in shown.splitlines() if line.startswith("  | ")][-3:] == [
+        "  | step 38",
+        "  | to stderr",
+        "  | half",
+    ]
+    assert shown.count("  | ") == 10
 
 
 def test_a_later_attempt_shows_only_its_own_output(loud: Project) -> None:

@@ -18,6 +18,7 @@ from tests.conftest import ROOT, clean_environment
 from tests.engines.batch import BatchEngine
 from tests.engines.moto import Moto
 from tests.engines.sagemaker import SagemakerEngine
+from tests.engines.slurm import Slurm
 
 BATCH = '[batch]\ncpu_job_queue = "cpu"\ncpu_job_def = "work"\n'
 SAGEMAKER = """
@@ -116,6 +117,17 @@ def test_sagemaker(moto: Moto, tmp_path: pathlib.Path) -> None:
         )
     finally:
         engine.close()
+
+
+def test_slurm(slurm: Slurm, tmp_path: pathlib.Path) -> None:
+    """Jobs run on a real Slurm."""
+    check_runner(
+        "slurm",
+        tmp_path,
+        settings='[slurm]\ntime = "30"\n',
+        environ=clean_environment(**slurm.variables),
+        job_environ=lambda index, size: {"SLURM_ARRAY_TASK_ID": str(index)},
+    )
 
 
 def job_of_stub(index: int, size: int) -> dict[str, str]:

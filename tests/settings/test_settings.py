@@ -11,15 +11,19 @@ from rvrun.errors import UnknownName
 from rvrun.inputs import CannotRead
 from rvrun.runners.batch.settings import BatchCommandSettings, BatchSettings
 from rvrun.runners.sagemaker.settings import SagemakerCommandSettings, SagemakerSettings
+from rvrun.runners.slurm.settings import SlurmSettings
 from rvrun.settings.layers import load_settings, options
 from rvrun.settings.schema import MachineSettings, Settings, fields_of, key_of
 from rvrun.settings.values import BadSetting
 
 KNOWN = (
     "Known settings: `local.jobs`, `local.gpus`, `local.gpu_slots`, `local.gpu_locks`, "
-    "`local.warm`, `local.import_after_fork`"
+    "`local.vcpus`, `local.memory_mib`, `local.warm`, `local.import_after_fork`"
 )
-SECTIONS = "`templates`, `imports`, `code`, `code_packages`, `aws`, `batch`, `local`, `sagemaker`"
+SECTIONS = (
+    "`templates`, `imports`, `code`, `code_packages`, `aws`, `prices`, `estimates`, `batch`, "
+    "`local`, `sagemaker`, `slurm`"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +47,10 @@ def expected_settings(templates: str | None = None, **values: object) -> Setting
     if templates is None and not values:
         # Where nothing is set, no runner is loaded for its section.
         return Settings()
-    return Settings(templates=templates, runners={**sections, "sagemaker": SagemakerSettings()})
+    return Settings(
+        templates=templates,
+        runners={**sections, "sagemaker": SagemakerSettings(), "slurm": SlurmSettings()},
+    )
 
 
 def jobs(*args: object, **kwargs: object) -> int | None:
@@ -115,6 +122,7 @@ def test_every_setting_is_shown_with_its_variable() -> None:
     assert [key for key, option in by_key.items() if not option.variable] == [
         "batch.commands",
         "sagemaker.commands",
+        "slurm.commands",
     ]
     assert all(option.help for option in by_key.values())
 
@@ -196,7 +204,8 @@ def test_an_unknown_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = (
         "unknown environment variable `RVRUN_LOCAL_JOB`; did you mean `RVRUN_LOCAL_JOBS`? "
         "Known environment variables: `RVRUN_LOCAL_JOBS`, `RVRUN_LOCAL_GPUS`, "
-        "`RVRUN_LOCAL_GPU_SLOTS`, `RVRUN_LOCAL_GPU_LOCKS`, `RVRUN_LOCAL_WARM`, "
+        "`RVRUN_LOCAL_GPU_SLOTS`, `RVRUN_LOCAL_GPU_LOCKS`, `RVRUN_LOCAL_VCPUS`, "
+        "`RVRUN_LOCAL_MEMORY_MIB`, `RVRUN_LOCAL_WARM`, "
         "`RVRUN_LOCAL_IMPORT_AFTER_FORK`"
     )
     assert expected == unknown()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rvrun.runners.batch.environment import BadIndex, attempt, split_index
+from rvrun.runners.array_index import BadIndex
+from rvrun.runners.batch.environment import attempt, split_index
 from rvrun.worker.split_index import UnknownSplit, split_of
 
 INDEX, SPLITS = "AWS_BATCH_JOB_ARRAY_INDEX", "RVRUN_SPLITS"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rvrun.errors import RvrunError
 from rvrun.inputs import parse_integer
+from rvrun.runners.array_index import read_index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,21 +15,9 @@ ARRAY_INDEX = "AWS_BATCH_JOB_ARRAY_INDEX"
 ATTEMPT = "AWS_BATCH_JOB_ATTEMPT"
 
 
-class BadIndex(RvrunError):
-    """An array index that is not an integer."""
-
-    value: str
-    template = f"{ARRAY_INDEX} must be an integer of at least 0, got {{value!r}}"
-
-
 def split_index(environ: Mapping[str, str]) -> int | None:
     """Return this job's index in its array; None for a plain job. Raises `BadIndex`."""
-    text = environ.get(ARRAY_INDEX)
-    if text is None:
-        return None
-    if (index := parse_integer(text)) is None:
-        raise BadIndex(text)
-    return index
+    return read_index(environ, ARRAY_INDEX)
 
 
 def attempt(environ: Mapping[str, str]) -> int:

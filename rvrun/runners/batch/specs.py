@@ -87,6 +87,8 @@ def job_settings(job: Job, settings: BatchSettings) -> BatchCommandSettings:
     if job.stage is None:
         return attrs.evolve(base, vcpus=JOIN_VCPUS, memory_mib=JOIN_MEMORY)
     resources = attrs.asdict(job.stage.resources, filter=lambda _, value: value is not None)
+    if retries := resources.pop("retries", None):
+        resources["attempts"] = retries + 1
     # A request cannot name an image: that of the job definition applies.
     resources.pop("image", None)
     return overridden(attrs.evolve(base, **resources), settings.commands, stage_name(job))

@@ -12,13 +12,13 @@ import pathlib
 import re
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import attrs
 
 from rvrun import paths
 from rvrun.rundir import records
-from rvrun.rundir.freshness import StageStatus
+from rvrun.signals import SIGNALLED
 
 #: `make: *** [Makefile:33: done/tiny/chip.4/0] Killed`; make 3.81 names no line of the Makefile.
 _FAILED = re.compile(rf"^\S+: \*\*\* \[(?:[^]]+: )?{paths.DONE}/([^]]+)\] (.+)$")
@@ -39,8 +39,15 @@ class _Sample:
 
 @attrs.define
 class Watch:
-    """Looks at the processes of running targets, by the targets' names."""
+    """Looks at the processes of running targets, by the targets' names.
 
+    - `paths`: the targets' paths, as `paths.target` returns them, by name.
+    - `log`: the output of make.
+    """
+
+    run_dir: pathlib.Path
+    paths: Mapping[str, str]
+    log: pathlib.Path
     samples: dict[str, _Sample] = attrs.field(factory=dict)
 
     def started(self, target: str, pid: int) -> None:
@@ -49,51 +56,65 @@ class Watch:
     def ended(self, target: str) -> None:
         self.samples.pop(target, None)
 
-    def look(self) -> None:
+    def look(self) -> list[tuple[str, int]]:
         """Note the time and the memory of each target whose process runs.
 
-        Memory is read where Linux tells it, and only that of the process itself.
+        Memory is read where Linux tells it, and only that of the process itself. Returns the
+        targets that were killed since the last look, each with its exit code.
         """
+        is_any_gone = False
         for sample in self.samples.values():
             peak = records.process_peak_kib(sample.pid)
             if peak is not None:
                 sample.peak_memory_kib = peak
                 sample.seen = time.time()
+            else:
+                # Or its memory cannot be read on this system.
+                is_any_gone = True
+        return self._find_killed() if is_any_gone else []
 
+    def _find_killed(self) -> list[tuple[str, int]]:
+        """Record the targets whose end make has reported, and they have not; return their codes."""
+        ends = read_ends(self.log)
+        killed = []
+        for name, sample in list(self.samples.items()):
+            end = ends.get(self.paths.get(name, ""))
+            if end is not None and self._record(name, sample, end):
+                killed.append((name, end.get("exit_code", SIGNALLED + end.get("signal", 0))))
+                self.ended(name)
+        return killed
 
-def record_killed(
-    run_dir: pathlib.Path,
-    statuses: Sequence[StageStatus],
-    watch: Watch,
-    log: pathlib.Path,
-) -> None:
-    """Record the end of targets that were killed, or ended themselves without a record.
+    def record_killed(self) -> None:
+        """Record the end of targets that were killed, or ended themselves without a record.
 
-    That is: the signal or the exit code, when the target was last seen, and its memory.
+        That is: the signal or the exit code, when the target was last seen, and its memory. Call it
+        when none runs any more.
+        """
+        if not self.samples:
+            return
+        ends = read_ends(self.log)
+        for name, sample in self.samples.items():
+            end = ends.get(self.paths.get(name, ""), {"signal": None})
+            self._record(name, sample, end)
 
-    - `log`: the output of make.
-    """
-    if not watch.samples:
-        return
-    ends = read_ends(log)
-    targets = {target.name: target.path for status in statuses for target in status.targets()}
-    for name, sample in watch.samples.items():
-        path = targets.get(name)
-        if path is None:
-            continue
-        record = str(run_dir / paths.record(path))
-        lines, end = records.last_attempt(record)
+    def _record(self, name: str, sample: _Sample, end: Mapping[str, int | None]) -> bool:
+        """Record an end, unless the target did, or another process has started it again."""
+        if name not in self.paths:
+            return False
+        record = str(self.run_dir / paths.record(self.paths[name]))
+        lines, recorded = records.last_attempt(record)
         start = lines[0] if lines else {}
-        # Another process may have started the target again.
-        if end is None and start.get("pid") == sample.pid:
-            line = {
-                "event": "killed",
-                "attempt": start["attempt"],
-                "time": round(max(sample.seen, start["time"]), 3),
-                **ends.get(path, {"signal": None}),
-                "peak_memory_kib": sample.peak_memory_kib,
-            }
-            records.append(record, line)
+        if recorded is not None or start.get("pid") != sample.pid:
+            return False
+        line = {
+            "event": "killed",
+            "attempt": start["attempt"],
+            "time": round(max(sample.seen, start["time"]), 3),
+            **end,
+            "peak_memory_kib": sample.peak_memory_kib,
+        }
+        records.append(record, line)
+        return True
 
 
 def read_ends(log: pathlib.Path) -> dict[str, dict[str, int]]:

@@ -30,7 +30,7 @@ from rvrun.render.quote import for_make
 from rvrun.rundir.freshness import StageStatus
 from rvrun.rundir.own_files import open_own
 from rvrun.rundir.summary import Outcome, read_outcome, tail
-from rvrun.runners.local.killed import Watch, record_killed
+from rvrun.runners.local.killed import Watch
 from rvrun.runners.local.signals import Signals
 from rvrun.runners.run import Reporter, Run
 from rvrun.settings.files import IMPORTS
@@ -73,9 +73,11 @@ def run_make(run: Run, statuses: Sequence[StageStatus], reporter: Reporter) -> O
     since = time.time()
     descriptor = open_own(str(log_file), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     with Signals() as signals, adopting_orphans(), open(descriptor, "wb") as log:
-        events = _Events(reporter, signals, Watch(), is_verbose=bool(run.verbosity))
+        names = {target.name: target.path for status in statuses for target in status.targets()}
+        watch = Watch(run.run_dir, names, log_file)
+        events = _Events(reporter, signals, watch, is_verbose=bool(run.verbosity))
         code = _run_to_end(make, run, statuses, log, events)
-        record_killed(run.run_dir, statuses, events.watch, log_file)
+        watch.record_killed()
         return read_outcome(
             run.run_dir,
             run.out,
@@ -119,6 +121,9 @@ def _run_to_end(
             if warm is not None:
                 warm.read()
             is_over = not events.signals.first and process.wait() >= 0
+            if is_over:
+                # What was killed last: make has ended since the last look.
+                events.look()
         finally:
             # Whatever happened, also if make was killed, or an error was raised here.
             if not is_over:
@@ -192,6 +197,11 @@ class _Events:
     def finish(self) -> None:
         self.signals.interrupting(self.reporter.finish)
 
+    def look(self) -> None:
+        """Look at the running targets, and report those that were killed."""
+        for target, code in self.watch.look():
+            self.signals.interrupting(self.reporter.ended, target, code)
+
     def noted_by_warm_worker(self, text: str, is_harmless: bool) -> None:  # noqa: FBT001
         """Report why targets do not start as fast as they could, if that is worth a line."""
         if self.is_verbose or not is_harmless:
@@ -240,6 +250,8 @@ def _environment(events: int, run: Run) -> dict[str, str]:
         ("gpus", ",".join(machine.gpus)),
         ("gpu_slots", machine.gpu_slots),
         ("gpu_locks", machine.gpu_locks),
+        ("vcpus", machine.vcpus),
+        ("memory_mib", machine.memory_mib),
     ):
         if value:
             environment[variable(key_of(MachineSettings, name))] = str(value)
@@ -269,7 +281,7 @@ def _lines(
             ready = [key.fd for key, _ in selector.select(POLL_SECONDS)]
             if time.monotonic() - looked >= POLL_SECONDS:
                 looked = time.monotonic()
-                events.watch.look()
+                events.look()
                 reap_orphans(process.pid)
             if warm is not None and time.monotonic() - beaten >= BEAT_SECONDS:
                 beaten = time.monotonic()

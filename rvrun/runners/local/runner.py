@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TITLE = "make"
 SETTINGS = MachineSettings
-CAPABILITIES = Capabilities(keeps_stamps=True, keeps_going=True)
+CAPABILITIES = Capabilities(keeps_stamps=True, keeps_going=True, limits_targets=True)
 TEMPLATES = ("Makefile.j2",)
 OWNS = ("Makefile",)
 

@@ -32,7 +32,7 @@ def damage(text: str, source: random.Random) -> str:
 
 
 def message(text: str) -> str | None:
-    """What is said about a file with that text, in the current directory; None if it is fine."""
+    """Return the error for a file with that text, in the current directory; None if it is fine."""
     pathlib.Path("pipeline.toml").write_text(text, encoding="utf-8", newline="")
     try:
         load("pipeline.toml", "local", {})

@@ -153,7 +153,7 @@ def test_the_first_failure_is_shown_and_can_be_repeated(work: Project) -> None:
     assert without_markers(without_times(done.stderr)) == (
         "work/first done\n"
         "work/part/0 done\n"
-        "work/part/1 failed (exit 1)\n"
+        "work/part/1 failed (exit 1) after N s; log: runs/work/logs/work/part.2/1.log\n"
         "work/part/1 failed (exit 1) after N s\n"
         "the end of runs/work/logs/work/part.2/1.log:\n"
         "  | part1 says hello\n"
@@ -195,8 +195,9 @@ def test_keep_going(work: Project) -> None:
         work.write(name, "")
     done = work.rvrun("run", "local", "work.py", "--splits", "5", "-j1", "-k", code=1)
     assert without_times(done.stderr).splitlines()[-4:] == [
-        "also failed: work/part/2 (exit 7; runs/work/logs/work/part.5/2.log)",
-        "also failed: work/part/3 (killed by SIGKILL; runs/work/logs/work/part.5/3.log)",
+        "also failed: work/part/2 (exit 7) after N s; runs/work/logs/work/part.5/2.log",
+        "also failed: work/part/3 killed by SIGKILL (137) after N s; "
+        "runs/work/logs/work/part.5/3.log",
         "failed in N s: 3 targets ran, 3 failed, 1 not started; logs in runs/work/logs",
         "to continue:           rvrun run local work.py --splits 5 -j1 -k",
     ]

@@ -302,12 +302,14 @@ def test_a_failed_target_is_run_by_who_waits(work: Project) -> None:
     [
         (
             signal.SIGKILL,
-            "work/part/0 was killed by SIGKILL after N s; its process used at least N MiB\n"
-            "the kernel sends SIGKILL when memory runs out; `dmesg` tells whether it did\n",
+            "work/part/0 was killed by SIGKILL (137) after N s\n"
+            "out of memory? its process used at least N MiB of this machine's N GiB; `dmesg` shows "
+            "whether the kernel killed it\n",
         ),
         (
             signal.SIGSEGV,
-            "work/part/0 was killed by SIGSEGV after N s; its process used at least N MiB\n",
+            "work/part/0 was killed by SIGSEGV (139) after N s\n"
+            "it crashed in compiled code, such as a library or a driver, not in Python\n",
         ),
     ],
 )

@@ -1,0 +1,109 @@
+"""`rvrun records`: what the records of earlier runs tell about stages."""
+
+from __future__ import annotations
+
+import enum
+import pathlib
+from typing import Annotated
+
+import typer
+
+from rvrun import paths
+from rvrun.cli.messages import say
+from rvrun.cli.options import BadOption, argument, option, read_common
+from rvrun.cli.tables import Column, print_table
+from rvrun.plan.durations import StageSummary
+from rvrun.text import count, duration, memory, shorten
+
+COLUMNS = (
+    Column("stage"),
+    Column("targets", is_right=True),
+    Column("in sequence", is_right=True),
+    Column("per item", is_right=True, rank=3),
+    Column("CPUs", is_right=True, rank=2),
+    Column("peak memory", is_right=True, rank=1),
+)
+
+
+class Action(enum.StrEnum):
+    """What to do with records."""
+
+    SUMMARY = "summary"
+
+
+def records(
+    context: typer.Context,
+    action: Annotated[Action, argument(metavar="ACTION", help="`summary`: summarize them.")],
+    run_dirs: Annotated[
+        list[str] | None,
+        argument(metavar="[RUN_DIR]...", help="Run directories; default: those in runs/."),
+    ] = None,
+    out: Annotated[
+        str | None,
+        option(
+            "--out",
+            metavar="FILE",
+            help="The file to write; stages in it that have no records here stay. Default: "
+            "estimates.json in the project's directory, or the setting `estimates`.",
+        ),
+    ] = None,
+) -> None:
+    """Summarize the records of earlier runs, for estimates.
+
+    Writes how long the targets of each stage took, and how much memory and how many CPUs they used,
+    to a small file that can be committed. `--estimate` and `rvrun tune` read it where there are no
+    records.
+
+    - `rvrun records summary`
+    - `rvrun records summary runs/big --out estimates.json`
+    """
+    from rvrun.cli.estimates import file_of
+    from rvrun.inputs import CannotRead, read_text, writing
+    from rvrun.plan.summaries import NotSummaries, summaries_from_json, summaries_to_json
+    from rvrun.rundir.durations import summarize_all
+    from rvrun.settings.layers import load_settings
+
+    common = read_common(context)
+    folders = [pathlib.Path(name) for name in run_dirs or []] or find_run_dirs()
+    for folder in folders:
+        if not (folder / paths.RECORDS).is_dir():
+            raise BadOption(
+                f"RUN_DIR must be a run directory with records, got `{shorten(str(folder))}`; name "
+                "one in which `rvrun run` or make has run"
+            )
+    summaries = summarize_all(folders)
+    if not summaries:
+        raise BadOption("no target has succeeded yet, so there is nothing to summarize; run one")
+    path = out or file_of(load_settings(profile=common.profile))
+    old = {}
+    if pathlib.Path(path).exists():
+        try:
+            old = summaries_from_json(read_text(path), path)
+        except CannotRead as error:
+            raise NotSummaries(path, f"it {error.problem}") from None
+    text = summaries_to_json({**old, **summaries})
+    with writing(path):
+        pathlib.Path(path).write_text(text, encoding="utf-8")
+    print_table(COLUMNS, [_row(name, summaries[name]) for name in sorted(summaries)])
+    if not common.quiet:
+        say(f"written: {path} ({count(len(summaries), 'stage')} of {count(len(folders), 'run')})")
+
+
+def find_run_dirs() -> list[pathlib.Path]:
+    """Return the run directories in runs/ that have records. Raises `BadOption` without any."""
+    folders = sorted(path.parent for path in pathlib.Path("runs").glob(f"*/{paths.RECORDS}/"))
+    if not folders:
+        raise BadOption("there are no records in runs/; name a run directory, or run something")
+    return folders
+
+
+def _row(name: str, summary: StageSummary) -> tuple[str, ...]:
+    item = summary.by_item
+    return (
+        name,
+        f"{summary.targets:,}",
+        duration(summary.by_split.mean),
+        "" if item is None else duration(item.mean),
+        "" if summary.cpus is None else f"{summary.cpus:.1f}",
+        "" if summary.peak_memory_mib is None else memory(summary.peak_memory_mib * 1024),
+    )

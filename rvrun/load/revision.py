@@ -1,0 +1,98 @@
+"""Earlier versions of a project: the files of a git revision, without touching the repository."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+
+from rvrun.errors import RvrunError
+
+
+class NoRevision(RvrunError):
+    """A base that git cannot read; `problem` is why."""
+
+    base: str
+    problem: str
+    hint: str
+    template = "`{base}` must be a saved plan, a run directory or a git revision: {problem}; {hint}"
+    fix = "{hint}"
+
+
+def merge_base(revision: str) -> str:
+    """Return the commit from which `revision` and the current commit both descend.
+
+    Raises `NoRevision`.
+    """
+    # A leading dash would be an option; `--` would make it a path.
+    commit = _git(revision, "rev-parse", "--verify", "--quiet", "--end-of-options", revision)
+    if commit is None:
+        hint = (
+            "name one that `git log` knows, or fetch it first, for example with `git fetch origin`"
+        )
+        raise NoRevision(revision, "git does not know such a revision here", hint)
+    base = _git(revision, "merge-base", commit, "HEAD")
+    if base is None:
+        problem = "it has no commit in common with the current one"
+        hint = "fetch all of it: `git fetch --unshallow`, or `fetch-depth: 0` in GitHub Actions"
+        raise NoRevision(revision, problem, hint)
+    return base
+
+
+@contextlib.contextmanager
+def checked_out(commit: str) -> Iterator[pathlib.Path]:
+    """Yield a temporary directory with all files of a commit.
+
+    Not a worktree of git's, which would be noted in the repository, and would run its hooks. Files
+    that git does not track are not in it.
+    """
+    top = repository()
+    with tempfile.TemporaryDirectory(prefix="rvrun-base-") as folder:
+        files = pathlib.Path(os.path.realpath(folder), "files")
+        index = str(files.parent / "index")
+        files.mkdir()
+        for words in (("read-tree", commit), ("checkout-index", "--all", f"--prefix={files}/")):
+            if _git(commit, *words, cwd=str(top), GIT_INDEX_FILE=index) is None:
+                raise NoRevision(commit, f"`git {words[0]}` failed", "check it with `git fsck`")
+        yield files
+
+
+def repository() -> pathlib.Path:
+    """Return the top of the repository that contains the current directory.
+
+    Raises `NoRevision`.
+    """
+    top = _git(".", "rev-parse", "--show-toplevel")
+    assert top is not None, "`_git` fails outside of a repository"
+    return pathlib.Path(os.path.realpath(top))
+
+
+def _git(name: str, *words: str, cwd: str | None = None, **variables: str) -> str | None:
+    """Return what git prints, without the line's end; None if it fails.
+
+    Raises `NoRevision` for `name` if there is no git, or no repository.
+    """
+    program = shutil.which("git")
+    if program is None:
+        raise NoRevision(name, "git is not on PATH", "install git, or name a saved plan")
+    hint = "name a file or a directory with a plan, or run this in a git repository"
+    done = subprocess.run(
+        [program, *words],
+        cwd=cwd,
+        env={**os.environ, "LC_ALL": "C", **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        check=False,
+    )
+    if "not a git repository" in done.stderr:
+        raise NoRevision(name, "this directory is not in a git repository", hint)
+    if "dubious ownership" in done.stderr:
+        hint = "see `safe.directory` in git-config(1)"
+        raise NoRevision(name, "another user owns this git repository", hint)
+    return done.stdout.removesuffix("\n") if done.returncode == 0 else None

@@ -1,0 +1,204 @@
+"""What a run directory shows of its run at one moment: each target, its state and last attempt."""
+
+from __future__ import annotations
+
+import pathlib
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+
+from rvrun import paths
+from rvrun.inputs import CannotRead, read_text
+from rvrun.model import Plan, Stage, Target
+from rvrun.observe.attempts import AttemptReader, LastAttempt
+from rvrun.plan.serialize import RENDER, NotAPlan, plan_from_json
+from rvrun.remote.state import State
+from rvrun.rundir.freshness import StageStatus, plan_status
+from rvrun.rundir.history import Session, read_sessions
+from rvrun.rundir.lock import is_active
+from rvrun.rundir.summary import ENDED
+from rvrun.rundir.times import NEVER
+
+
+@attrs.frozen(kw_only=True)
+class TargetState:
+    """A target, its state, and its last attempt; None if it was never started."""
+
+    target: Target
+    state: State
+    attempt: LastAttempt | None
+
+
+@attrs.frozen(kw_only=True)
+class StageTargets:
+    """A stage with the states of its targets, in the order of its splits."""
+
+    pipeline: str
+    stage: Stage
+    targets: tuple[TargetState, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name, such as `tiny/chip`."""
+        return f"{self.pipeline}/{self.stage.command}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The names of the stages that it needs."""
+        return tuple(f"{self.pipeline}/{need.command}" for need in self.stage.needs)
+
+    @property
+    def attempts(self) -> Iterator[LastAttempt]:
+        return (one.attempt for one in self.targets if one.attempt is not None)
+
+    @property
+    def median_seconds(self) -> float | None:
+        """How long a target took when it last succeeded; None if none did."""
+        seconds = [attempt.seconds for attempt in self.attempts if attempt.seconds is not None]
+        return statistics.median(seconds) if seconds else None
+
+    def with_state(self, state: State) -> list[TargetState]:
+        return [one for one in self.targets if one.state is state]
+
+
+@attrs.frozen(kw_only=True)
+class Snapshot:
+    """A run directory at one moment.
+
+    - `is_active`: whether something runs in it.
+    - `sessions`: the calls of `rvrun run` in it, the oldest first.
+    """
+
+    run_dir: pathlib.Path
+    plan: Plan
+    stages: tuple[StageTargets, ...]
+    sessions: tuple[Session, ...]
+    is_active: bool
+
+    @property
+    def targets(self) -> Iterator[TargetState]:
+        return (one for stage in self.stages for one in stage.targets)
+
+    @property
+    def began(self) -> float:
+        """When the latest run began, or the plan was written if nothing ran."""
+        starts = [one.attempt.began for one in self.targets if one.attempt]
+        session = self.sessions[-1] if self.sessions else None
+        if session is not None and (
+            session.ended is None or session.ended >= max(starts, default=0)
+        ):
+            return session.began
+        if starts:
+            # Plain make leaves no trace of its own.
+            return _begin_of_last_burst(starts, self._ends())
+        return (self.run_dir / paths.PLAN).stat().st_mtime
+
+    @property
+    def ended(self) -> float | None:
+        """When the latest run ended; None while it runs."""
+        if self.is_active:
+            return None
+        session = self.sessions[-1] if self.sessions else None
+        ends = [self.began, *self._ends()]
+        if session is not None and session.ended is not None:
+            ends.append(session.ended)
+        return max(ends)
+
+    @property
+    def jobs(self) -> int | None:
+        """How many targets the latest run starts in parallel; None if that is unknown."""
+        return self.sessions[-1].jobs if self.sessions else None
+
+    def _ends(self) -> list[float]:
+        attempts = [one.attempt for one in self.targets if one.attempt]
+        return [a.began if a.ended is None else a.ended for a in attempts]
+
+
+#: Seconds without any target that separate two runs, where nothing else tells them apart.
+PAUSE_SECONDS = 60.0
+
+
+def _begin_of_last_burst(starts: Sequence[float], ends: Sequence[float]) -> float:
+    spans = sorted(zip(starts, ends, strict=True))
+    began, until = spans[0]
+    for start, end in spans[1:]:
+        if start > until + PAUSE_SECONDS:
+            began = start
+        until = max(until, end)
+    return began
+
+
+def read_snapshot(run_dir: pathlib.Path, reader: AttemptReader | None = None) -> Snapshot:
+    """Read a run directory as it was written last. Raises `NotAPlan` or `CannotRead`.
+
+    - `reader`: reads only records that changed since it was used before.
+    """
+    plan = read_saved_plan(run_dir)
+    reader = reader or AttemptReader(run_dir)
+    sessions = tuple(read_sessions(run_dir))
+    statuses = plan_status(plan, run_dir, saved_configs(run_dir))
+    stages = tuple(_read_stage(status, reader, sessions) for status in statuses)
+    is_running = any(stage.with_state(State.RUNNING) for stage in stages)
+    return Snapshot(
+        run_dir=run_dir,
+        plan=plan,
+        stages=stages,
+        sessions=sessions,
+        is_active=is_running or is_active(run_dir),
+    )
+
+
+def read_saved_plan(run_dir: pathlib.Path) -> Plan:
+    """Read the plan of a run directory. Raises `NotAPlan`."""
+    path = str(run_dir / paths.PLAN)
+    try:
+        text = read_text(path)
+    except CannotRead as error:
+        raise NotAPlan(path, f"it {error.problem}") from None
+    return plan_from_json(text, path)
+
+
+def saved_configs(run_dir: pathlib.Path) -> Mapping[str, str]:
+    """Return the config files of a run directory, by relative path. Raises `CannotRead`."""
+    return {
+        path.relative_to(run_dir).as_posix(): read_text(str(path), RENDER)
+        for path in sorted((run_dir / paths.CONFIGS).rglob("*.json"))
+    }
+
+
+def _read_stage(
+    status: StageStatus, reader: AttemptReader, sessions: Sequence[Session]
+) -> StageTargets:
+    stale = set(status.stale)
+    states = []
+    for index, target in enumerate(status.stage.targets(status.pipeline)):
+        attempt = reader.read(target)
+        state = _state(attempt, status.done[index], sessions, is_stale=index in stale)
+        states.append(TargetState(target=target, state=state, attempt=attempt))
+    return StageTargets(pipeline=status.pipeline, stage=status.stage, targets=tuple(states))
+
+
+def _state(
+    attempt: LastAttempt | None, done: int, sessions: Sequence[Session], *, is_stale: bool
+) -> State:
+    """The state of a target whose stamp is from `done`, in ns since 1970; NEVER without one."""
+    if attempt is not None and attempt.is_running:
+        return State.RUNNING
+    is_newer = attempt is not None and done > (attempt.ended or attempt.began) * 1e9
+    if attempt is not None and not attempt.has_succeeded and not is_newer:
+        return State.STOPPED if _was_stopped(attempt, sessions) else State.FAILED
+    if not is_stale:
+        # A split without items has nothing to do, and no time.
+        return State.SUCCEEDED
+    return State.PENDING if done == NEVER else State.STALE
+
+
+def _was_stopped(attempt: LastAttempt, sessions: Sequence[Session]) -> bool:
+    """Whether a target ended because its run was interrupted, and not by itself."""
+    if attempt.signal is not None or (attempt.exit_code not in ENDED):
+        return False
+    own = [session for session in sessions if session.began <= attempt.began]
+    # Plain make does not tell. A target that ends with the code of such a signal was then ended by
+    # it; one that left no end was killed, which is a failure unless all of the run was.
+    return own[-1].was_interrupted if own else attempt.exit_code is not None

@@ -1,0 +1,323 @@
+"""Estimate how long targets would take, and what they would cost, from what others took. Pure.
+
+The same plan, summaries, prices and limits give the same estimate on every machine: what looks
+random is drawn from generators with fixed seeds. There is no number without data.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+
+from rvrun.model import Plan, Stage
+from rvrun.plan.durations import Rates, StageSummary
+from rvrun.plan.schedule import Capacity, Schedule, Work, critical_path, schedule
+
+#: How often a schedule is made: with durations in several orders, and with random durations.
+NUM_ORDERS, NUM_RANDOM = 5, 40
+#: Targets that are scheduled at most for an estimate; with more, it is made less often.
+MAX_SCHEDULED = 200_000
+HOUR = 3600.0
+
+
+@attrs.frozen(kw_only=True)
+class Hardware:
+    """What a target runs on, as far as it is known.
+
+    - `instance`, `count`: the type and the number of its instances, if it has them to itself.
+    - `price_factor`: that of spot machines, else 1.
+    """
+
+    instance: str | None = None
+    count: int = 1
+    vcpus: int | None = None
+    gpus: int | None = None
+    memory_mib: int | None = None
+    is_spot: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Prices:
+    """Prices per hour, of instances by type, and of parts of machines; None if not set."""
+
+    instances: Mapping[str, float] = attrs.field(factory=dict)
+    vcpu: float | None = None
+    gpu: float | None = None
+    gib: float | None = None
+    spot_factor: float = 1.0
+    currency: str = "$"
+
+    def of(self, hardware: Hardware) -> float | None:
+        """Return the price of an hour; None if it is not known completely."""
+        factor = self.spot_factor if hardware.is_spot else 1.0
+        if hardware.instance is not None:
+            price = self.instances.get(hardware.instance)
+            return None if price is None else price * hardware.count * factor
+        gib = None if hardware.memory_mib is None else hardware.memory_mib / 1024
+        parts = ((self.vcpu, hardware.vcpus), (self.gib, gib), (self.gpu, hardware.gpus))
+        priced = [(price, amount) for price, amount in parts if price is not None]
+        if not priced or any(amount is None for _, amount in priced):
+            return None
+        return sum(price * (amount or 0) for price, amount in priced) * factor
+
+
+@attrs.frozen(kw_only=True)
+class StageWork:
+    """A stage of which something would run, with what is known of it.
+
+    - `indices`: the targets that run. `hour`: the price of an hour of one; None if unknown.
+    - `items`: how many items its splits share out; None if unknown, or if no rate of an item is.
+    - `parts`: which part of its share a target has left to do, by index; all of it if missing.
+    """
+
+    name: str
+    stage: Stage
+    indices: Sequence[int]
+    summary: StageSummary | None
+    hardware: Hardware = Hardware()
+    hour: float | None = None
+    items: int | None = None
+    parts: Mapping[int, float] = attrs.field(factory=dict)
+
+    def amount(self, index: int) -> float:
+        """Return the units that a target has to do: items, or a part of the stage."""
+        num_splits, part = self.stage.num_splits or 1, self.parts.get(index, 1.0)
+        if self.items is None:
+            return part / num_splits
+        size, larger = divmod(self.items, num_splits)
+        return part * (size + (index < larger))
+
+    @property
+    def rates(self) -> Rates | None:
+        if self.summary is None:
+            return None
+        return self.summary.by_split if self.items is None else self.summary.by_item
+
+
+@attrs.frozen(kw_only=True)
+class StageEstimate:
+    """What the targets of a stage take together, in seconds, and cost.
+
+    - `seconds`: None without data. `cost`: None without data or price.
+    - `targets`: how many would run. `samples`: of how many others that is known. `source`: where
+      these are recorded. `unit`: what was counted, `item` or `split`.
+    """
+
+    name: str
+    targets: int
+    seconds: float | None = None
+    gpu_seconds: float = 0.0
+    cost: float | None = None
+    samples: int = 0
+    unit: str = ""
+    source: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Estimate:
+    """An estimate of work.
+
+    - `makespan`, `makespan_p90`: seconds until all is done; None without data of any stage.
+    - `cost`, `cost_p90`: None if no stage has data and a price.
+    - `critical_path`: the stages on which the makespan depends.
+    """
+
+    stages: tuple[StageEstimate, ...]
+    jobs: int | None
+    makespan: float | None = None
+    makespan_p90: float | None = None
+    cost: float | None = None
+    cost_p90: float | None = None
+    currency: str = "$"
+    critical_path: tuple[str, ...] = ()
+
+    @property
+    def without_data(self) -> tuple[str, ...]:
+        return tuple(stage.name for stage in self.stages if stage.seconds is None)
+
+    @property
+    def without_price(self) -> tuple[str, ...]:
+        """The stages with data but without a price; none if nothing has a price."""
+        priced = [stage for stage in self.stages if stage.seconds is not None]
+        missing = tuple(stage.name for stage in priced if stage.cost is None)
+        return missing if len(missing) < len(priced) else ()
+
+    @property
+    def gpu_seconds(self) -> float:
+        return sum(stage.gpu_seconds for stage in self.stages)
+
+
+def stage_works(
+    plan: Plan,
+    indices: Mapping[str, Sequence[int]],
+    summaries: Mapping[str, StageSummary],
+    prices: Prices,
+    find_hardware: Callable[[str, Stage], Hardware],
+    *,
+    parts: Mapping[str, Mapping[int, float]] | None = None,
+) -> list[StageWork]:
+    """Return the stages of which something runs, with what is known of each.
+
+    - `indices`: the targets that run, by the stage's name.
+    - `find_hardware`: what a target of a stage, such as `tiny/chip`, runs on.
+    - `parts`: as in `StageWork`, by the stage's name.
+    """
+    works = []
+    for pipeline in plan.pipelines:
+        for stage in pipeline.stages:
+            name = f"{pipeline.name}/{stage.command}"
+            if not (chosen := indices.get(name)):
+                continue
+            summary, hardware = summaries.get(name), find_hardware(name, stage)
+            items = num_items(stage) if summary is not None and summary.by_item else None
+            works.append(
+                StageWork(
+                    name=name,
+                    stage=stage,
+                    indices=chosen,
+                    summary=summary,
+                    hardware=hardware,
+                    hour=prices.of(hardware),
+                    items=items,
+                    parts=(parts or {}).get(name, {}),
+                )
+            )
+    return works
+
+
+def num_items(stage: Stage) -> int | None:
+    """Return how many items the splits of a stage share out; None if the plan does not tell."""
+    return None if stage.items is None else stage.items.count
+
+
+def estimate(
+    works: Sequence[StageWork], capacity: Capacity, currency: str = "$", *, has_gaps: bool = True
+) -> Estimate:
+    """Estimate how long work takes, and what it costs.
+
+    - `has_gaps`: whether a job is idle between two targets for as long as it was before.
+    """
+    stages = tuple(_estimate_stage(work) for work in works)
+    if all(stage.seconds is None for stage in stages):
+        return Estimate(stages=stages, jobs=capacity.jobs, currency=currency)
+    targets = sum(len(work.indices) for work in works)
+    scale = min(1.0, MAX_SCHEDULED / (targets * (NUM_ORDERS + NUM_RANDOM)))
+    num_orders = max(1, round(NUM_ORDERS * scale))
+    makespan, path = predict(works, capacity, num_orders, has_gaps=has_gaps)
+    random_makespans, costs = [], []
+    for seed in range(max(2, round(NUM_RANDOM * scale))):
+        drawn = [_draw(work, seed) for work in works]
+        random_makespans.append(_schedule(works, drawn, capacity, has_gaps=has_gaps)[1].makespan)
+        costs.append(_cost(works, drawn))
+    priced = [stage.cost for stage in stages if stage.cost is not None]
+    cost = sum(priced) if priced else None
+    return Estimate(
+        stages=stages,
+        jobs=capacity.jobs,
+        makespan=makespan,
+        makespan_p90=max(makespan, _p90(random_makespans)),
+        cost=cost,
+        cost_p90=None if cost is None else max(cost, _p90(costs)),
+        currency=currency,
+        critical_path=path,
+    )
+
+
+def predict(
+    works: Sequence[StageWork], capacity: Capacity, num_orders: int = 1, *, has_gaps: bool = True
+) -> tuple[float, tuple[str, ...]]:
+    """Return the makespan of work, and its critical path.
+
+    - `num_orders`: in how many orders the durations of a stage's targets are tried.
+    """
+    makespans = []
+    for seed in range(num_orders):
+        drawn = [_spread_out(work, seed) for work in works]
+        scheduled = _schedule(works, drawn, capacity, has_gaps=has_gaps)
+        makespans.append(scheduled[1].makespan)
+    return statistics.median(makespans), critical_path(*scheduled)
+
+
+def _p90(values: Sequence[float]) -> float:
+    return sorted(values)[math.ceil(0.9 * len(values)) - 1]
+
+
+def _estimate_stage(work: StageWork) -> StageEstimate:
+    if work.rates is None or work.summary is None:
+        return StageEstimate(name=work.name, targets=len(work.indices))
+    seconds = sum(_spread_out(work, 0).values())
+    gpus = work.hardware.gpus or (1 if work.stage.gpu else 0)
+    return StageEstimate(
+        name=work.name,
+        targets=len(work.indices),
+        seconds=seconds,
+        gpu_seconds=seconds * gpus,
+        cost=None if work.hour is None else seconds / HOUR * work.hour,
+        samples=work.summary.targets,
+        unit="split" if work.items is None else "item",
+        source=work.summary.source,
+    )
+
+
+def _spread_out(work: StageWork, seed: int) -> dict[int, float]:
+    """Durations as they were distributed, one for each target, in some order."""
+    if (rates := work.rates) is None:
+        return dict.fromkeys(work.indices, 0.0)
+    number = len(work.indices)
+    positions = [(index + 0.5) / number for index in range(number)]
+    _generator(work, "order", seed).shuffle(positions)
+    amounts = [work.amount(index) for index in work.indices]
+    seconds = rates.seconds(zip(amounts, positions, strict=True))
+    # Together they take what the same work took before, however it is shared out.
+    factor = rates.mean * sum(amounts) / sum(seconds) if sum(seconds) else 1.0
+    return {i: took * factor for i, took in zip(work.indices, seconds, strict=True)}
+
+
+def _draw(work: StageWork, seed: int) -> dict[int, float]:
+    """Random durations: each target's, and the mean of all, which few records tell badly."""
+    rates, summary = work.rates, work.summary
+    if rates is None or summary is None:
+        return dict.fromkeys(work.indices, 0.0)
+    generator = _generator(work, "draw", seed)
+    factor = max(0.1, 1 + generator.gauss(0, 1) * rates.spread / math.sqrt(summary.targets))
+    pairs = [(work.amount(index), generator.random()) for index in work.indices]
+    seconds = rates.seconds(pairs)
+    return {i: took * factor for i, took in zip(work.indices, seconds, strict=True)}
+
+
+def _generator(work: StageWork, use: str, seed: int) -> random.Random:
+    # Strings are hashed with SHA-512, so the numbers are the same in every process.
+    return random.Random(f"{work.name} {use} {seed}")  # noqa: S311 - not for security
+
+
+def _schedule(
+    works: Sequence[StageWork],
+    drawn: Sequence[Mapping[int, float]],
+    capacity: Capacity,
+    *,
+    has_gaps: bool,
+) -> tuple[list[Work], Schedule]:
+    scheduled = []
+    for work, seconds in zip(works, drawn, strict=True):
+        gap = work.summary.gap if work.summary and has_gaps else 0.0
+        resources = work.stage.resources
+        scheduled.append(
+            Work(
+                name=work.name,
+                seconds={index: took + gap for index, took in seconds.items()},
+                needs=work.stage.needs,
+                gpu_slots=int(work.stage.gpu),
+                vcpus=resources.vcpus or 0,
+                memory_mib=resources.memory_mib or 0,
+            )
+        )
+    return scheduled, schedule(scheduled, capacity)
+
+
+def _cost(works: Sequence[StageWork], drawn: Sequence[Mapping[int, float]]) -> float:
+    pairs = zip(works, drawn, strict=True)
+    return sum(sum(d.values()) / HOUR * work.hour for work, d in pairs if work.hour is not None)

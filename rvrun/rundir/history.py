@@ -1,0 +1,107 @@
+"""The runs of a run directory: a line of JSON when `rvrun run` starts in it, and one when it ends.
+
+Targets leave records of their own. This only adds what no target can tell: which runner ran them,
+how many in parallel, and how the whole run ended. Under plain `make`, nobody writes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from rvrun import paths
+from rvrun.errors import RvrunError
+from rvrun.rundir import records
+from rvrun.signals import SIGNALLED
+
+BEGUN, ENDED = "begin", "end"
+
+
+@attrs.frozen(kw_only=True)
+class Session:
+    """One call of `rvrun run`.
+
+    - `began`, `ended`: in seconds since 1970; `ended` is None while it runs, or if it was killed.
+    - `jobs`: how many targets ran in parallel at most; None if one after the other.
+    - `workdir`: where its commands ran, relative to the run directory.
+    """
+
+    began: float
+    ended: float | None
+    runner: str
+    jobs: int | None
+    exit_code: int | None
+    workdir: str
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether a signal ended it, as far as that is known."""
+        return self.exit_code is None or self.exit_code > SIGNALLED
+
+
+@attrs.define
+class Entry:
+    """The entry of a run that goes on; the caller sets its `exit_code` before it ends."""
+
+    exit_code: int | None = None
+
+
+@contextlib.contextmanager
+def entered(run_dir: pathlib.Path, runner: str, jobs: int | None, workdir: str) -> Iterator[Entry]:
+    """Record the start of a run, and its end; the parameters are those of `Session`.
+
+    A full disk does not end the run, which does not depend on this.
+    """
+    entry = Entry()
+    began = _append(run_dir, BEGUN, runner=runner, jobs=jobs, workdir=workdir, pid=os.getpid())
+    try:
+        yield entry
+    finally:
+        _append(run_dir, ENDED, began=began, exit_code=entry.exit_code)
+
+
+def _append(run_dir: pathlib.Path, event: str, **facts: Any) -> float:
+    """Append a line, and return its time."""
+    now = round(time.time(), 3)
+    path = run_dir / paths.RUNS
+    with contextlib.suppress(OSError, RvrunError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        records.append(str(path), {"event": event, "time": now, **facts})
+    return now
+
+
+def read_sessions(run_dir: pathlib.Path) -> list[Session]:
+    """Return the runs of a run directory, the oldest first. Raises `CannotRead`."""
+    begun: dict[float, Session] = {}
+    for line in records.read(str(run_dir / paths.RUNS)):
+        if line["event"] == BEGUN and records.is_time(line.get("time")):
+            begun[line["time"]] = _session(line)
+        elif line["event"] == ENDED and records.is_time(line.get("began")):
+            if line["began"] not in begun:
+                continue
+            session = begun[line["began"]]
+            ended = line["time"] if records.is_time(line.get("time")) else None
+            code = _integer(line.get("exit_code"))
+            begun[line["began"]] = attrs.evolve(session, ended=ended, exit_code=code)
+    return list(begun.values())
+
+
+def _session(line: dict[str, Any]) -> Session:
+    return Session(
+        began=line["time"],
+        ended=None,
+        runner=str(line.get("runner", "")),
+        jobs=_integer(line.get("jobs")),
+        exit_code=None,
+        workdir=str(line.get("workdir", "")),
+    )
+
+
+def _integer(value: object) -> int | None:
+    return value if type(value) is int else None

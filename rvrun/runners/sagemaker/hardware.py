@@ -1,0 +1,20 @@
+"""What a job runs on, for estimates. Pure."""
+
+from __future__ import annotations
+
+from rvrun.model import Stage
+from rvrun.plan.estimate import Hardware
+from rvrun.runners.sagemaker.machine import choose_machine
+from rvrun.runners.sagemaker.settings import SagemakerSettings
+from rvrun.settings.schema import Settings
+
+
+def hardware(settings: Settings, name: str, stage: Stage) -> Hardware:
+    """Return the instances of a job; several splits that share one have an instance each."""
+    machine = choose_machine(name.rpartition("/")[0], stage, settings.of(SagemakerSettings))
+    return Hardware(
+        instance=machine.instance_type,
+        count=machine.instance_count,
+        gpus=stage.resources.gpus or int(stage.gpu),
+        is_spot=machine.is_spot,
+    )

@@ -1,0 +1,150 @@
+"""Findings of `rvrun check --runner slurm`: whether the cluster would accept the jobs of a run."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+
+from rvrun.errors import RvrunError
+from rvrun.finding import Finding, Level, error, ok, warning
+from rvrun.runners.problems import check_fit
+from rvrun.runners.run import Run
+from rvrun.runners.slurm import commands
+from rvrun.runners.slurm.options import job_settings, minutes_of
+from rvrun.runners.slurm.render import FOLDER, TITLE, render
+from rvrun.runners.slurm.settings import SlurmCommandSettings, SlurmSettings
+from rvrun.settings.schema import Settings
+
+#: What rvrun calls.
+PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol")
+#: Directories that each node has for itself, as a rule.
+LOCAL = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 - compared, not used
+
+
+def check_machine(settings: Settings) -> Iterator[Finding]:
+    """Yield whether Slurm's commands are installed here."""
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        fix = "run rvrun on a login node of the cluster, or load the module of Slurm"
+        yield error("slurm", f"not on PATH: {', '.join(missing)}", fix)
+    else:
+        yield ok("slurm", f"{', '.join(PROGRAMS)} are on PATH")
+
+
+def check(run: Run) -> Iterator[Finding]:
+    """Yield findings about the cluster, the partitions and the scripts; nothing is submitted."""
+    files = render(run)
+    try:
+        findings = list(check_cluster(run))
+    except RvrunError as problem:
+        yield error("cluster", problem, "check `scontrol ping`")
+        return
+    yield from findings
+    yield from _check_storage(run)
+    if not any(finding.level is Level.ERROR for finding in findings):
+        yield from _check_scripts(run, files)
+
+
+def require(findings: Iterable[Finding]) -> None:
+    """Raise `Unfit` with the errors among `findings`."""
+    errors = (finding for finding in findings if finding.level is Level.ERROR)
+    check_fit(TITLE, (f"{finding.text}; {finding.fix}" for finding in errors))
+
+
+def check_cluster(run: Run) -> Iterator[Finding]:
+    """Yield findings about MaxArraySize and the partitions, which `scontrol show` prints.
+
+    Raises `NotInstalled`, `NoAnswer` or `CommandFailed`.
+    """
+    settings = run.settings.of(SlurmSettings)
+    yield _check_size(settings.max_array_size, commands.max_array_size())
+    rows = commands.partitions()
+    default = next((name for name, row in rows.items() if row.get("Default") == "YES"), None)
+    for pipeline in run.plan.pipelines:
+        for stage in pipeline.stages:
+            name = f"{pipeline.name}/{stage.command}"
+            own = job_settings(name, stage, settings)
+            yield from _check_stage(name, own, rows, default)
+
+
+def _check_size(setting: int | None, size: int | None) -> Finding:
+    if size is None:
+        return ok("cluster", "answers, and does not say its MaxArraySize")
+    if setting is not None and setting > size:
+        text = f"`max_array_size` must be at most the cluster's MaxArraySize, {size}, got {setting}"
+        return error("cluster", text, "lower or remove `slurm.max_array_size`")
+    return ok("cluster", f"answers; MaxArraySize is {size:,}")
+
+
+def _check_stage(
+    name: str,
+    own: SlurmCommandSettings,
+    rows: Mapping[str, Mapping[str, str]],
+    default: str | None,
+) -> Iterator[Finding]:
+    for partition in (own.partition or default or "").split(","):
+        if not partition:
+            text = f"{name}: no partition, and the cluster has no default partition"
+            yield error("partition", text, f"set `slurm.partition` to one of {_names(rows)}")
+        elif partition not in rows:
+            text = f"{name}: partition `{partition}` does not exist"
+            yield error("partition", text, f"set `slurm.partition` to one of {_names(rows)}")
+        else:
+            yield from _check_limits(name, own, partition, rows[partition])
+
+
+def _names(rows: Mapping[str, object]) -> str:
+    return ", ".join(f"`{name}`" for name in rows) or "none"
+
+
+def _check_limits(
+    name: str, own: SlurmCommandSettings, partition: str, row: Mapping[str, str]
+) -> Iterator[Finding]:
+    if row.get("State", "UP") != "UP":
+        text = f"{name}: partition `{partition}` is {row['State'].lower()}, so its jobs would wait"
+        yield warning("partition", text, "choose another with `slurm.partition`, or wait")
+    limit = minutes_of(row.get("MaxTime", "UNLIMITED"))
+    minutes = minutes_of(own.time) if own.time else None
+    if limit is not None and minutes is not None and minutes > limit:
+        text = (
+            f"{name}: `time` must be at most the limit of partition `{partition}`, "
+            f"{row['MaxTime']}, got {own.time}"
+        )
+        yield error("partition", text, "lower `slurm.time`, or choose another partition")
+    cpus, most = (own.cpus or 1) * (own.parallel or 1), row.get("MaxCPUsPerNode", "")
+    if most.isdecimal() and cpus > int(most):
+        text = (
+            f"{name}: a job must request at most {most} CPUs in partition `{partition}`, got {cpus}"
+        )
+        yield error("partition", text, "lower `slurm.cpus` or `slurm.parallel`")
+    accounts = row.get("AllowAccounts", "ALL").split(",")
+    if own.account and "ALL" not in accounts and own.account not in accounts:
+        text = f"{name}: account `{own.account}` must not use partition `{partition}`"
+        yield error("partition", text, f"set `slurm.account` to one of {', '.join(accounts)}")
+
+
+def _check_storage(run: Run) -> Iterator[Finding]:
+    folder = os.path.realpath(run.run_dir)
+    local = next((path for path in LOCAL if folder.startswith(f"{path}/")), None)
+    if local is not None:
+        text = f"{run.out} is below {local}, which each node usually has for itself"
+        yield warning("storage", text, "use a run directory on storage that all nodes share")
+
+
+def _check_scripts(run: Run, files: Mapping[str, str]) -> Iterator[Finding]:
+    """Have Slurm check each script, without submitting it (sbatch(1), `--test-only`)."""
+    import tempfile
+
+    scripts = [path for path in files if path.endswith(".sh") and path[6:7].isdigit()]
+    with tempfile.TemporaryDirectory(prefix="rvrun-") as folder:
+        for path in scripts:
+            script = pathlib.Path(folder, pathlib.PurePath(path).name)
+            script.write_text(files[path], encoding="utf-8")
+            done = commands.call(["sbatch", "--test-only", str(script)], cwd=run.workdir)
+            name = f"{FOLDER}/{script.name}"
+            if done.code:
+                yield error("script", f"{name}: {done.message}", "change the settings in [slurm]")
+            else:
+                yield ok("script", f"{name} would be accepted")

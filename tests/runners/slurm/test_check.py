@@ -1,0 +1,66 @@
+"""`rvrun check --runner slurm`, and what `run` checks before its first call of sbatch."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.runners.slurm.runs import Site
+
+
+def findings(site: Site, *, code: int = 0) -> str:
+    return site.rvrun("check", "--runner", "slurm", "marks.py", "--splits", "3", code=code)
+
+
+def test_all_is_well(site: Site) -> None:
+    """Slurm itself has checked each script, and nothing was submitted."""
+    printed = findings(site)
+    assert "sbatch, squeue, scancel, scontrol are on PATH" in printed
+    assert "answers; MaxArraySize is 1,001" in printed
+    assert "slurm/2-marks-part.sh would be accepted" in printed
+    assert not site.slurm.call("squeue", "-h")
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ('partition = "gpu"', "partition `gpu` does not exist"),
+        (
+            'time = "1-0"',
+            "`time` must be at most the limit of partition `main`, 01:00:00, got 1-0",
+        ),
+        (
+            "max_array_size = 5000",
+            "`max_array_size` must be at most the cluster's MaxArraySize, 1001, got 5000",
+        ),
+    ],
+    ids=lambda value: value if "=" in value else "",
+)
+def test_what_the_cluster_would_refuse(site: Site, settings: str, problem: str) -> None:
+    """Found by `check`, and by `run` before anything is submitted."""
+    site.write("rvrun.toml", f"[slurm]\n{settings}\n")
+    assert problem in " ".join(findings(site, code=2).split())
+    site.break_sbatch()
+    printed = site.submit(code=2)
+    assert printed.startswith("rvrun: Slurm would not accept this plan, 1 problem:")
+    assert problem in printed
+    assert site.calls() == []
+
+
+def test_what_only_sbatch_knows(site: Site) -> None:
+    """No node has so much memory."""
+    site.write("rvrun.toml", "[slurm]\nmemory_mib = 99000\n")
+    printed = " ".join(findings(site, code=2).split())
+    assert "slurm/1-marks-first.sh: " in printed
+    assert "Requested node configuration is not available" in printed
+
+
+def test_a_partition_that_is_down(site: Site) -> None:
+    """Jobs would wait, so it is a warning."""
+    site.write("rvrun.toml", '[slurm]\npartition = "closed"\n')
+    assert "partition `closed` is down, so its jobs would wait" in " ".join(findings(site).split())
+
+
+def test_no_cluster(site: Site) -> None:
+    """Without Slurm's commands, and without its controller."""
+    site.variables["SLURM_CONF"] = "/nonexistent"
+    assert "error    cluster   `scontrol`: " in findings(site, code=2)

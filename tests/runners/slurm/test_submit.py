@@ -1,0 +1,129 @@
+"""Each job is submitted exactly once, whatever happens to sbatch and to rvrun."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.conftest import unmeasured_environment
+from tests.runners.slurm.runs import ALL_ONCE, Site
+
+#: How many kills to try, and the first seed.
+TRIALS = int(os.environ.get("TRIALS", "3"))
+SEED = int(os.environ.get("SEED", "0"))
+STAGES = ("first", "part", "match", "last")
+
+
+def assert_one_job_per_stage(site: Site) -> None:
+    assert len(site.run_ids) == 1
+    assert site.jobs() == {f"marks/{stage}@{site.run_ids[0]}": 1 for stage in STAGES}
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        ("unanswered", "unanswered"),
+        ("", "lost"),
+        ("cut", "", "silent"),
+        ("killed", "unsent"),
+        ("slow 0.5", "lag 0.5"),
+    ],
+    ids=" ".join,
+)
+def test_faults_of_sbatch(site: Site, faults: tuple[str, ...]) -> None:
+    """What was submitted is found, and what was not is submitted."""
+    site.break_sbatch(*faults)
+    site.submit()
+    assert_one_job_per_stage(site)
+    assert site.wait()["state"] == "succeeded"
+    assert site.counted_marks() == ALL_ONCE
+
+
+def test_a_refusal(site: Site) -> None:
+    """The message is sbatch's own, and the same command continues."""
+    site.break_sbatch("", "refused")
+    printed = site.submit(code=2)
+    run = site.run_ids[0]
+    assert printed == (
+        "rvrun: marks/part: sbatch: error: Batch job submission failed: Invalid partition "
+        f"name specified\n1 of 4 jobs of run {run} were submitted; repeat the same command to "
+        f"continue, or end the submitted jobs with `rvrun cancel {run}`\n"
+    )
+    assert site.state()["state"] == "interrupted"
+    site.submit()
+    assert_one_job_per_stage(site)
+    assert site.wait()["state"] == "succeeded"
+
+
+def kill_at(site: Site, seconds: float, how: str) -> None:
+    """Submit, and kill rvrun `seconds` after it has begun to; `group`: with its sbatch."""
+    process = subprocess.Popen(
+        ["rvrun", "run", "slurm", "marks.py", "--splits", "3", "-q"],
+        cwd=site.folder,
+        env=unmeasured_environment(**site.variables),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 30
+    while process.poll() is None and not has_begun(site.folder) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(seconds)
+    if process.poll() is None:
+        (os.killpg if how == "group" else os.kill)(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def has_begun(folder: pathlib.Path) -> bool:
+    return any((folder / "runs/marks/submitted").glob("[!.]*/run.json"))
+
+
+def test_sbatch_outlives_the_submitter(site: Site) -> None:
+    """The next one waits for it, and finds what it submitted."""
+    site.break_sbatch("slow 4")
+    kill_at(site, 1.0, "rvrun")
+    assert site.calls(), "rvrun was killed before it called sbatch"
+    site.submit()
+    site.wait()
+    assert_one_job_per_stage(site)
+
+
+@pytest.mark.parametrize("seed", range(SEED, SEED + TRIALS))
+def test_the_submitter_is_killed(site: Site, seed: int) -> None:
+    """At a random moment, once or twice, while sbatch has random faults."""
+    chance = random.Random(seed)
+    kinds = (
+        "",
+        "",
+        "slow 0.3",
+        "slow 3",
+        "lag 0.3",
+        "lost",
+        "cut",
+        "silent",
+        "killed",
+        "unsent",
+        "unanswered",
+    )
+    site.break_sbatch(*chance.choices(kinds, k=8))
+    for _ in range(chance.randint(1, 2)):
+        kill_at(site, chance.uniform(0, 1.5), chance.choice(("rvrun", "group")))
+    if not was_submitted(site.folder):
+        site.submit()
+    assert_one_job_per_stage(site)
+    assert site.wait()["state"] == "succeeded"
+    assert site.counted_marks() == ALL_ONCE
+
+
+def was_submitted(folder: pathlib.Path) -> bool:
+    """Whether the run was submitted before it was killed: then the command starts another one."""
+    events = list((folder / "runs/marks/submitted").glob("[!.]*/events.jsonl"))
+    lines = [line for path in events for line in path.read_text().splitlines()]
+    return any(json.loads(line)["event"] == "submitted" for line in lines)
