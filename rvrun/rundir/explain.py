@@ -330,19 +330,19 @@ def why_not_done(
         return _why_items_are_not_done(run_dir, status, indices)
     if stage.num_splits is None:
         return NOT_DONE
-    found = _stamp_folders(run_dir, status)
-    counts = sorted({name.partition("-")[0] for name in found}, key=int)
+    folders = _stamp_folders(run_dir, status)
+    counts = sorted({name.partition("-")[0] for name in folders}, key=int)
     if counts and str(stage.num_splits) not in counts:
         return f"splits changed: {', '.join(counts)} → {stage.num_splits}"
     # Its folder would be found if it had stamps without items.
-    return "was done by item, now by split" if counts and counts[0] not in found else NOT_DONE
+    return "was done by item, now by split" if counts and counts[0] not in folders else NOT_DONE
 
 
 def _stamp_folders(run_dir: pathlib.Path, status: StageStatus) -> set[str]:
     """Return `4` or, with items, `4-DIGEST` for each folder with stamps of a stage's splits."""
     pattern = f"{status.stage.command}.*/"
-    found = (path.suffix[1:] for path in (run_dir / paths.DONE / status.pipeline).glob(pattern))
-    return {name for name in found if name.partition("-")[0].isdigit()}
+    names = (path.suffix[1:] for path in (run_dir / paths.DONE / status.pipeline).glob(pattern))
+    return {name for name in names if name.partition("-")[0].isdigit()}
 
 
 def _why_items_are_not_done(

@@ -48,21 +48,21 @@ class SceneProject(StockProject):
 
     def chips(self, folder: str = "out/chip") -> dict[str, str]:
         """The scenes of which there are chips, each with the file that has them."""
-        found = {}
+        scenes = {}
         for path in sorted((self.folder / folder).glob("*.zip")):
             with zipfile.ZipFile(path) as chips:
                 for name in chips.namelist():
                     scene = name.removesuffix(".txt")
-                    assert scene not in found
-                    found[scene] = path.name
-        return found
+                    assert scene not in scenes
+                    scenes[scene] = path.name
+        return scenes
 
     def predictions(self) -> dict[str, set[str]]:
         """The files that predictions wrote, by scene."""
-        found: dict[str, set[str]] = {}
+        files: dict[str, set[str]] = {}
         for path in (self.folder / "out/predict").iterdir():
-            found.setdefault(path.name[0], set()).add(path.name)
-        return found
+            files.setdefault(path.name[0], set()).add(path.name)
+        return files
 
 
 @pytest.fixture

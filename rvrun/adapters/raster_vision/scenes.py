@@ -34,8 +34,8 @@ def shares(values: Mapping[str, Any], command: str) -> list[dict[str, Any]]:
     dataset = values.get("dataset")
     if command not in LISTS or not isinstance(dataset, dict):
         return []
-    found = {name: dataset.get(name) for name in LISTS[command]}
-    lists = {name: scenes for name, scenes in found.items() if isinstance(scenes, list)}
+    fields = {name: dataset.get(name) for name in LISTS[command]}
+    lists = {name: scenes for name, scenes in fields.items() if isinstance(scenes, list)}
     number = max(map(len, lists.values()), default=0)
     return [
         {name: scenes[index] for name, scenes in lists.items() if index < len(scenes)}
