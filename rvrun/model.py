@@ -138,6 +138,7 @@ class Command:
     - `num_splits`: the number of splits unless somebody asks for another one.
     - `items`: those that its splits share out; None if it declares none. `item_list`: each of them.
     - `num_items`: how many items its splits share out; None if unknown.
+    - `if_each`: the command as it is with one split per item; None if that makes no difference.
     - `location`: `file:line` of its method, for messages.
     """
 
@@ -154,6 +155,7 @@ class Command:
     items: StageItems | None = None
     item_list: ItemList | None = None
     num_items: int | None = attrs.field(default=None, eq=False)
+    if_each: Command | None = attrs.field(default=None, eq=False)
     location: str = attrs.field(default="", eq=False)
 
 

@@ -24,6 +24,7 @@ from rvrun.pipelines.base import Pipeline
 from rvrun.pipelines.declare import LoadedPipeline
 from rvrun.pipelines.imports import restrict_to
 from rvrun.plan.compile import compile_plan, idle_splits
+from rvrun.plan.each import with_items
 from rvrun.plan.select import find_stages, select_range
 from rvrun.plan.splits import parse_splits
 from rvrun.render.files import render_common
@@ -225,7 +226,15 @@ def load_pipelines(request: Request, settings: Settings) -> tuple[LoadedPipeline
     # stdout is for what a verb prints; whatever the user's code prints while it loads is not that.
     with contextlib.redirect_stdout(sys.stderr):
         loaded = load(request.config, request.runner, request.args, verbosity=request.verbosity)
-    return tuple(loaded)
+    return tuple(_with_items(pipeline, request) for pipeline in loaded)
+
+
+def _with_items(pipeline: LoadedPipeline, request: Request) -> LoadedPipeline:
+    """The pipeline with the items that it has with the requested numbers of splits."""
+    if all(command.if_each is None for command in pipeline.declared.commands):
+        return pipeline
+    declared = with_items(pipeline.declared, parse_splits(request.splits))
+    return attrs.evolve(pipeline, declared=declared)
 
 
 def compile_pipelines(

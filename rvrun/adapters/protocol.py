@@ -55,6 +55,12 @@ class Adapter(Protocol):
         - `warn`: receives sentences that the user should see even if the target succeeds.
         """
 
+    def items(self, document: Mapping[str, Any], command: str) -> Mapping[str, Any]:
+        """Return a config with the items of a command where its `StageItems.field` says.
+
+        The planned items of a command that has some only with one split per item.
+        """
+
     def leftovers(self, document: Mapping[str, Any]) -> Iterator[str]:
         """Yield a sentence for what earlier runs left that commands would misuse."""
 

@@ -328,11 +328,21 @@ def why_not_done(
     stage = status.stage
     if status.items is not None:
         return _why_items_are_not_done(run_dir, status, indices)
-    pattern = f"{stage.command}.*/"
-    counts = {path.suffix[1:] for path in (run_dir / paths.DONE / status.pipeline).glob(pattern)}
-    if stage.num_splits is not None and counts and str(stage.num_splits) not in counts:
-        return f"splits changed: {', '.join(sorted(counts))} → {stage.num_splits}"
-    return NOT_DONE
+    if stage.num_splits is None:
+        return NOT_DONE
+    folders = _stamp_folders(run_dir, status)
+    counts = sorted({name.partition("-")[0] for name in folders}, key=int)
+    if counts and str(stage.num_splits) not in counts:
+        return f"splits changed: {', '.join(counts)} → {stage.num_splits}"
+    # Its folder would be found if it had stamps without items.
+    return "was done by item, now by split" if counts and counts[0] not in folders else NOT_DONE
+
+
+def _stamp_folders(run_dir: pathlib.Path, status: StageStatus) -> set[str]:
+    """Return `4` or, with items, `4-DIGEST` for each folder with stamps of a stage's splits."""
+    pattern = f"{status.stage.command}.*/"
+    names = (path.suffix[1:] for path in (run_dir / paths.DONE / status.pipeline).glob(pattern))
+    return {name for name in names if name.partition("-")[0].isdigit()}
 
 
 def _why_items_are_not_done(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rvrun.pipelines.base import Pipeline
     from rvrun.rundir.declared_files import DeclaredFiles
     from rvrun.worker.call import Call
+    from rvrun.worker.item_work import ItemWork
 
 
 def read_document(uri: str) -> dict[str, Any]:
@@ -108,6 +109,20 @@ def build(document: dict[str, Any], uri: str) -> Pipeline:
             config = config_from_json(saved)
     assert isinstance(config, PipelineConfig)
     return config.build()
+
+
+def run_items(work: ItemWork, pipeline: Any, document: dict[str, Any], command: str) -> None:
+    """Call the method of a command for its items that are not done.
+
+    Raises `OtherItems`, and whatever the method raises.
+    """
+    method = getattr(pipeline, command)
+    adapter = adapters.of_document(document)
+    if adapter is None or command in getattr(pipeline, "items", {}):
+        work.run(pipeline.config, document["config"], method)
+    else:
+        values = adapter.items(document, command)
+        work.run(values, values, method)
 
 
 def declared_files(

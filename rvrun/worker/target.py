@@ -47,6 +47,7 @@ from rvrun.worker.pipeline import (
     opened,
     pipeline_name,
     read_document,
+    run_items,
 )
 
 TYPE_CHECKING = False
@@ -397,7 +398,7 @@ def _call_method(target: _Target) -> None:
                 target.recorder.note("gpu", device=device)
         target.begin()
         if target.work is not None:
-            target.work.run(pipeline.config, target.document["config"], method)
+            run_items(target.work, pipeline, target.document, call.command)
         elif call.command in pipeline.split_commands:
             # Without split options all of it, as Raster Vision's own worker does.
             call_split(pipeline, method, call.command, call.split_ind or 0, call.num_splits or 1)

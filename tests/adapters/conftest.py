@@ -9,7 +9,13 @@ from __future__ import annotations
 import sys
 
 collect_ignore = (
-    ["test_raster_vision.py", "test_raster_vision_aws.py", "test_raster_vision_stock.py"]
+    [
+        "test_raster_vision.py",
+        "test_raster_vision_aws.py",
+        "test_raster_vision_code.py",
+        "test_raster_vision_items.py",
+        "test_raster_vision_stock.py",
+    ]
     if sys.version_info >= (3, 14)
     else []
 )

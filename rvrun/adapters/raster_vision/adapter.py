@@ -26,7 +26,8 @@ from rvrun.adapters.raster_vision.config import (
     type_hints,
     wrap,
 )
-from rvrun.adapters.raster_vision.stock import config_keys
+from rvrun.adapters.raster_vision.scenes import as_config
+from rvrun.adapters.raster_vision.stock import config_keys, with_scenes
 from rvrun.adapters.raster_vision.worker import argv, built, config_classes, opened, set_up
 from rvrun.aws import storage
 
@@ -39,6 +40,7 @@ __all__ = [
     "config_classes",
     "config_uri",
     "distinguish",
+    "items",
     "leftovers",
     "load",
     "load_saved",
@@ -71,6 +73,7 @@ def _load(document: Mapping[str, Any]) -> LoadedPipeline:
     with built(document) as pipeline:
         keys = config_keys(pipeline, values, type_hints(values))
         declared = declare(pipeline, document["name"], values, keys)
+        declared = with_scenes(declared, values) if keys else declared
     return LoadedPipeline(
         config=pipeline.config,
         document=dict(document),
@@ -78,6 +81,11 @@ def _load(document: Mapping[str, Any]) -> LoadedPipeline:
         declared=declared,
         code=storage.read(document["source"]) if document.get("source") else None,
     )
+
+
+def items(document: Mapping[str, Any], command: str) -> Mapping[str, Any]:
+    """Return the scenes of each split of a command, where the plan has them."""
+    return as_config(document["config"], command)
 
 
 def distinguish(pipelines: Sequence[LoadedPipeline]) -> list[LoadedPipeline]:

@@ -16,7 +16,11 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import attrs
 from rastervision.pipeline import registry_ as registry
+
+from rvrun.adapters.raster_vision.scenes import FIELD, LISTS, item_list
+from rvrun.model import Command, DeclaredPipeline, ItemCall, StageItems
 
 #: The versions whose commands were recorded.
 VERSION = "0.31."
@@ -62,6 +66,26 @@ def config_keys(
     )
     modules = {registry.get_config(hint).__module__ for hint in hints} if is_stock else set()
     return KEYS if is_stock and all(map(_is_recorded, modules)) else {}
+
+
+def with_scenes(declared: DeclaredPipeline, values: Mapping[str, Any]) -> DeclaredPipeline:
+    """Return a stock pipeline whose commands know their scenes if there is a split for each."""
+    commands = (_with_scenes(command, values) for command in declared.commands)
+    return attrs.evolve(declared, commands=tuple(commands))
+
+
+def _with_scenes(command: Command, values: Mapping[str, Any]) -> Command:
+    if command.name not in LISTS or not command.is_split or command.config_keys is None:
+        return command
+    scenes = item_list(values, command.name)
+    # All of the dataset that Raster Vision was seen to read, other than the scenes themselves.
+    keys = [key for key in command.config_keys if key != "dataset"]
+    items = StageItems(field=FIELD, count=len(scenes), digest=scenes.digest, call=ItemCall.SHARE)
+    command = attrs.evolve(command, num_items=len(scenes))
+    alone = attrs.evolve(
+        command, items=items, item_list=scenes, config_keys=("dataset.class_config", *keys)
+    )
+    return attrs.evolve(command, if_each=alone)
 
 
 def _is_recorded(module: str) -> bool:

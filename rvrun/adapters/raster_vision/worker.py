@@ -114,7 +114,7 @@ def opened(
         save(document, config)
     with (
         _built(config, document["name"]) as pipeline,
-        chips_named(pipeline, command, split_ind or 0, num_splits or 1, warn),
+        chips_named(pipeline, document, command, split_ind or 0, num_splits or 1, warn=warn),
     ):
         yield pipeline
 

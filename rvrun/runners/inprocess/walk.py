@@ -33,6 +33,7 @@ from rvrun.runners.run import Reporter, Run
 from rvrun.settings.schema import MachineSettings
 from rvrun.tracebacks import exit_code_of, print_error, print_traceback, user_frames
 from rvrun.worker.item_work import ItemWork
+from rvrun.worker.pipeline import run_items
 from rvrun.worker.target import call_split, gpu_slot, warn_user
 
 
@@ -189,7 +190,7 @@ class _Walk:
         method = getattr(pipeline, target.command)
         if work is not None:
             loaded = next(p for p in self.run.pipelines if p.name == target.pipeline)
-            work.run(pipeline.config, loaded.document["config"], method)
+            run_items(work, pipeline, loaded.document, target.command)
         elif target.split_ind is not None:
             num_splits = target.num_splits or 1
             call_split(pipeline, method, target.command, target.split_ind, num_splits)

@@ -6,11 +6,22 @@ from os.path import join
 
 from rastervision.pipeline.config import Config, register_config
 from rastervision.pipeline.pipeline_config import PipelineConfig
+from rastervision.pipeline.utils import split_into_groups
 
 
 @register_config("dataset")
 class DatasetConfig(Config):
     train_scenes: list[str] = ["a", "b"]
+    validation_scenes: list[str] = []
+    test_scenes: list[str] = []
+
+    def get_split_config(self, split_ind, num_splits):
+        """Share out each list for itself, as Raster Vision 0.31.1 does."""
+        split = self.copy()
+        for name in ("train_scenes", "validation_scenes", "test_scenes"):
+            groups = split_into_groups(getattr(self, name), num_splits)
+            setattr(split, name, groups[split_ind] if split_ind < len(groups) else [])
+        return split
 
 
 @register_config("data")
