@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from rvrun.cli.schema import PACKAGES, SchemaName, read_schema
+from rvrun.cli.schema import PACKAGES, VERBS, SchemaName, read_schema
 from rvrun.errors import RvrunError
 from rvrun.model import (
     MAX_SPLITS,
@@ -448,7 +448,8 @@ def test_an_unknown_schema_is_rejected(project: Project) -> None:
 
 def test_the_package_contains_every_schema() -> None:
     """The package data has one schema per name, and the command reads it from there."""
-    files = [f for package in PACKAGES.values() for f in resources.files(package).iterdir()]
+    packages = {*PACKAGES.values(), VERBS}
+    files = [file for package in packages for file in resources.files(package).iterdir()]
     packaged = {file.name: file.read_bytes() for file in files if file.name.endswith(".json")}
     assert packaged == {f"{name}.schema.json": read_schema(name) for name in SchemaName}
     assert packaged[FILE.name] == FILE.read_bytes()
