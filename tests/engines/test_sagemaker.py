@@ -212,12 +212,17 @@ def test_retry_policies_of_the_step_apply_to_faults_of_the_service(
 @pytest.mark.parametrize(("stops", "ran"), [(True, "ab"), (False, "abc")])
 def test_what_starts_after_a_failure_is_an_option(start: Start, stops: bool, ran: str) -> None:
     """AWS does not document it; what depends on the failed step never starts."""
-    slow = threading.Event()
+    slow, started = threading.Event(), threading.Event()
 
     def execute(attempt: Attempt) -> int:
+        if attempt.job_name == "a":
+            # Not before `b` runs, too.
+            started.wait(30)
+            return 1
         if attempt.job_name == "b":
+            started.set()
             slow.wait(30)
-        return int(attempt.job_name == "a")
+        return 0
 
     region = start(slots=2, stops=stops, execute=execute)
     region.create(step("a", ""), step("b", ""), step("c", "", "b"), step("d", "", "a"))
