@@ -12,8 +12,7 @@ import attrs
 from rvrun.cli.messages import warn
 from rvrun.cli.options import AsJson, option
 from rvrun.errors import RvrunError
-from rvrun.observe.attempts import newest_record
-from rvrun.observe.find import is_run_dir, run_dirs
+from rvrun.observe.find import is_run_dir, last_local_activity, run_dirs
 from rvrun.observe.local_run import LocalRun
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.state import State, timestamp
@@ -81,12 +80,8 @@ def read_rows(root: pathlib.Path) -> Iterator[Row]:
     """Yield the runs of the run directories in `root`, and of `root` itself."""
     for folder in [root, *run_dirs(root)]:
         yield from map(_detached_row, ledgers.ledgers(folder))
-        if is_run_dir(folder) and _has_run_here(folder):
+        if is_run_dir(folder) and last_local_activity(folder) is not None:
             yield _local_row(folder)
-
-
-def _has_run_here(folder: pathlib.Path) -> bool:
-    return newest_record(folder) is not None
 
 
 def _detached_row(ledger: ledgers.Ledger) -> Row:

@@ -93,9 +93,10 @@ def latest_run(root: pathlib.Path) -> Run:
 def run_of(folder: pathlib.Path) -> Run:
     """Return the latest run of a run directory, which may have runs of both kinds."""
     submitted = ledgers.ledgers(folder)
-    if submitted and _time_of(submitted[-1]) >= (_local_time(folder) or 0.0):
-        return DetachedRun(submitted[-1])
-    return LocalRun(folder)
+    if not submitted:
+        return LocalRun(folder)
+    is_submitted = _time_of(submitted[-1]) >= (last_local_activity(folder) or 0.0)
+    return DetachedRun(submitted[-1]) if is_submitted else LocalRun(folder)
 
 
 def is_run_dir(folder: pathlib.Path) -> bool:
@@ -125,16 +126,35 @@ def run_dirs(root: pathlib.Path, depth: int = DEPTH) -> Iterator[pathlib.Path]:
 def age_of(folder: pathlib.Path) -> float:
     """Return when something last began in a run directory, in seconds since 1970."""
     submitted = ledgers.ledgers(folder)
-    return max(_local_time(folder) or 0.0, _time_of(submitted[-1]) if submitted else 0.0)
+    return max(last_local_activity(folder) or 0.0, _time_of(submitted[-1]) if submitted else 0.0)
 
 
-def _local_time(folder: pathlib.Path) -> float | None:
-    """When a target, or a run, last recorded something on this machine; None if none ever did."""
-    times = [newest_record(folder)]
+def last_local_activity(folder: pathlib.Path) -> float | None:
+    """Return when a run on this machine last recorded something; None if none ever did.
+
+    Jobs that keep stamps leave records in the run directory, too. Then only `rvrun run` tells that
+    something else ran there.
+    """
+    times = [_session_time(folder)]
+    if not any(_keeps_stamps(ledger) for ledger in ledgers.ledgers(folder)):
+        times.append(newest_record(folder))
+    return max((time for time in times if time is not None), default=None)
+
+
+def _keeps_stamps(ledger: Ledger) -> bool:
+    # Whoever needs a damaged ledger, or a runner that is not installed, reports it.
+    with contextlib.suppress(RvrunError):
+        return bool(DetachedRun(ledger).runner.CAPABILITIES.keeps_stamps)
+    return False
+
+
+def _session_time(folder: pathlib.Path) -> float | None:
+    """When `rvrun run` last began on this machine; None if it never did."""
     # What is damaged is reported by what needs it.
     with contextlib.suppress(RvrunError):
-        times += [session.began for session in read_sessions(folder)[-1:]]
-    return max((time for time in times if time is not None), default=None)
+        for session in read_sessions(folder)[-1:]:
+            return session.began
+    return None
 
 
 def _time_of(ledger: Ledger) -> float:

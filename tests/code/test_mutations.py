@@ -70,10 +70,11 @@ def definitions(tree: ast.Module) -> dict[str, Definition]:
 
 
 def mentions(node: Definition, names: Mapping[str, Definition]) -> set[str]:
-    """The definitions that a definition mentions: `name`, or `self.name`."""
+    """The definitions that a definition mentions: `name`, `self.name` or `self.config.name`."""
     code = "\n".join(ast.unparse(part) for part in _without_docstring(node))
-    methods = {name.partition(".")[2]: name for name in names if name.startswith("Landcover.")}
-    own = {methods[name] for name in re.findall(r"self\.(\w+)", code) if name in methods}
+    methods = {name.partition(".")[2]: name for name in names if name.startswith("Landcover")}
+    mentioned = re.findall(r"self\.(?:config\.)?(\w+)", code)
+    own = {methods[name] for name in mentioned if name in methods}
     free = set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", code))
     return own | {name for name in names if name in free}
 

@@ -47,6 +47,7 @@ def test_an_attempt_leaves_a_start_and_an_end(tmp_path: pathlib.Path) -> None:
             "time": end["time"],
             "exit_code": 3,
             "peak_memory_kib": memory,
+            "cpu_seconds": end["cpu_seconds"],
         },
     )
     assert expected == (start, end)

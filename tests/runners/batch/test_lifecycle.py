@@ -289,7 +289,7 @@ def test_a_run_without_wait(site: Site, printed: Read) -> None:
     site.rvrun("list")
     out, _ = printed()
     words = [word for word in out.splitlines()[2].split() if not re.match(r"20\d\d-|\d\d:", word)]
-    assert words == ["work-ID", "batch", "submitted", "runs/work"]
+    assert words == ["work-ID", "batch", "submitted"]
     site.rvrun("logs", "@latest", "work/chip/2")
     assert printed() == ("work/chip/2 began\n", "")
     site.rvrun("logs", "@latest", "work/first")
@@ -804,7 +804,9 @@ def test_a_run_directory_elsewhere(site: Site, printed: Read) -> None:
     site.rvrun("status", path.name, "--runs", "out", code=1)
     printed()
     site.rvrun("status", "@latest", code=2)
-    assert printed()[1] == "rvrun: nothing was submitted from the run directories in runs\n"
+    assert printed()[1] == (
+        "rvrun: nothing has run in the run directories in runs; start a run with `rvrun run`\n"
+    )
 
 
 # Many jobs.
@@ -1052,7 +1054,10 @@ def test_an_attempt_that_takes_too_long(site: Site, printed: Read) -> None:
     site.engine.wait()
     printed()
     site.rvrun("status", "@latest", code=1)
-    assert "first failure: work/first (exit 143): Job attempt duration exceeded" in printed()[0]
+    assert (
+        "first failure: work/first (exit 143, SIGTERM): Job attempt duration exceeded"
+        in printed()[0]
+    )
     assert site.script.ran == ["work/first"]
 
 

@@ -137,7 +137,10 @@ def test_each_target_has_a_log_and_a_record(work: Project) -> None:
         *("event", "attempt", "time", "host", "pid", "log_offset"),
         "shared_memory_kib",
     }
-    assert end.keys() == {"event", "attempt", "time", "exit_code", "peak_memory_kib"}
+    assert end.keys() == {
+        *("event", "attempt", "time", "exit_code", "peak_memory_kib"),
+        "cpu_seconds",
+    }
     assert (start["event"], start["attempt"], start["host"]) == ("start", 1, os.uname().nodename)
     assert (end["event"], end["attempt"], end["exit_code"]) == ("end", 1, 0)
     assert start["time"] <= end["time"] <= time.time()

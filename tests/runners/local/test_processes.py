@@ -327,9 +327,11 @@ def test_the_signal_that_killed_a_target_is_named(
     (work.folder / "hold-part0").unlink()
     _, err = running.communicate(timeout=60)
     assert running.returncode == 1
-    shown = re.sub(r"[\d,.]+ (s|MiB)", r"N \1", err)
+    shown = re.sub(r"\d[\d,.]* (s\b|[MG]iB)", r"N \1", err)
     assert text in shown
-    assert 100 <= int(re.search(r"at least ([\d,]+) MiB", err)[1]) < 200  # type: ignore[index]
+    seen = re.findall(r"at least ([\d,]+) MiB", err)
+    assert len(seen) == (number == signal.SIGKILL)
+    assert all(100 <= int(memory) < 200 for memory in seen)
     line = json.loads(work.read("runs/work/records/work/part.2/0.jsonl").splitlines()[-1])
     assert (line["event"], line["attempt"], line["signal"]) == ("killed", 1, number)
     assert f"killed by {number.name}" in work.rvrun("explain", "work/part/0").stdout
