@@ -246,8 +246,8 @@ def test_templates_that_fail(tiny: Project, text: bytes, problem: str) -> None:
         ),
         (
             ("schema", "plna"),
-            "NAME must be one of `plan`, `estimates`, `pipeline`, `status`, `list`, `config`, got 'plna'; did "
-            "you mean `plan`?",
+            "NAME must be one of `plan`, `estimates`, `pipeline`, `status`, `list`, `config`, got "
+            "'plna'; did you mean `plan`?",
         ),
         (
             ("run", "tiny.py"),
