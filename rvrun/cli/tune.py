@@ -91,8 +91,7 @@ def tune(
     summaries = {name: item for name, item in summaries.items() if name in known_stages}
     if not summaries:
         raise BadOption(
-            f"there are no records of these stages in {run.out}, and none in estimates.json; run "
-            "the config once"
+            f"neither {run.out} nor estimates.json has records of these stages; run the config once"
         )
     is_detached = prepared.runner.CAPABILITIES.detached
     machine = None

@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from rvrun import __version__
-from rvrun.code.results import SETTLED_NS, write_json
+from rvrun.code.results import SETTLED_NS, state_of, write_json
 from rvrun.code.summary import ClassShape, Definition, Summary, summarise
 
 DIGITS = 32
@@ -34,8 +34,10 @@ class Cache:
 
     def summarise(self, name: str, path: str) -> Summary | None:
         """Return the summary of the file at `path`, the module `name`; None if it is not there."""
+        state = state_of(path)
+        if state is None:
+            return None
         try:
-            state = _state(path)
             entry = self.entries.get(path)
             if entry and entry[0] == [name, *state]:
                 return _from_json(entry[1])
@@ -67,16 +69,11 @@ class Cache:
         return entries if version == self.version and isinstance(entries, dict) else {}
 
 
-def _state(path: str) -> list[int]:
-    status = os.stat(path)
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-
-
-def _own_state() -> list[list[int]]:
+def _own_state() -> list[list[int] | None]:
     """The state of what makes summaries: another rvrun may see something else in the same file."""
     folder = os.path.dirname(__file__)
     names = ("names.py", "normalise.py", "summary.py")
-    return [_state(os.path.join(folder, name)) for name in names]
+    return [state_of(os.path.join(folder, name)) for name in names]
 
 
 def _from_json(values: Any) -> Summary:
