@@ -13,6 +13,7 @@ import os
 
 from rvrun.programs.engines import (
     APPTAINER,
+    PODMAN,
     find_engine,
     gpu_options,
     image_uri,
@@ -110,6 +111,8 @@ class Container:
         kind = kind_of(engine)
         return [
             *(engine, "run", "--rm", "--init", f"--name={name}"),
+            # A removal kills it at once; docker's always does.
+            *(["--stop-timeout=0"] if kind == PODMAN else []),
             # The program is all of `run`, as it is with apptainer.
             "--entrypoint=",
             *(f"--mount={mount_option('target', path)}" for path in self._mounts(directory)),

@@ -68,7 +68,7 @@ class Case:
     def process(self, words: str) -> int:
         """The process whose command line begins with some words."""
         done = subprocess.run(
-            ["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True
+            ["ps", "-ewwo", "pid=,args="], capture_output=True, text=True, check=True
         )
         rows = [line.split(None, 1) for line in done.stdout.splitlines()]
         folder = str(self.folder)
@@ -164,11 +164,10 @@ def test_folders(case: Case) -> None:
     inner_case.run()
     assert case.project.read("elsewhere/out/here") == f"{inner.folder}/sub\n"
     assert case.project.read("beside/here") == f"{case.folder}/beside\n"
-    inner_case.run("-a", "root", str(case.folder / "absolute"), "here", code=1)
     inner_case.write(
         '[commands.here]\nCONTAINER }\nrun = "pwd > {root}/here"\n', head='root = "out"\n'
     )
-    inner_case.run("-a", "root", str(case.folder / "absolute"))
+    inner_case.run("-a", "root", str(case.folder / "absolute"), "--out", "runs/other")
     assert case.project.read("absolute/here") == f"{inner.folder}\n"
 
 
@@ -185,7 +184,7 @@ def test_problems_are_reported(case: Case) -> None:
         name: case.project.read(f"runs/pipeline/logs/pipeline/{name}.log")
         for name in ("code", "killed", "missing", "cwd")
     }
-    assert logs["code"] == "rvrun: `exit 7` ended with exit code 7\n"
+    assert logs["code"] == "rvrun: `sh -c 'exit 7'` ended with exit code 7\n"
     assert logs["killed"].endswith("ended with exit code 137\n")
     assert "rvrun: `no-such-program` ended with exit code" in logs["missing"]
     assert logs["cwd"].endswith("cannot run: there is no directory nowhere; create it\n")
@@ -204,8 +203,11 @@ def test_a_missing_image(case: Case) -> None:
     assert last == f"rvrun: `echo 'a b'` {how}"
 
 
-@pytest.mark.parametrize("trap", ["exit 3", ""], ids=["ends", "ignores"])
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("signum", "trap"),
+    [(signal.SIGINT, "exit 3"), (signal.SIGINT, ""), (signal.SIGTERM, "")],
+    ids=["SIGINT", "SIGINT ignored", "SIGTERM ignored"],
+)
 def test_an_interrupted_run_leaves_no_container(case: Case, signum: int, trap: str) -> None:
     """Whether the program ends by itself or ignores the signal."""
     case.write(f'[commands.wait]\nCONTAINER }}\nrun = "{WAIT.format(trap=trap)}"\n')
