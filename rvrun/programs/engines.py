@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 
@@ -10,6 +11,7 @@ from rvrun.programs.process import NOT_FOUND, ProgramFailed, find_program
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from subprocess import CompletedProcess
 
 DOCKER, PODMAN, APPTAINER = ENGINES = ("docker", "podman", "apptainer")
 #: How the names of images begin that are files, and not in a registry.
@@ -56,7 +58,7 @@ def user_options(kind: str) -> list[str]:
     if kind == PODMAN:
         keep = ["--userns=keep-id"] if user else []
         return [*keep, f"--user={user}:{group}"]
-    if user and _is_rootless():
+    if user and is_rootless():
         # The root of the container is this user.
         return ["--user=0:0"]
     groups = [f"--group-add={number}" for number in os.getgroups() if user and number != group]
@@ -64,16 +66,38 @@ def user_options(kind: str) -> list[str]:
 
 
 @functools.cache
-def _is_rootless() -> bool:
+def is_rootless() -> bool:
     """Return whether the daemon of docker runs as a user, by what it says itself."""
+    done = _ask_docker("info", "--format={{.SecurityOptions}}")
+    return done is not None and "name=rootless" in done.stdout
+
+
+@functools.cache
+def daemon_problem() -> str | None:
+    """Return why docker cannot run containers, in its own words; None if it can."""
+    done = _ask_docker("version")
+    if done is None:
+        return f"no answer within {_PATIENCE:g} s"
+    lines = done.stderr.strip().splitlines()
+    return None if done.returncode == 0 else " ".join(lines[-1:]) or f"exit code {done.returncode}"
+
+
+def _ask_docker(*words: str) -> CompletedProcess[str] | None:
+    """Call docker, and return how it ended; None if it did not."""
     import subprocess
 
-    call = [DOCKER, "info", "--format={{.SecurityOptions}}"]
-    try:
-        done = subprocess.run(call, capture_output=True, check=False, timeout=_PATIENCE)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return b"name=rootless" in done.stdout
+    call = [DOCKER, *words]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        return subprocess.run(
+            call,
+            capture_output=True,
+            check=False,
+            encoding="utf-8",
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=_PATIENCE,
+        )
+    return None
 
 
 def mount_option(target: str, path: str) -> str:
