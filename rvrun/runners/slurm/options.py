@@ -77,12 +77,14 @@ def job_settings(name: str, stage: Stage, settings: SlurmSettings) -> SlurmComma
 def _with_resources(base: SlurmCommandSettings, resources: Resources) -> SlurmCommandSettings:
     """Map what a command requires onto settings.
 
-    Its job queue and job definition are those of another service, such as Raster Vision's.
+    Its job queue and job definition are those of another service, such as Raster Vision's. Its
+    image replaces a container, but jobs without one stay outside of containers.
     """
     changes = {
         "cpus": resources.vcpus,
         "memory_mib": resources.memory_mib,
         "gpus": resources.gpus,
+        "container": resources.image if base.container else None,
     }
     given = {name: value for name, value in changes.items() if value is not None}
     own = attrs.evolve(base, **given)  # type: ignore[arg-type]
@@ -126,7 +128,6 @@ def sbatch_options(own: SlurmCommandSettings, settings: SlurmSettings) -> list[s
     parallel = own.parallel or 1
     # Without a request, a job gets one CPU, and the cluster's memory for each CPU.
     cpus = (own.cpus or 1) * parallel
-    gres = own.gres or (f"gpu:{own.gpus * parallel}" if own.gpus else None)
     values = {
         "partition": own.partition,
         "account": own.account,
@@ -136,13 +137,18 @@ def sbatch_options(own: SlurmCommandSettings, settings: SlurmSettings) -> list[s
         "ntasks": 1,
         "cpus-per-task": cpus,
         "mem": f"{own.memory_mib * parallel}M" if own.memory_mib else None,
-        "gres": gres,
+        "gres": gres_of(own),
         # Also without a limit of its own, because the partition may have one.
         "signal": f"B:TERM@{settings.signal_seconds}",
     }
     lines = [f"--{name}={value}" for name, value in values.items() if value is not None]
     is_requeued = settings.requeue or (own.attempts or 1) > 1
     return [*lines, "--requeue" if is_requeued else "--no-requeue", *own.sbatch]
+
+
+def gres_of(own: SlurmCommandSettings) -> str | None:
+    """Return the generic resources that a job with these settings requests."""
+    return own.gres or (f"gpu:{own.gpus * (own.parallel or 1)}" if own.gpus else None)
 
 
 def problems(name: str, own: SlurmCommandSettings, settings: SlurmSettings) -> Iterator[str]:

@@ -202,11 +202,18 @@ def _environment(run: Run, own: SlurmCommandSettings) -> dict[str, str]:
 def _launcher(own: SlurmCommandSettings, settings: SlurmSettings, *, is_gpu: bool) -> str:
     if own.container is None:
         return ""
-    image = for_shell(own.container)
     if settings.container_runtime == "apptainer":
+        image = for_shell(_for_apptainer(own.container))
         return f"apptainer exec {'--nv ' if is_gpu else ''}{image}"
+    image = for_shell(own.container)
     mount = '--container-mounts="$PWD:$PWD" --container-workdir="$PWD"'
     return f"srun --container-image={image} {mount}"
+
+
+def _for_apptainer(image: str) -> str:
+    """Name an image as apptainer does, to which a name of a registry's image would be a file."""
+    is_file = image.endswith(".sif") or image.startswith(("/", "./", "../"))
+    return image if is_file or "://" in image else f"docker://{image}"
 
 
 def _render_submit(run: Run, calls: Sequence[Submission], templates: str | None) -> str:

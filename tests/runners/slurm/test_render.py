@@ -173,6 +173,30 @@ def test_a_job_requests_what_its_splits_can_use(in_folder: pathlib.Path) -> None
     assert " -j3 " in files["slurm/3-small-predict.sh"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "launcher"),
+    [
+        ("", ""),
+        ('container = "a.sif"', "apptainer exec docker://lab/tool:1 "),
+        (
+            'container = "a.sif"\n[slurm.commands.sum]\ncontainer = "b.sif"',
+            "apptainer exec b.sif ",
+        ),
+        (
+            'container = "a.sqsh"\ncontainer_runtime = "pyxis"',
+            "srun --container-image=lab/tool:1 "
+            '--container-mounts="$PWD:$PWD" --container-workdir="$PWD" ',
+        ),
+    ],
+)
+def test_the_image_of_a_command(in_folder: pathlib.Path, settings: str, launcher: str) -> None:
+    """It replaces the container of [slurm], but does not introduce one."""
+    source = PIPELINE.replace("vcpus=2", 'image="lab/tool:1"')
+    (in_folder / "other.py").write_text(source, encoding="utf-8")
+    files = rendered(in_folder, f"[slurm]\n{settings}\n", config="other.py")
+    assert f'\n{launcher}make -C "$out"' in files["slurm/4-small-sum.sh"]
+
+
 def test_the_run_directory_is_quoted(in_folder: pathlib.Path) -> None:
     """For sbatch, for bash, and for make."""
     files = rendered(in_folder, out="a b$c%d")

@@ -62,6 +62,20 @@ def test_a_refusal(site: Site) -> None:
     assert site.wait()["state"] == "succeeded"
 
 
+def test_the_first_job_is_refused(site: Site) -> None:
+    """Nothing has to be cancelled before the next submission, even with other settings."""
+    site.break_sbatch("refused")
+    assert site.submit(code=2) == (
+        "rvrun: nothing was submitted, because Slurm refused the first job: marks/first: "
+        "sbatch: error: Batch job submission failed: Invalid partition name specified; change the "
+        "settings in [slurm], and repeat the command\n"
+    )
+    assert site.state()["state"] == "cancelled"
+    site.write("rvrun.toml", "[slurm]\ncpus = 2\n")
+    site.submit("first")
+    assert site.wait()["state"] == "succeeded"
+
+
 def kill_at(site: Site, seconds: float, how: str) -> None:
     """Submit, and kill rvrun `seconds` after it has begun to; `group`: with its sbatch."""
     process = subprocess.Popen(
