@@ -214,7 +214,9 @@ def test_why_jobs_wait(site: Site) -> None:
         )
     )
     assert "the nodes that it needs are drained, down or reserved" in stage(state, "first")["stuck"]
-    assert "are drained, down or reserved" in site.rvrun("status")
+    printed = site.rvrun("status")
+    assert "\nmarks/first waits: " in printed
+    assert "are drained, down or reserved" in printed
     for node in site.slurm.nodes:
         site.slurm.call("scontrol", "update", f"nodename={node}", "state=resume")
     assert site.wait()["state"] == "succeeded"
