@@ -47,7 +47,7 @@ def task(ledger: Ledger, stage: str, index: int | None, state: str, reason: str)
 def test_what_waits_for_jobs_is_pending(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
-    """squeue may show no reason, or another one, for a job that waits for others."""
+    """The queue may show no reason, or another one, for a job that waits for others."""
     tasks = [
         task(ledger, "p/a", None, "RUNNING", ""),
         *(task(ledger, stage, i, "PENDING", reason) for stage in ("p/b", "p/c") for i in range(3)),
