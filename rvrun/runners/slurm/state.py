@@ -19,6 +19,7 @@ from rvrun.remote.state import (
 )
 from rvrun.runners.slurm.done import done_targets
 from rvrun.runners.slurm.jobs import Job, Submission
+from rvrun.runners.slurm.measured import with_records
 from rvrun.runners.slurm.queue import Task
 from rvrun.runners.slurm.reasons import exit_code_of, why_ended, why_waiting
 from rvrun.runners.slurm.rounds import Round, has_event, read_jobs, read_rounds
@@ -39,6 +40,7 @@ class Look:
     - `targets`: the state of each target. `tasks`: those of its jobs that Slurm knows.
     - `runnable`: the tasks that wait, but not for other jobs.
     - `failed`: the tasks with failed targets, each with what Slurm says about it, if anything.
+    - `submitted`: the targets of the tasks that were submitted, in any round.
     """
 
     job: Job
@@ -46,6 +48,7 @@ class Look:
     tasks: Sequence[Task] = ()
     runnable: Sequence[Task] = ()
     failed: Mapping[int, Task | None] = attrs.field(factory=dict)
+    submitted: Collection[int] = frozenset()
 
 
 def read_state(ledger: Ledger) -> RunState:
@@ -68,11 +71,20 @@ def read_state(ledger: Ledger) -> RunState:
         warnings=tuple(warnings),
     )
     if state.is_over:
+        state = attrs.evolve(state, stages=_with_records(ledger, state, looks))
         ended = max((stage.ended or 0 for stage in state.stages), default=0) or state.began
         state = attrs.evolve(state, ended=ended)
         # Only saves calls later, so the directory may be read-only.
         ledger.note_if_possible(ENDED, round=number, state=attrs.asdict(state))
     return state
+
+
+def _with_records(ledger: Ledger, state: RunState, looks: Sequence[Look]) -> tuple[StageState, ...]:
+    # Only once a run is over: reading the records of many targets takes time on shared storage.
+    return tuple(
+        with_records(stage, ledger.run_dir, own.job, sorted(own.submitted), state.began)
+        for stage, own in zip(state.stages, looks, strict=True)
+    )
 
 
 def failed_tasks(ledger: Ledger) -> dict[str, tuple[int, ...]]:
@@ -184,8 +196,16 @@ def _updated(
             targets[target] = State.SUCCEEDED if is_done else state
             if targets[target] is State.FAILED:
                 failed[index] = task
-    own = [*before.tasks, *(task for task in (tasks or {}).values() if task is not None)]
-    return attrs.evolve(before, targets=targets, tasks=own, runnable=runnable, failed=failed)
+    own = [task for task in (tasks or {}).values() if task is not None]
+    submitted = {target for index in call.tasks for target in call.job.targets(index)}
+    return attrs.evolve(
+        before,
+        targets=targets,
+        tasks=[*before.tasks, *own],
+        runnable=runnable,
+        failed=failed,
+        submitted={*before.submitted, *submitted},
+    )
 
 
 def _task_state(task: Task | None, *, is_blocked: bool) -> State:
