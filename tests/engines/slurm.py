@@ -24,6 +24,8 @@ from typing import Any
 
 import pytest
 
+from tests.engines import watchdog
+
 #: Seconds within which a daemon must be up, on a machine however busy.
 PATIENCE = 120.0
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
@@ -51,6 +53,7 @@ SwitchType=switch/none
 SlurmdParameters=config_overrides
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=500
 ReturnToService=2
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1,bf_interval=1,\
 requeue_setup_env_fail
@@ -141,6 +144,7 @@ class Slurm:
         # Short: it has unix sockets, whose paths can have 107 characters.
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sl", dir="/tmp"))
         self.folder.chmod(0o755)
+        self.watchdog = self._start_watchdog()
         self.nodes = [f"n{number}" for number in range(1, nodes + 1)]
         self.cpus = cpus
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -197,6 +201,14 @@ class Slurm:
         path.write_text(template.format_map({**self.values, **values}), encoding="utf-8")
         # slurmdbd insists on it.
         path.chmod(0o600)
+
+    def _start_watchdog(self) -> subprocess.Popen[bytes]:
+        """Start a process that ends the cluster if this one is killed."""
+        return subprocess.Popen(
+            [sys.executable, watchdog.__file__, str(self.folder)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
 
     def _start_munge(self) -> None:
         key = self.folder / "munge.key"
@@ -308,7 +320,9 @@ class Slurm:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        # The jobs, too.
+        watchdog.end_all(self.folder)
+        self.watchdog.communicate()
 
 
 def free_port() -> int:
