@@ -186,7 +186,7 @@ class Slurm:
         self.write("gres.conf", "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")
         if self.version >= (23, 2):
             self.write("cgroup.conf", "CgroupPlugin=disabled\n")
-        self.daemon("slurmctld", "-D", "-i")
+        self.start_controller()
         for node in self.nodes:
             self.start_node(node)
         self.wait_for("the nodes are idle", self._are_idle)
@@ -247,6 +247,16 @@ class Slurm:
         self.write("slurm.conf", CONFIG)
         for words in (["cluster", "tests"], ["account", "lab"], ["user", "root", "account=lab"]):
             self.call("sacctmgr", "-i", "add", *words, check=False)
+
+    def start_controller(self) -> None:
+        """Start slurmctld, which reads the state that an earlier one saved."""
+        self.daemon("slurmctld", "-D", "-i")
+
+    def stop(self, program: str) -> None:
+        """End a daemon in order."""
+        process = self.processes.pop(program)
+        process.terminate()
+        process.wait()
 
     def start_node(self, name: str) -> None:
         """Start the slurmd of a node."""
