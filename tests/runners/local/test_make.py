@@ -112,7 +112,7 @@ def processes_of(project: Project) -> list[str]:
 
 def without_times(text: str) -> str:
     text = re.sub(r"; peak memory .*", "", text)
-    return re.sub(r"\d+\.\d s", "N s", text)
+    return re.sub(r"\d+\.\d s|\d+ ms", "N s", text)
 
 
 def test_a_run_and_a_second_one(work: Project) -> None:
