@@ -17,7 +17,7 @@ from rvrun.rundir.own_files import open_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
 
@@ -54,12 +54,14 @@ class Recorder:
         workdir = os.path.relpath(os.getcwd(), os.path.realpath(self.run_dir))
         self.note("start", host=os.uname().nodename, pid=os.getpid(), workdir=workdir, **facts)
 
-    def end(self, exit_code: int) -> None:
-        """Record the end, with the peak memory of the largest process, and the CPU time of all."""
+    def end(self, exit_code: int, **facts: object) -> None:
+        """Record the end, with the peak memory of the largest process, and the CPU time of all.
+
+        - `facts`: `timeout_seconds`, the time limit, if the attempt was ended because of that.
+        """
         seconds = round(cpu_seconds() - self.cpu_before, 3)
-        self.note(
-            "end", exit_code=exit_code, peak_memory_kib=peak_memory_kib(), cpu_seconds=seconds
-        )
+        facts |= {"peak_memory_kib": peak_memory_kib(), "cpu_seconds": seconds}
+        self.note("end", exit_code=exit_code, **facts)
 
     def note(self, event: str, **facts: object) -> None:
         """Append a line: the event, the attempt, the time in seconds since 1970, and `facts`."""
@@ -165,6 +167,12 @@ def memory_of(end: dict[str, Any]) -> int | None:
     """Return the peak memory in the line of an end, in KiB; None if it has none."""
     peak = end.get("peak_memory_kib")
     return peak if type(peak) is int else None
+
+
+def timeout_of(end: Mapping[str, Any]) -> int | None:
+    """Return the time limit that ended an attempt, in seconds; None if none did."""
+    seconds = end.get("timeout_seconds")
+    return seconds if type(seconds) is int else None
 
 
 def shared_memory_of(start: dict[str, Any]) -> int | None:

@@ -149,7 +149,7 @@ def test_failures_are_shown_and_retried(work: Project) -> None:
     text = run(work, "-j1", "-k", "--no-show-output", code=1)
     assert "work/part/1 failed (exit 1) after N s; log: runs/work/logs/work/part.3/1.log\n" in text
     assert (
-        "work/part/2 failed (exit 137, SIGKILL) after N s; log: runs/work/logs/work/part.3/2.log\n"
+        "work/part/2 was killed by SIGKILL (137) after N s; log: runs/work/logs/work/part.3/2.log\n"
         in text
     )
     document = status(work, code=1)

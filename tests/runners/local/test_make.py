@@ -134,7 +134,7 @@ def test_each_target_has_a_log_and_a_record(work: Project) -> None:
     assert work.read("runs/work/logs/work/part.2/1.log") == "part1 says hello\n"
     start, end = map(json.loads, work.read("runs/work/records/work/part.2/1.jsonl").splitlines())
     assert start.keys() == {
-        *("event", "attempt", "time", "host", "pid", "log_offset"),
+        *("event", "attempt", "time", "host", "pid", "workdir", "log_offset"),
         "shared_memory_kib",
     }
     assert end.keys() == {
