@@ -29,6 +29,7 @@ FOUNDATION = (
     "environment",
     "plugins",
     "split_ranges",
+    "memory_limit",
     "secret_marks",
     "signals",
     "prctl",

@@ -267,17 +267,18 @@ class _Target:
             code = outcome["code"] = _run(self)
         # A signal that arrives now must not lose what is done.
         _handle_signals(_ignore, (*ENDING, _signal.SIGINT))
+        facts: dict[str, object] = {}
         if self.attempt:
             code = self.attempt.final_code(code)
             if self.attempt.is_late:
-                limit = f"its limit of {self.limits.timeout_seconds} s (timeout_seconds)"
-                _say(f"{self.name}: ended after {limit}")
+                facts["timeout_seconds"] = limit = self.limits.timeout_seconds
+                _say(f"{self.name}: ended after its limit of {limit} s (timeout_seconds)")
         if self.recorder:
             code = self._stamp() if code == DONE else code
             if self.work is not None:
                 self.recorder.note("items", done=self.work.num_done, of=len(self.work.positions))
             # The record is written before the event: whoever reads the event may read the record.
-            self.recorder.end(code)
+            self.recorder.end(code, **facts)
         if not (self.attempt and self.attempt.will_retry(code)):
             self.report(f"end {self.name} {code}")
         # Threads of the user's may keep this process, which must be possible to end.
