@@ -51,6 +51,11 @@ class Prices:
     spot_factor: float = 1.0
     currency: str = "$"
 
+    @property
+    def are_set(self) -> bool:
+        """Whether anything has a price."""
+        return bool(self.instances) or (self.vcpu, self.gpu, self.gib) != (None, None, None)
+
     def of(self, hardware: Hardware) -> float | None:
         """Return the price of an hour; None if it is not known completely."""
         factor = self.spot_factor if hardware.is_spot else 1.0
@@ -124,10 +129,12 @@ class Estimate:
     - `makespan`, `makespan_p90`: seconds until all is done; None without data of any stage.
     - `cost`, `cost_p90`: None if no stage has data and a price.
     - `critical_path`: the stages on which the makespan depends.
+    - `has_prices`: whether costs were asked for, by prices in the settings.
     """
 
     stages: tuple[StageEstimate, ...]
     jobs: int | None
+    has_prices: bool = False
     makespan: float | None = None
     makespan_p90: float | None = None
     cost: float | None = None
@@ -141,10 +148,9 @@ class Estimate:
 
     @property
     def without_price(self) -> tuple[str, ...]:
-        """The stages with data but without a price; none if nothing has a price."""
-        priced = [stage for stage in self.stages if stage.seconds is not None]
-        missing = tuple(stage.name for stage in priced if stage.cost is None)
-        return missing if len(missing) < len(priced) else ()
+        """The stages with data but without a price; none if no prices are set."""
+        known = [stage for stage in self.stages if stage.seconds is not None]
+        return tuple(s.name for s in known if s.cost is None) if self.has_prices else ()
 
     @property
     def gpu_seconds(self) -> float:
@@ -195,15 +201,21 @@ def num_items(stage: Stage) -> int | None:
 
 
 def estimate(
-    works: Sequence[StageWork], capacity: Capacity, currency: str = "$", *, has_gaps: bool = True
+    works: Sequence[StageWork], capacity: Capacity, prices: Prices, *, has_gaps: bool = True
 ) -> Estimate:
     """Estimate how long work takes, and what it costs.
 
+    - `prices`: those of the works.
     - `has_gaps`: whether a job is idle between two targets for as long as it was before.
     """
     stages = tuple(_estimate_stage(work) for work in works)
     if all(stage.seconds is None for stage in stages):
-        return Estimate(stages=stages, jobs=capacity.jobs, currency=currency)
+        return Estimate(
+            stages=stages,
+            jobs=capacity.jobs,
+            currency=prices.currency,
+            has_prices=prices.are_set,
+        )
     targets = sum(len(work.indices) for work in works)
     scale = min(1.0, MAX_SCHEDULED / (targets * (NUM_ORDERS + NUM_RANDOM)))
     num_orders = max(1, round(NUM_ORDERS * scale))
@@ -222,8 +234,9 @@ def estimate(
         makespan_p90=max(makespan, _p90(random_makespans)),
         cost=cost,
         cost_p90=None if cost is None else max(cost, _p90(costs)),
-        currency=currency,
+        currency=prices.currency,
         critical_path=path,
+        has_prices=prices.are_set,
     )
 
 

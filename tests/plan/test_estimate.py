@@ -42,7 +42,7 @@ def estimated(
     prices: Prices = NO_PRICES,
 ) -> module.Estimate:
     works = stage_works(plan, everything(plan), summaries, prices, hardware)
-    return estimate(works, Capacity(jobs=jobs))
+    return estimate(works, Capacity(jobs=jobs), prices)
 
 
 class Truth:
@@ -118,7 +118,7 @@ def median_error(choose_items: Callable[[random.Random, int], int], *, items: bo
             works = [
                 attrs.evolve(w, items=other_items if w.stage.num_splits else None) for w in works
             ]
-        predicted = estimate(works, Capacity(jobs=jobs)).makespan
+        predicted = estimate(works, Capacity(jobs=jobs), NO_PRICES).makespan
         actual = truth.makespan(plan, other_items, jobs)
         assert predicted is not None
         errors.append(abs(predicted - actual) / actual)
@@ -162,7 +162,7 @@ def test_no_number_without_data() -> None:
 def test_a_stage_of_which_nothing_runs_has_no_estimate() -> None:
     assert SUMMARY is not None
     works = stage_works(PLAN, {"p/a": []}, {"p/a": SUMMARY}, NO_PRICES, hardware)
-    assert headline(estimate(works, Capacity(jobs=1))) == "nothing would run"
+    assert headline(estimate(works, Capacity(jobs=1), NO_PRICES)) == "nothing would run"
 
 
 def test_estimates_are_the_same_in_every_process(project: Project) -> None:
@@ -230,7 +230,9 @@ def test_gaps_count_only_on_this_machine() -> None:
     assert summary is not None
     plan = compile_plan([pipeline("p", "a*")], splits=parse_splits(["2"]))
     works = stage_works(plan, everything(plan), {"p/a": summary}, Prices(gpu=3600.0), hardware)
-    here, there = (estimate(works, Capacity(jobs=1), has_gaps=gaps) for gaps in (True, False))
+    here, there = (
+        estimate(works, Capacity(jobs=1), NO_PRICES, has_gaps=gaps) for gaps in (True, False)
+    )
     assert (here.makespan, there.makespan) == (3.0, 2.0)
     assert (here.cost, there.cost) == (2.0, 2.0)
 
@@ -255,7 +257,7 @@ def test_the_price_of_an_hour(prices: Prices, machine: Hardware, hour: float | N
 
 
 def test_costs_without_a_price_are_named() -> None:
-    """A sum that lacks a stage says so; where nothing has a price, nobody asked for costs."""
+    """A sum that lacks a stage says so, and costs without any; without prices, nobody asked."""
     assert SUMMARY is not None
     both = {"p/a": SUMMARY, "p/b": SUMMARY}
     plan = Plan(
@@ -274,6 +276,9 @@ def test_costs_without_a_price_are_named() -> None:
     priced = estimated(plan, both, prices=Prices(vcpu=1.0))
     assert priced.without_price == ("p/b",)
     assert headline(priced).endswith("; no price: p/b")
+    unknown = estimated(plan, both, prices=Prices(vcpu=1.0, gib=1.0))
+    assert (unknown.cost, unknown.without_price) == (None, ("p/a", "p/b"))
+    assert headline(unknown).endswith("); no price")
 
 
 @pytest.mark.parametrize(
