@@ -102,7 +102,7 @@ def _row(name: str, summary: StageSummary) -> tuple[str, ...]:
     return (
         name,
         f"{summary.targets:,}",
-        duration(summary.by_split.mean),
+        duration(summary.seconds),
         "" if item is None else short_duration(item.mean),
         "" if summary.cpus is None else f"{summary.cpus:.1f}",
         "" if summary.peak_memory_mib is None else memory(summary.peak_memory_mib * 1024),

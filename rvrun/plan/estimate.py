@@ -206,7 +206,7 @@ def estimate(
     """Estimate how long work takes, and what it costs.
 
     - `prices`: those of the works.
-    - `has_gaps`: whether a job is idle between two targets for as long as it was before.
+    - `has_gaps`: whether targets start as long after others as they did before.
     """
     stages = tuple(_estimate_stage(work) for work in works)
     if all(stage.seconds is None for stage in stages):
@@ -278,15 +278,17 @@ def _estimate_stage(work: StageWork) -> StageEstimate:
 
 def _spread_out(work: StageWork, seed: int) -> dict[int, float]:
     """Durations as they were distributed, one for each target, in some order."""
-    if (rates := work.rates) is None:
+    rates, summary = work.rates, work.summary
+    if rates is None or summary is None:
         return dict.fromkeys(work.indices, 0.0)
     number = len(work.indices)
     positions = [(index + 0.5) / number for index in range(number)]
     _generator(work, "order", seed).shuffle(positions)
     amounts = [work.amount(index) for index in work.indices]
-    seconds = rates.seconds(zip(amounts, positions, strict=True))
+    seconds = rates.seconds(zip(amounts, positions, strict=True), summary.targets)
     # Together they take what the same work took before, however it is shared out.
-    factor = rates.mean * sum(amounts) / sum(seconds) if sum(seconds) else 1.0
+    total = rates.mean * sum(amounts) + rates.fixed * sum(amount > 0 for amount in amounts)
+    factor = total / sum(seconds) if sum(seconds) else 1.0
     return {i: took * factor for i, took in zip(work.indices, seconds, strict=True)}
 
 
@@ -295,10 +297,11 @@ def _draw(work: StageWork, seed: int) -> dict[int, float]:
     rates, summary = work.rates, work.summary
     if rates is None or summary is None:
         return dict.fromkeys(work.indices, 0.0)
-    generator = _generator(work, "draw", seed)
-    factor = max(0.1, 1 + generator.gauss(0, 1) * rates.spread / math.sqrt(summary.targets))
-    pairs = [(work.amount(index), generator.random()) for index in work.indices]
-    seconds = rates.seconds(pairs)
+    generator, number = _generator(work, "draw", seed), summary.targets
+    factor = max(0.1, 1 + generator.gauss(0, 1) * rates.spread(number) / math.sqrt(number))
+    # Neither 0 nor 1, which would be as far from the mean as possible.
+    pairs = [(work.amount(index), 1 - generator.random() or 0.5) for index in work.indices]
+    seconds = rates.seconds(pairs, number)
     return {i: took * factor for i, took in zip(work.indices, seconds, strict=True)}
 
 
@@ -322,6 +325,7 @@ def _schedule(
             Work(
                 name=work.name,
                 seconds={index: took + gap for index, took in seconds.items()},
+                interval=work.summary.interval if work.summary and has_gaps else 0.0,
                 needs=work.stage.needs,
                 gpu_slots=int(work.stage.gpu),
                 vcpus=resources.vcpus or 0,

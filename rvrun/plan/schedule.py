@@ -20,12 +20,15 @@ class Work:
     """A stage to schedule.
 
     - `seconds`: how long each of its targets that run takes, by index.
+    - `interval`: seconds from the start of another target to the start of one, at least: whoever
+      starts them starts one after the other.
     - `needs`: of stages with a `Work` of the same pipeline; others count as done.
     - `gpu_slots`, `vcpus`, `memory_mib`: what each target holds while it runs.
     """
 
     name: str
     seconds: Mapping[int, float]
+    interval: float = 0.0
     needs: Sequence[Need] = ()
     gpu_slots: int = 0
     vcpus: int = 0
@@ -93,7 +96,7 @@ class _Simulation:
 
     def __init__(self, works: Sequence[Work], capacity: Capacity) -> None:
         self.works, self.capacity = works, capacity
-        self.now = 0.0
+        self.now = self.last_begin = 0.0
         self.begins: dict[str, float] = {}
         self.ends: dict[str, float] = {}
         self.ready: list[tuple[int, int]] = []
@@ -179,8 +182,11 @@ class _Simulation:
         if self.is_limited[order] and not self._take(work):
             self.waiting.append((order, index))
             return
-        self.begins.setdefault(work.name, self.now)
-        heapq.heappush(self.running, (self.now + work.seconds[index], order, index))
+        is_first = not self.running and not self.ends
+        begin = self.now if is_first else max(self.now, self.last_begin + work.interval)
+        self.last_begin = begin
+        self.begins.setdefault(work.name, begin)
+        heapq.heappush(self.running, (begin + work.seconds[index], order, index))
 
     def _take(self, work: Work) -> bool:
         """Take what a target holds while it runs, unless it has to wait for it."""

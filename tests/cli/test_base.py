@@ -82,7 +82,9 @@ def test_absolute_paths_name_the_files_of_the_base(branch: Project) -> None:
 
 def test_arguments_name_the_files_of_the_base(branch: Project) -> None:
     """A file that an argument names by its absolute path, and that the config reads."""
-    source = branch.read("tiny.py").replace('"out/tiny", top: int = 3', '"out/tiny", file: str = ""')
+    source = branch.read("tiny.py").replace(
+        '"out/tiny", top: int = 3', '"out/tiny", file: str = ""'
+    )
     branch.write("tiny.py", source.replace("top=top", "top=int(pathlib.Path(file).read_text())"))
     branch.write("top.txt", "3")
     git(branch, "add", ".")
@@ -112,7 +114,9 @@ def test_the_config_of_a_base(branch: Project) -> None:
     done = branch.rvrun("diff", "--base", "HEAD", code=1)
     assert done.stdout.startswith("~ t  config: commands.a.run echo 1 → echo 2")
     done = branch.rvrun("diff", "--base", "plans", "tiny.py", code=2)
-    assert "plans is not a plan that this rvrun can read: there is no plan.json in it" in done.stderr
+    assert (
+        "plans is not a plan that this rvrun can read: there is no plan.json in it" in done.stderr
+    )
 
 
 def test_a_base_that_is_the_same(branch: Project) -> None:

@@ -58,9 +58,10 @@ def test_gaps_are_the_time_between_targets(tmp_path: pathlib.Path) -> None:
     write(tmp_path, "p/a", start(0), end(2))
     write(tmp_path, "p/b", start(2.5), end(4))
     write(tmp_path, "p/c", start(100), end(101))
-    assert [sample.gap for group in samples(tmp_path).values() for sample in group] == [
-        *(None, 0.5, None)
-    ]
+    write(tmp_path, "p/d", start(100.25), end(103))
+    found = [sample for group in samples(tmp_path).values() for sample in group]
+    assert [sample.gap for sample in found] == [None, 0.5, None, None]
+    assert [sample.interval for sample in found] == [None, None, None, 0.25]
 
 
 @pytest.mark.parametrize(
