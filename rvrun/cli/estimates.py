@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rvrun.cli.messages import say
+from rvrun.cpus import num_cpus
 from rvrun.inputs import CannotRead, read_text
 from rvrun.plan.durations import StageSummary
 from rvrun.plan.estimate import Estimate, Prices, estimate, stage_works
 from rvrun.plan.schedule import Capacity
 from rvrun.plan.summaries import NotSummaries, summaries_from_json
-from rvrun.processes import num_cpus
 from rvrun.rundir.durations import summarize_records
 from rvrun.rundir.freshness import StageStatus
 from rvrun.rundir.times import NOW

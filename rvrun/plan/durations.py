@@ -32,10 +32,12 @@ _NORMAL = statistics.NormalDist()
 class Sample:
     """A target that succeeded.
 
-    - `seconds`: how long it took. `gap`: seconds from the end of another target of the run to its
-      start, and `interval`: from the start of another one; None if something else came before.
+    - `seconds`: how long it took, without what it waited for a GPU, its share, or a CPU.
+    - `gap`: seconds from the end of another target of the run to its start, and `interval`: from
+      the start of another one; None if something else came before.
     - `splits`: how many its stage had. `items`: how many it ran; None if that was not recorded.
     - `cpu_seconds`: CPU time of all of its processes; `peak_memory_kib`: of its largest process.
+      `machine_cpus`: how many CPUs targets shared.
     """
 
     seconds: float
@@ -45,6 +47,7 @@ class Sample:
     interval: float | None = None
     cpu_seconds: float | None = None
     peak_memory_kib: int | None = None
+    machine_cpus: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -91,7 +94,7 @@ class Rates:
         return self.quantiles[low] * (1 - part) + self.quantiles[low + 1] * part
 
     def _tail(self, position: float, samples: int) -> float:
-        """Continue the quantiles as those of a normal distribution, whose half has the same width."""
+        """Continue the quantiles as a normal distribution does whose half has the same width."""
         middle = self.quantiles[len(self.quantiles) // 2]
         end = self.quantiles[0 if position < 0.5 else -1]
         last = _NORMAL.inv_cdf(1 - 0.5 / samples)
@@ -118,8 +121,9 @@ class StageSummary:
     - `by_split`: rates of the whole stage. `by_item`: rates of an item; None if that is unknown.
     - `gap`: usual seconds from the end of a target to the start of the next one, and `interval`:
       between the starts of targets that start together.
-    - `cpus`: how many CPUs the 90th percentile of targets kept busy, and `peak_memory_mib`: of the
-      largest target; None if unknown.
+    - `cpus`: how many CPUs the 90th percentile of targets kept busy, and `mean_cpus`: the mean;
+      `machine_cpus`: how many CPUs targets shared; `peak_memory_mib`: of the largest target; None
+      if unknown.
     - `source`: where the records are; not part of the file.
     """
 
@@ -129,6 +133,8 @@ class StageSummary:
     gap: float = 0.0
     interval: float = 0.0
     cpus: float | None = None
+    mean_cpus: float | None = None
+    machine_cpus: int | None = None
     peak_memory_mib: int | None = None
     source: str = attrs.field(default="", eq=False)
 
@@ -146,7 +152,9 @@ def summarize(samples: Sequence[Sample], source: str = "") -> StageSummary | Non
     has_items = all(sample.items is not None for sample in worked)
     gap = _usual(sample.gap for sample in worked)
     interval = _usual(sample.interval for sample in worked)
-    cpus = [s.cpu_seconds / s.seconds for s in worked if s.cpu_seconds is not None and s.seconds]
+    timed = [(s.cpu_seconds, s.seconds) for s in worked if s.cpu_seconds is not None and s.seconds]
+    cpus = [busy / seconds for busy, seconds in timed]
+    machines = [s.machine_cpus for s in worked if s.machine_cpus is not None]
     peaks = [s.peak_memory_kib for s in worked if s.peak_memory_kib is not None]
     return StageSummary(
         targets=len(worked),
@@ -156,6 +164,8 @@ def summarize(samples: Sequence[Sample], source: str = "") -> StageSummary | Non
         # Where targets never started together, one after the other tells most about it.
         interval=_rounded((gap or 0.0) if interval is None else interval),
         cpus=_rounded(_quantiles(cpus)[-2]) if cpus else None,
+        mean_cpus=_rounded(sum(b for b, _ in timed) / sum(s for _, s in timed)) if timed else None,
+        machine_cpus=max(machines) if machines else None,
         peak_memory_mib=math.ceil(max(peaks) / 1024) if peaks else None,
         source=source,
     )

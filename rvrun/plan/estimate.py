@@ -317,6 +317,7 @@ def _schedule(
     *,
     has_gaps: bool,
 ) -> tuple[list[Work], Schedule]:
+    capacity = attrs.evolve(capacity, millicpus=_millicpus(works) if has_gaps else None)
     scheduled = []
     for work, seconds in zip(works, drawn, strict=True):
         gap = work.summary.gap if work.summary and has_gaps else 0.0
@@ -330,9 +331,24 @@ def _schedule(
                 gpu_slots=int(work.stage.gpu),
                 vcpus=resources.vcpus or 0,
                 memory_mib=resources.memory_mib or 0,
+                busy_millicpus=_busy(work, capacity),
             )
         )
     return scheduled, schedule(scheduled, capacity)
+
+
+def _millicpus(works: Sequence[StageWork]) -> int | None:
+    """The CPUs of the machine of the records, in thousandths: the durations are of that machine."""
+    numbers = [s.machine_cpus for work in works if (s := work.summary) and s.machine_cpus]
+    return 1000 * max(numbers) if numbers else None
+
+
+def _busy(work: StageWork, capacity: Capacity) -> int:
+    """What a target keeps busy of the CPUs, in thousandths; 0 where all jobs together fit."""
+    cpus = work.summary.mean_cpus if work.summary else None
+    busy = round(1000 * cpus) if cpus and capacity.millicpus else 0
+    is_enough = capacity.jobs is not None and busy * capacity.jobs <= (capacity.millicpus or 0)
+    return 0 if is_enough else busy
 
 
 def _cost(works: Sequence[StageWork], drawn: Sequence[Mapping[int, float]]) -> float:

@@ -23,7 +23,8 @@ class Work:
     - `interval`: seconds from the start of another target to the start of one, at least: whoever
       starts them starts one after the other.
     - `needs`: of stages with a `Work` of the same pipeline; others count as done.
-    - `gpu_slots`, `vcpus`, `memory_mib`: what each target holds while it runs.
+    - `gpu_slots`, `vcpus`, `memory_mib`: what each target holds while it runs, and
+      `busy_millicpus`: thousandths of a CPU that it keeps busy.
     """
 
     name: str
@@ -33,24 +34,30 @@ class Work:
     gpu_slots: int = 0
     vcpus: int = 0
     memory_mib: int = 0
+    busy_millicpus: int = 0
 
     @property
-    def amounts(self) -> tuple[int, int, int]:
-        return self.gpu_slots, self.vcpus, self.memory_mib
+    def amounts(self) -> tuple[int, ...]:
+        return self.gpu_slots, self.vcpus, self.memory_mib, self.busy_millicpus
 
 
 @attrs.frozen(kw_only=True)
 class Capacity:
-    """What targets share; None for no limit."""
+    """What targets share; None for no limit.
+
+    - `vcpus`: limits what targets declare. `millicpus`: thousandths of CPUs, which limit what
+      targets keep busy.
+    """
 
     jobs: int | None = None
     gpu_slots: int | None = None
     vcpus: int | None = None
     memory_mib: int | None = None
+    millicpus: int | None = None
 
     @property
-    def amounts(self) -> tuple[int | None, int | None, int | None]:
-        return self.gpu_slots, self.vcpus, self.memory_mib
+    def amounts(self) -> tuple[int | None, ...]:
+        return self.gpu_slots, self.vcpus, self.memory_mib, self.millicpus
 
 
 @attrs.frozen(kw_only=True)
@@ -103,7 +110,7 @@ class _Simulation:
         #: Targets with a job that wait for something else.
         self.waiting: list[tuple[int, int]] = []
         self.running: list[tuple[float, int, int]] = []
-        self.used = [0, 0, 0]
+        self.used = [0] * len(capacity.amounts)
         self.is_limited = [any(work.amounts) for work in works]
         self.left = [len(work.seconds) for work in works]
         orders = {work.name: order for order, work in enumerate(works)}

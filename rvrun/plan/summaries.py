@@ -21,6 +21,8 @@ _NUMBERS: dict[str, float | None] = {
     "gap": 0.0,
     "interval": 0.0,
     "cpus": None,
+    "mean_cpus": None,
+    "machine_cpus": None,
     "peak_memory_mib": None,
 }
 

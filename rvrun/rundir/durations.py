@@ -68,15 +68,18 @@ def read_samples(run_dir: pathlib.Path) -> Iterator[tuple[str, Sample]]:
         # It started because of the last thing that happened before: an end that made room for it,
         # or a start, if there was room already.
         follows_end = since_end <= since_begin
+        # What it waited for a CPU depends on what else ran; a prediction adds that for its own.
+        waited = _seconds(success.end, "cpu_wait_seconds") or 0.0
         yield (
             success.stage,
             Sample(
-                seconds=max(0.0, success.ended - success.began),
+                seconds=max(0.0, success.ended - success.began - waited),
                 splits=success.splits,
                 items=success.items,
                 gap=since_end if follows_end and since_end < MAX_GAP else None,
                 interval=since_begin if not follows_end and since_begin < MAX_GAP else None,
-                cpu_seconds=_cpu_seconds(success.end),
+                cpu_seconds=_seconds(success.end, "cpu_seconds"),
+                machine_cpus=_num_cpus(success.end),
                 peak_memory_kib=records.memory_of(success.end),
             ),
         )
@@ -119,6 +122,11 @@ def _last_success(path: str, stage: str, splits: int) -> _Success | None:
     return success
 
 
-def _cpu_seconds(end: dict[str, Any]) -> float | None:
-    seconds: Any = end.get("cpu_seconds")
+def _seconds(end: dict[str, Any], fact: str) -> float | None:
+    seconds: Any = end.get(fact)
     return seconds if type(seconds) in (int, float) and 0 <= seconds < 1e9 else None
+
+
+def _num_cpus(end: dict[str, Any]) -> int | None:
+    number: Any = end.get("num_cpus")
+    return number if type(number) is int and 0 < number < 1e6 else None

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from rvrun.cpus import num_cpus
 from rvrun.model import Plan, Stage
 from rvrun.settings.schema import MachineSettings
 
@@ -18,9 +19,6 @@ CGROUP_LIMITS = (
 
 def limits_of(machine: MachineSettings) -> tuple[int, int]:
     """Return the CPUs and the MiB that targets share: those of the settings, or of this machine."""
-    # It imports psutil, which most calls of rvrun do without.
-    from rvrun.processes import num_cpus
-
     return machine.vcpus or num_cpus(), machine.memory_mib or memory_mib()
 
 

@@ -246,7 +246,7 @@ def times(amounts: Sequence[int], fixed: float, rng: random.Random) -> list[Samp
 
 
 def test_what_a_target_takes_besides_its_items() -> None:
-    """It is told from the items if targets of different sizes were recorded, and else part of them."""
+    """It is known if targets of different sizes were recorded, and else a part of the items."""
     rng = random.Random(1)
     fitted = [summarize(times([4] * 10 + [20] * 4, 8.0, rng)) for _ in range(50)]
     values = [s.by_item.fixed for s in fitted if s and s.by_item]
@@ -290,6 +290,25 @@ def test_gaps_count_only_on_this_machine() -> None:
     )
     assert (here.makespan, there.makespan) == (3.0, 2.0)
     assert (here.cost, there.cost) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("busy", "jobs", "seconds"),
+    [(1.0, 8, 4.0), (1.0, 2, 4.0), (1.0, 1, 8.0), (0.25, 8, 1.0), (0.5, 8, 2.0), (3.0, 8, 8.0)],
+)
+def test_targets_share_the_cpus_of_the_recorded_machine(
+    busy: float, jobs: int, seconds: float
+) -> None:
+    """More jobs than its CPUs can serve are not faster; detached targets have a machine each."""
+    sample = Sample(seconds=1.0, splits=8, cpu_seconds=busy, machine_cpus=2)
+    summary = summarize([sample] * 8, "x")
+    assert summary is not None
+    plan = compile_plan([pipeline("p", "a*")], splits=parse_splits(["8"]))
+    works = stage_works(plan, everything(plan), {"p/a": summary}, NO_PRICES, hardware)
+    here = estimate(works, Capacity(jobs=jobs), NO_PRICES)
+    assert here.makespan == pytest.approx(seconds)
+    there = estimate(works, Capacity(jobs=jobs), NO_PRICES, has_gaps=False)
+    assert there.makespan == pytest.approx(8 / jobs)
 
 
 @pytest.mark.parametrize(
