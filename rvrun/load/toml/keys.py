@@ -23,6 +23,9 @@ from rvrun.pipelines.base import Pipeline
 #: Names of values in `[config]`, and of environment variables.
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 NAME_RULE = "contain only ASCII letters, digits and `_`, and not start with a digit"
+#: Names of commands, as the model checks them.
+COMMAND_NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
+COMMAND_RULE = "contain only ASCII letters, digits, `_` and `-`, and start with a letter or `_`"
 PIPELINE = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 PIPELINE_RULE = (
     "a string of ASCII letters, digits, `.`, `_` and `-` that starts with a letter or digit"
@@ -192,8 +195,8 @@ FILE = Table(
             Map(
                 COMMAND,
                 "commands",
-                NAME,
-                NAME_RULE,
+                COMMAND_NAME,
+                COMMAND_RULE,
                 '{name} = {{ run = ["ls"] }}',
                 1,
                 COMMANDS_RESERVED,
