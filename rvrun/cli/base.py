@@ -71,7 +71,7 @@ def read_base(request: Request, base: str) -> Side:
     try:
         commit = merge_base(base)
     except NoRevision:
-        if path.exists():
+        if base and path.exists():
             raise NotAPlan(base, f"there is no {paths.PLAN} in it") from None
         raise
     return _compile_at(request, base, commit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 
 import pytest
 
@@ -189,8 +190,14 @@ def test_bases_that_cannot_be_read(
     done = branch.rvrun("diff", "--base", "nope", "tiny.py", code=2)
     assert "`nope` must be a saved plan, a run directory or a git revision" in done.stderr
     assert "`git fetch origin`" in done.stderr
-    done = branch.rvrun("diff", "--base", "--exec=touch x", "tiny.py", code=2)
-    assert "git does not know such a revision here" in done.stderr
+    for name in ("--exec=touch x", "main:tiny.py", "main^{tree}", ""):
+        done = branch.rvrun("diff", "--base", name, "tiny.py", code=2)
+        assert "git does not know such a commit here" in done.stderr
+    clone = str(branch.folder / "clone")
+    git(branch, "clone", "-q", "--depth", "1", f"file://{branch.folder}", clone)
+    done = branch.run("rvrun", "diff", "--base", "HEAD~", "tiny.py", cwd="clone", code=2)
+    assert "or fetch all of it: `git fetch --unshallow`, or `fetch-depth: 0`" in done.stderr
+    shutil.rmtree(clone)
     git(branch, "switch", "-q", "--orphan", "empty")
     git(branch, "commit", "-q", "--allow-empty", "-m", "empty")
     branch.write("tiny.py", branch.run("git", "show", "topic:tiny.py").stdout)
