@@ -103,6 +103,7 @@ LIGHT = (
     "rundir/records.py",
     "rundir/target_lock.py",
     "programs/container.py",
+    "programs/engines.py",
     "programs/pipeline.py",
     "programs/process.py",
     "programs/program.py",

@@ -19,6 +19,7 @@ from rvrun.load.toml.kinds import (
 )
 from rvrun.model import EACH, MAX_SPLITS, RESERVED
 from rvrun.pipelines.base import Pipeline
+from rvrun.programs.pipeline import Programs
 
 #: Names of values in `[config]`, and of environment variables.
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -31,7 +32,11 @@ PIPELINE_RULE = (
     "a string of ASCII letters, digits, `.`, `_` and `-` that starts with a letter or digit"
 )
 #: Attributes of pipelines, which commands cannot be named after.
-COMMANDS_RESERVED = tuple(sorted({"config", *(n for n in vars(Pipeline) if not n.startswith("_"))}))
+COMMANDS_RESERVED = tuple(
+    sorted(
+        name for name in {"config", *vars(Pipeline), *vars(Programs)} if not name.startswith("_")
+    )
+)
 #: What is set at the top of the file, so that `-a root out2` means one thing.
 CONFIG_RESERVED = ("name", "root")
 #: Larger numbers do not survive all JSON parsers. Nobody waits longer than a year.
