@@ -384,6 +384,7 @@ def test_a_container(site: Site) -> None:
     stand_in = programs / "apptainer"
     stand_in.write_text('#!/bin/sh\necho "$@" >> in-container; shift 6; exec "$@"\n')
     stand_in.chmod(0o755)
+    site.write("image.sif", "")
     site.write("rvrun.toml", '[slurm]\ncontainer = "image.sif"\n')
     site.put_on_path(programs)
     site.submit("first")
