@@ -37,10 +37,11 @@ def _check_command(name: str, command: str, pipeline: Programs) -> Iterator[Find
     program = pipeline.program(command, 0, 1)
     label = f"{name}/{command}"
     container = program.declaration.get("container")
-    yield from _check_path(label, program) if container is None else _check_engine(label, container)
+    yield from _check_path(label, program) if container is None else check_engine(label, container)
 
 
-def _check_engine(label: str, container: object) -> Iterator[Finding]:
+def check_engine(label: str, container: object) -> Iterator[Finding]:
+    """Check that an engine is installed and answers, for the `container` of a command."""
     engines: tuple[str, ...] = ENGINES
     if isinstance(container, dict) and "engine" in container:
         engines = (container["engine"],)

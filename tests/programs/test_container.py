@@ -8,6 +8,8 @@ import re
 
 import pytest
 
+from rvrun.checks.programs import check_engine
+from rvrun.finding import error
 from rvrun.programs import engines
 from rvrun.programs.container import Container
 from rvrun.programs.process import Invocation, ProgramFailed
@@ -103,6 +105,24 @@ def test_the_user_of_docker(
     engines.is_rootless.cache_clear()
     assert engines.user_options("docker") == expected
     engines.is_rootless.cache_clear()
+
+
+def test_a_docker_that_does_not_answer(folder: pathlib.Path, processes: None) -> None:
+    script = folder / "docker"
+    script.write_text("#!/bin/sh\necho 'no daemon' >&2\nexit 1\n", encoding="utf-8")
+    script.chmod(0o755)
+    engines.daemon_problem.cache_clear()
+    assert list(check_engine("p/a", "image")) == [
+        error(
+            "programs",
+            "p/a needs docker, which does not answer: no daemon",
+            "start its daemon, or choose another `engine` in `container`",
+        )
+    ]
+    engines.daemon_problem.cache_clear()
+    script.write_text("#!/bin/sh\n", encoding="utf-8")
+    assert list(check_engine("p/a", {"image": "i", "engine": "docker"})) == []
+    engines.daemon_problem.cache_clear()
 
 
 def test_a_docker_that_is_podman(folder: pathlib.Path) -> None:
