@@ -19,16 +19,23 @@ from rvrun.load.toml.kinds import (
 )
 from rvrun.model import EACH, MAX_SPLITS, RESERVED
 from rvrun.pipelines.base import Pipeline
+from rvrun.programs.pipeline import Programs
 
 #: Names of values in `[config]`, and of environment variables.
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 NAME_RULE = "contain only ASCII letters, digits and `_`, and not start with a digit"
-PIPELINE = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+#: Names of commands, from which names of files, targets and methods are made.
+COMMAND_NAME = r"^[A-Za-z][A-Za-z0-9_]{0,99}$"
+COMMAND_NAME_RULE = "have at most 100 ASCII letters, digits and `_`, and start with a letter"
+PIPELINE = r"^(?!.*\.json$)[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
 PIPELINE_RULE = (
-    "a string of ASCII letters, digits, `.`, `_` and `-` that starts with a letter or digit"
+    "a string of at most 200 ASCII letters, digits, `.`, `_` and `-` that starts with a letter or "
+    "digit, and does not end with `.json`"
 )
 #: Attributes of pipelines, which commands cannot be named after.
-COMMANDS_RESERVED = tuple(sorted({"config", *(n for n in vars(Pipeline) if not n.startswith("_"))}))
+COMMANDS_RESERVED = tuple(
+    sorted({n for cls in (Pipeline, Programs) for n in [*vars(cls), "config"] if n[0] != "_"})
+)
 #: What is set at the top of the file, so that `-a root out2` means one thing.
 CONFIG_RESERVED = ("name", "root")
 #: Larger numbers do not survive all JSON parsers. Nobody waits longer than a year.
@@ -36,8 +43,14 @@ MAX_COUNT, MAX_SECONDS = 2**53, 366 * 86400
 
 STRINGS = List(String(), "strings", '"a"')
 VARIABLES = Map(Scalar(), "environment variables", NAME, NAME_RULE, "{name} = 1")
-COUNT = Number("an integer of at least 1", 1, MAX_COUNT)
+COUNT = Number(f"an integer between 1 and {MAX_COUNT:,}", 1, MAX_COUNT)
+#: An image. What begins with a dash would be an option of the container engine.
+IMAGE = String(
+    "the name of an image, without spaces, braces or a leading dash",
+    r"^[^-\s{}\u0000][^\s{}\u0000]*$",
+)
 
+SCRIPT = String("a script", r"^[^\u0000]*[^\s\u0000][^\u0000]*$")
 ARGV = List(String("a string", r"^[^\u0000]*$"), "strings", 'run = ["ls", "-l"]', 1)
 
 RESOURCES = Table(
@@ -77,7 +90,7 @@ ITEM_LIST = List(
 
 CONTAINER = Table(
     {
-        "image": Key(String(), "The image.", '"ghcr.io/osgeo/gdal"', required=True),
+        "image": Key(IMAGE, "The image.", '"ghcr.io/osgeo/gdal"', required=True),
         "engine": Key(
             Constant(("docker", "podman", "apptainer")),
             "The program that runs it on this machine; default: the first that is installed.",
@@ -102,7 +115,7 @@ ALIGNED = Table(
 COMMAND = Table(
     {
         "run": Key(
-            Either((String(), ARGV), "a string or a list of strings that is not empty"),
+            Either((SCRIPT, ARGV), "a string or a list of strings that is not empty"),
             "The program and its arguments as a list, or a script for `sh -c` as a string. "
             "Placeholders: {config.KEY}, {root}, {name}, {item}, {item.stem}, {items...}, "
             "{items_file}, {items_file0}, {split} and {splits}; {{ and }} are literal braces.",
@@ -137,7 +150,12 @@ COMMAND = Table(
         "gpu": Key(Boolean(), "Whether it requires a GPU; default: false.", "true"),
         "resources": Key(RESOURCES, "What each job requires of its machine.", "{ vcpus = 2 }"),
         "timeout": Key(
-            Number("a number of seconds above 0", 0, MAX_SECONDS, is_real=True),
+            Number(
+                f"a number of seconds above 0, and at most {MAX_SECONDS:,}",
+                0,
+                MAX_SECONDS,
+                is_real=True,
+            ),
             "Seconds after which a run of the program fails.",
             "600",
         ),
@@ -147,7 +165,7 @@ COMMAND = Table(
             "2",
         ),
         "container": Key(
-            Either((String(), CONTAINER)),
+            Either((IMAGE, CONTAINER), f"{IMAGE.rule}, or a table with `image`"),
             "The image in which the program runs.",
             '"ghcr.io/osgeo/gdal"',
         ),
@@ -192,8 +210,8 @@ FILE = Table(
             Map(
                 COMMAND,
                 "commands",
-                NAME,
-                NAME_RULE,
+                COMMAND_NAME,
+                COMMAND_NAME_RULE,
                 '{name} = {{ run = ["ls"] }}',
                 1,
                 COMMANDS_RESERVED,
