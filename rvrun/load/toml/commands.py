@@ -212,6 +212,7 @@ def plan(context: Context, command: str) -> dict[str, Any]:
         problem = f'`splits` of `{command}` must be a number without `items`, got "{EACH}"'
         path = ("commands", command, "splits")
         context.source.fail(path, problem, "add `items`, or write a number")
+    _check_timeout(context, command)
     if context.is_split(command):
         options.setdefault("splits", 1)
     for key in ("inputs", "outputs"):
@@ -219,6 +220,17 @@ def plan(context: Context, command: str) -> dict[str, Any]:
             with locating(context.source, ("commands", command, key, index)):
                 _check_file(context, command, text, is_output=key == "outputs")
     return options
+
+
+def _check_timeout(context: Context, command: str) -> None:
+    """Refuse a time limit of the program that is longer than that of its target."""
+    table = context.table(command)
+    limit = table.get("resources", {}).get("timeout_seconds")
+    if limit is not None and table.get("timeout", 0) >= limit:
+        rule = f"must be less than `timeout_seconds` in its `resources` ({limit:,} s)"
+        problem = f"`timeout` of `{command}` {rule}, which ends all runs of a split together"
+        path = ("commands", command, "timeout")
+        context.source.fail(path, f"{problem}, got {table['timeout']}", "lower it, or remove one")
 
 
 def _check_file(context: Context, command: str, text: str, *, is_output: bool) -> None:

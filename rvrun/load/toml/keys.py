@@ -58,10 +58,15 @@ RESOURCES = Table(
         "vcpus": Key(COUNT, "Number of vCPUs of each job.", "2"),
         "memory_mib": Key(COUNT, "Memory of each job, in MiB.", "4096"),
         "gpus": Key(COUNT, "Number of GPUs of each job.", "1"),
-        "timeout_seconds": Key(COUNT, "Time limit of each attempt of a job.", "3600"),
+        "timeout_seconds": Key(
+            COUNT,
+            "Time limit of a target, with all runs of its program, or of each attempt of a job.",
+            "3600",
+        ),
         "job_queue": Key(String(), "The queue of its jobs, instead of the settings'.", '"queue"'),
         "job_def": Key(String(), "The definition of its jobs.", '"definition"'),
-    }
+    },
+    above=("gpu", "retries", "timeout", "container"),
 )
 
 ITEMS = Table(
@@ -156,12 +161,12 @@ COMMAND = Table(
                 MAX_SECONDS,
                 is_real=True,
             ),
-            "Seconds after which a run of the program fails.",
+            "Seconds after which a run of the program, for one item if it has items, fails.",
             "600",
         ),
         "retries": Key(
             Number("an integer between 0 and 100", 0, 100),
-            "How often the program runs again after it failed; default: 0.",
+            "How often a run of the program that failed is repeated; default: 0.",
             "2",
         ),
         "container": Key(

@@ -235,6 +235,8 @@ class Table:
     rule: str = "a table"
     #: Keys of which exactly one must be there.
     one_of: tuple[str, ...] = ()
+    #: Keys that belong to the table above this one.
+    above: tuple[str, ...] = ()
 
     def accepts(self, value: object) -> bool:
         return isinstance(value, dict)
@@ -266,6 +268,8 @@ class Table:
         near = closest(name, tuple(self.keys))
         names = ", ".join(f"`{key}`" for key in self.keys)
         remedy = f"write `{near}`, or remove it" if near else f"remove it; known keys: {names}"
+        if name in self.above:
+            remedy = f"move it to {table_of(path[:-1])}"
         return Fault((*path, name), f"unknown key `{shorten(name)}`{place}", remedy, is_key=True)
 
     def schema(self) -> dict[str, Any]:

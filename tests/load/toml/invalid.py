@@ -47,6 +47,7 @@ SCHEMA = {
     "splits is a placeholder": f'[config]\nn = 4\n{OK}splits = "{{config.n}}"\n',
     "gpu is a number": f"{OK}gpu = 1\n",
     "memory with a unit": f'{OK}resources = {{ memory_mib = "4G" }}\n',
+    "retries in resources": f"{OK}resources = {{ retries = 2 }}\n",
     "half a vCPU": f"{OK}resources = {{ vcpus = 0.5 }}\n",
     "resources is a list": f"{OK}resources = [2]\n",
     "image is an option": f'{OK}container = "--privileged"\n',
@@ -186,6 +187,8 @@ OTHERS = {
     + "".join(f"x{i} = {list(range(100))}\n" for i in range(5))
     + OK,
     "value of the matrix twice": f"[matrix]\nx = [1, 1]\n{OK}",
+    "timeout that never ends anything": f"{OK}timeout = 60\n"
+    "resources = { timeout_seconds = 60 }\n",
     "each without items": f'{OK}splits = "each"\n',
 }
 #: Wrong in other files, by name: the `pipeline.toml`, and the file `s`.
