@@ -25,8 +25,8 @@ from rvrun.programs.pipeline import Programs
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 NAME_RULE = "contain only ASCII letters, digits and `_`, and not start with a digit"
 #: Names of commands, from which names of files, targets and methods are made.
-COMMAND_NAME = r"^[A-Za-z][A-Za-z0-9_]{0,99}$"
-COMMAND_NAME_RULE = "have at most 100 ASCII letters, digits and `_`, and start with a letter"
+COMMAND_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,99}$"
+COMMAND_RULE = "have at most 100 ASCII letters, digits, `_` and `-`, and start with a letter"
 PIPELINE = r"^(?!.*\.json$)[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
 PIPELINE_RULE = (
     "a string of at most 200 ASCII letters, digits, `.`, `_` and `-` that starts with a letter or "
@@ -34,7 +34,9 @@ PIPELINE_RULE = (
 )
 #: Attributes of pipelines, which commands cannot be named after.
 COMMANDS_RESERVED = tuple(
-    sorted({n for cls in (Pipeline, Programs) for n in [*vars(cls), "config"] if n[0] != "_"})
+    sorted(
+        name for name in {"config", *vars(Pipeline), *vars(Programs)} if not name.startswith("_")
+    )
 )
 #: What is set at the top of the file, so that `-a root out2` means one thing.
 CONFIG_RESERVED = ("name", "root")
@@ -216,7 +218,7 @@ FILE = Table(
                 COMMAND,
                 "commands",
                 COMMAND_NAME,
-                COMMAND_NAME_RULE,
+                COMMAND_RULE,
                 '{name} = {{ run = ["ls"] }}',
                 1,
                 COMMANDS_RESERVED,
