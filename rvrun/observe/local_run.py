@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
+from rvrun.cpus import num_cpus
 from rvrun.observe.attempts import AttemptReader, LastAttempt
 from rvrun.observe.left import Left, seconds_left
 from rvrun.observe.local_logs import read_logs
 from rvrun.observe.snapshot import Snapshot, StageTargets, TargetState, read_snapshot
-from rvrun.processes import num_cpus
 from rvrun.remote.state import RemoteFailure, RunningTarget, RunState, StageState, State
 from rvrun.rundir.exits import describe_exit, explain_exit
 from rvrun.text import duration
@@ -119,7 +119,13 @@ def reason_of(attempt: LastAttempt) -> str:
     parts = [describe_exit(None, attempt.signal) if is_killed else "failed"]
     if attempt.ended is not None:
         parts.append(f"after {duration(max(attempt.ended - attempt.began, 0.0))}")
-    hint = explain_exit(attempt.exit_code, attempt.signal, attempt.peak_memory_kib)
+    hint = explain_exit(
+        attempt.exit_code,
+        attempt.signal,
+        attempt.peak_memory_kib,
+        timeout_seconds=attempt.timeout_seconds,
+        is_here=attempt.host == os.uname().nodename,
+    )
     return " ".join(parts) + (f"; {hint}" if hint else "")
 
 

@@ -230,7 +230,7 @@ def finish(engine: BatchEngine) -> None:
 def without_ids(text: str) -> str:
     """`text` with placeholders for the run's id and for durations."""
     text = re.sub(r"\b([a-z]+)-\d{8}-\d{6}-[0-9a-f]{8}\b", r"\1-ID", text)
-    return re.sub(r"\d+\.\d s|\d+ min( \d+ s)?", "N s", text)
+    return re.sub(r"\d+\.\d s|\d+ ms|\d+ min( \d+ s)?", "N s", text)
 
 
 Read = Callable[[], tuple[str, str]]
