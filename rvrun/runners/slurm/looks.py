@@ -21,6 +21,8 @@ from rvrun.runners.slurm.submit import (
 
 #: Stands for all tasks of a submission.
 WHOLE = -1
+#: What stands for a task of a cancelled run that was not submitted.
+NEVER = Task(name="", job_id=0, index=None, state="CANCELLED")
 #: The name and the id of a job, and the index in its array.
 Place = tuple[str, int, int | None]
 
@@ -159,7 +161,7 @@ def _updated(
             is_done = target in done or state is State.SUCCEEDED
             targets[target] = State.SUCCEEDED if is_done else state
             if targets[target] is State.FAILED:
-                failed[index] = task
+                failed[index] = NEVER if tasks is None else task
     own = [task for task in (tasks or {}).values() if task is not None]
     submitted = {target for index in call.tasks for target in call.job.targets(index)}
     return attrs.evolve(
