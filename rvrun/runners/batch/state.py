@@ -263,13 +263,14 @@ def first_failure(jobs: Sequence[TrackedJob], children: Children) -> RemoteFailu
     if not failures:
         return None
     target, summary = min(failures, key=lambda failure: failure[1].get("stoppedAt", 0))
-    container = summary.get("container", {})
-    reasons = (summary.get("statusReason", ""), container.get("reason", ""))
-    return RemoteFailure(
-        target=target,
-        reason="; ".join(dict.fromkeys(filter(None, reasons))),
-        exit_code=container.get("exitCode"),
-    )
+    exit_code = summary.get("container", {}).get("exitCode")
+    return RemoteFailure(target=target, reason=reason_of(summary), exit_code=exit_code)
+
+
+def reason_of(summary: JobSummary) -> str:
+    """Return why a job is in its state, in Batch's words; empty if it does not say so."""
+    reasons = (summary.get("statusReason", ""), summary.get("container", {}).get("reason", ""))
+    return "; ".join(dict.fromkeys(filter(None, reasons)))
 
 
 def _failed_targets(job: TrackedJob, children: Children) -> list[tuple[str, JobSummary]]:

@@ -207,9 +207,14 @@ def _first_failure(executions: Iterable[Execution]) -> RemoteFailure | None:
     if not failed:
         return None
     *_, job, step = min(failed, key=lambda failure: failure[:2])
-    code = _EXIT_CODE.search(step.reason)
     return RemoteFailure(
         target=job.targets[0] if len(job.targets) == 1 else job.stage,
         reason=step.reason,
-        exit_code=int(code[1]) if code else None,
+        exit_code=exit_code_in(step.reason),
     )
+
+
+def exit_code_in(reason: str) -> int | None:
+    """Return the exit code that SageMaker's reason for a failure names; None if it names none."""
+    code = _EXIT_CODE.search(reason)
+    return int(code[1]) if code else None
