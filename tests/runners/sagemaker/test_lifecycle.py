@@ -217,6 +217,15 @@ def test_a_failure_is_reported_and_retried(site: Site) -> None:
     state = site.status(code=1)
     assert state["state"] == "failed"
     assert state["stages"][3] == {**state["stages"][3], "name": "shop/eval", "failed": 1}
+    site.rvrun("report", "@latest", "--html", "report.html")
+    page = site.project.read("report.html")
+    for part in (
+        "SageMaker does not report how much memory",
+        '<b class="failed">shop/predict/1</b> (exit 1)',
+        "ValueError: predict-1 fails as configured",
+        '<b class="failed">shop/eval</b> <span class="muted">was not started',
+    ):
+        assert part in page
     failure.unlink()
     assert "submitted" in site.rvrun("retry", "@latest", "--wait")
     assert site.made() == set(ALL)
