@@ -352,13 +352,13 @@ class BadName(RvrunError):
 
 #: Goals and directories of the Makefile, so a pipeline cannot have these names.
 RESERVED = ("all", "clean", "done", "forward", "help")
-_COMMAND_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_COMMAND_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _PIPELINE_RULE = (
     "contain only ASCII letters, digits, `.`, `_` and `-`, start with a letter or digit, "
     "and not end with `.json`"
 )
 _RESERVED_RULE = f"not be one of {', '.join(RESERVED)}, which the Makefile uses"
-_COMMAND_RULE = "contain only ASCII letters, digits and `_`, and not start with a digit"
+_COMMAND_RULE = "contain only ASCII letters, digits, `_` and `-`, and start with a letter or `_`"
 
 
 def check_pipeline_name(name: str, location: str = "") -> None:
@@ -370,7 +370,7 @@ def check_pipeline_name(name: str, location: str = "") -> None:
 
 
 def check_command_name(name: str, location: str = "") -> None:
-    """Raise `BadName` unless `name` is an ASCII identifier."""
+    """Raise `BadName` unless `name` can be part of file names and make targets as it is."""
     # A user's config or a plan.json may contain a value of another type.
     if not isinstance(name, str) or not _COMMAND_NAME.fullmatch(name):
         raise BadName("command", name, _COMMAND_RULE, location)

@@ -18,13 +18,6 @@ KILL_SECONDS = 5.0
 POLL_SECONDS = 0.1
 
 
-def num_cpus() -> int:
-    """Return how many CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def end_children(
     grace: float = GRACE_SECONDS, is_urgent: Callable[[], bool] = lambda: False
 ) -> None:

@@ -7,6 +7,7 @@ asks for the same again, and compares every file byte for byte.
 from __future__ import annotations
 
 import difflib
+import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -34,15 +35,19 @@ SETTINGS = ("code", "code_packages", "aws.region")
 
 
 class NotSaved(RvrunError):
-    """A directory without a saved plan that can be run."""
+    """A directory without a saved plan that can be run.
+
+    - `runner`: options that choose the runner to save it for.
+    """
 
     out: str
     problem: str
+    runner: str = ""
     template = (
         "`--plan` must name a directory with a saved plan, got `{out}`: {problem}; save the plan "
-        "there with `rvrun plan CONFIG --out {out}`"
+        "there with `rvrun plan CONFIG{runner} --out {out}`"
     )
-    fix = "save the plan with `rvrun plan CONFIG --out {out}`"
+    fix = "save the plan with `rvrun plan CONFIG{runner} --out {out}`"
 
 
 class PlanDiffers(RvrunError):
@@ -95,8 +100,11 @@ def _settings(runners: Sequence[str], request: Request) -> dict[str, str]:
 def read_request(out: str) -> tuple[Request, tuple[str, ...]]:
     """Read what a saved plan was asked for, and the runners that it was rendered for.
 
+    - `out`: its directory, or `plan.json` in it.
+
     Raises `NotSaved`.
     """
+    out = _folder(out)
     path = pathlib.Path(out, FILE)
     if not path.exists():
         raise NotSaved(out, f"there is no {shorten(str(path))}")
@@ -118,6 +126,15 @@ def read_request(out: str) -> tuple[Request, tuple[str, ...]]:
         flags={"templates": document["templates"]},
     )
     return request, tuple(document["runners"])
+
+
+def has_request(out: str) -> bool:
+    """Whether `out` is a directory, or `plan.json` in it, with what a plan was saved for."""
+    return pathlib.Path(_folder(out), FILE).exists()
+
+
+def _folder(out: str) -> str:
+    return (os.path.dirname(out) or ".") if os.path.basename(out) == paths.PLAN else out
 
 
 def _check_types(out: str, document: Mapping[str, Any]) -> None:
@@ -154,8 +171,8 @@ def prepare_saved(saved: Request, runners: Sequence[str], request: Request) -> P
     out = str(saved.out)
     if request.runner not in runners:
         names = ", ".join(f"`{name}`" for name in runners)
-        problem = f"it was saved for {names}, and not for `{request.runner}` (--runner)"
-        raise NotSaved(out, problem)
+        options = "".join(f" --runner {name}" for name in (*runners, request.runner))
+        raise NotSaved(out, f"it was saved for {names}, and not for `{request.runner}`", options)
     repeated = attrs.evolve(
         request,
         config=saved.config,

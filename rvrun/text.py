@@ -60,6 +60,11 @@ def duration(seconds: float) -> str:
     return f"{whole // HOUR} h {whole % HOUR // MINUTE:02} min"
 
 
+def short_duration(seconds: float) -> str:
+    """Format a duration that may be much shorter than a second: `9 ms`, `0.4 s`."""
+    return f"{seconds * 1000:.2g} ms" if seconds < 0.0995 else duration(seconds)
+
+
 def shorten(string: str) -> str:
     """Return `string`, or its beginning and its length if it is too long for a message."""
     if len(string) <= MAX_SHOWN:

@@ -28,7 +28,7 @@ def _is_pipeline_name(name: str) -> bool:
 pipeline_names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,7}", fullmatch=True).filter(
     _is_pipeline_name
 )
-command_names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,7}", fullmatch=True)
+command_names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,7}", fullmatch=True)
 digests = st.integers(0, 2**256 - 1).map(lambda number: f"sha256:{number:064x}")
 config_keys = st.none() | st.lists(
     st.from_regex(r"[a-z_]{1,6}(\.[a-z_]{1,6})?", fullmatch=True), max_size=3, unique=True

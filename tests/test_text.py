@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rvrun.text import count, duration
+from rvrun.text import count, duration, short_duration
 
 
 def test_count() -> None:
@@ -34,3 +34,11 @@ def test_count() -> None:
 def test_duration(seconds: float, text: str) -> None:
     """The longer a duration, the coarser its units."""
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 ms"), (0.00094, "0.94 ms"), (0.0094, "9.4 ms"), (0.0994, "99 ms"), (0.0995, "0.1 s")],
+)
+def test_short_durations(seconds: float, text: str) -> None:
+    assert short_duration(seconds) == text

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from rvrun.checks.case import Case
 from rvrun.finding import Finding, error, ok
-from rvrun.programs.container import ENGINES
+from rvrun.programs.engines import DOCKER, ENGINES, daemon_problem
 from rvrun.programs.pipeline import Programs
 from rvrun.programs.process import find_program
 from rvrun.programs.program import Program
@@ -44,10 +44,14 @@ def _check_engine(label: str, container: object) -> Iterator[Finding]:
     engines: tuple[str, ...] = ENGINES
     if isinstance(container, dict) and "engine" in container:
         engines = (container["engine"],)
-    if not any(find_program(engine, os.environ.get("PATH")) for engine in engines):
+    installed = [e for e in engines if find_program(e, os.environ.get("PATH"))]
+    if not installed:
         names = " or ".join(f"`{engine}`" for engine in engines)
         text = f"{label} needs a container engine, and {names} is not on the PATH"
         yield error("programs", text, "install one, or remove `container`")
+    elif installed[0] == DOCKER and (problem := daemon_problem()):
+        fix = "start its daemon, or choose another `engine` in `container`"
+        yield error("programs", f"{label} needs docker, which does not answer: {problem}", fix)
 
 
 def _check_path(label: str, program: Program) -> Iterator[Finding]:

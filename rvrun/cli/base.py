@@ -11,18 +11,48 @@ from typing import Any
 
 import attrs
 
-from rvrun import paths
+from rvrun import paths, reviewed
+from rvrun.cli.options import DEFAULT_CONFIG, BadOption
 from rvrun.cli.sides import read_plan
 from rvrun.errors import Problem
-from rvrun.load.revision import checked_out, merge_base, repository
+from rvrun.load.revision import NoRevision, checked_out, merge_base, repository
 from rvrun.model import Plan
 from rvrun.pipelines.serialize import digest
 from rvrun.plan.diff import Side
+from rvrun.plan.serialize import NotAPlan
 from rvrun.prepare import Request
+from rvrun.text import shorten
 
 
 class BadBase(Problem):
     """A config that cannot be compiled as it was at the base."""
+
+
+def complete_request(request: Request, base: str) -> Request:
+    """Return a request without a config with that of the plan saved at `base`, or the default one.
+
+    What the request says besides counts instead of what the plan was saved with: its commands and
+    splits replace those, and its arguments are added.
+
+    Raises `BadOption` if there is neither, and `NotSaved`.
+    """
+    if reviewed.has_request(base):
+        saved, _ = reviewed.read_request(base)
+        return attrs.evolve(
+            request,
+            config=saved.config,
+            commands=request.commands or saved.commands,
+            until=() if request.commands else saved.until,
+            start=() if request.commands else saved.start,
+            splits=request.splits or saved.splits,
+            args={**saved.args, **request.args},
+        )
+    if not os.path.isfile(DEFAULT_CONFIG):
+        raise BadOption(
+            f"name the CONFIG to compare: `rvrun diff --base {shorten(base)} CONFIG`; there is no "
+            f"`{DEFAULT_CONFIG}` here, and no plan saved with `rvrun plan --out` at the base"
+        )
+    return attrs.evolve(request, config=DEFAULT_CONFIG)
 
 
 def read_base(request: Request, base: str) -> Side:
@@ -38,7 +68,13 @@ def read_base(request: Request, base: str) -> Side:
         return read_plan(path / paths.PLAN)
     if path.suffix == ".json" and path.exists():
         return read_plan(path)
-    return _compile_at(request, base, merge_base(base))
+    try:
+        commit = merge_base(base)
+    except NoRevision:
+        if base and path.exists():
+            raise NotAPlan(base, f"there is no {paths.PLAN} in it") from None
+        raise
+    return _compile_at(request, base, commit)
 
 
 def _compile_at(request: Request, base: str, commit: str) -> Side:
@@ -51,9 +87,9 @@ def _compile_at(request: Request, base: str, commit: str) -> Side:
                 f"`{base}` has no directory `{here.relative_to(top)}`; run this elsewhere"
             )
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "rvrun", *_words(request, out)],
+            [sys.executable, "-P", "-m", "rvrun", *_words(_moved(request, top, files), out)],
             cwd=folder,
-            env=_moved_path(top, files),
+            env=_environment(top, files),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -64,6 +100,28 @@ def _compile_at(request: Request, base: str, commit: str) -> Side:
             problem = f"{request.config} cannot be compiled as it was at `{base}` ({commit[:12]})"
             raise BadBase(f"{problem}:\n{done.stderr.rstrip()}")
         return _with_paths_here(read_plan(out / paths.PLAN), str(files), str(top))
+
+
+def _moved(request: Request, top: pathlib.Path, files: pathlib.Path) -> Request:
+    """Let absolute paths in the repository name the files of the commit.
+
+    An argument that names no file of the commit stays as it is.
+    """
+    args = {
+        key: moved if os.path.exists(moved := _moved_path(value, top, files)) else value
+        for key, value in request.args.items()
+    }
+    return attrs.evolve(request, config=_moved_path(request.config, top, files), args=args)
+
+
+def _moved_path(path: str, top: pathlib.Path, files: pathlib.Path) -> str:
+    folder, name = os.path.split(path)
+    if not os.path.isabs(path):
+        return path
+    # Not of the file itself: a link in the repository is one of the commit.
+    real = os.path.join(os.path.realpath(folder), name)
+    is_inside = real == str(top) or real.startswith(f"{top}{os.sep}")
+    return str(files / os.path.relpath(real, top)) if is_inside else path
 
 
 def _words(request: Request, out: pathlib.Path) -> Iterator[str]:
@@ -78,13 +136,10 @@ def _words(request: Request, out: pathlib.Path) -> Iterator[str]:
     yield from ("--out", str(out), "--", request.config, *request.commands)
 
 
-def _moved_path(top: pathlib.Path, files: pathlib.Path) -> dict[str, str]:
+def _environment(top: pathlib.Path, files: pathlib.Path) -> dict[str, str]:
     """The environment in which folders of the repository on PYTHONPATH are those of the commit."""
-    folders = [
-        str(files / os.path.relpath(real, top)) if real.startswith(f"{top}{os.sep}") else folder
-        for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        if folder and (real := os.path.realpath(folder))
-    ]
+    paths_now = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    folders = [_moved_path(os.path.abspath(path), top, files) for path in paths_now if path]
     return {**os.environ, **({"PYTHONPATH": os.pathsep.join(folders)} if folders else {})}
 
 

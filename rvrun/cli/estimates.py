@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rvrun.cli.messages import say
+from rvrun.cpus import num_cpus
 from rvrun.inputs import CannotRead, read_text
 from rvrun.plan.durations import StageSummary
 from rvrun.plan.estimate import Estimate, Prices, estimate, stage_works
 from rvrun.plan.schedule import Capacity
 from rvrun.plan.summaries import NotSummaries, summaries_from_json
-from rvrun.processes import num_cpus
 from rvrun.rundir.durations import summarize_records
 from rvrun.rundir.freshness import StageStatus
 from rvrun.rundir.times import NOW
@@ -97,10 +97,11 @@ def estimate_stages(
         return find_hardware(module, settings, name, stage)
 
     summaries = read_summaries(settings, run_dirs)
-    works = stage_works(plan, indices, summaries, prices_of(settings), hardware, parts=parts)
+    prices = prices_of(settings)
+    works = stage_works(plan, indices, summaries, prices, hardware, parts=parts)
     is_detached = module.CAPABILITIES.detached
     capacity = Capacity(jobs=jobs) if is_detached else capacity_of(settings, jobs)
-    return estimate(works, capacity, settings.prices.currency, has_gaps=not is_detached)
+    return estimate(works, capacity, prices, has_gaps=not is_detached)
 
 
 def prices_of(settings: Settings) -> Prices:
@@ -177,3 +178,8 @@ def print_estimate(result: Estimate, sign: str = "") -> None:
     print(f"estimate: {headline(result, sign)}")
     if len(result.without_data) == len(result.stages) > 0:
         say("run it once, or add estimates.json, which `rvrun records summary` writes")
+    elif result.without_price and result.cost is None:
+        say(
+            "no stage has a price: set the price of its instance in [prices.instances], or declare "
+            "what has a price (`vcpus`, `memory_mib`, `gpus`) in its `resources`"
+        )

@@ -13,7 +13,7 @@ from rvrun.cli.messages import say
 from rvrun.cli.options import BadOption, argument, option, read_common
 from rvrun.cli.tables import Column, print_table
 from rvrun.plan.durations import StageSummary
-from rvrun.text import count, duration, memory, shorten
+from rvrun.text import count, duration, memory, short_duration, shorten
 
 COLUMNS = (
     Column("stage"),
@@ -102,8 +102,8 @@ def _row(name: str, summary: StageSummary) -> tuple[str, ...]:
     return (
         name,
         f"{summary.targets:,}",
-        duration(summary.by_split.mean),
-        "" if item is None else duration(item.mean),
+        duration(summary.seconds),
+        "" if item is None else short_duration(item.mean),
         "" if summary.cpus is None else f"{summary.cpus:.1f}",
         "" if summary.peak_memory_mib is None else memory(summary.peak_memory_mib * 1024),
     )

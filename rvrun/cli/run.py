@@ -391,7 +391,7 @@ def make_reporter(common: Common, run: Run, *, is_isolated: bool, output: bool |
 
 def jobs_of(run: Run) -> int:
     """Return how many targets run in parallel on this machine."""
-    from rvrun.processes import num_cpus
+    from rvrun.cpus import num_cpus
 
     return run.settings.of(MachineSettings).jobs or num_cpus()
 

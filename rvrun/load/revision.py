@@ -12,6 +12,10 @@ from collections.abc import Iterator
 
 from rvrun.errors import RvrunError
 
+FETCH = "fetch it first, for example with `git fetch origin`"
+#: For a clone without the history.
+FETCH_ALL = "fetch all of it: `git fetch --unshallow`, or `fetch-depth: 0` in GitHub Actions"
+
 
 class NoRevision(RvrunError):
     """A base that git cannot read; `problem` is why."""
@@ -29,17 +33,16 @@ def merge_base(revision: str) -> str:
     Raises `NoRevision`.
     """
     # A leading dash would be an option; `--` would make it a path.
-    commit = _git(revision, "rev-parse", "--verify", "--quiet", "--end-of-options", revision)
+    words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    commit = _git(revision, *words)
     if commit is None:
-        hint = (
-            "name one that `git log` knows, or fetch it first, for example with `git fetch origin`"
-        )
-        raise NoRevision(revision, "git does not know such a revision here", hint)
+        is_shallow = _git(revision, "rev-parse", "--is-shallow-repository") == "true"
+        hint = f"name one that `git log` knows, or {FETCH_ALL if is_shallow else FETCH}"
+        raise NoRevision(revision, "git does not know such a commit here", hint)
     base = _git(revision, "merge-base", commit, "HEAD")
     if base is None:
         problem = "it has no commit in common with the current one"
-        hint = "fetch all of it: `git fetch --unshallow`, or `fetch-depth: 0` in GitHub Actions"
-        raise NoRevision(revision, problem, hint)
+        raise NoRevision(revision, problem, FETCH_ALL)
     return base
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
+from rvrun.cpus import num_cpus
 from rvrun.observe.attempts import AttemptReader, LastAttempt
 from rvrun.observe.left import Left, seconds_left
 from rvrun.observe.local_logs import read_logs
 from rvrun.observe.snapshot import Snapshot, StageTargets, TargetState, read_snapshot
-from rvrun.processes import num_cpus
 from rvrun.remote.state import RemoteFailure, RunningTarget, RunState, StageState, State
 from rvrun.rundir.exits import describe_exit, explain_exit
 from rvrun.text import duration

@@ -51,6 +51,11 @@ class Prices:
     spot_factor: float = 1.0
     currency: str = "$"
 
+    @property
+    def are_set(self) -> bool:
+        """Whether anything has a price."""
+        return bool(self.instances) or (self.vcpu, self.gpu, self.gib) != (None, None, None)
+
     def of(self, hardware: Hardware) -> float | None:
         """Return the price of an hour; None if it is not known completely."""
         factor = self.spot_factor if hardware.is_spot else 1.0
@@ -124,10 +129,12 @@ class Estimate:
     - `makespan`, `makespan_p90`: seconds until all is done; None without data of any stage.
     - `cost`, `cost_p90`: None if no stage has data and a price.
     - `critical_path`: the stages on which the makespan depends.
+    - `has_prices`: whether costs were asked for, by prices in the settings.
     """
 
     stages: tuple[StageEstimate, ...]
     jobs: int | None
+    has_prices: bool = False
     makespan: float | None = None
     makespan_p90: float | None = None
     cost: float | None = None
@@ -141,10 +148,9 @@ class Estimate:
 
     @property
     def without_price(self) -> tuple[str, ...]:
-        """The stages with data but without a price; none if nothing has a price."""
-        priced = [stage for stage in self.stages if stage.seconds is not None]
-        missing = tuple(stage.name for stage in priced if stage.cost is None)
-        return missing if len(missing) < len(priced) else ()
+        """The stages with data but without a price; none if no prices are set."""
+        known = [stage for stage in self.stages if stage.seconds is not None]
+        return tuple(s.name for s in known if s.cost is None) if self.has_prices else ()
 
     @property
     def gpu_seconds(self) -> float:
@@ -195,15 +201,21 @@ def num_items(stage: Stage) -> int | None:
 
 
 def estimate(
-    works: Sequence[StageWork], capacity: Capacity, currency: str = "$", *, has_gaps: bool = True
+    works: Sequence[StageWork], capacity: Capacity, prices: Prices, *, has_gaps: bool = True
 ) -> Estimate:
     """Estimate how long work takes, and what it costs.
 
-    - `has_gaps`: whether a job is idle between two targets for as long as it was before.
+    - `prices`: those of the works.
+    - `has_gaps`: whether targets start as long after others as they did before.
     """
     stages = tuple(_estimate_stage(work) for work in works)
     if all(stage.seconds is None for stage in stages):
-        return Estimate(stages=stages, jobs=capacity.jobs, currency=currency)
+        return Estimate(
+            stages=stages,
+            jobs=capacity.jobs,
+            currency=prices.currency,
+            has_prices=prices.are_set,
+        )
     targets = sum(len(work.indices) for work in works)
     scale = min(1.0, MAX_SCHEDULED / (targets * (NUM_ORDERS + NUM_RANDOM)))
     num_orders = max(1, round(NUM_ORDERS * scale))
@@ -222,8 +234,9 @@ def estimate(
         makespan_p90=max(makespan, _p90(random_makespans)),
         cost=cost,
         cost_p90=None if cost is None else max(cost, _p90(costs)),
-        currency=currency,
+        currency=prices.currency,
         critical_path=path,
+        has_prices=prices.are_set,
     )
 
 
@@ -265,15 +278,17 @@ def _estimate_stage(work: StageWork) -> StageEstimate:
 
 def _spread_out(work: StageWork, seed: int) -> dict[int, float]:
     """Durations as they were distributed, one for each target, in some order."""
-    if (rates := work.rates) is None:
+    rates, summary = work.rates, work.summary
+    if rates is None or summary is None:
         return dict.fromkeys(work.indices, 0.0)
     number = len(work.indices)
     positions = [(index + 0.5) / number for index in range(number)]
     _generator(work, "order", seed).shuffle(positions)
     amounts = [work.amount(index) for index in work.indices]
-    seconds = rates.seconds(zip(amounts, positions, strict=True))
+    seconds = rates.seconds(zip(amounts, positions, strict=True), summary.targets)
     # Together they take what the same work took before, however it is shared out.
-    factor = rates.mean * sum(amounts) / sum(seconds) if sum(seconds) else 1.0
+    total = rates.mean * sum(amounts) + rates.fixed * sum(amount > 0 for amount in amounts)
+    factor = total / sum(seconds) if sum(seconds) else 1.0
     return {i: took * factor for i, took in zip(work.indices, seconds, strict=True)}
 
 
@@ -282,10 +297,11 @@ def _draw(work: StageWork, seed: int) -> dict[int, float]:
     rates, summary = work.rates, work.summary
     if rates is None or summary is None:
         return dict.fromkeys(work.indices, 0.0)
-    generator = _generator(work, "draw", seed)
-    factor = max(0.1, 1 + generator.gauss(0, 1) * rates.spread / math.sqrt(summary.targets))
-    pairs = [(work.amount(index), generator.random()) for index in work.indices]
-    seconds = rates.seconds(pairs)
+    generator, number = _generator(work, "draw", seed), summary.targets
+    factor = max(0.1, 1 + generator.gauss(0, 1) * rates.spread(number) / math.sqrt(number))
+    # Neither 0 nor 1, which would be as far from the mean as possible.
+    pairs = [(work.amount(index), 1 - generator.random() or 0.5) for index in work.indices]
+    seconds = rates.seconds(pairs, number)
     return {i: took * factor for i, took in zip(work.indices, seconds, strict=True)}
 
 
@@ -301,6 +317,7 @@ def _schedule(
     *,
     has_gaps: bool,
 ) -> tuple[list[Work], Schedule]:
+    capacity = attrs.evolve(capacity, millicpus=_millicpus(works) if has_gaps else None)
     scheduled = []
     for work, seconds in zip(works, drawn, strict=True):
         gap = work.summary.gap if work.summary and has_gaps else 0.0
@@ -309,13 +326,29 @@ def _schedule(
             Work(
                 name=work.name,
                 seconds={index: took + gap for index, took in seconds.items()},
+                interval=work.summary.interval if work.summary and has_gaps else 0.0,
                 needs=work.stage.needs,
                 gpu_slots=int(work.stage.gpu),
                 vcpus=resources.vcpus or 0,
                 memory_mib=resources.memory_mib or 0,
+                busy_millicpus=_busy(work, capacity),
             )
         )
     return scheduled, schedule(scheduled, capacity)
+
+
+def _millicpus(works: Sequence[StageWork]) -> int | None:
+    """The CPUs of the machine of the records, in thousandths: the durations are of that machine."""
+    numbers = [s.machine_cpus for work in works if (s := work.summary) and s.machine_cpus]
+    return 1000 * max(numbers) if numbers else None
+
+
+def _busy(work: StageWork, capacity: Capacity) -> int:
+    """What a target keeps busy of the CPUs, in thousandths; 0 where all jobs together fit."""
+    cpus = work.summary.mean_cpus if work.summary else None
+    busy = round(1000 * cpus) if cpus and capacity.millicpus else 0
+    is_enough = capacity.jobs is not None and busy * capacity.jobs <= (capacity.millicpus or 0)
+    return 0 if is_enough else busy
 
 
 def _cost(works: Sequence[StageWork], drawn: Sequence[Mapping[int, float]]) -> float:

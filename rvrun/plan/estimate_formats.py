@@ -33,7 +33,8 @@ def headline(estimate: Estimate, sign: str = "") -> str:
     if estimate.without_data:
         notes.append(f"no data: {enumerate_names(estimate.without_data)}")
     if estimate.without_price:
-        notes.append(f"no price: {enumerate_names(estimate.without_price)}")
+        is_all = estimate.cost is None
+        notes.append(f"no price{'' if is_all else f': {enumerate_names(estimate.without_price)}'}")
     return "; ".join(notes)
 
 

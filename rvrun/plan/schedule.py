@@ -20,34 +20,44 @@ class Work:
     """A stage to schedule.
 
     - `seconds`: how long each of its targets that run takes, by index.
+    - `interval`: seconds from the start of another target to the start of one, at least: whoever
+      starts them starts one after the other.
     - `needs`: of stages with a `Work` of the same pipeline; others count as done.
-    - `gpu_slots`, `vcpus`, `memory_mib`: what each target holds while it runs.
+    - `gpu_slots`, `vcpus`, `memory_mib`: what each target holds while it runs, and
+      `busy_millicpus`: thousandths of a CPU that it keeps busy.
     """
 
     name: str
     seconds: Mapping[int, float]
+    interval: float = 0.0
     needs: Sequence[Need] = ()
     gpu_slots: int = 0
     vcpus: int = 0
     memory_mib: int = 0
+    busy_millicpus: int = 0
 
     @property
-    def amounts(self) -> tuple[int, int, int]:
-        return self.gpu_slots, self.vcpus, self.memory_mib
+    def amounts(self) -> tuple[int, ...]:
+        return self.gpu_slots, self.vcpus, self.memory_mib, self.busy_millicpus
 
 
 @attrs.frozen(kw_only=True)
 class Capacity:
-    """What targets share; None for no limit."""
+    """What targets share; None for no limit.
+
+    - `vcpus`: limits what targets declare. `millicpus`: thousandths of CPUs, which limit what
+      targets keep busy.
+    """
 
     jobs: int | None = None
     gpu_slots: int | None = None
     vcpus: int | None = None
     memory_mib: int | None = None
+    millicpus: int | None = None
 
     @property
-    def amounts(self) -> tuple[int | None, int | None, int | None]:
-        return self.gpu_slots, self.vcpus, self.memory_mib
+    def amounts(self) -> tuple[int | None, ...]:
+        return self.gpu_slots, self.vcpus, self.memory_mib, self.millicpus
 
 
 @attrs.frozen(kw_only=True)
@@ -93,14 +103,14 @@ class _Simulation:
 
     def __init__(self, works: Sequence[Work], capacity: Capacity) -> None:
         self.works, self.capacity = works, capacity
-        self.now = 0.0
+        self.now = self.last_begin = 0.0
         self.begins: dict[str, float] = {}
         self.ends: dict[str, float] = {}
         self.ready: list[tuple[int, int]] = []
         #: Targets with a job that wait for something else.
         self.waiting: list[tuple[int, int]] = []
         self.running: list[tuple[float, int, int]] = []
-        self.used = [0, 0, 0]
+        self.used = [0] * len(capacity.amounts)
         self.is_limited = [any(work.amounts) for work in works]
         self.left = [len(work.seconds) for work in works]
         orders = {work.name: order for order, work in enumerate(works)}
@@ -179,8 +189,11 @@ class _Simulation:
         if self.is_limited[order] and not self._take(work):
             self.waiting.append((order, index))
             return
-        self.begins.setdefault(work.name, self.now)
-        heapq.heappush(self.running, (self.now + work.seconds[index], order, index))
+        is_first = not self.running and not self.ends
+        begin = self.now if is_first else max(self.now, self.last_begin + work.interval)
+        self.last_begin = begin
+        self.begins.setdefault(work.name, begin)
+        heapq.heappush(self.running, (begin + work.seconds[index], order, index))
 
     def _take(self, work: Work) -> bool:
         """Take what a target holds while it runs, unless it has to wait for it."""

@@ -17,7 +17,14 @@ from rvrun.text import quoted, shorten
 VERSION = 1
 WRITE = "write it again with `rvrun records summary`"
 #: The fields of a summary that are numbers, with what they are if unknown.
-_NUMBERS: dict[str, float | None] = {"gap": 0.0, "cpus": None, "peak_memory_mib": None}
+_NUMBERS: dict[str, float | None] = {
+    "gap": 0.0,
+    "interval": 0.0,
+    "cpus": None,
+    "mean_cpus": None,
+    "machine_cpus": None,
+    "peak_memory_mib": None,
+}
 
 
 class NotSummaries(RvrunError):
@@ -96,22 +103,28 @@ def _from_dict(values: Any, place: str) -> StageSummary:
 
 
 def _rates_from(key: str, values: Any) -> Rates:
-    if not isinstance(values, dict) or values.keys() != {"amount", "mean", "quantiles"}:
+    if not isinstance(values, dict) or values.keys() - {"fixed"} != {"amount", "mean", "quantiles"}:
         raise ValueError(
             f"`{key}` must have `amount`, `mean` and `quantiles`, got {quoted(values)}"
         )
+    fixed = values.get("fixed", 0.0)
     quantiles = values["quantiles"]
     if not isinstance(quantiles, list) or len(quantiles) != NUM_QUANTILES:
         raise ValueError(
             f"`{key}.quantiles` must be {NUM_QUANTILES} numbers, got {quoted(quantiles)}"
         )
-    for name, number in (("amount", values["amount"]), ("mean", values["mean"])):
+    for name, number in (("amount", values["amount"]), ("mean", values["mean"]), ("fixed", fixed)):
         _check_number(f"{key}.{name}", number)
     for number in quantiles:
         _check_number(f"{key}.quantiles", number)
     if values["amount"] == 0 or quantiles != sorted(quantiles):
         raise ValueError(f"`{key}` must have an amount above 0 and sorted quantiles")
-    return Rates(amount=values["amount"], mean=values["mean"], quantiles=tuple(quantiles))
+    return Rates(
+        amount=values["amount"],
+        mean=values["mean"],
+        quantiles=tuple(quantiles),
+        fixed=fixed,
+    )
 
 
 def _check_number(key: str, number: Any) -> None:

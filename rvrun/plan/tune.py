@@ -117,9 +117,9 @@ def choose_jobs(summaries: Mapping[str, StageSummary], machine: Machine) -> tupl
     """
     jobs, reason = machine.cpus, f"one per CPU ({machine.cpus})"
     timed = [s for s in summaries.values() if s.cpus is not None]
-    seconds = sum(summary.by_split.mean for summary in timed)
+    seconds = sum(summary.seconds for summary in timed)
     if seconds:
-        cpus = sum((s.cpus or 0.0) * s.by_split.mean for s in timed) / seconds
+        cpus = sum((s.cpus or 0.0) * s.seconds for s in timed) / seconds
         most = machine.cpus * MAX_PER_CPU
         jobs = max(1, min(most, round(machine.cpus / cpus) if cpus else most))
         reason = f"a target keeps {cpus:.1f} of {machine.cpus} CPUs busy"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import bisect
+import math
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -59,21 +60,33 @@ def summarize_all(run_dirs: Iterable[pathlib.Path]) -> dict[str, StageSummary]:
 def read_samples(run_dir: pathlib.Path) -> Iterator[tuple[str, Sample]]:
     """Yield the stage and the duration of each target that succeeded."""
     successes = list(_successes(run_dir / paths.RECORDS))
+    begins = sorted(success.began for success in successes)
     ends = sorted(success.ended for success in successes)
     for success in successes:
-        place = bisect.bisect_right(ends, success.began)
-        gap = success.began - ends[place - 1] if place else None
+        since_begin = _since(begins, success.began, bisect.bisect_left(begins, success.began))
+        since_end = _since(ends, success.began, bisect.bisect_right(ends, success.began))
+        # It started because of the last thing that happened before: an end that made room for it,
+        # or a start, if there was room already.
+        follows_end = since_end <= since_begin
+        # What it waited for a CPU depends on what else ran; a prediction adds that for its own.
+        waited = _seconds(success.end, "cpu_wait_seconds") or 0.0
         yield (
             success.stage,
             Sample(
-                seconds=max(0.0, success.ended - success.began),
+                seconds=max(0.0, success.ended - success.began - waited),
                 splits=success.splits,
                 items=success.items,
-                gap=gap if gap is not None and gap < MAX_GAP else None,
-                cpu_seconds=_cpu_seconds(success.end),
+                gap=since_end if follows_end and since_end < MAX_GAP else None,
+                interval=since_begin if not follows_end and since_begin < MAX_GAP else None,
+                cpu_seconds=_seconds(success.end, "cpu_seconds"),
+                machine_cpus=_num_cpus(success.end),
                 peak_memory_kib=records.memory_of(success.end),
             ),
         )
+
+
+def _since(times: Sequence[float], now: float, place: int) -> float:
+    return now - times[place - 1] if place else math.inf
 
 
 def _successes(folder: pathlib.Path) -> Iterator[_Success]:
@@ -109,6 +122,11 @@ def _last_success(path: str, stage: str, splits: int) -> _Success | None:
     return success
 
 
-def _cpu_seconds(end: dict[str, Any]) -> float | None:
-    seconds: Any = end.get("cpu_seconds")
+def _seconds(end: dict[str, Any], fact: str) -> float | None:
+    seconds: Any = end.get(fact)
     return seconds if type(seconds) in (int, float) and 0 <= seconds < 1e9 else None
+
+
+def _num_cpus(end: dict[str, Any]) -> int | None:
+    number: Any = end.get("num_cpus")
+    return number if type(number) is int and 0 < number < 1e6 else None

@@ -12,6 +12,7 @@ import os
 import time
 
 from rvrun import paths
+from rvrun.cpus import num_cpus
 from rvrun.inputs import CannotRead, parse_json, read_bytes, writing
 from rvrun.rundir.own_files import open_own
 
@@ -42,6 +43,7 @@ class Recorder:
         self.attempt = 1 + sum(line["event"] == "start" for line in read_attempts(self.path))
         #: CPU time of this process before the attempt, which another target may have used.
         self.cpu_before = cpu_seconds()
+        self.wait_before = cpu_wait_seconds()
 
     def start(self, **facts: object) -> None:
         """Record the start, and in which folder, relative to the run directory.
@@ -57,11 +59,22 @@ class Recorder:
     def end(self, exit_code: int, **facts: object) -> None:
         """Record the end, with the peak memory of the largest process, and the CPU time of all.
 
+        `num_cpus` is how many CPUs targets share there, and `cpu_wait_seconds` how long this
+        process waited for one of them; missing where that is unknown.
+
         - `facts`: `timeout_seconds`, the time limit, if the attempt was ended because of that.
         """
-        seconds = round(cpu_seconds() - self.cpu_before, 3)
-        facts |= {"peak_memory_kib": peak_memory_kib(), "cpu_seconds": seconds}
-        self.note("end", exit_code=exit_code, **facts)
+        before, after = self.wait_before, cpu_wait_seconds()
+        if before is not None and after is not None:
+            facts["cpu_wait_seconds"] = round(after - before, 3)
+        self.note(
+            "end",
+            exit_code=exit_code,
+            peak_memory_kib=peak_memory_kib(),
+            cpu_seconds=round(cpu_seconds() - self.cpu_before, 3),
+            num_cpus=num_cpus(),
+            **facts,
+        )
 
     def note(self, event: str, **facts: object) -> None:
         """Append a line: the event, the attempt, the time in seconds since 1970, and `facts`."""
@@ -223,6 +236,18 @@ def cpu_seconds() -> float:
     children = os.times()[2:4]
     # `times` counts in hundredths of a second, which is long for this process.
     return time.process_time() + sum(children)
+
+
+def cpu_wait_seconds() -> float | None:
+    """Return how long the main thread was ready to run but had no CPU; None if that is unknown.
+
+    From Linux's schedstat: `Documentation/scheduler/sched-stats.rst` of the kernel.
+    """
+    try:
+        with open("/proc/self/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def peak_memory_kib() -> int:

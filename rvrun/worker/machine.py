@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rvrun.cpus import num_cpus
 from rvrun.memory_limit import memory_limit_kib
 from rvrun.model import Plan, Stage
 from rvrun.settings.schema import MachineSettings
@@ -11,9 +12,6 @@ from rvrun.settings.schema import MachineSettings
 
 def limits_of(machine: MachineSettings) -> tuple[int, int]:
     """Return the CPUs and the MiB that targets share: those of the settings, or of this machine."""
-    # It imports psutil, which most calls of rvrun do without.
-    from rvrun.processes import num_cpus
-
     return machine.vcpus or num_cpus(), machine.memory_mib or max(memory_limit_kib() // 1024, 1)
 
 

@@ -386,7 +386,9 @@ def _call_method(target: _Target) -> None:
             target.files = declared_files(pipeline, target.document, call, target.name)
             if target.files is not None:
                 target.files.check_inputs()
-        set_up_program(pipeline, call, may_end=target.ends_with_command and target.files is None)
+        place = os.path.abspath(os.path.join(target.run_dir, target.path)) if target.run_dir else ""
+        may_end = target.ends_with_command and target.files is None
+        set_up_program(pipeline, call, place, may_end=may_end)
         method = getattr(pipeline, call.command)
         stack.enter_context(target.shared())
         if target.recorder and (target.limits.vcpus or target.limits.memory_mib):
@@ -409,14 +411,16 @@ def _call_method(target: _Target) -> None:
         target.files.check_outputs()
 
 
-def set_up_program(pipeline: Any, call: Call, *, may_end: bool) -> None:
+def set_up_program(pipeline: Any, call: Call, place: str, *, may_end: bool) -> None:
     """Prepare a pipeline of programs for one target; a program may replace this process.
 
+    - `place`: the path of the run directory with that of the target; empty without one.
     - `may_end`: whether this process has nothing to do after the command.
     """
     if not hasattr(type(pipeline), "in_job"):
         return
     pipeline.in_job = call.job is not None
+    pipeline.place = place
     if may_end and call.command not in pipeline.gpu_commands:
         invocation = pipeline.last_invocation(call.command, call.split_ind, call.num_splits)
         if invocation is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 
 import pytest
 
@@ -60,6 +61,63 @@ def test_a_branch_is_compared_with_its_merge_base(branch: Project) -> None:
     assert "~ tiny/count  code changed: Tiny.count → Tiny.counts" in done.stdout
     assert branch.run("git", "worktree", "list").stdout.count("\n") == 1
     assert branch.run("git", "status", "--short").stdout == " M tiny.py\n"
+
+
+def test_absolute_paths_name_the_files_of_the_base(branch: Project) -> None:
+    """A config and a folder on PYTHONPATH that are named by their absolute paths."""
+    path = str(branch.folder / "tiny.py")
+    done = branch.rvrun("diff", "--base", "main", path, "--splits", "2", code=1)
+    assert done.stdout == SHOW
+    branch.write("sub/empty.txt", "")
+    git(branch, "add", "sub")
+    git(branch, "commit", "-q", "--amend", "--no-edit")
+    words = ("rvrun", "diff", "--base", "HEAD~", "tiny", "--splits", "2")
+    for folder in (str(branch.folder), ".."):
+        git(branch, "switch", "-q", "--detach", "topic")
+        git(branch, "commit", "-q", "--allow-empty", "-m", "later")
+        edit(branch, "len(word) >=", "len(word) >")
+        done = branch.run(*words, cwd="sub", code=1, PYTHONPATH=folder)
+        assert "~ tiny/count  code changed: Tiny.count → Tiny.counts" in done.stdout
+        git(branch, "checkout", "-q", "tiny.py")
+
+
+def test_arguments_name_the_files_of_the_base(branch: Project) -> None:
+    """A file that an argument names by its absolute path, and that the config reads."""
+    source = branch.read("tiny.py").replace(
+        '"out/tiny", top: int = 3', '"out/tiny", file: str = ""'
+    )
+    branch.write("tiny.py", source.replace("top=top", "top=int(pathlib.Path(file).read_text())"))
+    branch.write("top.txt", "3")
+    git(branch, "add", ".")
+    git(branch, "commit", "-q", "-m", "file")
+    branch.write("top.txt", "4")
+    call = ("diff", "--base", "HEAD", "tiny.py", "-a", "file")
+    for path in ("top.txt", str(branch.folder / "top.txt")):
+        done = branch.rvrun(*call, path, code=1)
+        assert done.stdout.startswith("~ tiny  config: top 3 → 4\n")
+
+
+def test_the_config_of_a_base(branch: Project) -> None:
+    """Without CONFIG it is that of the saved plan, or `pipeline.toml`, or there is an error."""
+    branch.rvrun("plan", "tiny.py", "--splits", "2", "-a", "top", "4", "--out", "plans/tiny")
+    for base in ("plans/tiny", "plans/tiny/plan.json"):
+        done = branch.rvrun("diff", "--base", base)
+        assert done.stderr == "the plans are the same\n"
+    done = branch.rvrun("diff", "--base", "plans/tiny", "--splits", "3", "-a", "top", "5", code=1)
+    assert "splits 2 → 3" in done.stdout
+    assert "config: top 4 → 5" in done.stdout
+    done = branch.rvrun("diff", "--base", "main", code=2)
+    assert "name the CONFIG to compare: `rvrun diff --base main CONFIG`" in done.stderr
+    branch.write("pipeline.toml", 'name = "t"\nroot = "out"\n[commands.a]\nrun = "echo 1"\n')
+    git(branch, "add", "pipeline.toml")
+    git(branch, "commit", "-q", "-m", "toml")
+    branch.write("pipeline.toml", branch.read("pipeline.toml").replace("echo 1", "echo 2"))
+    done = branch.rvrun("diff", "--base", "HEAD", code=1)
+    assert done.stdout.startswith("~ t  config: commands.a.run echo 1 → echo 2")
+    done = branch.rvrun("diff", "--base", "plans", "tiny.py", code=2)
+    assert (
+        "plans is not a plan that this rvrun can read: there is no plan.json in it" in done.stderr
+    )
 
 
 def test_a_base_that_is_the_same(branch: Project) -> None:
@@ -132,8 +190,14 @@ def test_bases_that_cannot_be_read(
     done = branch.rvrun("diff", "--base", "nope", "tiny.py", code=2)
     assert "`nope` must be a saved plan, a run directory or a git revision" in done.stderr
     assert "`git fetch origin`" in done.stderr
-    done = branch.rvrun("diff", "--base", "--exec=touch x", "tiny.py", code=2)
-    assert "git does not know such a revision here" in done.stderr
+    for name in ("--exec=touch x", "main:tiny.py", "main^{tree}", ""):
+        done = branch.rvrun("diff", "--base", name, "tiny.py", code=2)
+        assert "git does not know such a commit here" in done.stderr
+    clone = str(branch.folder / "clone")
+    git(branch, "clone", "-q", "--depth", "1", f"file://{branch.folder}", clone)
+    done = branch.run("rvrun", "diff", "--base", "HEAD~", "tiny.py", cwd="clone", code=2)
+    assert "or fetch all of it: `git fetch --unshallow`, or `fetch-depth: 0`" in done.stderr
+    shutil.rmtree(clone)
     git(branch, "switch", "-q", "--orphan", "empty")
     git(branch, "commit", "-q", "--allow-empty", "-m", "empty")
     branch.write("tiny.py", branch.run("git", "show", "topic:tiny.py").stdout)

@@ -545,8 +545,8 @@ def test_a_bad_command_name_is_refused() -> None:
     """Command names are ASCII, although Python allows more."""
     write('    commands = ("très",)\n', methods="    def très(self): ...\n")
     expected = (
-        "a command name must contain only ASCII letters, digits and `_`, and not start with a "
-        "digit, got 'très' (pipeline `words`)"
+        "a command name must contain only ASCII letters, digits, `_` and `-`, and start with a "
+        "letter or `_`, got 'très' (pipeline `words`)"
     )
     assert expected == refusal(BadName)
 

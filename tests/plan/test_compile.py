@@ -206,8 +206,8 @@ def test_the_most_specific_split_count_wins() -> None:
             [pipeline("p", "größe")],
             [],
             [],
-            "a command name must contain only ASCII letters, digits and `_`, and not start with "
-            "a digit, got 'größe'",
+            "a command name must contain only ASCII letters, digits, `_` and `-`, and start with "
+            "a letter or `_`, got 'größe'",
             "rename the command 'größe'",
         ),
     ],

@@ -42,7 +42,7 @@ def estimated(
     prices: Prices = NO_PRICES,
 ) -> module.Estimate:
     works = stage_works(plan, everything(plan), summaries, prices, hardware)
-    return estimate(works, Capacity(jobs=jobs))
+    return estimate(works, Capacity(jobs=jobs), prices)
 
 
 class Truth:
@@ -118,7 +118,7 @@ def median_error(choose_items: Callable[[random.Random, int], int], *, items: bo
             works = [
                 attrs.evolve(w, items=other_items if w.stage.num_splits else None) for w in works
             ]
-        predicted = estimate(works, Capacity(jobs=jobs)).makespan
+        predicted = estimate(works, Capacity(jobs=jobs), NO_PRICES).makespan
         actual = truth.makespan(plan, other_items, jobs)
         assert predicted is not None
         errors.append(abs(predicted - actual) / actual)
@@ -162,7 +162,7 @@ def test_no_number_without_data() -> None:
 def test_a_stage_of_which_nothing_runs_has_no_estimate() -> None:
     assert SUMMARY is not None
     works = stage_works(PLAN, {"p/a": []}, {"p/a": SUMMARY}, NO_PRICES, hardware)
-    assert headline(estimate(works, Capacity(jobs=1))) == "nothing would run"
+    assert headline(estimate(works, Capacity(jobs=1), NO_PRICES)) == "nothing would run"
 
 
 def test_estimates_are_the_same_in_every_process(project: Project) -> None:
@@ -198,13 +198,14 @@ def test_the_p90_is_not_below_the_estimate(jobs: int | None) -> None:
 
 
 def test_one_record_is_repeated_exactly() -> None:
-    """A single target has no spread: the same work takes the same time."""
+    """The same work takes the same time; the p90 assumes some chance, of which nothing is known."""
     summary = summarize([Sample(seconds=8.0, splits=1)], "x")
     assert summary is not None
     for splits, seconds in ((1, 8.0), (4, 2.0)):
         plan = compile_plan([pipeline("p", "a*")], splits=parse_splits([str(splits)]))
         result = estimated(plan, {"p/a": summary}, None)
-        assert (result.makespan, result.makespan_p90) == (seconds, seconds)
+        assert result.makespan == seconds
+        assert 1.05 * seconds < (result.makespan_p90 or 0) < 1.3 * seconds
 
 
 def test_all_work_in_one_split_takes_its_sum() -> None:
@@ -218,10 +219,64 @@ def test_all_work_in_one_split_takes_its_sum() -> None:
 def test_targets_of_fewer_items_vary_more() -> None:
     """Deviations of a sum grow with the root of the number of summands."""
     rates = Rates(amount=4.0, mean=1.0, quantiles=tuple(0.5 + i / 10 for i in range(11)))
-    pairs = [rates.seconds([(n, 0.1), (n, 0.9)]) for n in (1.0, 4.0, 16.0)]
+    pairs = [rates.seconds([(n, 1.5 / 11), (n, 9.5 / 11)], 11) for n in (1.0, 4.0, 16.0)]
     spread = [(high - low) / n for (low, high), n in zip(pairs, (1, 4, 16), strict=True)]
     assert spread == pytest.approx([1.6, 0.8, 0.4])
-    assert rates.seconds([(0, 0.5)]) == [0]
+    assert rates.seconds([(0, 0.5)], 11) == [0]
+
+
+@pytest.mark.parametrize("samples", [2, 5, 40])
+def test_more_targets_have_more_extreme_durations(samples: int) -> None:
+    """The slowest of many targets takes longer than the slowest of those that were recorded."""
+    rates = Rates(amount=1.0, mean=1.0, quantiles=tuple(0.5 + i / 10 for i in range(11)))
+    positions = [(i + 0.5) / samples for i in range(samples)]
+    seen = rates.seconds([(1.0, position) for position in positions], samples)
+    assert (seen[0], seen[-1]) == pytest.approx((0.5, 1.5))
+    positions = [(i + 0.5) / 200 for i in range(200)]
+    others = rates.seconds([(1.0, position) for position in positions], samples)
+    assert others == sorted(others)
+    assert 1.5 < others[-1] < 4
+    assert others[0] < 0.5
+
+
+def times(amounts: Sequence[int], fixed: float, rng: random.Random) -> list[Sample]:
+    """Targets of so many items each, whose items take random times."""
+    seconds = [fixed + sum(rng.lognormvariate(0, 0.5) for _ in range(n)) for n in amounts]
+    return [Sample(seconds=s, items=n) for s, n in zip(seconds, amounts, strict=True)]
+
+
+def test_what_a_target_takes_besides_its_items() -> None:
+    """It is known if targets of different sizes were recorded, and else a part of the items."""
+    rng = random.Random(1)
+    fitted = [summarize(times([4] * 10 + [20] * 4, 8.0, rng)) for _ in range(50)]
+    values = [s.by_item.fixed for s in fitted if s and s.by_item]
+    assert statistics.median(values) == pytest.approx(8, rel=0.1)
+    summary = summarize(times([4] * 10 + [20] * 4, 8.0, rng))
+    assert summary is not None
+    assert summary.by_item is not None
+    assert summary.by_item.mean == pytest.approx(1.13, rel=0.2)
+    [one, many] = summary.by_item.seconds([(1.0, 0.5), (100.0, 0.5)], summary.targets)
+    assert one < 12
+    assert many == pytest.approx(8 + 113, rel=0.2)
+    without = [summarize(times([4] * 10 + [20] * 4, 0.0, rng)) for _ in range(50)]
+    assert sum(1 for s in without if s and s.by_item and s.by_item.fixed) <= 3
+    same = summarize(times([4] * 14, 8.0, rng))
+    assert same is not None
+    assert same.by_item is not None
+    assert same.by_item.fixed == 0
+
+
+def test_targets_start_one_after_the_other() -> None:
+    """However many jobs there are, who starts them needs time for each."""
+    summary = summarize([Sample(seconds=1.0, splits=10, interval=0.5)] * 10, "x")
+    assert summary is not None
+    plan = compile_plan([pipeline("p", "a*")], splits=parse_splits(["10"]))
+    works = stage_works(plan, everything(plan), {"p/a": summary}, NO_PRICES, hardware)
+    here, there = (
+        estimate(works, Capacity(jobs=10), NO_PRICES, has_gaps=gaps).makespan
+        for gaps in (True, False)
+    )
+    assert (here, there) == pytest.approx((5.5, 1.0))
 
 
 def test_gaps_count_only_on_this_machine() -> None:
@@ -230,9 +285,30 @@ def test_gaps_count_only_on_this_machine() -> None:
     assert summary is not None
     plan = compile_plan([pipeline("p", "a*")], splits=parse_splits(["2"]))
     works = stage_works(plan, everything(plan), {"p/a": summary}, Prices(gpu=3600.0), hardware)
-    here, there = (estimate(works, Capacity(jobs=1), has_gaps=gaps) for gaps in (True, False))
+    here, there = (
+        estimate(works, Capacity(jobs=1), NO_PRICES, has_gaps=gaps) for gaps in (True, False)
+    )
     assert (here.makespan, there.makespan) == (3.0, 2.0)
     assert (here.cost, there.cost) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("busy", "jobs", "seconds"),
+    [(1.0, 8, 4.0), (1.0, 2, 4.0), (1.0, 1, 8.0), (0.25, 8, 1.0), (0.5, 8, 2.0), (3.0, 8, 8.0)],
+)
+def test_targets_share_the_cpus_of_the_recorded_machine(
+    busy: float, jobs: int, seconds: float
+) -> None:
+    """More jobs than its CPUs can serve are not faster; detached targets have a machine each."""
+    sample = Sample(seconds=1.0, splits=8, cpu_seconds=busy, machine_cpus=2)
+    summary = summarize([sample] * 8, "x")
+    assert summary is not None
+    plan = compile_plan([pipeline("p", "a*")], splits=parse_splits(["8"]))
+    works = stage_works(plan, everything(plan), {"p/a": summary}, NO_PRICES, hardware)
+    here = estimate(works, Capacity(jobs=jobs), NO_PRICES)
+    assert here.makespan == pytest.approx(seconds)
+    there = estimate(works, Capacity(jobs=jobs), NO_PRICES, has_gaps=False)
+    assert there.makespan == pytest.approx(8 / jobs)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +331,7 @@ def test_the_price_of_an_hour(prices: Prices, machine: Hardware, hour: float | N
 
 
 def test_costs_without_a_price_are_named() -> None:
-    """A sum that lacks a stage says so; where nothing has a price, nobody asked for costs."""
+    """A sum that lacks a stage says so, and costs without any; without prices, nobody asked."""
     assert SUMMARY is not None
     both = {"p/a": SUMMARY, "p/b": SUMMARY}
     plan = Plan(
@@ -274,6 +350,9 @@ def test_costs_without_a_price_are_named() -> None:
     priced = estimated(plan, both, prices=Prices(vcpu=1.0))
     assert priced.without_price == ("p/b",)
     assert headline(priced).endswith("; no price: p/b")
+    unknown = estimated(plan, both, prices=Prices(vcpu=1.0, gib=1.0))
+    assert (unknown.cost, unknown.without_price) == (None, ("p/a", "p/b"))
+    assert headline(unknown).endswith("); no price")
 
 
 @pytest.mark.parametrize(

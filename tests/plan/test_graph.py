@@ -130,7 +130,7 @@ def test_each_need_is_one_edge_in_dot(plan: Plan) -> None:
 def test_each_need_is_one_edge_in_mermaid(plan: Plan) -> None:
     """Nodes have numbered ids, so that names need no escaping."""
     text = to_mermaid(plan)
-    nodes = dict(re.findall(r'^ {4}(p\d+s\d+)\[+"(\w+)(?=<br/>|")', text, re.MULTILINE))
+    nodes = dict(re.findall(r'^ {4}(p\d+s\d+)\[+"([\w-]+)(?=<br/>|")', text, re.MULTILINE))
     assert [s.command for p in plan.pipelines for s in p.stages] == list(nodes.values())
     drawn = re.findall(r"^ {4}(p(\d+)s\d+) (-->|-\.->\|aligned\|) (p\d+s\d+)$", text, re.MULTILINE)
     names = [pipeline.name for pipeline in plan.pipelines]

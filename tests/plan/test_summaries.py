@@ -25,6 +25,7 @@ def random_summary(seed: int) -> StageSummary:
             splits=rng.randint(1, 50),
             items=rng.randint(1, 9) if seed % 2 else None,
             gap=rng.choice([None, 0.25]),
+            interval=rng.choice([None, 0.125]),
             cpu_seconds=rng.choice([None, rng.uniform(0, 4000)]),
             peak_memory_kib=rng.choice([None, rng.randint(1, 10**8)]),
         )

@@ -137,7 +137,7 @@ class State:
 
     def shown_by_make(self) -> set[str]:
         """The targets that `make -n` would run."""
-        line = re.compile(r"run_command run/config/(\S+)\.json (\w+)(?: --split-ind (\d+))?")
+        line = re.compile(r"run_command run/config/(\S+)\.json (\w[\w-]*)(?: --split-ind (\d+))?")
         targets = line.findall(self.make("-n"))
         return {"/".join(filter(None, (name, *rest))) for name, *rest in targets}
 

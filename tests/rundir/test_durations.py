@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import pathlib
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from rvrun.plan.durations import Sample
 from rvrun.rundir.durations import read_samples, summarize_records
+from rvrun.rundir.records import read
 from tests.conftest import Project
 
 
@@ -58,9 +61,38 @@ def test_gaps_are_the_time_between_targets(tmp_path: pathlib.Path) -> None:
     write(tmp_path, "p/a", start(0), end(2))
     write(tmp_path, "p/b", start(2.5), end(4))
     write(tmp_path, "p/c", start(100), end(101))
-    assert [sample.gap for group in samples(tmp_path).values() for sample in group] == [
-        *(None, 0.5, None)
+    write(tmp_path, "p/d", start(100.25), end(103))
+    found = [sample for group in samples(tmp_path).values() for sample in group]
+    assert [sample.gap for sample in found] == [None, 0.5, None, None]
+    assert [sample.interval for sample in found] == [None, None, None, 0.25]
+
+
+def test_the_wait_for_a_cpu_does_not_count(tmp_path: pathlib.Path) -> None:
+    """It depends on what else ran; damaged values count as unknown."""
+    write(tmp_path, "p/a", start(0), end(5, cpu_wait_seconds=3.5, num_cpus=4))
+    write(tmp_path, "p/b", start(0), end(5, cpu_wait_seconds="x", num_cpus=0))
+    write(tmp_path, "p/c", start(0), end(5, cpu_wait_seconds=9))
+    found = [sample for group in samples(tmp_path).values() for sample in group]
+    assert [(sample.seconds, sample.machine_cpus) for sample in found] == [
+        *((1.5, 4), (5.0, None), (0.0, None))
     ]
+
+
+@pytest.mark.usefixtures("processes")
+@pytest.mark.skipif(sys.platform != "linux", reason="schedstat is Linux's")
+def test_busy_targets_wait_for_cpus(tmp_path: pathlib.Path) -> None:
+    """Of two processes on one CPU, one waits while the other runs."""
+    code = (
+        "import os, sys, time\nfrom rvrun.rundir.records import Recorder\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        f"writer = Recorder({str(tmp_path)!r}, sys.argv[1])\nwriter.start()\n"
+        "while time.process_time() < 0.4:\n    pass\nwriter.end(0)\n"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", code, f"p/{name}"]) for name in "ab"]
+    assert [process.wait() for process in started] == [0, 0]
+    ends = [list(read(f"{tmp_path}/records/p/{name}.jsonl"))[-1] for name in "ab"]
+    assert sum(line["cpu_wait_seconds"] for line in ends) > 0.2
+    assert {line["num_cpus"] for line in ends} == {1}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from rvrun.cpus import num_cpus
 from rvrun.rundir.records import Recorder, read
 from tests.conftest import Project
 
@@ -49,6 +50,8 @@ def test_an_attempt_leaves_a_start_and_an_end(tmp_path: pathlib.Path) -> None:
             "exit_code": 3,
             "peak_memory_kib": memory,
             "cpu_seconds": end["cpu_seconds"],
+            "num_cpus": num_cpus(),
+            **({"cpu_wait_seconds": end["cpu_wait_seconds"]} if sys.platform == "linux" else {}),
         },
     )
     assert expected == (start, end)

@@ -282,5 +282,7 @@ def test_a_signal_at_any_moment(project: Project, number: signal.Signals, seed: 
     time.sleep(trial.rng.choice((0.0, 0.1, 0.3, 1.5)) + trial.rng.uniform(0.0, 0.3))
     run.send_signal(number)
     trial.finish()
-    assert run.returncode in (0, -number, 128 + number)
+    # Ctrl-C while Python itself starts, before a line of rvrun: Python then ends with 1.
+    before_rvrun = "init_import_site" in project.read("output-0")
+    assert run.returncode in (0, -number, 128 + number) or (before_rvrun and run.returncode == 1)
     assert processes_below(project.folder) == []

@@ -19,16 +19,24 @@ from rvrun.load.toml.kinds import (
 )
 from rvrun.model import EACH, MAX_SPLITS, RESERVED
 from rvrun.pipelines.base import Pipeline
+from rvrun.programs.pipeline import Programs
 
 #: Names of values in `[config]`, and of environment variables.
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 NAME_RULE = "contain only ASCII letters, digits and `_`, and not start with a digit"
+#: Names of commands, as the model checks them.
+COMMAND_NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
+COMMAND_RULE = "contain only ASCII letters, digits, `_` and `-`, and start with a letter or `_`"
 PIPELINE = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 PIPELINE_RULE = (
     "a string of ASCII letters, digits, `.`, `_` and `-` that starts with a letter or digit"
 )
 #: Attributes of pipelines, which commands cannot be named after.
-COMMANDS_RESERVED = tuple(sorted({"config", *(n for n in vars(Pipeline) if not n.startswith("_"))}))
+COMMANDS_RESERVED = tuple(
+    sorted(
+        name for name in {"config", *vars(Pipeline), *vars(Programs)} if not name.startswith("_")
+    )
+)
 #: What is set at the top of the file, so that `-a root out2` means one thing.
 CONFIG_RESERVED = ("name", "root")
 #: Larger numbers do not survive all JSON parsers. Nobody waits longer than a year.
@@ -192,8 +200,8 @@ FILE = Table(
             Map(
                 COMMAND,
                 "commands",
-                NAME,
-                NAME_RULE,
+                COMMAND_NAME,
+                COMMAND_RULE,
                 '{name} = {{ run = ["ls"] }}',
                 1,
                 COMMANDS_RESERVED,

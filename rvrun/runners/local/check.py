@@ -9,8 +9,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+from rvrun.cpus import num_cpus
 from rvrun.finding import Finding, error, ok, warning
-from rvrun.processes import num_cpus
 from rvrun.settings.schema import MachineSettings, Settings
 from rvrun.text import count
 

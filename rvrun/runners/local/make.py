@@ -17,13 +17,13 @@ from contextlib import AbstractContextManager
 from typing import IO
 
 from rvrun import paths
+from rvrun.cpus import num_cpus
 from rvrun.environment import EVENTS, LOCK, LOGS, VERBOSITY
 from rvrun.errors import RvrunError
 from rvrun.prctl import ending_with_parent
 from rvrun.processes import (
     adopting_orphans,
     end_children,
-    num_cpus,
     reap_orphans,
 )
 from rvrun.render.quote import for_make

@@ -32,6 +32,7 @@ from rvrun.runners.slurm.options import (
     environment_problems,
     job_settings,
     problems,
+    requested,
     sbatch_options,
 )
 from rvrun.runners.slurm.settings import SlurmCommandSettings, SlurmSettings
@@ -92,8 +93,9 @@ def render(run: Run) -> dict[str, str]:
     settings = run.settings.of(SlurmSettings)
     check_globs("slurm.commands", settings.commands, run.command_names)
     stages = {f"{p.name}/{s.command}": s for p in run.plan.pipelines for s in p.stages}
+    declared = {name: requested(name, stage, settings) for name, stage in stages.items()}
+    check_fit(TITLE, _problems(declared, settings))
     own = {name: job_settings(name, stage, settings) for name, stage in stages.items()}
-    check_fit(TITLE, _problems(own, settings))
     packing = {name: Packing(value.pack or 1, value.max_running) for name, value in own.items()}
     jobs = plan_jobs(run.plan, packing)
     calls = submissions(
@@ -122,10 +124,10 @@ def render(run: Run) -> dict[str, str]:
     }
 
 
-def _problems(own: Mapping[str, SlurmCommandSettings], settings: SlurmSettings) -> list[str]:
+def _problems(declared: Mapping[str, SlurmCommandSettings], settings: SlurmSettings) -> list[str]:
     return [
         problem
-        for name, value in own.items()
+        for name, value in declared.items()
         for problem in (
             *problems(name, value, settings),
             *environment_problems(name, value, settings.not_secret),
@@ -200,11 +202,18 @@ def _environment(run: Run, own: SlurmCommandSettings) -> dict[str, str]:
 def _launcher(own: SlurmCommandSettings, settings: SlurmSettings, *, is_gpu: bool) -> str:
     if own.container is None:
         return ""
-    image = for_shell(own.container)
     if settings.container_runtime == "apptainer":
+        image = for_shell(_for_apptainer(own.container))
         return f"apptainer exec {'--nv ' if is_gpu else ''}{image}"
+    image = for_shell(own.container)
     mount = '--container-mounts="$PWD:$PWD" --container-workdir="$PWD"'
     return f"srun --container-image={image} {mount}"
+
+
+def _for_apptainer(image: str) -> str:
+    """Name an image as apptainer does, to which a name of a registry's image would be a file."""
+    is_file = image.endswith(".sif") or image.startswith(("/", "./", "../"))
+    return image if is_file or "://" in image else f"docker://{image}"
 
 
 def _render_submit(run: Run, calls: Sequence[Submission], templates: str | None) -> str:

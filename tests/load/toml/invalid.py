@@ -22,7 +22,7 @@ SCHEMA = {
     "gpu is a string": '[commands.a]\nrun = ["true"]\ngpu = "yes"\n',
     "timeout is zero": '[commands.a]\nrun = ["true"]\ntimeout = 0\n',
     "retries is negative": '[commands.a]\nrun = ["true"]\nretries = -1\n',
-    "command name": '[commands."a-b"]\nrun = ["true"]\n',
+    "command name": '[commands."a b"]\nrun = ["true"]\n',
     "reserved command": '[commands.needs]\nrun = ["true"]\n',
     "config name": f"[config]\n2x = 1\n{OK}",
     "reserved config name": f'[config]\nroot = "out"\n{OK}',

@@ -544,7 +544,7 @@ def test_a_stuck_queue_says_why(site: Site, printed: Read) -> None:
     site.run()
     printed()
     site.rvrun("status", "@latest")
-    assert f"work/first is stuck: {reason}\n" in printed()[0]
+    assert f"work/first waits: {reason}\n" in printed()[0]
     site.engine.thaw("cpu")
     site.engine.wait()
     site.engine.freeze("cpu", "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - none")

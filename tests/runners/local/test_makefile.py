@@ -155,7 +155,7 @@ def test_makefile_example_is_what_is_rendered(tiny: Project) -> None:
 
 def _targets(printed: str) -> list[str]:
     """Return the command and the split index of each target that make printed, sorted."""
-    pairs = re.findall(r"run_command \S+ (\w+)(?: --split-ind (\d+))?", printed)
+    pairs = re.findall(r"run_command \S+ (\w[\w-]*)(?: --split-ind (\d+))?", printed)
     return sorted("/".join(filter(None, pair)) for pair in pairs)
 
 
