@@ -438,14 +438,14 @@ def check_detached_run(site: _Site) -> None:
         log = site.rvrun("logs", run_id, f"conformance/{target}").stdout
         assert list(_ran(log)) == [line], f"the log of {target} is {log!r}"
     site.rvrun("logs", run_id, "conformance/no-such", code=INVALID)
-    _check_report(site, run_id)
     site.rvrun("retry", run_id, code=INVALID)
     site.rvrun("cancel", run_id)
     _check_stamps(site)
+    _check_report(site, run_id)
 
 
 def _check_report(site: _Site, run_id: str) -> None:
-    """Check that a report has all targets of a finished run, if the runner tells of them."""
+    """Check that a report has all targets of a finished run, if the runner reports them."""
     capabilities = site.capabilities
     can_report = capabilities.reports_targets or capabilities.keeps_stamps
     words = ("report", run_id, "--trace", "trace.json")

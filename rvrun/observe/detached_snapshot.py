@@ -20,8 +20,10 @@ class OtherPlan(RvrunError):
     path: pathlib.Path
     run_id: str
     names: str
-    template = "{path} is no longer the plan of run {run_id}, which had {names}; {fix}"
-    fix = "render the plan of that run again, with the same config and splits"
+    template = (
+        "{path} is no longer the plan of run {run_id}, which had {names}; render that plan again, "
+        "with the same config and splits"
+    )
 
 
 def snapshot_of(

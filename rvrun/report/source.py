@@ -30,8 +30,8 @@ class NothingReported(RvrunError):
     run: str
     runner: str
     template = (
-        "`report` needs to know when each target ran, which runner `{runner}` does not tell of "
-        "{run}; use `rvrun status`"
+        "`report` needs to know when each target ran, which runner `{runner}` does not report: "
+        "use `rvrun status {run}`"
     )
 
 

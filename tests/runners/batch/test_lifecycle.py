@@ -1407,7 +1407,7 @@ def test_submitted_requests_are_those_in_the_ledger(site: Site) -> None:
     assert list(site.requests()) == names
 
 
-def test_a_report_has_when_each_target_ran(site: Site) -> None:
+def test_a_report_has_when_each_target_ran(site: Site, printed: Read) -> None:
     """In the last attempt of each, across rounds; what never started says why."""
     site.script.fails = {"work/chip/1"}
     site.run("--wait", code=1)
@@ -1438,7 +1438,9 @@ def test_a_report_has_when_each_target_ran(site: Site) -> None:
 
     # The ledger has no plan; that of another run must not be mixed with it.
     site.rvrun("render", "batch", "work.py", "--splits", "2")
+    printed()
     site.rvrun("report", "@latest", "--trace", "other.json", code=2)
+    assert "is no longer the plan of run work-ID, which had 2 other targets: " in printed()[1]
     assert not (site.folder / "other.json").exists()
 
 
