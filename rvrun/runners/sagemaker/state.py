@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from rvrun.aws.client import Client, Refused
+from rvrun.remote.ended import note_ended
 from rvrun.remote.ledger import SUBMITTED, Ledger
 from rvrun.remote.state import OVER, RemoteFailure, RunState, StageState, State, timestamp
 from rvrun.runners.aws_common import account_of_run
@@ -166,7 +167,7 @@ def read_state(ledger: Ledger) -> RunState:
     ended = None
     if all(execution.is_over for execution in executions):
         ended = max((stage.ended or began for stage in stages), default=began)
-    return RunState(
+    state = RunState(
         run_id=ledger.run_id,
         runner=ledger.runner,
         stages=stages,
@@ -177,6 +178,10 @@ def read_state(ledger: Ledger) -> RunState:
         or any(execution.status == STOPPED for execution in executions),
         failure=_first_failure(executions),
     )
+    if state.is_over:
+        # For `rvrun list`, which does not ask SageMaker.
+        note_ended(ledger, state)
+    return state
 
 
 def _stages(execution: Execution) -> Iterator[StageState]:

@@ -318,11 +318,22 @@ def test_status_for_programs(site: Site, printed: Read) -> None:
     assert chip["began"] <= chip["ended"] <= state["ended"]
     site.rvrun("list", "--json")
     (row,) = json.loads(printed()[0])
-    assert {key: row[key] for key in ("run", "runner", "run_dir")} == {
+    assert row == {
         "run": "work-ID",
         "runner": "batch",
+        "state": "failed",
         "run_dir": "runs/work",
+        "began": state["began"],
+        "ended": state["ended"],
+        "done": 5,
+        "targets": 8,
     }
+    # What was submitted since has not been seen to end.
+    site.script.holds = {"work/chip/1"}
+    site.rvrun("retry", "@latest")
+    printed()
+    site.rvrun("list", "--json")
+    assert json.loads(printed()[0])[0]["state"] == "submitted"
 
 
 def test_the_state_of_a_run_that_is_over_is_stored(site: Site, printed: Read) -> None:

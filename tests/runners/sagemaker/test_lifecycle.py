@@ -226,8 +226,12 @@ def test_a_failure_is_reported_and_retried(site: Site) -> None:
         '<b class="failed">shop/eval</b> <span class="muted">was not started',
     ):
         assert part in page
+    assert " failed " in site.rvrun("list")
     failure.unlink()
-    assert "submitted" in site.rvrun("retry", "@latest", "--wait")
+    assert "submitted" in site.rvrun("retry", "@latest")
+    assert " submitted " in site.rvrun("list")
+    site.rvrun("status", "@latest", "--watch")
+    assert " succeeded " in site.rvrun("list")
     assert site.made() == set(ALL)
     assert site.engine.attempts("shop-train") == 1
     assert site.engine.attempts("shop-predict-1") == 2
