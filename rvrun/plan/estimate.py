@@ -318,6 +318,7 @@ def _schedule(
     has_gaps: bool,
 ) -> tuple[list[Work], Schedule]:
     capacity = attrs.evolve(capacity, millicpus=_millicpus(works) if has_gaps else None)
+    interval = _interval(works) if has_gaps else 0.0
     scheduled = []
     for work, seconds in zip(works, drawn, strict=True):
         gap = work.summary.gap if work.summary and has_gaps else 0.0
@@ -326,7 +327,7 @@ def _schedule(
             Work(
                 name=work.name,
                 seconds={index: took + gap for index, took in seconds.items()},
-                interval=work.summary.interval if work.summary and has_gaps else 0.0,
+                interval=interval,
                 needs=work.stage.needs,
                 gpu_slots=int(work.stage.gpu),
                 vcpus=resources.vcpus or 0,
@@ -335,6 +336,13 @@ def _schedule(
             )
         )
     return scheduled, schedule(scheduled, capacity)
+
+
+def _interval(works: Sequence[StageWork]) -> float:
+    """The seconds between two starts: of all stages together, as no stage changes them."""
+    pairs = [(s.interval, s.targets) for work in works if (s := work.summary)]
+    total = sum(targets for _, targets in pairs)
+    return sum(interval * targets for interval, targets in pairs) / total if total else 0.0
 
 
 def _millicpus(works: Sequence[StageWork]) -> int | None:
