@@ -29,7 +29,8 @@ class Hardware:
     """What a target runs on, as far as it is known.
 
     - `instance`, `count`: the type and the number of its instances, if it has them to itself.
-    - `price_factor`: that of spot machines, else 1.
+    - `is_spot`: whether it has the price of spot machines.
+    - `width`: how many targets of the stage run at once at most; None for no limit.
     """
 
     instance: str | None = None
@@ -38,6 +39,7 @@ class Hardware:
     gpus: int | None = None
     memory_mib: int | None = None
     is_spot: bool = False
+    width: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -329,6 +331,7 @@ def _schedule(
                 seconds={index: took + gap for index, took in seconds.items()},
                 interval=interval,
                 needs=work.stage.needs,
+                width=work.hardware.width,
                 gpu_slots=int(work.stage.gpu),
                 vcpus=resources.vcpus or 0,
                 memory_mib=resources.memory_mib or 0,
