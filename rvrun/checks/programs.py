@@ -59,7 +59,9 @@ def check_engine(label: str, container: object) -> Iterator[Finding]:
 def _check_directory(label: str, program: Program) -> Iterator[Finding]:
     """Check that the directory of a program exists; those below the root are still to be made."""
     text = program.declaration.get("cwd", "")
-    if not all(name in program.values for name in placeholders(text)):
+    # That of a container may be in its image.
+    is_inside = "container" in program.declaration and os.path.isabs(text)
+    if is_inside or not all(name in program.values for name in placeholders(text)):
         return
     directory, root = (os.path.abspath(fill(t, program.values)) for t in (text, "{root}"))
     is_made = os.path.commonpath([directory, root]) == root

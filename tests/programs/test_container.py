@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import sys
 
 import pytest
 
@@ -13,6 +14,7 @@ from rvrun.finding import error
 from rvrun.programs import engines
 from rvrun.programs.container import Container
 from rvrun.programs.process import Invocation, ProgramFailed
+from tests.conftest import Project
 
 USER = os.getuid(), os.getgid()
 
@@ -197,3 +199,14 @@ def test_the_first_engine_on_the_path(folder: pathlib.Path) -> None:
         Container("i").wrap(["a"], {})
     (folder / "podman").touch(0o755)
     assert Container("i").wrap(["a"], {}).argv[0] == "podman"
+
+
+def test_the_directory_of_a_container_may_be_in_its_image(project: Project) -> None:
+    """`rvrun check` does not look for it on this machine, unlike for one of the project."""
+    text = '[commands.a]\ncontainer = "i"\ncwd = "CWD"\nrun = ["true"]\n'
+    path = os.path.dirname(sys.executable)
+    for directory, is_reported in (("/in/the/image", False), ("missing", True)):
+        project.write("pipeline.toml", text.replace("CWD", directory))
+        done = project.rvrun("check", code=2, PATH=path)
+        assert "needs a container engine" in done.stdout
+        assert (f"runs in the directory {directory}" in done.stdout) is is_reported
