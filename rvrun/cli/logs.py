@@ -95,10 +95,15 @@ def print_failures(run: Run) -> None:
         say(f"… and {len(failures) - NUM_FAILURES:,} more; see `rvrun status {run.handle} --json`")
 
 
+#: What container runtimes say if an image does not have the worker.
+_NO_RVRUN = '"rvrun": executable file not found'
+
+
 def describe(failure: RemoteFailure) -> str:
     """Return which target failed and how: `tiny/sum (exit 1): failed after 2.0 s`."""
     code = "" if failure.exit_code is None else f" ({describe_exit(failure.exit_code, None)})"
-    return f"{failure.target}{code}" + (f": {failure.reason}" if failure.reason else "")
+    hint = "; install rvrun in the image of its job" if _NO_RVRUN in failure.reason else ""
+    return f"{failure.target}{code}" + (f": {failure.reason}{hint}" if failure.reason else "")
 
 
 def log_end(run: Run, target: str) -> list[str]:

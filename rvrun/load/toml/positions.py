@@ -52,7 +52,7 @@ def line_and_column(text: str, offset: int) -> tuple[int, int]:
 def find_in_string(text: str, offset: int, part: str) -> int:
     """Return where the string at an offset has a part, as it is written; else the offset."""
     string = _STRING.match(text, offset)
-    # Doubled braces are no placeholder.
+    # Doubled braces are literal, not a placeholder.
     match = string and re.compile(rf"(?<!\{{){re.escape(part)}").search(text, offset, string.end())
     return match.start() if match else offset
 

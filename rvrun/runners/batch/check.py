@@ -9,6 +9,7 @@ from rvrun.aws.client import DENIED, Account, AwsError, Client, Refused
 from rvrun.finding import Finding, Level, error, ok
 from rvrun.runners.aws_common import check_account
 from rvrun.runners.batch.api import SubmitJobRequest
+from rvrun.runners.batch.images import check_images
 from rvrun.runners.batch.render import render
 from rvrun.runners.batch.settings import BatchSettings
 from rvrun.runners.batch.spec_files import requests_in
@@ -26,7 +27,9 @@ def check(run: Run) -> Iterator[Finding]:
     def check_batch(account: Account) -> Iterator[Finding]:
         batch, requests = account.reader("batch"), list(requests_in(render(run)))
         yield from check_queues(batch, requests)
-        yield from check_definitions(batch, requests)
+        images: dict[str, str] = {}
+        yield from check_definitions(batch, requests, images)
+        yield from check_images(run.plan, requests, images)
 
     worker = run.settings.of(BatchSettings).worker
     return check_account(run, "batch", worker, check_batch)
@@ -68,10 +71,14 @@ def _check_queue(name: str, queue: Mapping[str, Any] | None, have_share: set[boo
     return ok(subject, f"`{name}` accepts jobs")
 
 
-def check_definitions(batch: Client, requests: Sequence[SubmitJobRequest]) -> Iterator[Finding]:
+def check_definitions(
+    batch: Client, requests: Sequence[SubmitJobRequest], images: dict[str, str] | None = None
+) -> Iterator[Finding]:
     """Check that the job definitions are active and of a kind whose container rvrun can override.
 
     No GPU job may use one on Fargate.
+
+    - `images`: gets the image of each definition, by its name in the requests.
     """
     for name in dict.fromkeys(request["jobDefinition"] for request in requests):
         try:
@@ -79,6 +86,8 @@ def check_definitions(batch: Client, requests: Sequence[SubmitJobRequest]) -> It
         except AwsError as problem:
             yield error("job definition", problem, _LOOK_UP_FIX)
             return
+        if images is not None and definition is not None:
+            images[name] = definition.get("containerProperties", {}).get("image", "")
         yield _check_definition(name, definition, needs_gpus=_need_gpus(name, requests))
 
 

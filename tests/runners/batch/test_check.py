@@ -60,10 +60,12 @@ def check(project: Project, engine: BatchEngine, moto: Moto) -> Check:
     project.write("words.py", WORDS)
     project.write("rvrun.toml", SETTINGS)
 
-    def run(*words: str, code: int = 2, **env: str) -> dict[str, list[str]]:
+    def run(
+        *words: str, code: int = 2, config: str = "words.py", **env: str
+    ) -> dict[str, list[str]]:
         variables = {**moto.variables, **engine.variables, **env}
         variables |= {f"AWS_ENDPOINT_URL_{service}": moto.url for service in ("S3", "STS")}
-        command = ("check", "words.py", "--runner", "batch", "--json", *words)
+        command = ("check", config, "--runner", "batch", "--json", *words)
         findings = json.loads(project.rvrun(*command, code=code, **variables).stdout)
         bad: dict[str, list[str]] = {}
         for finding in findings:
@@ -106,6 +108,32 @@ def test_resources_that_would_refuse_jobs(check: Check, engine: BatchEngine, mot
     assert "job queue" not in check(
         "--splits", "2", RVRUN_BATCH_SHARE_IDENTIFIER="me", RVRUN_BATCH_CPU_JOB_QUEUE="gpu"
     )
+
+
+PROGRAMS = """
+name = "tiles"
+root = "s3://bucket/tiles"
+[commands.same]
+run = ["ls"]
+container = "registry.example.com/rvrun"
+[commands.other]
+run = ["ls"]
+container = { image = "ghcr.io/osgeo/gdal:3.9" }
+[commands.none]
+run = ["ls"]
+"""
+
+
+def test_image_of_a_program(
+    check: Check, engine: BatchEngine, moto: Moto, project: Project
+) -> None:
+    """A job runs in the image of its definition; the registry may be a mirror."""
+    moto.bucket()
+    project.write("pipeline.toml", PROGRAMS)
+    assert check(config="pipeline.toml", code=0)["job definition"] == [
+        "tiles/other names the image ghcr.io/osgeo/gdal:3.9, but its job definition `work` runs "
+        "rvrun:latest, and AWS Batch uses that of the definition"
+    ]
 
 
 def test_definitions_of_other_kinds(check: Check, engine: BatchEngine, moto: Moto) -> None:

@@ -501,6 +501,16 @@ def test_a_container_that_does_not_start(site: Site, printed: Read) -> None:
     )
 
 
+def test_an_image_without_rvrun(site: Site, printed: Read) -> None:
+    """The container runtime says it in many words; rvrun adds what to do."""
+    reason = 'CannotStartContainerError: exec: "rvrun": executable file not found in $PATH'
+    CURRENT[0] = lambda attempt: Outcome(127, reason, "Task failed to start")
+    site.run("--wait", code=1)
+    lines = printed()[1].splitlines()
+    failure = f"work/first (exit 127): Task failed to start; {reason}"
+    assert f"first failure: {failure}; install rvrun in the image of its job" in lines
+
+
 def test_a_target_that_never_ran_has_no_log(site: Site, printed: Read) -> None:
     """A dependency of it failed."""
     site.script.fails = {"work/first"}
