@@ -87,9 +87,9 @@ def check_nodes(
         text = f"{where} {memory:,} MiB of memory; the largest has {most:,}"
         yield error("nodes", text, "lower `slurm.memory_mib` or `slurm.parallel`")
     yield from _check_gres(where, own, rows)
-    known = {feature for node in nodes for feature in node.features}
+    features = {feature for node in nodes for feature in node.features}
     for feature in _features(own.constraint or ""):
-        if feature not in known:
+        if feature not in features:
             text = f"{name}: no node of the cluster has the feature `{feature}`"
             yield error("nodes", text, "correct `slurm.constraint`; `sinfo -o %f` lists features")
 
