@@ -24,11 +24,15 @@ from rvrun.rundir.workdir import working_in
 
 @attrs.frozen(kw_only=True)
 class TargetState:
-    """A target, its state, and its last attempt; None if it was never started."""
+    """A target, its state, and its last attempt; None if it was never started.
+
+    - `reason`: why it failed, in the words of the service that ran it; empty on this machine.
+    """
 
     target: Target
     state: State
     attempt: LastAttempt | None
+    reason: str = ""
 
 
 @attrs.frozen(kw_only=True)
