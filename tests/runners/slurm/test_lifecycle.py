@@ -37,6 +37,11 @@ def test_a_run_continues_locally_and_on_the_cluster(site: Site) -> None:
     assert site.wait()["state"] == "succeeded"
     assert site.counted_marks() == ALL_ONCE
     assert {name: count for name, count in site.jobs().items() if "/first" in name} == {}
+    site.rvrun("report", "@latest", "--html", "report.html")
+    page = (site.folder / "report.html").read_text(encoding="utf-8")
+    # Not "in parallel", which is a fact of the run before.
+    assert re.search(r">slurm on [^<]* · 20", page)
+    assert "8 of 8" in page
     printed = site.submit()
     assert printed == "all up to date; nothing was submitted\n"
     site.rvrun("run", "local", "marks.py", "--splits", "3", "-q")
