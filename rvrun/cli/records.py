@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import pathlib
 from typing import Annotated
 
@@ -13,7 +14,8 @@ from rvrun.cli.messages import say
 from rvrun.cli.options import BadOption, argument, option, read_common
 from rvrun.cli.tables import Column, print_table
 from rvrun.plan.durations import StageSummary
-from rvrun.text import count, duration, memory, short_duration, shorten
+from rvrun.remote.ledger import RUNS
+from rvrun.text import count, duration, memory, short_duration
 
 COLUMNS = (
     Column("stage"),
@@ -34,9 +36,13 @@ class Action(enum.StrEnum):
 def records(
     context: typer.Context,
     action: Annotated[Action, argument(metavar="ACTION", help="`summary`: summarize them.")],
-    run_dirs: Annotated[
+    names: Annotated[
         list[str] | None,
-        argument(metavar="[RUN_DIR]...", help="Run directories; default: those in runs/."),
+        argument(
+            metavar="[RUN]...",
+            help="Run directories, or runs on AWS, of which their service is asked; default: the "
+            "run directories in runs/ that have records.",
+        ),
     ] = None,
     out: Annotated[
         str | None,
@@ -56,22 +62,19 @@ def records(
 
     - `rvrun records summary`
     - `rvrun records summary runs/big --out estimates.json`
+    - `rvrun records summary @latest`
     """
     from rvrun.cli.estimates import file_of
     from rvrun.inputs import CannotRead, read_text, writing
+    from rvrun.observe.samples import samples_of
     from rvrun.plan.summaries import NotSummaries, summaries_from_json, summaries_to_json
-    from rvrun.rundir.durations import summarize_all
+    from rvrun.rundir.durations import summarize_samples
     from rvrun.settings.layers import load_settings
 
     common = read_common(context)
-    folders = [pathlib.Path(name) for name in run_dirs or []] or find_run_dirs()
-    for folder in folders:
-        if not (folder / paths.RECORDS).is_dir():
-            raise BadOption(
-                f"RUN_DIR must be a run directory with records, got `{shorten(str(folder))}`; name "
-                "one in which `rvrun run` or make has run"
-            )
-    summaries = summarize_all(folders)
+    runs = names or [str(folder) for folder in find_run_dirs()]
+    samples = (samples_of(name, pathlib.Path(RUNS)) for name in runs)
+    summaries = summarize_samples(itertools.chain.from_iterable(samples))
     if not summaries:
         raise BadOption("no target has succeeded yet, so there is nothing to summarize; run one")
     path = out or file_of(load_settings(profile=common.profile))
@@ -86,12 +89,12 @@ def records(
         pathlib.Path(path).write_text(text, encoding="utf-8")
     print_table(COLUMNS, [_row(name, summaries[name]) for name in sorted(summaries)])
     if not common.quiet:
-        say(f"written: {path} ({count(len(summaries), 'stage')} of {count(len(folders), 'run')})")
+        say(f"written: {path} ({count(len(summaries), 'stage')} of {count(len(runs), 'run')})")
 
 
 def find_run_dirs() -> list[pathlib.Path]:
     """Return the run directories in runs/ that have records. Raises `BadOption` without any."""
-    folders = sorted(path.parent for path in pathlib.Path("runs").glob(f"*/{paths.RECORDS}/"))
+    folders = sorted(path.parent for path in pathlib.Path(RUNS).glob(f"*/{paths.RECORDS}/"))
     if not folders:
         raise BadOption("there are no records in runs/; name a run directory, or run something")
     return folders

@@ -39,21 +39,17 @@ def summarize_records(run_dir: pathlib.Path) -> dict[str, StageSummary]:
 
     Each target counts with the last attempt that succeeded. The result is empty if there are none.
     """
-    source = os.path.relpath(run_dir)
-    samples: dict[str, list[Sample]] = {}
-    for name, sample in read_samples(run_dir):
-        samples.setdefault(name, []).append(sample)
-    summaries = {name: summarize(items, source) for name, items in samples.items()}
-    return {name: summary for name, summary in summaries.items() if summary is not None}
+    return summarize_samples(read_samples(run_dir), os.path.relpath(run_dir))
 
 
-def summarize_all(run_dirs: Iterable[pathlib.Path]) -> dict[str, StageSummary]:
-    """Summarize the records of several run directories together, by stage."""
-    samples: dict[str, list[Sample]] = {}
-    for run_dir in run_dirs:
-        for name, sample in read_samples(run_dir):
-            samples.setdefault(name, []).append(sample)
-    summaries = {name: summarize(items) for name, items in samples.items()}
+def summarize_samples(
+    samples: Iterable[tuple[str, Sample]], source: str = ""
+) -> dict[str, StageSummary]:
+    """Summarize samples, each with the name of its stage, by stage."""
+    by_stage: dict[str, list[Sample]] = {}
+    for name, sample in samples:
+        by_stage.setdefault(name, []).append(sample)
+    summaries = {name: summarize(items, source) for name, items in by_stage.items()}
     return {name: summary for name, summary in summaries.items() if summary is not None}
 
 

@@ -172,4 +172,4 @@ def test_estimates_of_what_is_damaged_or_missing(tiny: Project) -> None:
     done = tiny.rvrun("plan", "tiny.py", "--estimate", code=2, RVRUN_ESTIMATES="none.json")
     assert "rvrun: none.json must be a file of estimates" in done.stderr
     done = tiny.rvrun("records", "summary", "plans", code=2)
-    assert "RUN_DIR must be a run directory with records, got `plans`" in done.stderr
+    assert "rvrun: no run `plans` in the run directories in runs" in done.stderr

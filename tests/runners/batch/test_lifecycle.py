@@ -80,7 +80,12 @@ submit_rate = 50
 
 
 class Script:
-    """Runs jobs without processes: targets in `fails` fail, those in `holds` run until stopped."""
+    """Runs jobs without processes: targets in `fails` fail, those in `holds` run until stopped.
+
+    - `seconds`: how long each takes.
+    """
+
+    seconds = 0.0
 
     def __init__(self) -> None:
         self.fails: set[str] = set()
@@ -93,6 +98,7 @@ class Script:
         with self._lock:
             self.ran.append(target)
         attempt.write(f"{target} began")
+        time.sleep(self.seconds)
         if target in self.holds:
             return attempt.wait_until_stopped()
         if target in self.fails:
@@ -1459,6 +1465,26 @@ def spans(path: pathlib.Path) -> dict[str, dict[str, Any]]:
     """The complete events of a trace, by target."""
     events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
     return {event["name"]: event for event in events if event["ph"] == "X"}
+
+
+def test_a_run_is_summarized_for_estimates(site: Site, printed: Read) -> None:
+    """From the times that Batch reports of targets that succeeded; nothing else is made up."""
+    site.script.fails, site.script.seconds = {"work/chip/1"}, 0.05
+    site.run("--wait", code=1)
+    site.rvrun("records", "summary", "@latest")
+    stages = json.loads((site.folder / "estimates.json").read_text(encoding="utf-8"))["stages"]
+    assert {name: stage["targets"] for name, stage in stages.items()} == {
+        "work/first": 1,
+        "work/chip": 2,
+        "work/near": 2,
+    }
+    assert all(stage["by_split"]["mean"] >= 0.04 for stage in stages.values())
+    assert all(stage["cpus"] is None for stage in stages.values())
+    printed()
+    site.rvrun("plan", "work.py", "--splits", "3", "--estimate", "--runner", "batch")
+    out, _ = printed()
+    assert "2 targets in estimates.json" in out
+    assert "no data: work/last" in out
 
 
 def test_a_report_of_many_children(site: Site) -> None:

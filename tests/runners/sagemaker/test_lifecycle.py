@@ -226,6 +226,10 @@ def test_a_failure_is_reported_and_retried(site: Site) -> None:
         '<b class="failed">shop/eval</b> <span class="muted">was not started',
     ):
         assert part in page
+    site.rvrun("records", "summary", "@latest")
+    summaries = json.loads(site.project.read("estimates.json"))["stages"]
+    assert summaries["shop/predict"]["targets"] == state["stages"][2]["succeeded"]
+    assert "shop/eval" not in summaries
     assert " failed " in site.rvrun("list")
     failure.unlink()
     assert "submitted" in site.rvrun("retry", "@latest")
