@@ -130,14 +130,13 @@ def test_items_inputs_and_outputs_of_programs(site: Site) -> None:
     def marks_of(*words: str, state: str = "succeeded") -> list[str]:
         (site.folder / "marks").unlink(missing_ok=True)
         site.rvrun(*words, "-q")
-        if "slurm" in words or "retry" in words:
+        if "slurm" in words:
             site.until("all jobs end", lambda: not site.slurm.call("squeue", "-h").strip())
             assert site.state()["state"] == state
         return sorted(site.marks)
 
     on_slurm = ("run", "slurm", "pipeline.toml")
     assert marks_of(*on_slurm, state="failed") == ["a", "b", "c"]
-    assert marks_of("retry", "@latest", state="failed") == ["c"]
     (site.folder / "fail-c").unlink()
     assert marks_of("run", "local", "pipeline.toml") == ["c", "d", "merge"]
     site.write("tiles/e", "new")
