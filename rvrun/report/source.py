@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import pathlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,12 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 import attrs
 
 from rvrun import paths
-from rvrun.errors import RvrunError
+from rvrun.errors import DONE, RvrunError
 from rvrun.observe.detached_snapshot import snapshot_of
 from rvrun.observe.find import DetachedRun, Run
 from rvrun.observe.local_run import LocalRun, state_of
 from rvrun.observe.snapshot import Snapshot, TargetState
 from rvrun.remote.state import RunState
+from rvrun.rundir.history import Session
 from rvrun.rundir.summary import tail
 from rvrun.runners.registry import as_reporting
 
@@ -81,8 +83,27 @@ def source_of(run: Run) -> Source:
         )
     if runner.CAPABILITIES.keeps_stamps:
         # Its targets leave records, as those of a run on this machine do.
-        return source_here(LocalRun(run.run_dir).snapshot(), run.state())
+        state = run.state()
+        return source_here(_with_session(LocalRun(run.run_dir).snapshot(), state), state)
     raise NothingReported(run.handle, run.ledger.runner)
+
+
+def _with_session(snapshot: Snapshot, state: RunState) -> Snapshot:
+    """Return the snapshot with a detached run among the sessions.
+
+    Its targets are one part of the timeline then, however long jobs waited in between, and none of
+    what ran here before.
+    """
+    own = Session(
+        began=state.began,
+        ended=state.ended,
+        runner=state.runner,
+        jobs=None,
+        exit_code=DONE,
+        workdir=os.curdir,
+    )
+    sessions = sorted((*snapshot.sessions, own), key=lambda session: session.began)
+    return attrs.evolve(snapshot, sessions=tuple(sessions), is_active=not state.is_over)
 
 
 def source_here(snapshot: Snapshot, state: RunState) -> Source:

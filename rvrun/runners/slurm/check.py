@@ -13,7 +13,7 @@ from rvrun.finding import Finding, Level, error, ok, warning
 from rvrun.runners.problems import check_fit
 from rvrun.runners.run import Run
 from rvrun.runners.slurm import commands
-from rvrun.runners.slurm.nodes import check_nodes, parse_node
+from rvrun.runners.slurm.nodes import are_complete, check_nodes, parse_node
 from rvrun.runners.slurm.options import job_settings, minutes_of
 from rvrun.runners.slurm.render import FOLDER, TITLE, render
 from rvrun.runners.slurm.settings import SlurmCommandSettings, SlurmSettings
@@ -67,6 +67,7 @@ def check_cluster(run: Run) -> Iterator[Finding]:
     yield _check_size(settings.max_array_size, commands.max_array_size())
     rows = commands.partitions()
     nodes = [node for line in commands.nodes() if (node := parse_node(line)) is not None]
+    nodes = nodes if are_complete(rows, nodes) else []
     default = next((name for name, row in rows.items() if row.get("Default") == "YES"), None)
     for pipeline in run.plan.pipelines:
         for stage in pipeline.stages:

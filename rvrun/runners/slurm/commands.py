@@ -20,7 +20,7 @@ KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_CONF_SERVER")
 #: Seconds after which a command is taken to hang. Slurm's own time-outs are shorter.
 TIMEOUT = 300.0
 #: The fields of a kind of node (sinfo(1)), as `nodes.parse_node` reads them.
-NODES = "%R|%c|%m|%G|%f"
+NODES = "%R|%D|%c|%m|%G|%f"
 #: What commands print if the controller or the database does not answer.
 _NO_ANSWER = re.compile(
     r"socket timed out|unable to contact|connection refused|temporarily unable|"

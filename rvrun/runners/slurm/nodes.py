@@ -5,8 +5,9 @@ sbatch accepts such a job on many clusters (slurm.conf(5), `EnforcePartLimits`).
 
 from __future__ import annotations
 
+import collections
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import attrs
 
@@ -31,9 +32,10 @@ class Gres:
 
 @attrs.frozen(kw_only=True)
 class Node:
-    """What a node has, or several of the same kind, in a partition."""
+    """What a node has, or `number` of the same kind, in a partition."""
 
     partition: str
+    number: int
     cpus: int
     memory_mib: int
     gres: Sequence[Gres]
@@ -41,13 +43,14 @@ class Node:
 
 
 def parse_node(line: str) -> Node | None:
-    """Parse a line of `sinfo`: `main|4|8000|gpu:2|avx2,avx512`; None for any other line."""
+    """Parse a line of `sinfo`: `main|2|4|8000|gpu:2|avx2,avx512`; None for any other line."""
     fields = line.strip().split("|")
-    if len(fields) != 5 or not (fields[1].isdecimal() and fields[2].isdecimal()):
+    if len(fields) != 6 or not all(number.isdecimal() for number in fields[1:4]):
         return None
-    partition, cpus, memory, gres, features = fields
+    partition, number, cpus, memory, gres, features = fields
     return Node(
         partition=partition,
+        number=int(number),
         cpus=int(cpus),
         memory_mib=int(memory),
         gres=parse_gres(gres) or (),
@@ -63,6 +66,19 @@ def parse_gres(text: str) -> list[Gres] | None:
         Gres(name=match[1], type=match[2], number=int(match[3] or 1)) for match in matches if match
     ]
     return own if len(own) == len(matches) else None
+
+
+def are_complete(rows: Mapping[str, Mapping[str, str]], nodes: Sequence[Node]) -> bool:
+    """Whether `nodes` are all nodes of the cluster.
+
+    Nodes of a cloud that are switched off may be hidden (slurm.conf(5), `PrivateData`).
+
+    - `rows`: the attributes of each partition.
+    """
+    visible = collections.Counter[str]()
+    for node in nodes:
+        visible[node.partition] += node.number
+    return all(str(visible[name]) == row.get("TotalNodes") for name, row in rows.items())
 
 
 def check_nodes(
@@ -87,9 +103,9 @@ def check_nodes(
         text = f"{where} {memory:,} MiB of memory; the largest has {most:,}"
         yield error("nodes", text, "lower `slurm.memory_mib` or `slurm.parallel`")
     yield from _check_gres(where, own, rows)
-    known = {feature for node in nodes for feature in node.features}
+    features = {feature for node in nodes for feature in node.features}
     for feature in _features(own.constraint or ""):
-        if feature not in known:
+        if feature not in features:
             text = f"{name}: no node of the cluster has the feature `{feature}`"
             yield error("nodes", text, "correct `slurm.constraint`; `sinfo -o %f` lists features")
 

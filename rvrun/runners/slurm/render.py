@@ -7,6 +7,7 @@ and a task that runs again, for whatever reason, continues where it stopped.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 import attrs
@@ -216,9 +217,14 @@ def _launcher(own: SlurmCommandSettings, settings: SlurmSettings, *, is_gpu: boo
 
 
 def _for_pyxis(image: str) -> str:
-    """Name an image as pyxis does, to which a file without a folder would be in a registry."""
-    is_file = image.endswith((".sqsh", ".squashfs")) and not image.startswith(("/", "./", "../"))
-    return f"./{image}" if is_file else image
+    """Name an image as pyxis does: a file has a folder, and a registry ends with `#`."""
+    if image.startswith(("/", "./", "../")) or "://" in image or "#" in image:
+        return image
+    if image.endswith((".sqsh", ".squashfs")):
+        return f"./{image}"
+    host, slash, rest = image.partition("/")
+    # Only a host has a dot or a port (Docker's reference of image names).
+    return f"{host}#{rest}" if slash and re.search(r"[.:]|^localhost$", host) else image
 
 
 def _render_submit(run: Run, calls: Sequence[Submission], templates: str | None) -> str:

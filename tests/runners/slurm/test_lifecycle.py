@@ -37,6 +37,11 @@ def test_a_run_continues_locally_and_on_the_cluster(site: Site) -> None:
     assert site.wait()["state"] == "succeeded"
     assert site.counted_marks() == ALL_ONCE
     assert {name: count for name, count in site.jobs().items() if "/first" in name} == {}
+    site.rvrun("report", "@latest", "--html", "report.html")
+    page = (site.folder / "report.html").read_text(encoding="utf-8")
+    # Not "in parallel", which is a fact of the run before.
+    assert re.search(r">slurm on [^<]* · 20", page)
+    assert "8 of 8" in page
     printed = site.submit()
     assert printed == "all up to date; nothing was submitted\n"
     site.rvrun("run", "local", "marks.py", "--splits", "3", "-q")
@@ -125,14 +130,13 @@ def test_items_inputs_and_outputs_of_programs(site: Site) -> None:
     def marks_of(*words: str, state: str = "succeeded") -> list[str]:
         (site.folder / "marks").unlink(missing_ok=True)
         site.rvrun(*words, "-q")
-        if "slurm" in words or "retry" in words:
+        if "slurm" in words:
             site.until("all jobs end", lambda: not site.slurm.call("squeue", "-h").strip())
             assert site.state()["state"] == state
         return sorted(site.marks)
 
     on_slurm = ("run", "slurm", "pipeline.toml")
     assert marks_of(*on_slurm, state="failed") == ["a", "b", "c"]
-    assert marks_of("retry", "@latest", state="failed") == ["c"]
     (site.folder / "fail-c").unlink()
     assert marks_of("run", "local", "pipeline.toml") == ["c", "d", "merge"]
     site.write("tiles/e", "new")

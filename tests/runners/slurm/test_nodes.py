@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from rvrun.runners.slurm.nodes import Gres, Node, check_nodes, parse_gres, parse_node
+from rvrun.runners.slurm.nodes import Gres, Node, are_complete, check_nodes, parse_gres, parse_node
 from rvrun.runners.slurm.settings import SlurmCommandSettings
 
 LINES = [
-    "cpu|64|256000|(null)|avx2,rack1",
-    "gpu|32|128000|gpu:a100:4(S:0-1),gpu:v100:2(S:0,1),shard:8|80gb",
+    "cpu|10|64|256000|(null)|avx2,rack1",
+    "gpu|2|32|128000|gpu:a100:4(S:0-1),gpu:v100:2(S:0,1),shard:8|80gb",
     "CLUSTER: tests",
     "",
 ]
@@ -26,6 +26,7 @@ def test_lines_of_sinfo() -> None:
     assert [node.partition for node in NODES] == ["cpu", "gpu"]
     assert NODES[1] == Node(
         partition="gpu",
+        number=2,
         cpus=32,
         memory_mib=128000,
         gres=[
@@ -35,6 +36,13 @@ def test_lines_of_sinfo() -> None:
         ],
         features=frozenset(["80gb"]),
     )
+
+
+def test_hidden_nodes() -> None:
+    """Those of a cloud may have what a job requests."""
+    assert are_complete({"cpu": {"TotalNodes": "10"}, "gpu": {"TotalNodes": "2"}}, NODES)
+    assert not are_complete({"cpu": {"TotalNodes": "10"}, "gpu": {"TotalNodes": "5"}}, NODES)
+    assert not are_complete({"cloud": {"TotalNodes": "5"}}, NODES)
 
 
 def test_requests_in_other_forms() -> None:

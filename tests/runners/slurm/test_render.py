@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from rvrun.prepare import Request, prepare
-from rvrun.render.quote import Unquotable
+from rvrun.render.quote import Unquotable, for_shell
 from rvrun.runners.problems import Unfit
 from rvrun.settings.overrides import NoMatch
 
@@ -201,6 +201,24 @@ def test_the_image_of_a_command(in_folder: pathlib.Path, settings: str, launcher
     (in_folder / "other.py").write_text(source, encoding="utf-8")
     files = rendered(in_folder, f"[slurm]\n{settings}\n", config="other.py")
     assert f'\n{launcher}make -C "$out"' in files["slurm/4-small-sum.sh"]
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        ("nvcr.io/nvidia/pytorch:25.05-py3", "nvcr.io#nvidia/pytorch:25.05-py3"),
+        ("localhost:5000/tool", "localhost:5000#tool"),
+        ("lab/tool:1.2", "lab/tool:1.2"),
+        ("nvcr.io#nvidia/pytorch", "nvcr.io#nvidia/pytorch"),
+        ("docker://lab/tool", "docker://lab/tool"),
+        ("/images/b", "/images/b"),
+    ],
+)
+def test_images_of_registries_under_pyxis(in_folder: pathlib.Path, image: str, name: str) -> None:
+    """It writes the host of a registry in a way of its own."""
+    settings = f'[slurm]\ncontainer = "{image}"\ncontainer_runtime = "pyxis"\n'
+    script = rendered(in_folder, settings)["slurm/1-small-analyze.sh"]
+    assert re.findall(r"--container-image=(\S+)", script) == [for_shell(name)]
 
 
 def test_the_run_directory_is_quoted(in_folder: pathlib.Path) -> None:

@@ -95,16 +95,16 @@ def test_a_task_that_was_cancelled_while_it_waited(
         *(task(ledger, "p/b", i, "PENDING", "Dependency") for i in (0, 2)),
         *(task(ledger, "p/c", i, "PENDING", "Dependency") for i in range(3)),
     ]
-    asked = []
+    calls = []
 
     def accounted(round_: Round, names: list[str]) -> list[Task]:
-        asked.append([name.partition("@")[0] for name in names])
+        calls.append([name.partition("@")[0] for name in names])
         return [task(ledger, "p/b", 1, "CANCELLED", "")]
 
     monkeypatch.setattr(looks, "known_tasks", lambda round_: tasks)
     monkeypatch.setattr(looks, "accounted_tasks", accounted)
     state = read_state(ledger)
-    assert asked == [["p/b"]]
+    assert calls == [["p/b"]]
     assert state.stages[1].counts == {State.PENDING: 2, State.FAILED: 1}
     assert state.failure is not None
     assert state.failure.reason == "CANCELLED: it was cancelled before it began"
