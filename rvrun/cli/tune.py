@@ -106,14 +106,20 @@ def tune(
         print(json.dumps(to_dict(result), indent=2, ensure_ascii=False))
         return
     print_tuning(result)
-    say(f"to use this: {command_line(result, runner, config, commands, args)}")
+    words = ["rvrun", "run", runner, config, *(commands or [])]
+    options = ["--out", out] if out else []
+    say(f"to use this: {command_line(result, words, options, args)}")
 
 
 def print_tuning(result: Tuning) -> None:
     """Print a row for each stage, then the makespan and the critical path."""
     print_table(COLUMNS, [_row(advice) for advice in result.stages])
     at = "" if result.jobs is None else f" at -j{result.jobs} ({result.reason})"
-    print(f"{duration(result.before)} → {duration(result.after)}{at}")
+    if any(advice.splits and advice.splits[0] != advice.splits[1] for advice in result.stages):
+        after = f"{duration(result.after)} as suggested"
+        print(f"estimate{at}: {duration(result.before)} as planned, {after}")
+    else:
+        print(f"estimate{at}: {duration(result.before)}; no other numbers of splits are faster")
     print(f"critical path: {' → '.join(result.critical_path)}")
     missing = [advice.name for advice in result.stages if not advice.samples]
     if missing:
@@ -139,19 +145,19 @@ def _change(old: int | None, new: int | None) -> str:
     return f"{new:,}" if old is None else f"{old:,} → {new:,}"
 
 
-def command_line(
-    result: Tuning, runner: str, config: str, commands: list[str] | None, args: Any
-) -> str:
-    """Return the command line that runs what is suggested."""
-    words = ["rvrun", "run", runner, config, *(commands or [])]
+def command_line(result: Tuning, words: list[str], options: list[str], args: Any) -> str:
+    """Return the command line that runs what is suggested.
+
+    - `words`: how it begins, up to its arguments. `options`: more of them.
+    """
+    pipelines = {advice.name.partition("/")[0] for advice in result.stages}
     for advice in result.stages:
-        if advice.splits is not None and advice.splits[1] > 1:
-            words += ["--splits", f"{advice.name}={advice.splits[1]}"]
-    for pair in args or ():
-        words += ["-a", *pair]
-    if runner == DEFAULT and result.jobs is not None:
-        words.append(f"-j{result.jobs}")
-    return shlex.join(words)
+        if advice.splits is not None and advice.splits != (1, 1):
+            command = advice.name.partition("/")[2] if len(pipelines) == 1 else advice.name
+            words = [*words, "--splits", f"{command}={advice.splits[1]}"]
+    pairs = [word for pair in args or () for word in ("-a", *pair)]
+    jobs = [f"-j{result.jobs}"] if words[2] == DEFAULT and result.jobs is not None else []
+    return shlex.join([*words, *pairs, *options, *jobs])
 
 
 def to_dict(result: Tuning) -> dict[str, Any]:

@@ -29,7 +29,8 @@ class Hardware:
     """What a target runs on, as far as it is known.
 
     - `instance`, `count`: the type and the number of its instances, if it has them to itself.
-    - `price_factor`: that of spot machines, else 1.
+    - `is_spot`: whether it has the price of spot machines.
+    - `width`: how many targets of the stage run at once at most; None for no limit.
     """
 
     instance: str | None = None
@@ -38,6 +39,7 @@ class Hardware:
     gpus: int | None = None
     memory_mib: int | None = None
     is_spot: bool = False
+    width: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -318,6 +320,7 @@ def _schedule(
     has_gaps: bool,
 ) -> tuple[list[Work], Schedule]:
     capacity = attrs.evolve(capacity, millicpus=_millicpus(works) if has_gaps else None)
+    interval = _interval(works) if has_gaps else 0.0
     scheduled = []
     for work, seconds in zip(works, drawn, strict=True):
         gap = work.summary.gap if work.summary and has_gaps else 0.0
@@ -326,8 +329,9 @@ def _schedule(
             Work(
                 name=work.name,
                 seconds={index: took + gap for index, took in seconds.items()},
-                interval=work.summary.interval if work.summary and has_gaps else 0.0,
+                interval=interval,
                 needs=work.stage.needs,
+                width=work.hardware.width,
                 gpu_slots=int(work.stage.gpu),
                 vcpus=resources.vcpus or 0,
                 memory_mib=resources.memory_mib or 0,
@@ -335,6 +339,13 @@ def _schedule(
             )
         )
     return scheduled, schedule(scheduled, capacity)
+
+
+def _interval(works: Sequence[StageWork]) -> float:
+    """The seconds between two starts: of all stages together, as no stage changes them."""
+    pairs = [(s.interval, s.targets) for work in works if (s := work.summary)]
+    total = sum(targets for _, targets in pairs)
+    return sum(interval * targets for interval, targets in pairs) / total if total else 0.0
 
 
 def _millicpus(works: Sequence[StageWork]) -> int | None:

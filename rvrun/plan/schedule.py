@@ -8,6 +8,7 @@ real machine.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Mapping, Sequence
 
 import attrs
@@ -23,6 +24,7 @@ class Work:
     - `interval`: seconds from the start of another target to the start of one, at least: whoever
       starts them starts one after the other.
     - `needs`: of stages with a `Work` of the same pipeline; others count as done.
+    - `width`: how many of its targets run at once at most; None for no limit.
     - `gpu_slots`, `vcpus`, `memory_mib`: what each target holds while it runs, and
       `busy_millicpus`: thousandths of a CPU that it keeps busy.
     """
@@ -31,6 +33,7 @@ class Work:
     seconds: Mapping[int, float]
     interval: float = 0.0
     needs: Sequence[Need] = ()
+    width: int | None = None
     gpu_slots: int = 0
     vcpus: int = 0
     memory_mib: int = 0
@@ -110,6 +113,9 @@ class _Simulation:
         #: Targets with a job that wait for something else.
         self.waiting: list[tuple[int, int]] = []
         self.running: list[tuple[float, int, int]] = []
+        #: How many targets of each stage may still start, and those that wait for that.
+        self.room = [math.inf if work.width is None else work.width for work in works]
+        self.held: list[list[tuple[int, int]]] = [[] for _ in works]
         self.used = [0] * len(capacity.amounts)
         self.is_limited = [any(work.amounts) for work in works]
         self.left = [len(work.seconds) for work in works]
@@ -166,6 +172,9 @@ class _Simulation:
         work = self.works[order]
         if self.is_limited[order]:
             self.used = [a - b for a, b in zip(self.used, work.amounts, strict=True)]
+        self.room[order] += 1
+        if self.held[order]:
+            heapq.heappush(self.ready, heapq.heappop(self.held[order]))
         self.left[order] -= 1
         self.ends[work.name] = self.now
         for dependent in self.dependents[order]:
@@ -182,7 +191,12 @@ class _Simulation:
         for order, index in waiting:
             self._start_or_wait(order, index)
         while self.ready and (limit is None or len(self.running) + len(self.waiting) < limit):
-            self._start_or_wait(*heapq.heappop(self.ready))
+            order, index = heapq.heappop(self.ready)
+            if self.room[order] < 1:
+                heapq.heappush(self.held[order], (order, index))
+                continue
+            self.room[order] -= 1
+            self._start_or_wait(order, index)
 
     def _start_or_wait(self, order: int, index: int) -> None:
         work = self.works[order]

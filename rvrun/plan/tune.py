@@ -17,7 +17,7 @@ MEMORY_FACTOR, MEMORY_STEP = 1.25, 64
 #: Splits are suggested for these numbers of rounds of parallel targets.
 ROUNDS = (1, 2, 3, 4, 6, 8)
 #: How much shorter a run must be for another suggestion: less is noise.
-WORTH = 0.02
+WORTH = 0.05
 #: How much finer than the recorded splits the suggestions are, where no items are known.
 FINER = 4
 #: Targets that mostly wait may run in this multiple of the number of CPUs.

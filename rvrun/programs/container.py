@@ -35,7 +35,7 @@ class Container:
     """The container of one call of a program.
 
     - `declaration`: an image, or a table with `image`, `engine` and `options`.
-    - `target`: what identifies the target; two containers of a target never run at once. Empty for
+    - `target`: what identifies the target; two containers of a target never run together. Empty for
       one that is run by hand.
     - `folders`: directories that have the same paths inside, like the current one.
     - `files`: other files that the program reads, by absolute path.
@@ -111,7 +111,7 @@ class Container:
         kind = kind_of(engine)
         return [
             *(engine, "run", "--rm", "--init", f"--name={name}"),
-            # A removal kills it at once; docker's always does.
+            # A removal kills it immediately; docker's always does.
             *(["--stop-timeout=0"] if kind == PODMAN else []),
             # The program is all of `run`, as it is with apptainer.
             "--entrypoint=",

@@ -172,10 +172,8 @@ class Invocation:
         program = find_program(name, self._environ().get("PATH"), self.directory)
         if program is not None:
             return program
-        problem = f"cannot run: there is no program `{name}`; install it, or correct its name"
-        if "/" not in name:
-            problem = f"cannot run: `{name}` is not on the PATH; install it, or correct its name"
-        raise ProgramFailed(str(self), problem, NOT_FOUND)
+        problem = f"there is no program `{name}`" if "/" in name else f"`{name}` is not on the PATH"
+        raise ProgramFailed(str(self), f"cannot run: {problem}; {how_to_find(name)}", NOT_FOUND)
 
     def _cannot_run(self, error: OSError) -> ProgramFailed:
         import errno
@@ -187,6 +185,13 @@ class Invocation:
         else:
             problem = f"cannot run: {error.strerror}"
         return ProgramFailed(str(self), problem, CANNOT_RUN)
+
+
+def how_to_find(name: str) -> str:
+    """Return the fix for a program that does not exist, as an imperative."""
+    if " " in name.strip():
+        return "write each of its arguments as a string of its own"
+    return "install it, or correct its name"
 
 
 def check_directory(directory: str, command: str) -> None:

@@ -35,7 +35,7 @@ class Program:
     """A command's declaration, as saved, with the values of all placeholders but the items'.
 
     - `options`: `timeout` and `retries`, among others.
-    - `in_job`: whether the target is a job, whose container is that of the command already.
+    - `in_container`: whether the target is in a container already, as jobs are.
     - `target`: what identifies the target on this machine, for the name of its container.
     """
 
@@ -45,13 +45,13 @@ class Program:
         options: Mapping[str, Any],
         values: Mapping[str, str],
         *,
-        in_job: bool = False,
+        in_container: bool = False,
         target: str = "",
     ) -> None:
         self.declaration = declaration
         self.options = options
         self.values = values
-        self.in_job = in_job
+        self.in_container = in_container
         self.target = target
         self.run = declaration["run"]
 
@@ -68,7 +68,7 @@ class Program:
     @property
     def has_container(self) -> bool:
         """Whether the program runs in a container that this process has to start."""
-        return "container" in self.declaration and not self.in_job
+        return "container" in self.declaration and not self.in_container
 
     def for_item(self, item: Any) -> Invocation:
         """Return the call for one item."""

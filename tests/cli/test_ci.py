@@ -73,10 +73,13 @@ def test_the_page_and_the_workflow(
     assert "| `landcover/eval` | code changed: Landcover.eval |" in comment
     assert "**Estimate**: +" in comment
     assert "in estimates.json" in comment
-    compare = section("Compare with the base of a branch").splitlines()[0]
+    compare, _, with_config = section("Compare with the base of a branch").partition("\n")
     done = checkout.run("sh", "-c", compare, code=1)
     assert done.stdout.startswith("~ landcover/eval  code changed: Landcover.eval\n")
     assert "estimate: +" in done.stdout
+    checkout.run("git", "checkout", "-q", "examples")
+    assert f"```text\n{checkout.run('sh', '-c', with_config, code=1).stdout}```" in PAGE
+    edit(checkout)
     affected = section("Run what was reviewed").splitlines()[1]
     done = checkout.run("sh", "-ec", f"{affected} --dry-run")
     names = [line.split()[0] for line in done.stdout.splitlines()[2:-1]]

@@ -42,6 +42,12 @@ CASES: Mapping[str, tuple[list[Work], Capacity, float]] = {
         Capacity(jobs=3, vcpus=2),
         6.0,
     ),
+    # One target of `a` at a time; `b` does not wait for it.
+    "a narrow stage": (
+        [work("a", [2, 2, 2], width=1), work("b", [5])],
+        Capacity(jobs=2),
+        6.0,
+    ),
     "needs that do not run": ([work("b", [2], "a", "=z")], Capacity(jobs=1), 2.0),
 }
 

@@ -138,7 +138,7 @@ DEVICE = "--env=CUDA_VISIBLE_DEVICES"
 def test_gpus(
     folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, engine: str, expected: list[str]
 ) -> None:
-    """A target that has a slot sees the GPUs, unless the user's options say otherwise."""
+    """A target that has a slot sees the GPUs, unless the user's options name a device."""
     monkeypatch.setattr(os, "getuid", lambda: 0)
     table = {"image": "i", "engine": engine}
     assert gpu_words(Container(table, gpu=True).wrap(["a"], {})) == []

@@ -245,7 +245,7 @@ def test_a_killed_client_leaves_no_container(case: Case) -> None:
 
 
 def test_the_next_attempt_removes_what_a_killed_one_left(case: Case) -> None:
-    """Everything of a run is killed at once; the container goes on, until the target runs again."""
+    """All processes of a run are killed; the container goes on until the target runs again."""
     if case.engine.name == "apptainer":
         pytest.skip("apptainer has no client: the program is its child")
     wait = WAIT.format(trap="")

@@ -314,6 +314,17 @@ def test_container(project: Project, engine: str) -> None:
     assert "--env=X=a b i:1 sh -c" in log
 
 
+def test_a_container_in_a_container(project: Project) -> None:
+    """A job that is in one already, as on Slurm, starts no other."""
+    project.write(
+        "pipeline.toml",
+        '[commands.show]\ncontainer = { image = "i", engine = "podman" }\nrun = "echo inside"\n',
+    )
+    project.rvrun("render", "local")
+    words = ("run_command", "runs/pipeline/config/pipeline.json", "show")
+    assert project.rvrun(*words, RVRUN_IN_CONTAINER="1").stdout == "inside\n"
+
+
 def test_inprocess_and_warm_runs_agree(tiles: Project) -> None:
     tiles.rvrun("run", "inprocess")
     assert tiles.read("out/all") == "2\n2\n2\n"

@@ -148,7 +148,12 @@ def test_a_run_is_summarized_estimated_and_tuned(tiny: Project) -> None:
     assert json.loads(first)["without_data"] == []
     done = tiny.rvrun("tune", *words)
     assert "critical path: tiny/cut → tiny/count → tiny/sum → tiny/show\n" in done.stdout
+    assert "estimate at -j" in done.stdout
     assert done.stderr.startswith("to use this: rvrun run local tiny.py ")
+    assert "--splits tiny/" not in done.stderr
+    done = tiny.rvrun("tune", "tiny.py", "-a", "top", "5", "--out", "runs/tiny", "-j1")
+    assert "; no other numbers of splits are faster" in done.stdout
+    assert done.stderr == ("to use this: rvrun run local tiny.py -a top 5 --out runs/tiny -j1\n")
     tuning = json.loads(tiny.rvrun("tune", *words, "-j3", "--json").stdout)
     assert tuning["jobs"] == 3
     assert tuning["seconds_suggested"] <= tuning["seconds"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -20,8 +21,9 @@ from rvrun.settings.schema import Settings
 
 #: What rvrun calls.
 PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol")
-#: How sbatch begins if it would accept a job for which no node is usable at the moment.
-NOT_NOW = "allocation failure: "
+#: What sbatch prints if it would accept a job for which no node is usable at the moment. Whether
+#: one ever is, `check_nodes` tells.
+NOT_NOW = re.compile(r"allocation failure: (.*\b(?:not available|busy)\b.*)")
 #: Directories that each node has for itself, as a rule.
 LOCAL = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 - compared, not used
 
@@ -139,8 +141,8 @@ def _check_container(
     image = own.container or ""
     # Anything else names an image of a registry.
     if image.endswith((".sif", ".sqsh")) and not (workdir / image).exists():
-        text = f"{name}: container image {image} does not exist"
-        yield error("container", text, "correct `slurm.container`, or build the image")
+        text = f"{name}: container image {image} does not exist here"
+        yield warning("container", text, "correct `slurm.container`, or build the image")
 
 
 def _check_storage(run: Run) -> Iterator[Finding]:
@@ -162,8 +164,8 @@ def _check_scripts(run: Run, files: Mapping[str, str]) -> Iterator[Finding]:
             script.write_text(files[path], encoding="utf-8")
             done = commands.call(["sbatch", "--test-only", str(script)], cwd=run.workdir)
             name = f"{FOLDER}/{script.name}"
-            if done.code and done.stderr.startswith(NOT_NOW):
-                text = f"{name}: no node can run it now ({done.message.removeprefix(NOT_NOW)})"
+            if done.code and (match := NOT_NOW.match(done.stderr)):
+                text = f"{name}: no node can run it now ({match[1]})"
                 yield warning("script", text, "look at the nodes with `sinfo -R`")
             elif done.code:
                 yield error("script", f"{name}: {done.message}", "change the settings in [slurm]")

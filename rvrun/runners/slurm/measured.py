@@ -37,15 +37,20 @@ def with_records(
 
     - `targets`: those that were submitted. `since`: when the run began, in seconds since 1970.
     """
+    targets = list(targets)
     attempts = [a for a in _attempts(run_dir, job, targets) if a.began >= since - SKEW_SECONDS]
     if not attempts:
         return state
+    ends = [attempt.ended for attempt in attempts]
+    if len(attempts) < len(targets) and state.ended is not None:
+        # Some were killed, which only Slurm knows.
+        ends.append(state.ended)
     durations = [a.ended - a.began for a in attempts if a.has_succeeded]
     peaks = [a.peak_memory_kib for a in attempts if a.peak_memory_kib is not None]
     return attrs.evolve(
         state,
         began=min(attempt.began for attempt in attempts),
-        ended=max(attempt.ended for attempt in attempts),
+        ended=max(ends),
         median_seconds=statistics.median(durations) if durations else None,
         peak_memory_kib=max(peaks, default=None),
     )

@@ -14,6 +14,7 @@ import attrs
 from rvrun import __version__, paths
 from rvrun.environment import LOGS, VERBOSITY
 from rvrun.model import Stage
+from rvrun.programs.engines import image_uri
 from rvrun.render import jinja
 from rvrun.render.quote import for_make, for_recipe, for_shell
 from rvrun.runners.local import makefile
@@ -203,17 +204,21 @@ def _launcher(own: SlurmCommandSettings, settings: SlurmSettings, *, is_gpu: boo
     if own.container is None:
         return ""
     if settings.container_runtime == "apptainer":
-        image = for_shell(_for_apptainer(own.container))
-        return f"apptainer exec {'--nv ' if is_gpu else ''}{image}"
-    image = for_shell(own.container)
+        image = for_shell(image_uri(own.container))
+        # By itself, apptainer does not mount a directory that is reached by a link.
+        words = ["apptainer exec", '--bind "$PWD"', '--pwd "$PWD"', *(["--nv"] if is_gpu else [])]
+        return " ".join([*words, image])
+    image = for_shell(_for_pyxis(own.container))
     mount = '--container-mounts="$PWD:$PWD" --container-workdir="$PWD"'
-    return f"srun --container-image={image} {mount}"
+    # srun does not take them over from sbatch (release notes of Slurm 22.05).
+    cpus = '--cpus-per-task="$SLURM_CPUS_PER_TASK"'
+    return f"srun {cpus} --container-image={image} {mount}"
 
 
-def _for_apptainer(image: str) -> str:
-    """Name an image as apptainer does, to which a name of a registry's image would be a file."""
-    is_file = image.endswith(".sif") or image.startswith(("/", "./", "../"))
-    return image if is_file or "://" in image else f"docker://{image}"
+def _for_pyxis(image: str) -> str:
+    """Name an image as pyxis does, to which a file without a folder would be in a registry."""
+    is_file = image.endswith((".sqsh", ".squashfs")) and not image.startswith(("/", "./", "../"))
+    return f"./{image}" if is_file else image
 
 
 def _render_submit(run: Run, calls: Sequence[Submission], templates: str | None) -> str:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from rvrun.finding import Finding
+    from rvrun.model import Stage
+    from rvrun.plan.estimate import Hardware
     from rvrun.remote.ledger import Ledger
     from rvrun.remote.state import Progress, RunState
     from rvrun.runners.run import Run
@@ -35,6 +37,12 @@ def render(run: Run) -> dict[str, str]:
     from rvrun.runners.slurm.render import render
 
     return render(run)
+
+
+def hardware(settings: Settings, name: str, stage: Stage) -> Hardware:
+    from rvrun.runners.slurm.hardware import hardware
+
+    return hardware(settings, name, stage)
 
 
 def check_machine(settings: Settings) -> Iterator[Finding]:

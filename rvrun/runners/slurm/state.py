@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import attrs
 
@@ -17,38 +17,16 @@ from rvrun.remote.state import (
     state_from_json,
     timestamp,
 )
-from rvrun.runners.slurm.done import done_targets
-from rvrun.runners.slurm.jobs import Job, Submission
+from rvrun.runners.slurm.looks import Look, look
 from rvrun.runners.slurm.measured import with_records
 from rvrun.runners.slurm.queue import Task
 from rvrun.runners.slurm.reasons import exit_code_of, why_ended, why_waiting
-from rvrun.runners.slurm.rounds import Round, has_event, read_jobs, read_rounds
-from rvrun.runners.slurm.submit import end_duplicates, known_tasks, oldest_ids
+from rvrun.runners.slurm.rounds import has_event
 
 #: The event of the ledger that has the state of a round that is over.
 ENDED = "ended"
-#: Stands for all tasks of a submission.
-WHOLE = -1
 #: What parsing raises for a stored state that is damaged.
 NOT_A_STATE = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
-
-
-@attrs.frozen(kw_only=True)
-class Look:
-    """A stage as one look at a run found it.
-
-    - `targets`: the state of each target. `tasks`: those of its jobs that Slurm knows.
-    - `runnable`: the tasks that wait, but not for other jobs.
-    - `failed`: the tasks with failed targets, each with what Slurm says about it, if anything.
-    - `submitted`: the targets of the tasks that were submitted, in any round.
-    """
-
-    job: Job
-    targets: Sequence[State]
-    tasks: Sequence[Task] = ()
-    runnable: Sequence[Task] = ()
-    failed: Mapping[int, Task | None] = attrs.field(factory=dict)
-    submitted: Collection[int] = frozenset()
 
 
 def read_state(ledger: Ledger) -> RunState:
@@ -103,127 +81,6 @@ def _read_stored(ledger: Ledger, number: int) -> RunState | None:
     return None
 
 
-def look(ledger: Ledger) -> tuple[list[Look], list[str]]:
-    """Look at all stages of a run; also return a sentence for each job submitted twice."""
-    looks = {job.stage: _untouched(job) for job in read_jobs(ledger)}
-    warnings: list[str] = []
-    for round_ in read_rounds(ledger):
-        tasks = known_tasks(round_)
-        ids = {**oldest_ids(round_, tasks), **round_.ids}
-        for key, id_ in end_duplicates(round_, ids, tasks):
-            warnings.append(f"job {id_} repeated job {ids[key]} ({key}) and was cancelled")
-        # A round that was cancelled is not continued.
-        is_cancelled = has_event(ledger, CANCELLED, round_.number)
-        absent = State.FAILED if is_cancelled else State.PENDING
-        by_place = {(task.name, task.job_id, task.index): task for task in tasks}
-        succeeded: dict[str, set[int]] = {}
-        for call in round_.submissions:
-            own = _tasks_of(call, round_, ids.get(call.key), by_place)
-            done, stage = done_targets(ledger.run_dir, call.job), call.job.stage
-            blocked = _blocked(call, succeeded)
-            looks[stage] = _updated(looks[stage], call, own, done, absent=absent, blocked=blocked)
-            succeeded[call.key] = _succeeded(call, looks[stage])
-    return list(looks.values()), warnings
-
-
-def _blocked(call: Submission, succeeded: Mapping[str, Collection[int]]) -> set[int]:
-    """The tasks of a submission that wait for other jobs.
-
-    The reason for which Slurm lets a job wait is not enough: it can name another one that would
-    hold the job as well, such as drained nodes, and none before the scheduler has looked at it.
-
-    - `succeeded`: by the keys of the submissions before it, the tasks that they do not wait for.
-    """
-    if not all(WHOLE in succeeded[key] for key in call.after):
-        return set(call.tasks)
-    return {t for t in call.tasks if not all(t in succeeded[key] for key in call.corresponding)}
-
-
-def _succeeded(call: Submission, own: Look) -> set[int]:
-    """The tasks of a submission all of whose targets succeeded, and `WHOLE` if all of them did."""
-    tasks = {
-        task
-        for task in call.tasks
-        if all(own.targets[index] is State.SUCCEEDED for index in call.job.targets(task))
-    }
-    return tasks | {WHOLE} if len(tasks) == len(call.tasks) else tasks
-
-
-def _untouched(job: Job) -> Look:
-    """A stage before any round: what was not submitted was up to date."""
-    return Look(job=job, targets=[State.SUCCEEDED] * (job.num_splits or 1))
-
-
-def _tasks_of(
-    call: Submission,
-    round_: Round,
-    id_: int | None,
-    by_place: Mapping[tuple[str, int, int | None], Task],
-) -> dict[int, Task | None] | None:
-    """What Slurm says of each task of a submission; None if it was not submitted."""
-    if id_ is None:
-        return None
-    name, is_array = round_.names[call.key], call.array is not None
-    return {
-        task: by_place.get((name, id_, task - call.offset if is_array else None))
-        for task in call.tasks
-    }
-
-
-def _updated(
-    before: Look,
-    call: Submission,
-    tasks: Mapping[int, Task | None] | None,
-    done: set[int],
-    *,
-    absent: State,
-    blocked: Collection[int],
-) -> Look:
-    """The look at a stage after one more of its submissions.
-
-    - `tasks`: None if it was not submitted, and `absent` the state of its targets then.
-    - `blocked`: the tasks that wait for other jobs.
-    """
-    targets, failed, runnable = list(before.targets), dict(before.failed), list(before.runnable)
-    for index in call.tasks:
-        task = (tasks or {}).get(index)
-        state = absent if tasks is None else _task_state(task, is_blocked=index in blocked)
-        if task is not None and state is State.RUNNABLE:
-            runnable.append(task)
-        failed.pop(index, None)
-        for target in call.job.targets(index):
-            is_done = target in done or state is State.SUCCEEDED
-            targets[target] = State.SUCCEEDED if is_done else state
-            if targets[target] is State.FAILED:
-                failed[index] = task
-    own = [task for task in (tasks or {}).values() if task is not None]
-    submitted = {target for index in call.tasks for target in call.job.targets(index)}
-    return attrs.evolve(
-        before,
-        targets=targets,
-        tasks=[*before.tasks, *own],
-        runnable=runnable,
-        failed=failed,
-        submitted={*before.submitted, *submitted},
-    )
-
-
-def _task_state(task: Task | None, *, is_blocked: bool) -> State:
-    """The state of those targets of a task that have no stamps.
-
-    - `is_blocked`: whether it waits for other jobs, if it waits.
-    """
-    # A job that Slurm has forgotten has ended, so what is not done has failed.
-    if task is None:
-        return State.FAILED
-    if task.is_over:
-        return State.SUCCEEDED if task.is_done else State.FAILED
-    if task.is_waiting:
-        # A job that has just ended may hold it for a moment after the last stamp.
-        return State.PENDING if is_blocked or task.waits_for_jobs else State.RUNNABLE
-    return State.RUNNING
-
-
 def _stage_state(own: Look) -> StageState:
     began = [task.began for task in own.tasks if task.began is not None and not task.was_pointless]
     ended = [task.ended for task in own.tasks if task.ended is not None]
@@ -236,7 +93,7 @@ def _stage_state(own: Look) -> StageState:
 
 def _stuck(own: Look) -> str:
     """Why tasks that could run do not; the reasons of most tasks first."""
-    reasons = collections.Counter(why_waiting(t.reason) for t in own.runnable if t.reason)
+    reasons = collections.Counter(why_waiting(t.reason) for t in own.waiting if t.reason)
     return "; ".join(reason for reason, _ in reasons.most_common(2))
 
 

@@ -234,9 +234,16 @@ def known_tasks(round_: Round) -> list[Task]:
     """Return the tasks of a round that the controller knows, and those in accounting."""
     names, user = list(round_.names.values()), text_fact(round_.ledger, "user")
     tasks = listed(names, user)
-    since = timestamp(round_.ledger.facts["began"])
     missing = set(names) - {task.name for task in tasks}
-    return tasks + (accounted(sorted(missing), user, since) if missing else [])
+    return tasks + accounted_tasks(round_, sorted(missing))
+
+
+def accounted_tasks(round_: Round, names: Sequence[str]) -> list[Task]:
+    """Return the tasks of jobs of a round that accounting has."""
+    if not names:
+        return []
+    since = timestamp(round_.ledger.facts["began"])
+    return accounted(names, text_fact(round_.ledger, "user"), since)
 
 
 def oldest_ids(round_: Round, tasks: Iterable[Task]) -> dict[str, int]:

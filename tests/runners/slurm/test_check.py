@@ -36,7 +36,6 @@ def test_all_is_well(site: Site) -> None:
         ('gres = "gpu:3"', "no node of partition `main` has gpu:3"),
         ('gres = "gpu:a100:1"', "no node of partition `main` has gpu:a100:1"),
         ('constraint = "avx2"', "no node of the cluster has the feature `avx2`"),
-        ('container = "no.sif"', "container image no.sif does not exist"),
         (
             "max_array_size = 5000",
             "`max_array_size` must be at most the cluster's MaxArraySize, 1001, got 5000",
@@ -74,6 +73,13 @@ def test_a_partition_that_is_down(site: Site) -> None:
     """Jobs would wait, so it is a warning."""
     site.write("rvrun.toml", '[slurm]\npartition = "closed"\n')
     assert "partition `closed` is down, so its jobs would wait" in " ".join(findings(site).split())
+
+
+def test_a_container_that_is_missing(site: Site) -> None:
+    """It may be on the nodes, so it is a warning."""
+    site.write("rvrun.toml", '[slurm]\ncontainer = "no.sif"\n')
+    printed = " ".join(findings(site).split())
+    assert "marks/first: container image no.sif does not exist here" in printed
 
 
 def test_no_cluster(site: Site) -> None:

@@ -382,14 +382,18 @@ def test_a_container(site: Site) -> None:
     programs = site.folder / "programs"
     programs.mkdir()
     stand_in = programs / "apptainer"
-    stand_in.write_text('#!/bin/sh\necho "$1 $2" >> in-container; shift 2; exec "$@"\n')
+    stand_in.write_text('#!/bin/sh\necho "$@" >> in-container; shift 6; exec "$@"\n')
     stand_in.chmod(0o755)
+    site.write("image.sif", "")
     site.write("rvrun.toml", '[slurm]\ncontainer = "image.sif"\n')
     site.put_on_path(programs)
     site.submit("first")
     assert site.wait()["state"] == "succeeded"
     calls = (site.folder / "in-container").read_text(encoding="utf-8").splitlines()
-    assert calls == ["exec image.sif"]
+    folder = site.folder
+    assert [call.split(" make ")[0] for call in calls] == [
+        f"exec --bind {folder} --pwd {folder} image.sif"
+    ]
 
 
 def test_other_directories(site: Site) -> None:

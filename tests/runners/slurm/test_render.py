@@ -177,14 +177,20 @@ def test_a_job_requests_what_its_splits_can_use(in_folder: pathlib.Path) -> None
     ("settings", "launcher"),
     [
         ("", ""),
-        ('container = "a.sif"', "apptainer exec docker://lab/tool:1 "),
+        ('container = "a.sif"', 'apptainer exec --bind "$PWD" --pwd "$PWD" docker://lab/tool:1 '),
         (
             'container = "a.sif"\n[slurm.commands.sum]\ncontainer = "b.sif"',
-            "apptainer exec b.sif ",
+            'apptainer exec --bind "$PWD" --pwd "$PWD" b.sif ',
         ),
         (
             'container = "a.sqsh"\ncontainer_runtime = "pyxis"',
-            "srun --container-image=lab/tool:1 "
+            'srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --container-image=lab/tool:1 '
+            '--container-mounts="$PWD:$PWD" --container-workdir="$PWD" ',
+        ),
+        (
+            'container = "a"\ncontainer_runtime = "pyxis"\n'
+            '[slurm.commands.sum]\ncontainer = "images/b.sqsh"',
+            'srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --container-image=./images/b.sqsh '
             '--container-mounts="$PWD:$PWD" --container-workdir="$PWD" ',
         ),
     ],

@@ -70,7 +70,9 @@ def test_the_first_job_is_refused(site: Site) -> None:
         "sbatch: error: Batch job submission failed: Invalid partition name specified; change the "
         "settings in [slurm], and repeat the command\n"
     )
-    assert site.state()["state"] == "cancelled"
+    state = site.state()
+    assert state["state"] == "cancelled"
+    assert state["failure"]["reason"] == "CANCELLED: it was cancelled before it began"
     site.write("rvrun.toml", "[slurm]\ncpus = 2\n")
     site.submit("first")
     assert site.wait()["state"] == "succeeded"
