@@ -11,7 +11,7 @@ import contextlib
 import os
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
@@ -95,6 +95,7 @@ class Request:
     - `forced`: stages to run although they are up to date.
     - `out`: the run directory; None for the default one.
     - `flags`: settings given on the command line, by dotted key.
+    - `hashing`: shows the progress of hashing inputs, as `advance` of `data.hashes.Hashes`.
     """
 
     config: str
@@ -113,6 +114,7 @@ class Request:
     debug: bool = False
     name: str | None = None
     verbosity: int = 0
+    hashing: Callable[[int, int], None] | None = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -208,7 +210,7 @@ def prepare_plan(request: Request) -> Prepared:
     run = make_run(plan, pipelines, settings, runner, request)
     files = render_common(plan, pipelines, settings.code_packages)
     if runner.CAPABILITIES.keeps_stamps:
-        files |= input_fingerprints(plan)
+        files |= input_fingerprints(plan, request.hashing)
     warnings = idle_splits([pipeline.declared for pipeline in pipelines], plan)
     return Prepared(
         run=run,

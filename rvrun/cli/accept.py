@@ -141,7 +141,7 @@ def read_saved(folder: pathlib.Path, request: Request) -> tuple[Plan, Mapping[st
             saved = os.path.relpath(folder / paths.config(pipeline.name))
             loaded += load_pipelines(attrs.evolve(request, config=saved), settings)
     code = fingerprints(loaded, settings.code_packages)
-    return plan, {**configs, **code, **input_fingerprints(plan)}
+    return plan, {**configs, **code, **input_fingerprints(plan, request.hashing)}
 
 
 def accept_changes(

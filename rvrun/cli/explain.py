@@ -11,6 +11,7 @@ import typer
 
 from rvrun import paths
 from rvrun.cli.explanation import explanation_to_dict, print_explanation
+from rvrun.cli.hashing import hashing_line
 from rvrun.cli.messages import warn
 from rvrun.cli.options import (
     Args,
@@ -120,7 +121,7 @@ def _explain_in(folder: pathlib.Path, plan: Plan, target: str) -> Explanation:
         *(folder / paths.CODE).rglob("*.txt"),
     ]
     files = {path.relative_to(folder).as_posix(): read_text(str(path), RENDER) for path in saved}
-    files |= input_fingerprints(plan)
+    files |= input_fingerprints(plan, hashing_line(is_quiet=False))
     statuses = plan_status(plan, folder, files)
     return explain_target(plan, folder, statuses, target, files=files)
 

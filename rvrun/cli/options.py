@@ -275,6 +275,7 @@ def make_request(
 
     Raises `BadOption`.
     """
+    from rvrun.cli.hashing import hashing_line
     from rvrun.prepare import Request
 
     common = read_common(context)
@@ -287,6 +288,7 @@ def make_request(
         flags={**(flags or {}), "templates": templates},
         profile=common.profile,
         verbosity=common.verbose,
+        hashing=hashing_line(is_quiet=common.quiet),
     )
 
 

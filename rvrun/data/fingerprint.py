@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from rvrun.data.hashes import Advance
+
 #: The version of the rules by which files are found and hashed.
 VERSION = 1
 MISSING = "missing"
@@ -33,10 +35,13 @@ NUM_CHANGES = 3
 
 
 class Finder:
-    """Finds the inputs of commands; reads no file and no listing twice."""
+    """Finds the inputs of commands; reads no file and no listing twice.
 
-    def __init__(self) -> None:
-        self.hashes = Hashes()
+    - `advance`: as in `Hashes`.
+    """
+
+    def __init__(self, advance: Advance | None = None) -> None:
+        self.hashes = Hashes(advance=advance)
         self.objects = Objects()
 
     def text(self, command: str, inputs: Sequence[str], produced: Sequence[str] = ()) -> str:

@@ -21,13 +21,18 @@ from rvrun.inputs import CannotRead
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
+
+    #: A callback for the progress of hashing: bytes done, bytes in total.
+    Advance = Callable[[int, int], None]
 
 #: How many files of a working directory are remembered.
 MAX_ENTRIES = 200_000
 #: What to do about a file that cannot be read.
 READABLE = "make it readable, or leave it out of `inputs`"
+#: How much of a file is hashed between two reports, in bytes.
+PIECE = 1 << 20
 #: The version of the cache's format.
 VERSION = 1
 
@@ -36,9 +41,12 @@ class Hashes:
     """The hashes of files, by their paths as a working directory has them.
 
     - `path`: of the cache; empty for none.
+    - `advance`: is called with the bytes that are hashed and those that have to be, while files
+      are; and in the end with the same number twice, whatever happens.
     """
 
-    def __init__(self, path: str | None = None) -> None:
+    def __init__(self, path: str | None = None, advance: Advance | None = None) -> None:
+        self.advance = advance
         self.path = _default_path() if path is None else path
         self.entries: dict[str, Any] = {}
         self.is_read = False
@@ -54,7 +62,11 @@ class Hashes:
         digests = {path: self._known(path, state) for path, state in states.items()}
         unknown = [path for path, digest in digests.items() if digest is None]
         if unknown:
-            digests |= self._hash(unknown)
+            try:
+                digests |= self._hash(unknown)
+            finally:
+                if self.advance is not None:
+                    self.advance(1, 1)
         return {
             path: (digest, states[path][0], states[path][1])
             for path, digest in digests.items()
@@ -73,13 +85,14 @@ class Hashes:
         with self._locked():
             self._read()
             is_changed = False
+            count = self._counter(paths)
             for path in paths:
                 state = _state(path)
                 digests[path] = None if state is None else self._known(path, state)
                 if state is None or digests[path]:
                     continue
                 now = time.time_ns()
-                digests[path] = digest = _digest(path)
+                digests[path] = digest = _digest(path, count)
                 # Unless it changed, or could change without a trace, while it was read.
                 if _state(path) == state and now - max(state[1], state[2]) > SETTLED_NS:
                     self.entries.pop(path, None)
@@ -89,6 +102,23 @@ class Hashes:
                 kept = dict(list(self.entries.items())[-MAX_ENTRIES:])
                 write_json(self.path, [VERSION, kept])
         return digests
+
+    def _counter(self, paths: Sequence[str]) -> Callable[[int], None] | None:
+        """Return a function that reports bytes of `paths` that were hashed; None if nobody asks."""
+        advance = self.advance
+        if advance is None:
+            return None
+        states = {path: _state(path) for path in paths}
+        sizes = [s[0] for path, s in states.items() if s and not self._known(path, s)]
+        done, total = 0, sum(sizes)
+
+        def count(number: int) -> None:
+            nonlocal done
+            done += number
+            # A file may grow meanwhile; the end is reported in the end.
+            advance(min(done, total - 1), total)
+
+        return count
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -130,10 +160,16 @@ def _state(path: str) -> list[int] | None:
     return [status.st_size, *times, status.st_ino, status.st_dev]
 
 
-def _digest(path: str) -> str | None:
+def _digest(path: str, count: Callable[[int], None] | None) -> str | None:
     try:
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            if count is None:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.sha256()
+            while piece := file.read(PIECE):
+                digest.update(piece)
+                count(len(piece))
+            return digest.hexdigest()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

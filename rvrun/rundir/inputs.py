@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rvrun.data.fingerprint import Finder
 from rvrun.model import Plan
 from rvrun.patterns import describe_absence
 from rvrun.rundir.freshness import StageStatus
 
+if TYPE_CHECKING:
+    from rvrun.data.hashes import Advance
 
-def input_fingerprints(plan: Plan) -> dict[str, str]:
+
+def input_fingerprints(plan: Plan, advance: Advance | None = None) -> dict[str, str]:
     """Return the input fingerprint of each stage that declares inputs, by path.
+
+    - `advance`: as in `data.hashes.Hashes`.
 
     Raises `CannotRead` or `CannotReach`.
     """
-    finder = Finder()
+    finder = Finder(advance)
     return {
         path: finder.text(f"{pipeline.name}/{stage.command}", stage.inputs, stage.produced)
         for pipeline in plan.pipelines

@@ -8,12 +8,13 @@ import multiprocessing
 import os
 import pathlib
 import time
+from collections.abc import Callable
 
 import pytest
 
 from rvrun.code.results import SETTLED_NS
 from rvrun.data import hashes
-from rvrun.data.hashes import Hashes
+from rvrun.data.hashes import PIECE, Hashes
 from rvrun.inputs import CannotRead
 
 
@@ -23,9 +24,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
     digest = hashes._digest
 
-    def count(path: str) -> str | None:
+    def count(path: str, advance: Callable[[int], None] | None) -> str | None:
         paths.append(path)
-        return digest(path)
+        return digest(path, advance)
 
     monkeypatch.setattr(hashes, "_digest", count)
     return paths
@@ -102,3 +103,30 @@ def test_a_file_that_cannot_be_read(tmp_path: pathlib.Path) -> None:
     """The error names it and what to do."""
     with pytest.raises(CannotRead, match="leave it out of `inputs`"):
         Hashes("").of([f"{tmp_path}/{'x' * 300}"])
+
+
+def test_progress_is_reported(tmp_path: pathlib.Path) -> None:
+    """Bytes done of those to hash, not of what the cache has; and the end in any case."""
+    cache = str(tmp_path / "cache.json")
+    big, small = tmp_path / "big", tmp_path / "small"
+    big.write_bytes(b"x" * (2 * PIECE + 1))
+    small.write_bytes(b"y")
+    os.utime(small, (1, 1))
+    calls: list[tuple[int, int]] = []
+
+    def advance(done: int, total: int) -> None:
+        calls.append((done, total))
+
+    paths = [str(big), str(small)]
+    plain = Hashes("").of(paths)
+    assert Hashes("", advance).of(paths) == plain
+    total = 2 * PIECE + 2
+    assert calls == [
+        *((PIECE, total), (2 * PIECE, total), (total - 1, total)),
+        *((total - 1, total), (1, 1)),
+    ]
+    calls.clear()
+    settle()
+    Hashes(cache).of(paths)
+    assert Hashes(cache, advance).of(paths) == plain
+    assert calls == []
