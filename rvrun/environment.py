@@ -19,6 +19,8 @@ VERBOSITY = "RVRUN_VERBOSITY"
 SPLITS = "RVRUN_SPLITS"
 #: The file that lists the hosts of a job, where it is not in its usual place.
 RESOURCE_CONFIG = "RVRUN_RESOURCE_CONFIG"
+#: Set: the target is in a container already, so that its program gets none of its own.
+IN_CONTAINER = "RVRUN_IN_CONTAINER"
 #: The folder of a warm worker (`warm.protocol`); unset: there is none.
 WARM = "RVRUN_WARM"
 #: The interpreter that runs a target where no warm worker does.
@@ -26,4 +28,4 @@ PYTHON = "RVRUN_PYTHON"
 #: Those that are also for what a target starts, such as another make.
 PASSED_ON = (WARM, PYTHON)
 #: Those that are for a target alone. Every other `RVRUN_*` variable is a setting.
-INTERNAL = (RUN_DIR, LOGS, EVENTS, LOCK, VERBOSITY, SPLITS, RESOURCE_CONFIG)
+INTERNAL = (RUN_DIR, LOGS, EVENTS, LOCK, VERBOSITY, SPLITS, RESOURCE_CONFIG, IN_CONTAINER)

@@ -255,6 +255,8 @@ def _protocols(runner: Runner) -> list[type]:
         own = [protocol.DetachedRunner]
     if runner.CAPABILITIES.recovers:
         own.append(protocol.RecoveringRunner)
+    if runner.CAPABILITIES.reports_targets:
+        own.append(protocol.ReportingRunner)
     if runner.CAPABILITIES.multi_host:
         own.append(protocol.MultiHostRunner)
     return [protocol.Runner, *own]
@@ -439,6 +441,26 @@ def check_detached_run(site: _Site) -> None:
     site.rvrun("retry", run_id, code=INVALID)
     site.rvrun("cancel", run_id)
     _check_stamps(site)
+    _check_report(site, run_id)
+
+
+def _check_report(site: _Site, run_id: str) -> None:
+    """Check that a report has all targets of a finished run, if the runner reports them."""
+    capabilities = site.capabilities
+    can_report = capabilities.reports_targets or capabilities.keeps_stamps
+    words = ("report", run_id, "--trace", "trace.json")
+    site.rvrun(*words, code=DONE if can_report else INVALID)
+    assert can_report == hasattr(site.runner, "targets") or capabilities.keeps_stamps, (
+        "a runner with `targets` must declare reports_targets"
+    )
+    if not can_report:
+        return
+    trace = json.loads((site.folder / "trace.json").read_text(encoding="utf-8"))
+    ran = {event["name"] for event in trace["traceEvents"] if event["ph"] == "X"}
+    whole = ("first", "last", "later", "alone")
+    split = [f"{stage}/{index}" for stage in ("part", "match") for index in range(NUM_SPLITS)]
+    expected = {f"conformance/{name}" for name in (*whole, *split)}
+    assert ran == expected, f"the report must have when each target ran, got {sorted(ran)}"
 
 
 def check_retry(site: _Site) -> None:

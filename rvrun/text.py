@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MINUTE, HOUR = 60, 3600
+#: Shorter durations are shown in milliseconds, as the page of a report does in its script.
+SHORT_MS = 100
 #: How many names of things are shown in one line.
 NUM_NAMES = 3
 #: The most characters of a value that a message shows.
@@ -47,8 +49,10 @@ def local_time(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Format a duration: `0.4 s`, `3 min 20 s`, `2 h 05 min`."""
-    if seconds < MINUTE:
+    """Format a duration: `23 ms`, `0.4 s`, `3 min 20 s`, `2 h 05 min`."""
+    if abs(round(seconds * 1000)) < SHORT_MS:
+        return f"{seconds * 1000:.0f} ms"
+    if round(seconds, 1) < MINUTE:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < HOUR:

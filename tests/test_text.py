@@ -20,8 +20,11 @@ def test_count() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.04, "0.0 s"),
+        (0.0, "0 ms"),
+        (0.0426, "43 ms"),
+        (0.0999, "0.1 s"),
         (59.9, "59.9 s"),
+        (59.96, "1 min 00 s"),
         (60, "1 min 00 s"),
         (200, "3 min 20 s"),
         (3599.6, "1 h 00 min"),

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 
 from rvrun.checks.case import Case
-from rvrun.finding import Finding, error, ok
-from rvrun.programs.container import ENGINES
+from rvrun.finding import Finding, error, ok, warning
+from rvrun.programs.engines import DOCKER, ENGINES, daemon_problem
 from rvrun.programs.pipeline import Programs
-from rvrun.programs.process import find_program
+from rvrun.programs.process import find_program, how_to_find
 from rvrun.programs.program import Program
 from rvrun.programs.template import fill, placeholders
 from rvrun.text import count
@@ -37,6 +37,7 @@ def _check_command(name: str, command: str, pipeline: Programs) -> Iterator[Find
     program = pipeline.program(command, 0, 1)
     label = f"{name}/{command}"
     container = program.declaration.get("container")
+    yield from _check_directory(label, program)
     yield from _check_path(label, program) if container is None else _check_engine(label, container)
 
 
@@ -44,10 +45,29 @@ def _check_engine(label: str, container: object) -> Iterator[Finding]:
     engines: tuple[str, ...] = ENGINES
     if isinstance(container, dict) and "engine" in container:
         engines = (container["engine"],)
-    if not any(find_program(engine, os.environ.get("PATH")) for engine in engines):
+    installed = [e for e in engines if find_program(e, os.environ.get("PATH"))]
+    if not installed:
         names = " or ".join(f"`{engine}`" for engine in engines)
         text = f"{label} needs a container engine, and {names} is not on the PATH"
         yield error("programs", text, "install one, or remove `container`")
+    elif installed[0] == DOCKER and (problem := daemon_problem()):
+        fix = "start its daemon, or choose another `engine` in `container`"
+        yield error("programs", f"{label} needs docker, which does not answer: {problem}", fix)
+
+
+def _check_directory(label: str, program: Program) -> Iterator[Finding]:
+    """Check that the directory of a program exists; those below the root are still to be made."""
+    text = program.declaration.get("cwd", "")
+    if not all(name in program.values for name in placeholders(text)):
+        return
+    directory, root = (os.path.abspath(fill(t, program.values)) for t in (text, "{root}"))
+    is_made = os.path.commonpath([directory, root]) == root
+    if text and not is_made and not os.path.isdir(directory):
+        yield warning(
+            "programs",
+            f"{label} runs in the directory {fill(text, program.values)}, which does not exist",
+            "create it, or correct `cwd`",
+        )
 
 
 def _check_path(label: str, program: Program) -> Iterator[Finding]:
@@ -62,4 +82,4 @@ def _check_path(label: str, program: Program) -> Iterator[Finding]:
         return
     if find_program(name, os.environ.get("PATH")) is None:
         where = "does not exist, or cannot be executed" if "/" in name else "is not on the PATH"
-        yield error("programs", f"{label} runs `{name}`, which {where}", f"install `{name}`")
+        yield error("programs", f"{label} runs `{name}`, which {where}", how_to_find(name))

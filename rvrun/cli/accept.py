@@ -37,6 +37,7 @@ from rvrun.rundir.freshness import StageStatus, plan_status
 from rvrun.rundir.inputs import input_fingerprints
 from rvrun.rundir.lock import locked
 from rvrun.rundir.settle import settle
+from rvrun.rundir.workdir import workdir_of
 from rvrun.settings.layers import load_settings
 
 Stages = Annotated[
@@ -88,6 +89,10 @@ def accept(
     if config is None:
         folder = _find(names, run_dir)
         request = make_request(context, config=str(folder), commands=(), splits=(), args=())
+        saved = read_plan(folder / paths.PLAN).plan
+        # Declared paths, and the places of the user's code, are relative to it.
+        folder = folder.resolve()
+        os.chdir(workdir_of(folder, saved) or os.getcwd())
         plan, files = read_saved(folder, request)
     else:
         request = make_request(

@@ -32,6 +32,7 @@ from rvrun.rundir.explain import Explanation
 from rvrun.rundir.explain import explain as explain_target
 from rvrun.rundir.freshness import plan_status
 from rvrun.rundir.inputs import input_fingerprints
+from rvrun.rundir.workdir import working_in
 from rvrun.text import shorten
 
 
@@ -107,19 +108,21 @@ def explain_saved(target: str, run_dir: str | None) -> tuple[Explanation, str]:
     """Explain a target of a run directory as it was written last; also return where it is."""
     folder = pathlib.Path(run_dir) if run_dir is not None else find_run_dir(target)
     plan = read_plan(folder / paths.PLAN).plan
-    configs = {
-        path.relative_to(folder).as_posix(): read_text(str(path), RENDER)
-        for path in (folder / paths.CONFIGS).rglob("*.json")
-    }
+    with working_in(folder, plan) as run_folder:
+        return _explain_in(run_folder, plan, target), f"{folder}/{paths.PLAN}, as saved"
+
+
+def _explain_in(folder: pathlib.Path, plan: Plan, target: str) -> Explanation:
+    """Explain a target of the plan in a run directory, in the folder where its commands ran."""
     # Without its config, nobody knows the code as it is now: the saved fingerprints count.
-    code = {
-        path.relative_to(folder).as_posix(): read_text(str(path), RENDER)
-        for path in (folder / paths.CODE).rglob("*.txt")
-    }
-    files = {**configs, **code, **input_fingerprints(plan)}
+    saved = [
+        *(folder / paths.CONFIGS).rglob("*.json"),
+        *(folder / paths.CODE).rglob("*.txt"),
+    ]
+    files = {path.relative_to(folder).as_posix(): read_text(str(path), RENDER) for path in saved}
+    files |= input_fingerprints(plan)
     statuses = plan_status(plan, folder, files)
-    explanation = explain_target(plan, folder, statuses, target, files=files)
-    return explanation, f"{folder}/{paths.PLAN}, as saved"
+    return explain_target(plan, folder, statuses, target, files=files)
 
 
 def explain_request(target: str, request: Request) -> tuple[Explanation, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 
 from rvrun import paths
+from rvrun.rundir import records
 from rvrun.rundir.exits import describe_exit
 from rvrun.rundir.freshness import StageStatus
 from rvrun.text import duration
@@ -39,14 +41,29 @@ class FailureLines:
     def format(self, target: str, exit_code: int, seconds: float | None) -> str:
         """Return `tiny/sum failed (exit 1) after 2.0 s; log: runs/tiny/logs/tiny/sum.log`."""
         after = "" if seconds is None else f" after {duration(seconds)}"
-        log = self._log(target)
-        how = f"failed ({describe_exit(exit_code, None)})"
-        return f"{target} {how}{after}" + ("" if log is None else f"; log: {log}")
+        path = self._path(target)
+        if path is None:
+            return f"{target} failed ({describe_exit(exit_code, None)}){after}"
+        # Whoever reported the end has recorded it before.
+        _, end = records.last_attempt(f"{self.out}/{paths.record(path)}")
+        return (
+            f"{target} {_describe(exit_code, end or {})}{after}; log: {self.out}/{paths.log(path)}"
+        )
 
-    def _log(self, target: str) -> str | None:
+    def _path(self, target: str) -> str | None:
+        """Return the path of a target with a log; see `paths.target`."""
         pipeline, command, *split = target.split("/")
         status = self.stages.get(f"{pipeline}/{command}")
         if self.out is None or status is None:
             return None
-        path = status.stage.target(pipeline, int(split[0]) if split else 0).path
-        return f"{self.out}/{paths.log(path)}"
+        return status.stage.target(pipeline, int(split[0]) if split else 0).path
+
+
+def _describe(exit_code: int, end: Mapping[str, Any]) -> str:
+    """Return `failed (exit 1)` or `was killed by SIGKILL (137)`, as the summary does."""
+    if end.get("event") == "killed" and end.get("exit_code") is None:
+        how = f"was {describe_exit(None, end.get('signal'))}"
+    else:
+        how = f"failed ({describe_exit(exit_code, None)})"
+    is_late = records.timeout_of(end) is not None
+    return f"{how} at its time limit" if is_late else how

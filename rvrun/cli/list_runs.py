@@ -15,7 +15,8 @@ from rvrun.errors import RvrunError
 from rvrun.observe.find import is_run_dir, last_local_activity, run_dirs
 from rvrun.observe.local_run import LocalRun
 from rvrun.remote import ledger as ledgers
-from rvrun.remote.state import State, timestamp
+from rvrun.remote.ended import read_ended
+from rvrun.remote.state import RunState, State, timestamp
 from rvrun.text import duration, local_time
 
 HERE = "."
@@ -52,7 +53,8 @@ class Row:
 def list_runs(runs: Below = HERE, as_json: AsJson = False) -> None:
     """List the runs in all run directories below here.
 
-    The latest is the last. Services are not asked: `rvrun status RUN` does that.
+    The latest is the last. Services are not asked: a detached run is `submitted` until
+    `rvrun status` or another verb has seen its end.
 
     - `rvrun list`
     """
@@ -88,11 +90,12 @@ def _detached_row(ledger: ledgers.Ledger) -> Row:
     """What is known of a detached run without asking its service."""
     row = Row(run=ledger.run_id, runner="damaged", state="", run_dir=str(ledger.run_dir))
     try:
-        facts = ledger.facts
+        facts, ended = ledger.facts, read_ended(ledger)
         state = "cancelled" if ledger.has(ledgers.CANCELLED) else "submitted"
+        row = attrs.evolve(row, runner=facts["runner"], began=timestamp(facts["began"]))
     except RvrunError as error:
         return attrs.evolve(row, problem=str(error))
-    return attrs.evolve(row, runner=facts["runner"], began=timestamp(facts["began"]), state=state)
+    return attrs.evolve(row, state=state) if ended is None else _with_state(row, ended)
 
 
 def _local_row(folder: pathlib.Path) -> Row:
@@ -101,11 +104,13 @@ def _local_row(folder: pathlib.Path) -> Row:
         state = LocalRun(folder).state()
     except RvrunError as error:
         return attrs.evolve(row, problem=str(error))
+    return _with_state(attrs.evolve(row, runner=state.runner, began=state.began), state)
+
+
+def _with_state(row: Row, state: RunState) -> Row:
     return attrs.evolve(
         row,
-        runner=state.runner,
         state=state.word,
-        began=state.began,
         ended=state.ended,
         done=state.count(State.SUCCEEDED),
         targets=sum(stage.total for stage in state.stages),

@@ -13,7 +13,6 @@ from rvrun.cli.options import BadOption, option, read_common
 from rvrun.cli.run_options import LatestRun, Runs
 from rvrun.inputs import writing
 from rvrun.observe.find import find_run
-from rvrun.observe.local_run import LocalRun, state_of
 from rvrun.remote import ledger as ledgers
 from rvrun.text import count
 
@@ -41,7 +40,7 @@ def report(
 
     The page has a timeline with the critical path and idle time, stages with durations and memory,
     stragglers, failures with the ends of their logs, the plan, and the config without values that
-    look like secrets. Runs on this machine only.
+    look like secrets. Of a detached run, it shows what the service reports.
 
     - `rvrun report --html report.html`
     - `rvrun report runs/landcover --html report.html --trace trace.json`
@@ -51,20 +50,17 @@ def report(
     if html == trace:
         raise BadOption("--html and --trace name the same file; use two files")
     observed = find_run(run, pathlib.Path(runs))
-    if not isinstance(observed, LocalRun):
-        raise BadOption(
-            f"`report` only works with runs on this machine; {observed.handle} is a detached run: "
-            "use `rvrun status`"
-        )
     from rvrun.report.page import to_html
+    from rvrun.report.source import source_of
     from rvrun.report.timeline import make_timeline
     from rvrun.report.trace import to_trace
 
-    snapshot = observed.snapshot()
+    source = source_of(observed)
+    snapshot = source.snapshot
     timeline = make_timeline(snapshot, time.time())
     texts = {}
     if html is not None:
-        texts[html] = to_html(snapshot, timeline, state_of(snapshot, observed.handle))
+        texts[html] = to_html(source, timeline)
     if trace is not None:
         texts[trace] = to_trace(snapshot, timeline, observed.handle)
     for path, text in texts.items():

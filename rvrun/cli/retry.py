@@ -22,6 +22,7 @@ from rvrun.remote import ledger as ledgers
 from rvrun.remote.errors import NothingToRetry
 from rvrun.remote.state import State
 from rvrun.rundir.lock import locked
+from rvrun.rundir.workdir import workdir_of
 from rvrun.runners.run import Run as PlannedRun
 from rvrun.text import count
 
@@ -89,8 +90,7 @@ def _run_of(snapshot: Snapshot, common: Common, *, is_isolated: bool) -> Planned
     from rvrun.settings.layers import load_settings
 
     run_dir = snapshot.run_dir.resolve()
-    if snapshot.sessions:
-        os.chdir(run_dir / snapshot.sessions[-1].workdir)
+    os.chdir(workdir_of(run_dir, snapshot.plan) or os.getcwd())
     settings = load_settings(profile=common.profile)
     out = os.path.relpath(run_dir)
     run = PlannedRun(

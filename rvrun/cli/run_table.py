@@ -80,12 +80,12 @@ def format_counts(stage: StageState) -> str:
 
 
 def print_state(state: RunState) -> None:
-    """Print the table of stages, what runs, is stuck or failed, and a line about the run."""
+    """Print the table of stages, what runs, waits or failed, and a line about the run."""
     columns, rows = table_of(state)
     print_table(columns, rows)
     for stage in state.stages:
         if stage.stuck:
-            print(f"{stage.name} is stuck: {stage.stuck}")
+            print(f"{stage.name} waits: {stage.stuck}")
     if state.running:
         print(f"running: {name_running(state.running)}")
     for text in state.warnings:

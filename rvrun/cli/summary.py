@@ -56,7 +56,13 @@ def print_summary(outcome: Outcome, logs: str, command_line: str) -> None:
 def _print_failure(err: Console, failure: Failure) -> None:
     verb = "was" if failure.exit_code is None else "failed"
     err.print(Text(f"{failure.target} {verb} {_end(failure)}", "bold red"))
-    if hint := explain_exit(failure.exit_code, failure.signal, failure.peak_memory_kib):
+    hint = explain_exit(
+        failure.exit_code,
+        failure.signal,
+        failure.peak_memory_kib,
+        timeout_seconds=failure.timeout_seconds,
+    )
+    if hint:
         err.print(hint)
     lines = tail(failure.log, LOG_LINES, failure.log_offset) if failure.log else []
     if lines:

@@ -26,6 +26,7 @@ class LastAttempt:
     - `began`, `ended`: in seconds since 1970; `ended` is None if it recorded no end.
     - `exit_code`, `signal`: None if that is unknown.
     - `is_running`: whether a process runs it now.
+    - `timeout_seconds`: its time limit, if it was ended because of that.
     - `log_offset`: where its output begins in its log, in bytes; None without a log.
     - `seconds`: of the last attempt that succeeded; None if there was none.
     """
@@ -37,6 +38,7 @@ class LastAttempt:
     signal: int | None
     is_running: bool
     peak_memory_kib: int | None
+    timeout_seconds: int | None
     log_offset: int | None
     seconds: float | None
     host: str
@@ -101,6 +103,7 @@ def _read(path: str) -> LastAttempt | None:
         signal=None if end is None else _integer(end.get("signal")),
         is_running=end is None and is_locked(path),
         peak_memory_kib=None if end is None else records.memory_of(end),
+        timeout_seconds=None if end is None else records.timeout_of(end),
         log_offset=records.log_offset_of(start),
         seconds=seconds,
         host=str(start.get("host", "")),

@@ -119,7 +119,13 @@ def reason_of(attempt: LastAttempt) -> str:
     parts = [describe_exit(None, attempt.signal) if is_killed else "failed"]
     if attempt.ended is not None:
         parts.append(f"after {duration(max(attempt.ended - attempt.began, 0.0))}")
-    hint = explain_exit(attempt.exit_code, attempt.signal, attempt.peak_memory_kib)
+    hint = explain_exit(
+        attempt.exit_code,
+        attempt.signal,
+        attempt.peak_memory_kib,
+        timeout_seconds=attempt.timeout_seconds,
+        is_here=attempt.host == os.uname().nodename,
+    )
     return " ".join(parts) + (f"; {hint}" if hint else "")
 
 

@@ -19,15 +19,20 @@ from rvrun.rundir.history import Session, read_sessions
 from rvrun.rundir.lock import is_active
 from rvrun.rundir.summary import ENDED
 from rvrun.rundir.times import NEVER
+from rvrun.rundir.workdir import working_in
 
 
 @attrs.frozen(kw_only=True)
 class TargetState:
-    """A target, its state, and its last attempt; None if it was never started."""
+    """A target, its state, and its last attempt; None if it was never started.
+
+    - `reason`: why it failed, in the words of the service that ran it; empty on this machine.
+    """
 
     target: Target
     state: State
     attempt: LastAttempt | None
+    reason: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -137,7 +142,8 @@ def read_snapshot(run_dir: pathlib.Path, reader: AttemptReader | None = None) ->
     plan = read_saved_plan(run_dir)
     reader = reader or AttemptReader(run_dir)
     sessions = tuple(read_sessions(run_dir))
-    statuses = plan_status(plan, run_dir, saved_configs(run_dir))
+    with working_in(run_dir, plan) as folder:
+        statuses = plan_status(plan, folder, saved_configs(folder))
     stages = tuple(_read_stage(status, reader, sessions) for status in statuses)
     is_running = any(stage.with_state(State.RUNNING) for stage in stages)
     return Snapshot(

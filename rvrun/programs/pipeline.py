@@ -62,8 +62,10 @@ class Programs(Pipeline):
     config: ProgramsConfig
     handles_uris = True
     has_code = False
-    #: Whether this target is a job, which is in its command's container already.
-    in_job = False
+    #: Whether this target is in a container already, as jobs are.
+    in_container = False
+    #: What identifies this target on this machine; empty if it has no run directory.
+    place = ""
 
     @property
     def commands(self) -> Sequence[str]:  # type: ignore[override]
@@ -212,7 +214,9 @@ class Programs(Pipeline):
         if split_ind is not None:
             values |= {"split": str(split_ind), "splits": str(num_splits)}
         declaration, options = config.commands[command], config.options[command]
-        return Program(declaration, options, values, in_job=self.in_job)
+        return Program(
+            declaration, options, values, in_container=self.in_container, target=self.place
+        )
 
     def _run_share(self, command: str, split_ind: int, num_splits: int) -> None:
         """Run a program with the number of its split, for its share of the items if it has some."""
@@ -247,7 +251,8 @@ class Programs(Pipeline):
         """Return the only call of a target if nothing must happen after it, else None."""
         program = self.program(command, split_ind, num_splits)
         may_repeat = program.options.get("retries") or program.options.get("timeout")
-        if may_repeat or command in self.config.items:
+        # A container may have to be removed after its program.
+        if may_repeat or program.has_container or command in self.config.items:
             return None
         self.make_folders(program, program.values)
         return program.once()

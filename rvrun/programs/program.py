@@ -27,13 +27,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 SHELL = "sh"
+#: The placeholder of the folder where a pipeline writes.
+ROOT = "root"
 
 
 class Program:
     """A command's declaration, as saved, with the values of all placeholders but the items'.
 
     - `options`: `timeout` and `retries`, among others.
-    - `in_job`: whether the target is a job, whose container is that of the command already.
+    - `in_container`: whether the target is in a container already, as jobs are.
+    - `target`: what identifies the target on this machine, for the name of its container.
     """
 
     def __init__(
@@ -42,12 +45,14 @@ class Program:
         options: Mapping[str, Any],
         values: Mapping[str, str],
         *,
-        in_job: bool = False,
+        in_container: bool = False,
+        target: str = "",
     ) -> None:
         self.declaration = declaration
         self.options = options
         self.values = values
-        self.in_job = in_job
+        self.in_container = in_container
+        self.target = target
         self.run = declaration["run"]
 
     @property
@@ -59,6 +64,11 @@ class Program:
     def items_file(self) -> str | None:
         """The placeholder for a file with the items, if there is one."""
         return next((name for name in self.names if name in (ITEMS_FILE, ITEMS_FILE0)), None)
+
+    @property
+    def has_container(self) -> bool:
+        """Whether the program runs in a container that this process has to start."""
+        return "container" in self.declaration and not self.in_container
 
     def for_item(self, item: Any) -> Invocation:
         """Return the call for one item."""
@@ -106,18 +116,27 @@ class Program:
         directory = declaration.get("cwd")
         directory = None if directory is None else fill(directory, values)
         variables = {name: fill(text, values) for name, text in declaration.get("env", {}).items()}
-        if "container" in declaration and not self.in_job:
-            from rvrun.programs.container import wrap
+        limits = {
+            "timeout": self.options.get("timeout"),
+            "retries": self.options.get("retries", 0),
+            "shown": shown,
+        }
+        if self.has_container:
+            from rvrun.programs.container import Container
 
-            argv = wrap(declaration["container"], argv, variables, directory, files)
-            directory = None
+            container = Container(
+                declaration["container"],
+                target=self.target,
+                folders=[values[ROOT]] if "://" not in values[ROOT] else [],
+                files=files,
+                gpu=bool(self.options.get("gpu")),
+            )
+            return container.wrap(argv, variables, directory, **limits)
         return Invocation(
             argv,
             environment={**os.environ, **variables} if variables else None,
             directory=directory,
-            timeout=self.options.get("timeout"),
-            retries=self.options.get("retries", 0),
-            shown=shown,
+            **limits,
         )
 
 

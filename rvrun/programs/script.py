@@ -27,20 +27,21 @@ REFUSED = {
     ARITHMETIC: "assign it to a variable first: X={%s}",
     BACKTICKS: "write $(…) instead of backticks",
 }
+#: Stands for a quote, a substitution or a value in a command.
+_WORD = "x"
 #: What ends a word of sh, so that a `#` after it begins a comment.
 _DELIMITERS = " \t\n;&|()<>"
 _OPENINGS = (("$((", ARITHMETIC), ("$(", SUBSTITUTION), ("${", PARAMETER))
 
 
 class Use:
-    """A placeholder in a script: its name, the quotes it is in, and its line up to it."""
+    """A placeholder in a script: its name, and the command before it, or before its quote."""
 
-    __slots__ = ("line", "name", "place")
+    __slots__ = ("before", "name")
 
-    def __init__(self, name: str, place: str, line: str) -> None:
+    def __init__(self, name: str, before: str) -> None:
         self.name = name
-        self.place = place
-        self.line = line
+        self.before = before
 
 
 class Script:
@@ -95,7 +96,8 @@ class _Lexer:
         self.code: list[str] = []
         self.numbers: dict[str, int] = {}
         self.uses: list[Use] = []
-        self.line = ""
+        #: The commands so far, one for each place in `stack`; quotes in them are a word.
+        self.commands = [""]
         self.previous = "\n"
         self.word = ""
         self.unclear = ""
@@ -108,7 +110,9 @@ class _Lexer:
         if place is COMMENT:
             return
         self._check_place(name)
-        self.uses.append(Use(name, place, self.line))
+        is_quoted = place in (SINGLE, DOUBLE)
+        self.uses.append(Use(name, self.commands[-2 if is_quoted else -1]))
+        self.commands[-1] += _WORD
         if name == ITEMS:
             self._check_items(place, following)
             self.code.append('"$@"')
@@ -152,8 +156,20 @@ class _Lexer:
         self.code.append(text)
         position = 0
         while position < len(text):
-            position += self._step(text, position)
-        self.line = (self.line + text).rpartition("\n")[2]
+            depth = len(self.stack)
+            length = self._step(text, position)
+            self._keep(text[position : position + length], depth)
+            position += length
+
+    def _keep(self, piece: str, depth: int) -> None:
+        """Add what was read to the command that it is in; what it opens or closes is a word."""
+        if len(self.stack) == depth:
+            self.commands[-1] += piece
+            return
+        del self.commands[len(self.stack) :]
+        if len(self.stack) > depth:
+            self.commands[-1] += _WORD
+            self.commands.append("")
 
     def _step(self, text: str, position: int) -> int:
         """Read what is at a position, and return its length."""

@@ -79,7 +79,7 @@ def check(text: str, names: Sequence[str], fields: Sequence[str] | None = None) 
         if name in names or (ITEM in names and _is_part_of_item(name, fields)):
             continue
         if f"${{{name}}}" in text:
-            problem = f"has an unknown placeholder `{{{shorten(name)}}}`"
+            problem = f"has an unknown placeholder `{{{_shown(name)}}}`"
             raise BadTemplate(f"{problem}; for a variable of the shell, write `${{{{{name}}}}}`")
         raise BadTemplate(_unknown(name, _all_names(names, fields)))
 
@@ -94,9 +94,14 @@ def _all_names(names: Sequence[str], fields: Sequence[str] | None) -> list[str]:
     return [*names, *(f"{ITEM}.{part}" for part in parts if ITEM in names)]
 
 
+def _shown(name: str) -> str:
+    """A name in a message, which is one line."""
+    return shorten(name if name.isprintable() else repr(name)[1:-1])
+
+
 def _unknown(name: str, names: Sequence[str]) -> str:
     """Say that there is no such placeholder, and what was probably meant."""
-    problem = f"has an unknown placeholder `{{{shorten(name)}}}`"
+    problem = f"has an unknown placeholder `{{{_shown(name)}}}`"
     # Names that the user made up are compared without what all of them begin with.
     near = closest(name, names) or next((n for n in names if n.rpartition(".")[2] == name), None)
     if near:

@@ -161,6 +161,37 @@ class RunState:
         return "succeeded" if self.count(State.SUCCEEDED) == total else "incomplete"
 
 
+@attrs.frozen(kw_only=True)
+class TargetReport:
+    """A target of a detached run, as its service reports it.
+
+    - `attempt`: the number of its last attempt, from 1.
+    - `began`, `ended`: of that attempt, in seconds since 1970; None if that has not happened yet,
+      or is not known.
+    - `exit_code`: None if its process did not end by itself, or that is not known.
+    - `reason`: why it failed, in the service's words.
+    """
+
+    name: str
+    state: State
+    attempt: int = 1
+    began: float | None = None
+    ended: float | None = None
+    exit_code: int | None = None
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class TargetReports:
+    """The targets of a detached run.
+
+    - `notes`: sentences for the reader about what the service does not report.
+    """
+
+    targets: tuple[TargetReport, ...]
+    notes: tuple[str, ...] = ()
+
+
 class Progress(Protocol):
     """A callback for the progress of work on a run's jobs."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,32 +14,37 @@ from rvrun.remote.state import RunState, State
 from rvrun.render.jinja import Template, render
 from rvrun.report import graph
 from rvrun.report.data import span_columns
+from rvrun.report.source import Source
 from rvrun.report.statistics import distribution_of, seconds_of, stragglers_of
 from rvrun.report.timeline import Timeline
 from rvrun.rundir.exits import describe_exit
 from rvrun.rundir.explain import read_values
-from rvrun.rundir.summary import tail
 from rvrun.secret_marks import is_secret
 from rvrun.text import count, duration, local_time, memory
 
 TEMPLATE = Template("rvrun.templates", "report", "report.html.j2")
-#: How many failures have the end of their log, and how many lines of it.
-NUM_FAILURES, LOG_LINES = 50, 40
+#: How many failures are shown with the ends of their logs.
+NUM_FAILURES = 50
 #: What is shown instead of a value that may be a secret.
 HIDDEN = "(hidden)"
 
 
-def to_html(snapshot: Snapshot, timeline: Timeline, state: RunState) -> str:
+def to_html(source: Source, timeline: Timeline) -> str:
     """Return the page. The same run directory gives the same bytes, unless something runs in it."""
-    failures = sorted(failed_targets(snapshot), key=lambda one: one.target.name)
+    snapshot, state = source.snapshot, source.state
+    # What never started failed because of what it needs, so it tells least.
+    failures = sorted(
+        failed_targets(snapshot), key=lambda one: (one.attempt is None, one.target.name)
+    )
     return render(
         TEMPLATE,
         title=state.run_id,
         state=state.word,
         version=__version__,
         subtitle=_subtitle(snapshot, state),
+        notes=source.notes,
         cards=_cards(snapshot, timeline, state),
-        failures=[_failure(snapshot, one) for one in failures[:NUM_FAILURES]],
+        failures=[_failure(source, one) for one in failures[:NUM_FAILURES]],
         num_more=max(len(failures) - NUM_FAILURES, 0),
         stages=[_stage(stage) for stage in snapshot.stages],
         critical=_critical(timeline),
@@ -110,22 +114,24 @@ def _others(state: RunState) -> str:
     return ", ".join(f"{number:,} {name}" for name, number in counts if number) or "all of them"
 
 
-def _failure(snapshot: Snapshot, one: TargetState) -> dict[str, Any]:
+def _failure(source: Source, one: TargetState) -> dict[str, Any]:
     attempt = one.attempt
-    assert attempt is not None, "a target without an attempt has not failed"
-    log = pathlib.PurePath(paths.log(one.target.path))
-    lines = []
-    if attempt.log_offset is not None:
-        lines = tail(snapshot.run_dir / log, LOG_LINES, attempt.log_offset)
-    return {
+    values = {
         "target": one.target.name,
+        "end": "",
+        "reason": "; ".join(filter(None, ("was not started", one.reason))),
+        "attempt": 1,
+        "memory": "",
+        "log": source.read_log(one),
+    }
+    if attempt is None:
+        return values
+    return values | {
         # How it was killed is part of the reason.
         "end": "" if attempt.exit_code is None else describe_exit(attempt.exit_code, None),
-        "reason": reason_of(attempt),
+        "reason": "; ".join(filter(None, (reason_of(attempt), one.reason))),
         "attempt": attempt.number,
         "memory": "" if attempt.peak_memory_kib is None else memory(attempt.peak_memory_kib),
-        "log": str(log),
-        "lines": lines,
     }
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pathlib
 import signal as signals
 
+from rvrun.memory_limit import machine_memory_kib, memory_limit_kib
 from rvrun.signals import SIGNALLED, name_of
 from rvrun.text import memory
 
@@ -34,14 +32,26 @@ def describe_exit(exit_code: int | None, signal: int | None) -> str:
     return f"exit {exit_code}" + ("" if number is None else f", {name_of(number)}")
 
 
-def explain_exit(exit_code: int | None, signal: int | None, peak_kib: int | None) -> str:
+def explain_exit(
+    exit_code: int | None,
+    signal: int | None,
+    peak_kib: int | None,
+    *,
+    timeout_seconds: int | None = None,
+    is_here: bool = True,
+) -> str:
     """Return what often causes such an end; empty if nothing is typical.
 
     - `peak_kib`: the most memory that its process was seen to use; None if nobody saw it.
+    - `timeout_seconds`: its time limit, if it was ended because of that.
+    - `is_here`: whether it ran on this machine.
     """
     number = signal_of(exit_code, signal)
+    if timeout_seconds is not None:
+        return f"ended after its time limit of {timeout_seconds:,} s (timeout_seconds)"
     if number == signals.SIGKILL:
-        return f"out of memory?{_memory(peak_kib)}; `dmesg` shows whether the kernel killed it"
+        text = _memory(peak_kib, is_here=is_here)
+        return f"out of memory?{text}; `dmesg` shows whether the kernel killed it"
     if number in (signals.SIGSEGV, signals.SIGBUS, signals.SIGILL, signals.SIGFPE):
         return "it crashed in compiled code, such as a library or a driver, not in Python"
     if number == signals.SIGABRT:
@@ -51,25 +61,12 @@ def explain_exit(exit_code: int | None, signal: int | None, peak_kib: int | None
     return ""
 
 
-def _memory(peak_kib: int | None) -> str:
+def _memory(peak_kib: int | None, *, is_here: bool) -> str:
     """Return ` its process used at least 2.1 GiB of this machine's 7.8 GiB`."""
-    limit = memory_limit_kib()
+    limit, machine = memory_limit_kib(), machine_memory_kib()
+    of = f"this machine's {memory(machine)}"
+    if limit < machine:
+        of = f"the {memory(limit)} that its control group allows"
     if peak_kib is None:
-        return "" if limit is None else f" processes here can have {memory(limit)}"
-    total = "" if limit is None else f" of this machine's {memory(limit)}"
-    return f" its process used at least {memory(peak_kib)}{total}"
-
-
-def memory_limit_kib() -> int | None:
-    """Return the memory that processes here can have, in KiB: the machine's, or a container's."""
-    limits = []
-    with contextlib.suppress(OSError, ValueError):
-        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024)
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            text = pathlib.Path(path).read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError):
-            continue
-        if text.isdecimal():
-            limits.append(int(text) // 1024)
-    return min(limits, default=None)
+        return f" processes here share {of}" if is_here else ""
+    return f" its process used at least {memory(peak_kib)}" + (f" of {of}" if is_here else "")

@@ -18,7 +18,7 @@ from rvrun.rundir.own_files import open_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
 
@@ -38,6 +38,7 @@ class Recorder:
     """Writes the record of one attempt of the target at `target` (see `paths.target`)."""
 
     def __init__(self, run_dir: str, target: str) -> None:
+        self.run_dir = run_dir
         self.path = os.path.join(run_dir, paths.record(target))
         self.attempt = 1 + sum(line["event"] == "start" for line in read_attempts(self.path))
         #: CPU time of this process before the attempt, which another target may have used.
@@ -45,30 +46,34 @@ class Recorder:
         self.wait_before = cpu_wait_seconds()
 
     def start(self, **facts: object) -> None:
-        """Record the start.
+        """Record the start, and in which folder, relative to the run directory.
 
         - `facts`: `log_offset`, in bytes, if the output goes to a log; `shared_memory_kib`, what
           the process shares with others that were forked from the same one.
         """
         with writing(self.path):
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        self.note("start", host=os.uname().nodename, pid=os.getpid(), **facts)
+        workdir = os.path.relpath(os.getcwd(), os.path.realpath(self.run_dir))
+        self.note("start", host=os.uname().nodename, pid=os.getpid(), workdir=workdir, **facts)
 
-    def end(self, exit_code: int) -> None:
+    def end(self, exit_code: int, **facts: object) -> None:
         """Record the end, with the peak memory of the largest process, and the CPU time of all.
 
         `num_cpus` is how many CPUs targets share there, and `cpu_wait_seconds` how long this
         process waited for one of them; missing where that is unknown.
+
+        - `facts`: `timeout_seconds`, the time limit, if the attempt was ended because of that.
         """
         before, after = self.wait_before, cpu_wait_seconds()
-        wait = None if before is None or after is None else round(after - before, 3)
+        if before is not None and after is not None:
+            facts["cpu_wait_seconds"] = round(after - before, 3)
         self.note(
             "end",
             exit_code=exit_code,
             peak_memory_kib=peak_memory_kib(),
             cpu_seconds=round(cpu_seconds() - self.cpu_before, 3),
             num_cpus=num_cpus(),
-            **({} if wait is None else {"cpu_wait_seconds": wait}),
+            **facts,
         )
 
     def note(self, event: str, **facts: object) -> None:
@@ -177,6 +182,12 @@ def memory_of(end: dict[str, Any]) -> int | None:
     return peak if type(peak) is int else None
 
 
+def timeout_of(end: Mapping[str, Any]) -> int | None:
+    """Return the time limit that ended an attempt, in seconds; None if none did."""
+    seconds = end.get("timeout_seconds")
+    return seconds if type(seconds) is int else None
+
+
 def shared_memory_of(start: dict[str, Any]) -> int | None:
     """Return the shared memory in the line of a start, in KiB; None if it has none."""
     shared = start.get("shared_memory_kib")
@@ -187,6 +198,12 @@ def log_offset_of(start: dict[str, Any]) -> int | None:
     """Return where in its log the output of an attempt begins, in bytes; None if it has no log."""
     offset = start.get("log_offset")
     return offset if type(offset) is int and 0 <= offset < MAX_OFFSET else None
+
+
+def workdir_of(start: dict[str, Any]) -> str | None:
+    """Return where an attempt ran, relative to the run directory; None if the line lacks it."""
+    workdir = start.get("workdir")
+    return workdir if isinstance(workdir, str) else None
 
 
 def resident_kib() -> int:

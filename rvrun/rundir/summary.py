@@ -30,6 +30,7 @@ class Failure:
       unknown.
     - `peak_memory_kib`: the most memory that its process was seen to use; None if nobody saw it.
     - `seconds`: how long it ran; None if it was killed and nobody saw when.
+    - `timeout_seconds`: its time limit, if it was ended because of that.
     - `log`: the file with its output from byte `log_offset` on, after that of earlier attempts;
       None if its output went elsewhere.
     - `rerun`: a shell command line that runs it again.
@@ -43,6 +44,7 @@ class Failure:
     log_offset: int = 0
     signal: int | None = None
     peak_memory_kib: int | None = None
+    timeout_seconds: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -163,6 +165,7 @@ def _failure(attempt: _Attempt, out: str) -> Failure:
         log_offset=offset or 0,
         signal=end.get("signal"),
         peak_memory_kib=records.memory_of(end),
+        timeout_seconds=records.timeout_of(end),
     )
 
 

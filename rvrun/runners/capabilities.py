@@ -17,6 +17,7 @@ class Capabilities:
     - `limits_targets`: targets share this machine, within the limits of their `resources`.
     - `needs_remote_storage`: every pipeline's `root_uri` must be a URI that other machines reach.
     - `recovers`: can rebuild the ledger of a run from its service; see `RecoveringRunner`.
+    - `reports_targets`: tells when each target ran; see `ReportingRunner`.
     - `multi_host`: a job may have several hosts; the runner's `hosts` lists them.
     """
 
@@ -28,4 +29,5 @@ class Capabilities:
     limits_targets: bool = False
     needs_remote_storage: bool = False
     recovers: bool = False
+    reports_targets: bool = False
     multi_host: bool = False

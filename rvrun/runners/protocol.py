@@ -17,7 +17,7 @@ import attrs
 if TYPE_CHECKING:
     from rvrun.finding import Finding
     from rvrun.remote.ledger import Ledger
-    from rvrun.remote.state import Progress, RunState
+    from rvrun.remote.state import Progress, RunState, TargetReports
     from rvrun.rundir.freshness import StageStatus
     from rvrun.rundir.summary import Outcome
     from rvrun.runners.capabilities import Capabilities
@@ -103,6 +103,16 @@ class RecoveringRunner(DetachedRunner, Protocol):
 
     def recover(self, run_id: str, settings: Settings, folder: pathlib.Path) -> Ledger:
         """Write a ledger of the run below `folder`, from what the service knows of the run."""
+
+
+class ReportingRunner(DetachedRunner, Protocol):
+    """A detached runner that tells when each target ran, for `rvrun report`.
+
+    One that keeps stamps need not: its targets leave records in the run directory.
+    """
+
+    def targets(self, ledger: Ledger) -> TargetReports:
+        """Return what the service reports of each target of a run, in its last attempt."""
 
 
 class MultiHostRunner(DetachedRunner, Protocol):

@@ -6,7 +6,13 @@ from typing import cast
 
 from rvrun import plugins
 from rvrun.errors import RvrunError
-from rvrun.runners.protocol import DetachedRunner, LocalRunner, RecoveringRunner, Runner
+from rvrun.runners.protocol import (
+    DetachedRunner,
+    LocalRunner,
+    RecoveringRunner,
+    ReportingRunner,
+    Runner,
+)
 
 #: The default runner of verbs that need one.
 DEFAULT = "local"
@@ -65,6 +71,11 @@ def find_recovering(name: str | None) -> RecoveringRunner:
 def as_detached(runner: Runner) -> DetachedRunner | None:
     """Return `runner` if its runs continue without this process, else None."""
     return cast(DetachedRunner, runner) if runner.CAPABILITIES.detached else None
+
+
+def as_reporting(runner: Runner) -> ReportingRunner | None:
+    """Return `runner` if it tells when each target of a run ran, else None."""
+    return cast(ReportingRunner, runner) if runner.CAPABILITIES.reports_targets else None
 
 
 def as_local(runner: Runner) -> LocalRunner | None:

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator
 
 from rvrun.cpus import num_cpus
+from rvrun.memory_limit import memory_limit_kib
 from rvrun.model import Plan, Stage
 from rvrun.settings.schema import MachineSettings
-
-#: The memory limit of a container (cgroup v2, and v1).
-CGROUP_LIMITS = (
-    "/sys/fs/cgroup/memory.max",
-    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-)
 
 
 def limits_of(machine: MachineSettings) -> tuple[int, int]:
     """Return the CPUs and the MiB that targets share: those of the settings, or of this machine."""
-    return machine.vcpus or num_cpus(), machine.memory_mib or memory_mib()
-
-
-def memory_mib() -> int:
-    """Return the memory of this machine, or of this container, in MiB."""
-    amounts = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in CGROUP_LIMITS:
-        # Without a limit it is `max`, or a number that no machine has.
-        with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
-            amounts.append(int(file.read()))
-    return max(min(amounts) // 2**20, 1)
+    return machine.vcpus or num_cpus(), machine.memory_mib or max(memory_limit_kib() // 1024, 1)
 
 
 def misfits(plan: Plan, machine: MachineSettings) -> Iterator[str]:

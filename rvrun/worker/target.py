@@ -123,6 +123,7 @@ def run_command(call: Call, start: Start | None = None) -> int:
     keep_from_forks((_end, _ignore), ENDING)
     target = _Target(call, document, start, _EventPipe(variables[environment.EVENTS]))
     run_dir = variables[environment.RUN_DIR]
+    target.in_container = bool(call.job or variables[environment.IN_CONTAINER])
     if run_dir:
         target.limit(run_dir)
     _handle_signals(_end)
@@ -149,6 +150,7 @@ class _Target:
         self.path = call.target(self.pipeline)
         self.report = events
         self.run_dir = ""
+        self.in_container = False
         self.newest = 0
         self.stage: PlannedStage | None = None
         self.files: DeclaredFiles | None = None
@@ -267,17 +269,18 @@ class _Target:
             code = outcome["code"] = _run(self)
         # A signal that arrives now must not lose what is done.
         _handle_signals(_ignore, (*ENDING, _signal.SIGINT))
+        facts: dict[str, object] = {}
         if self.attempt:
             code = self.attempt.final_code(code)
             if self.attempt.is_late:
-                limit = f"its limit of {self.limits.timeout_seconds} s (timeout_seconds)"
-                _say(f"{self.name}: ended after {limit}")
+                facts["timeout_seconds"] = limit = self.limits.timeout_seconds
+                _say(f"{self.name}: ended after its limit of {limit} s (timeout_seconds)")
         if self.recorder:
             code = self._stamp() if code == DONE else code
             if self.work is not None:
                 self.recorder.note("items", done=self.work.num_done, of=len(self.work.positions))
             # The record is written before the event: whoever reads the event may read the record.
-            self.recorder.end(code)
+            self.recorder.end(code, **facts)
         if not (self.attempt and self.attempt.will_retry(code)):
             self.report(f"end {self.name} {code}")
         # Threads of the user's may keep this process, which must be possible to end.
@@ -385,7 +388,7 @@ def _call_method(target: _Target) -> None:
             target.files = declared_files(pipeline, target.document, call, target.name)
             if target.files is not None:
                 target.files.check_inputs()
-        set_up_program(pipeline, call, may_end=target.ends_with_command and target.files is None)
+        set_up_program(pipeline, target)
         method = getattr(pipeline, call.command)
         stack.enter_context(target.shared())
         if target.recorder and (target.limits.vcpus or target.limits.memory_mib):
@@ -408,14 +411,16 @@ def _call_method(target: _Target) -> None:
         target.files.check_outputs()
 
 
-def set_up_program(pipeline: Any, call: Call, *, may_end: bool) -> None:
-    """Prepare a pipeline of programs for one target; a program may replace this process.
-
-    - `may_end`: whether this process has nothing to do after the command.
-    """
-    if not hasattr(type(pipeline), "in_job"):
+def set_up_program(pipeline: Any, target: _Target) -> None:
+    """Prepare a pipeline of programs for one target; a program may replace this process."""
+    if not hasattr(type(pipeline), "in_container"):
         return
-    pipeline.in_job = call.job is not None
+    call = target.call
+    pipeline.in_container = target.in_container
+    if target.run_dir:
+        pipeline.place = os.path.abspath(os.path.join(target.run_dir, target.path))
+    # Whether this process has nothing to do after the command.
+    may_end = target.ends_with_command and target.files is None
     if may_end and call.command not in pipeline.gpu_commands:
         invocation = pipeline.last_invocation(call.command, call.split_ind, call.num_splits)
         if invocation is not None:

@@ -89,7 +89,7 @@ def test_there_is_no_estimate_without_records(
     bars = Bars(console(), FailureLines("runs/x"), Forecast(AttemptReader(tmp_path), jobs=2))
     bars.begin(statuses)
     bars.started("land/analyze")
-    assert bars.describe_running() == "running: land/analyze for 0.0 s; 0 of 12 done"
+    assert bars.describe_running() == "running: land/analyze for 0 ms; 0 of 12 done"
     bars.finish()
 
 

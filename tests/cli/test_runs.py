@@ -69,7 +69,7 @@ def run(work: Project, *words: str, code: int = 0) -> str:
 
 
 def plain(text: str) -> str:
-    text = re.sub(r"\d+(\.\d+)? (s|MiB|GiB)\b", r"N \2", text)
+    text = re.sub(r"\d+(\.\d+)? (m?s\b|MiB|GiB)", lambda m: f"N {m[2].removeprefix('m')}", text)
     return re.sub(r"; peak memory .*", "", text)
 
 
@@ -149,7 +149,7 @@ def test_failures_are_shown_and_retried(work: Project) -> None:
     text = run(work, "-j1", "-k", "--no-show-output", code=1)
     assert "work/part/1 failed (exit 1) after N s; log: runs/work/logs/work/part.3/1.log\n" in text
     assert (
-        "work/part/2 failed (exit 137, SIGKILL) after N s; log: runs/work/logs/work/part.3/2.log\n"
+        "work/part/2 was killed by SIGKILL (137) after N s; log: runs/work/logs/work/part.3/2.log\n"
         in text
     )
     document = status(work, code=1)
@@ -320,3 +320,43 @@ def test_status_in_a_directory_that_is_read_only(work: Project) -> None:
     finally:
         os.chmod(folder, 0o755)
     assert sorted(str(path) for path in folder.rglob("*")) == before
+
+
+FILES = """
+name = "files"
+
+[commands.copy]
+run = "mkdir -p out && cp a.txt out/b.txt"
+inputs = ["a.txt"]
+outputs = ["out/b.txt"]
+"""
+
+
+@pytest.mark.parametrize("is_by_hand", [False, True])
+def test_declared_paths_are_seen_from_where_the_run_was(project: Project, is_by_hand: bool) -> None:
+    """So the verbs show the same in every folder, for plain make, too."""
+    project.write("pipeline.toml", FILES)
+    project.write("a.txt", "1")
+    project.write("elsewhere/c.txt", "")
+    if is_by_hand:
+        project.rvrun("render", "local")
+        project.make("-C", "runs/pipeline")
+    else:
+        project.rvrun("run", "local")
+    run_dir = "../runs/pipeline"
+
+    def elsewhere(*words: str, code: int = 0) -> str:
+        return project.run("rvrun", *words, cwd="elsewhere", code=code).stdout
+
+    assert f"{run_dir}: succeeded after" in elsewhere("status", run_dir)
+    assert "is up to date" in elsewhere("explain", "files/copy", "--run", run_dir)
+    [row] = json.loads(elsewhere("list", "--runs", "..", "--json"))
+    assert row["state"] == "succeeded"
+    project.write("a.txt", "2")
+    elsewhere("accept", "--run", run_dir)
+    assert "all up to date" in project.rvrun("plan").stdout
+    (project.folder / "out/b.txt").unlink()
+    assert f"{run_dir}: incomplete" in elsewhere("status", run_dir, code=1)
+    (project.folder / "runs/pipeline/done/files/copy").unlink()
+    elsewhere("retry", run_dir)
+    assert project.read("out/b.txt") == "2"

@@ -24,6 +24,8 @@ from typing import Any
 
 import pytest
 
+from tests.engines import watchdog
+
 #: Seconds within which a daemon must be up, on a machine however busy.
 PATIENCE = 120.0
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
@@ -51,6 +53,7 @@ SwitchType=switch/none
 SlurmdParameters=config_overrides
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=500
 ReturnToService=2
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1,bf_interval=1,\
 requeue_setup_env_fail
@@ -141,6 +144,7 @@ class Slurm:
         # Short: it has unix sockets, whose paths can have 107 characters.
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sl", dir="/tmp"))
         self.folder.chmod(0o755)
+        self.watchdog = self._start_watchdog()
         self.nodes = [f"n{number}" for number in range(1, nodes + 1)]
         self.cpus = cpus
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -182,7 +186,7 @@ class Slurm:
         self.write("gres.conf", "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")
         if self.version >= (23, 2):
             self.write("cgroup.conf", "CgroupPlugin=disabled\n")
-        self.daemon("slurmctld", "-D", "-i")
+        self.start_controller()
         for node in self.nodes:
             self.start_node(node)
         self.wait_for("the nodes are idle", self._are_idle)
@@ -197,6 +201,14 @@ class Slurm:
         path.write_text(template.format_map({**self.values, **values}), encoding="utf-8")
         # slurmdbd insists on it.
         path.chmod(0o600)
+
+    def _start_watchdog(self) -> subprocess.Popen[bytes]:
+        """Start a process that ends the cluster if this one is killed."""
+        return subprocess.Popen(
+            [sys.executable, watchdog.__file__, str(self.folder)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
 
     def _start_munge(self) -> None:
         key = self.folder / "munge.key"
@@ -235,6 +247,16 @@ class Slurm:
         self.write("slurm.conf", CONFIG)
         for words in (["cluster", "tests"], ["account", "lab"], ["user", "root", "account=lab"]):
             self.call("sacctmgr", "-i", "add", *words, check=False)
+
+    def start_controller(self) -> None:
+        """Start slurmctld, which reads the state that an earlier one saved."""
+        self.daemon("slurmctld", "-D", "-i")
+
+    def stop(self, program: str) -> None:
+        """End a daemon in order."""
+        process = self.processes.pop(program)
+        process.terminate()
+        process.wait()
 
     def start_node(self, name: str) -> None:
         """Start the slurmd of a node."""
@@ -308,7 +330,9 @@ class Slurm:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        # The jobs, too.
+        watchdog.end_all(self.folder)
+        self.watchdog.communicate()
 
 
 def free_port() -> int:

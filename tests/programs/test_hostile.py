@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
+from collections.abc import Sequence
 
 import pytest
 
@@ -17,15 +19,21 @@ PIECES = (
     *(f"$(touch {CANARY})", f"`touch {CANARY}`", f"; touch {CANARY};", f"\ntouch {CANARY}\n"),
     *(f"'; touch {CANARY}; '", f'"; touch {CANARY}; "', f"|touch {CANARY}", f"&&touch {CANARY} #"),
 )
+#: What some programs take for the end of a line, all controls, and what ends a construct of sh.
+CONTROLS = (
+    *map(chr, range(1, 32)),
+    *("\x7f", "\x85", "\xa0", "\u2028", "\u2029", "\ufeff", "\ue000", "\U0010ffff", "e\u0301"),
+    *("\r\n", "EOF", "esac", "done", "fi", "}", ";;", "((", "$rvrun_1", "${rvrun_1}", "\\\n", "]]"),
+)
 COUNT = 10_000
 
 
-def hostile(count: int, seed: int) -> list[str]:
+def hostile(count: int, seed: int, pieces: Sequence[str] = PIECES) -> list[str]:
     """Distinct strings that a shell would misread, some of them with leading dashes or newlines."""
     source = random.Random(seed)
     values = {"", "-", "--", "-n", "-e", "--help", " ", "\n", "'", '"', "\\", "$", "if", "x=1"}
     while len(values) < count:
-        values.add("".join(source.choices(PIECES, k=source.randint(1, 6))))
+        values.add("".join(source.choices(pieces, k=source.randint(1, 6))))
     return sorted(values)
 
 
@@ -97,6 +105,79 @@ def test_items_arrive_as_they_are(project: Project) -> None:
     assert arrived(project, "script", 8) == items
     assert arrived(project, "file", 8) == items
     assert arrived(project, "variable", 2) == quoted
+    assert [path.name for path in project.folder.rglob(CANARY)] == []
+
+
+CONTEXTS = r"""
+root = "out"
+[commands.contexts]
+items = { json = "items.json" }
+splits = 2
+run = '''
+f() {{ printf '%s\0' "$1"; }}
+{{
+printf '%s\0' {item} "{item}" '{item}'
+x={item} y="{item}" z='{item}'; printf '%s\0' "$x" "${{y}}" "$z"
+case {item} in {item}) printf '%s\0' {item} ;; esac
+# {item} ' " $( ` (
+( printf '%s\0' {item} )
+for i in {item} "{item}"; do printf '%s\0' "$i"; done
+if test "x{item}" = x{item}; then f '{item}'; fi
+V={item} printenv --null V
+printf '%s\0' "$(printf '%s' "$(printf '%s' "{item}"; printf x)")" # {item}
+printf \
+  '%s\0' \
+  {item} | cat
+set -- {item} '{item}'; printf '%s\0' "$@"
+}} >> {root}/contexts.{split}
+cat <<'EOF' > /dev/null
+$x `x`
+EOF
+'''
+[commands.row]
+items = { json = "rows.json" }
+splits = 2
+env = { E = "<{item.v}>" }
+run = ["sh", "-c", 'shift; printf "%s\0" "$@" "$E" >> "$0"', "{root}/row.{split}", "", "{item.v}"]
+[commands.csv]
+items = { csv = "items.csv", column = "v" }
+splits = 2
+run = ["cp", "{items_file0}", "{root}/csv.{split}"]
+[commands.lines]
+items = { lines = "items.txt" }
+splits = 2
+run = ["cp", "{items_file}", "{root}/lines.{split}"]
+[commands.folder]
+items = { json = "folders.json" }
+cwd = "in/{item}"
+run = 'printf "%s\0" "$PWD" >> "../../out/folder.0"'
+"""
+
+
+def test_every_context_of_a_script_and_every_kind_of_items(project: Project) -> None:
+    """With control characters, and what only some programs take for the end of a line."""
+    items = hostile(300, 5, (*PIECES, *CONTROLS, *CONTROLS))
+    lines = [item for item in items if "\n" not in item and item[-1:] != "\r" and item.strip()]
+    folders = [item for item in lines if "/" not in item and item not in (".", "..")][:40]
+    for folder in folders:
+        (project.folder / "in" / folder).mkdir(parents=True)
+    project.write("items.json", json.dumps(items))
+    project.write("rows.json", json.dumps([{"v": item} for item in items]))
+    project.write("folders.json", json.dumps(folders))
+    with (project.folder / "items.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["v"], *([item] for item in items)])
+    text = "".join(f"{line}\n" for line in lines)
+    (project.folder / "items.txt").write_bytes(text.encode())
+    project.write("pipeline.toml", CONTEXTS)
+    project.rvrun("run", "local", "-j2")
+    contexts = [[item] * 12 + [f"{item}x"] + [item] * 3 for item in items]
+    assert arrived(project, "contexts", 2) == [value for values in contexts for value in values]
+    assert arrived(project, "row", 2) == [v for item in items for v in (item, f"<{item}>")]
+    assert arrived(project, "csv", 2) == items
+    copied = b"".join((project.folder / f"out/lines.{split}").read_bytes() for split in range(2))
+    assert copied.decode() == text
+    parent = project.folder / "in"
+    assert arrived(project, "folder", 1) == [f"{parent}/{folder}" for folder in folders]
     assert [path.name for path in project.folder.rglob(CANARY)] == []
 
 

@@ -278,10 +278,12 @@ def test_items_from_files(project: Project) -> None:
 ENGINE = """#!/bin/sh
 # Like ENGINE run: understands the options that rvrun gives, and prints them.
 echo "engine: $*" >&2
+[ "$1" = run ] || exit 0
 shift
 while [ $# -gt 0 ]; do
   case $1 in
     --workdir=*) cd "${1#--workdir=}" ;;
+    --env=*) export "${1#--env=}" ;;
     --*) ;;
     *) break ;;
   esac
@@ -307,9 +309,20 @@ def test_container(project: Project, engine: str) -> None:
     project.rvrun("run", "local", PATH=path)
     assert project.read("out/file") == "i:1 a b c d\n"
     log = project.read("runs/pipeline/logs/pipeline/show.log")
-    folder = project.folder
-    assert f"engine: run --rm --init --volume={folder}:{folder} --workdir={folder} --user" in log
-    assert "--env=X i:1 sh -c" in log
+    assert "engine: run --rm --init --name=rvrun-pipeline-show-" in log
+    assert f"--mount=type=bind,source={project.folder},target={project.folder} " in log
+    assert "--env=X=a b i:1 sh -c" in log
+
+
+def test_a_container_in_a_container(project: Project) -> None:
+    """A job that is in one already, as on Slurm, starts no other."""
+    project.write(
+        "pipeline.toml",
+        '[commands.show]\ncontainer = { image = "i", engine = "podman" }\nrun = "echo inside"\n',
+    )
+    project.rvrun("render", "local")
+    words = ("run_command", "runs/pipeline/config/pipeline.json", "show")
+    assert project.rvrun(*words, RVRUN_IN_CONTAINER="1").stdout == "inside\n"
 
 
 def test_inprocess_and_warm_runs_agree(tiles: Project) -> None:

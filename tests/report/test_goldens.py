@@ -13,6 +13,7 @@ from rvrun import __version__
 from rvrun.observe.local_run import state_of
 from rvrun.observe.snapshot import Snapshot, read_snapshot
 from rvrun.report.page import to_html
+from rvrun.report.source import source_here
 from rvrun.report.timeline import make_timeline
 from rvrun.report.trace import to_trace
 from tests.report.made import BEGAN, made
@@ -31,7 +32,7 @@ def snapshot(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def test_the_page(snapshot: Snapshot, golden: Callable[[str, str], None]) -> None:
     """Without its styles and its script, which tests in a browser run."""
     timeline = make_timeline(snapshot, BEGAN + 7200)
-    text = to_html(snapshot, timeline, state_of(snapshot, "runs/land"))
+    text = to_html(source_here(snapshot, state_of(snapshot, "runs/land")), timeline)
     text = re.sub(r"(<style>).*?(</style>)", r"\1\2", text, flags=re.DOTALL)
     text = re.sub(r"(<script>).*?(</script>)", r"\1\2", text, flags=re.DOTALL)
     golden("report.html", text.replace(__version__, "VERSION"))

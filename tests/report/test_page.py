@@ -17,6 +17,7 @@ import pytest
 from rvrun.observe.local_run import state_of
 from rvrun.observe.snapshot import read_snapshot
 from rvrun.report.page import hide_secrets, to_html
+from rvrun.report.source import source_here
 from rvrun.report.timeline import make_timeline
 from tests.report.made import BEGAN, made
 
@@ -34,7 +35,9 @@ document.addEventListener("securitypolicyviolation", (event) => {
 
 def page_of(folder: pathlib.Path, name: str = "runs/land") -> str:
     snapshot = read_snapshot(folder)
-    return to_html(snapshot, make_timeline(snapshot, BEGAN + 7200), state_of(snapshot, name))
+    return to_html(
+        source_here(snapshot, state_of(snapshot, name)), make_timeline(snapshot, BEGAN + 7200)
+    )
 
 
 class Structure(html.parser.HTMLParser):

@@ -41,6 +41,7 @@ def test_an_attempt_leaves_a_start_and_an_end(tmp_path: pathlib.Path) -> None:
             "time": start["time"],
             "host": os.uname().nodename,
             "pid": os.getpid(),
+            "workdir": os.path.relpath(os.getcwd(), tmp_path),
         },
         {
             "event": "end",

@@ -203,14 +203,16 @@ def test_a_capability_that_is_not_so(
             check()
 
 
-@pytest.mark.parametrize("capability", ["detached", "keeps_stamps", "needs_remote_storage"])
+@pytest.mark.parametrize(
+    "capability", ["detached", "keeps_stamps", "needs_remote_storage", "reports_targets"]
+)
 @pytest.mark.usefixtures("processes")
 def test_a_capability_of_a_detached_runner_that_is_not_so(
     capability: str, stub: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stub reads what it should claim from its own variable."""
     monkeypatch.setenv("STUB_CLAIM", capability)
-    with pytest.raises(AssertionError, match=f"{capability} is|has no `run`"):
+    with pytest.raises(AssertionError, match=f"{capability} is|has no `(run|targets)`"):
         check_runner("stub", tmp_path, settings=STUB, job_environ=job_of_stub)
 
 

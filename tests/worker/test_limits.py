@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from rvrun.memory_limit import memory_limit_kib
 from rvrun.model import Plan, PlannedPipeline, Resources, Stage
 from rvrun.settings.schema import MachineSettings
 from rvrun.worker.limits import Limits, read_limits
-from rvrun.worker.machine import memory_mib, misfits
+from rvrun.worker.machine import limits_of, misfits
 from rvrun.worker.shares import RUNNING, share
 from tests.build import DIGEST
 from tests.conftest import Project, clean_environment
@@ -298,7 +299,7 @@ def test_stages_that_do_not_fit_are_reported() -> None:
         f"p/a needs 8 vCPUs of 4 and 30,000 MiB of 16,000: {alone}",
         f"p/c needs 16,001 MiB of 16,000: {alone}",
     ]
-    assert 0 < memory_mib() < 2**40
+    assert limits_of(MachineSettings())[1] == memory_limit_kib() // 1024
 
 
 def test_check_and_plan_report_what_does_not_fit(limited: Project) -> None:

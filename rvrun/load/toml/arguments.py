@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rvrun.errors import RvrunError, UnknownName
 from rvrun.load.arguments import convert
 from rvrun.load.toml.keys import CONFIG_RESERVED, FILE
-from rvrun.programs.template import to_text
+from rvrun.programs.template import CONFIG, to_text
 from rvrun.text import quoted
 
 
@@ -24,6 +25,12 @@ class BadOverride(RvrunError):
 
 class UnknownOverride(UnknownName):
     """A key that the file does not have."""
+
+    def __str__(self) -> str:
+        key = self.name.removeprefix(CONFIG)
+        if key in self.names and key != self.name:
+            return f"unknown config key `{self.name}` in {self.place}; write -a {key}"
+        return super().__str__()
 
     def how_to_fix(self) -> str:
         return f"remove -a {self.name}, or add it to [config]"
@@ -41,9 +48,7 @@ def override(values: dict[str, Any], args: Mapping[str, str], path: str) -> None
             _check(key, string, FILE.keys[key].kind.accepts(string), FILE.keys[key].kind.rule)
             values[key] = string
         elif key in matrix:
-            values_of_key = matrix[key]
-            same = [value for value in values_of_key if to_text(value) == string]
-            matrix[key] = same[:1] or [typed(key, string, values_of_key[0])]
+            matrix[key] = [_typed_as_any(key, string, matrix[key])]
         else:
             table = config
             for name in (*parents, last):
@@ -52,6 +57,16 @@ def override(values: dict[str, Any], args: Mapping[str, str], path: str) -> None
                     raise UnknownOverride("config key", key, tuple(names), path)
                 table, parent = table[name], table
             parent[last] = typed(key, string, table)
+
+
+def _typed_as_any(key: str, string: str, values: Sequence[Any]) -> Any:
+    """Convert to the type of one of the values: 3 for `[0.5, 1]` is as exact as what was typed."""
+    for value in values:
+        with contextlib.suppress(BadOverride):
+            converted = typed(key, string, value)
+            if to_text(converted) == string:
+                return converted
+    return typed(key, string, values[0])
 
 
 def _keys(config: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -73,7 +88,7 @@ def typed(key: str, string: str, old: object) -> Any:
         value = convert(string, type(old))
     except ValueError:
         value = None
-    is_fine = value is not None and FILE.keys["config"].kind.accepts({"x": value})
+    is_fine = value is not None and not any(FILE.keys["config"].kind.faults({"x": value}, ()))
     _check(key, string, is_fine and "\0" not in string, f"{kind}, as {quoted(old)} is")
     return value
 

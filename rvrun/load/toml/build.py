@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from rvrun.load.toml import commands, items
 from rvrun.load.toml.arguments import override
 from rvrun.load.toml.keys import PIPELINE, PIPELINE_RULE, PIPELINES_RESERVED
 from rvrun.load.toml.kinds import Path
-from rvrun.load.toml.needs import find_needs
+from rvrun.load.toml.needs import check_aligned, find_needs
+from rvrun.load.toml.paths import check_paths
 from rvrun.load.toml.places import locating
 from rvrun.load.toml.read import Source, read_source
 from rvrun.programs import template
 from rvrun.programs.pipeline import ProgramsConfig
 from rvrun.text import quoted
 
+#: The most pipelines of one file. Each has a saved config and rules of its own in the Makefile.
+MAX_PIPELINES = 10_000
 #: Where a pipeline writes by default.
 ROOT = "out/{name}"
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
@@ -33,6 +37,7 @@ def load_toml(path: str, args: Mapping[str, str]) -> list[ProgramsConfig]:
     """
     source = read_source(path)
     override(source.values, args, path)
+    _check_commands(source)
     configs = [_build(source, combination) for combination in _combinations(source)]
     _check_distinct(source, configs)
     return configs
@@ -41,6 +46,11 @@ def load_toml(path: str, args: Mapping[str, str]) -> list[ProgramsConfig]:
 def _combinations(source: Source) -> Iterator[dict[str, Any]]:
     """Yield the values of `[matrix]` of each pipeline."""
     matrix = source.values.get("matrix", {})
+    number = math.prod(map(len, matrix.values()))
+    if number > MAX_PIPELINES:
+        problem = f"[matrix] must have at most {MAX_PIPELINES:,} combinations, got {number:,}"
+        remedy = "shorten its lists, or make their values the items of a command"
+        source.fail(("matrix",), problem, remedy)
     for values in itertools.product(*matrix.values()):
         yield dict(zip(matrix, values, strict=True))
 
@@ -52,6 +62,9 @@ def _build(source: Source, combination: dict[str, Any]) -> ProgramsConfig:
     _check_name(source, name)
     values = {"name": name, **template.config_values(config)}
     root = _fill(source, ("root",), table.get("root", ROOT), values)
+    if not root.isprintable():
+        problem = f"`root` must not have line breaks or other controls, got {quoted(root)}"
+        source.fail(("root",), problem, "remove them")
     values = {"root": root, **values}
     names = list(table["commands"])
     with_items = [command for command in names if "items" in table["commands"][command]]
@@ -60,7 +73,7 @@ def _build(source: Source, combination: dict[str, Any]) -> ProgramsConfig:
     declared = {command: commands.declare(context, command) for command in names}
     planned = {command: commands.plan(context, command) for command in names}
     needs = find_needs(source, values)
-    return ProgramsConfig(
+    result = ProgramsConfig(
         name=name,
         root_uri=root,
         config=config,
@@ -68,6 +81,9 @@ def _build(source: Source, combination: dict[str, Any]) -> ProgramsConfig:
         items=resolved,
         options={command: {"needs": needs[command], **planned[command]} for command in names},
     )
+    check_aligned(source, result)
+    check_paths(source, result)
+    return result
 
 
 def _fill(source: Source, path: Path, text: str, values: Mapping[str, str]) -> str:
@@ -103,15 +119,35 @@ def _items(source: Source, command: str, values: Mapping[str, str]) -> list[Any]
         return items.resolve(spec, lambda text: _fill(source, path, text, values))
 
 
+def _check_commands(source: Source) -> None:
+    """Refuse names that some file systems do not distinguish."""
+    if twice := _find_equal(source.values["commands"]):
+        problem = f"commands must have distinct names, ignoring case, got {_both(twice)}"
+        source.fail(("commands", twice[1]), problem, "rename one of the two", is_key=True)
+
+
 def _check_distinct(source: Source, configs: list[ProgramsConfig]) -> None:
     """Refuse combinations that would have the same name, or write to the same place."""
-    for attribute, key in (("name", "name"), ("root_uri", "root")):
-        seen: dict[str, ProgramsConfig] = {}
-        for config in configs:
-            value = getattr(config, attribute)
-            if seen.setdefault(value, config) is not config:
-                problem = (
-                    f"combinations of [matrix] must differ in `{key}`, got {quoted(value)} twice"
-                )
-                remedy = "add {name} to `root`" if key == "root" else "change [matrix]"
-                source.fail(("matrix" if key == "name" else key,), problem, remedy)
+    if twice := _find_equal([config.name for config in configs]):
+        problem = f"combinations of [matrix] must differ in `name`, got {_both(twice)}"
+        source.fail(("matrix",), problem, "change [matrix]")
+    if twice := _find_equal([config.root_uri for config in configs], str):
+        problem = f"combinations of [matrix] must differ in `root`, got {_both(twice)}"
+        source.fail(("root",), problem, "add {name} to `root`")
+
+
+def _find_equal(
+    names: Iterable[str], key: Callable[[str], str] = str.casefold
+) -> tuple[str, str] | None:
+    """Return the first two names with the same key."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if key(name) in seen:
+            return seen[key(name)], name
+        seen[key(name)] = name
+    return None
+
+
+def _both(names: tuple[str, str]) -> str:
+    first, second = map(quoted, names)
+    return f"{first} twice" if first == second else f"{first} and {second}"

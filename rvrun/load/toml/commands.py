@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
+from rvrun.load.toml.code import check_script, check_words
 from rvrun.load.toml.items import fields_of
 from rvrun.load.toml.kinds import Path
 from rvrun.load.toml.places import locating
 from rvrun.load.toml.read import Source
 from rvrun.model import EACH
 from rvrun.programs import template
-from rvrun.programs.script import DOUBLE, SINGLE, Use, compile_script
-from rvrun.programs.template import CONFIG, ITEM, ITEMS, ITEMS_FILE, OF_ALL_ITEMS, BadTemplate
+from rvrun.programs.script import compile_script
+from rvrun.programs.template import (
+    CONFIG,
+    ITEM,
+    ITEMS,
+    ITEMS_FILE,
+    OF_ALL_ITEMS,
+    BadTemplate,
+)
 from rvrun.text import quoted
 
 #: Parts of a command that say how it is planned, and not what it does.
 PLANNED = ("splits", "gpu", "resources", "timeout", "retries", "inputs", "outputs")
 #: Placeholders of split commands.
 SPLIT = ("split", "splits")
-#: A shell that reads a program from an argument, in which a value would become code.
-_SHELL = re.compile(r"(?:^|[\s;&|(])(eval|(?:ba|da|k|z)?sh(?:\s+-\w+)*\s+-\w*c)\s")
 
 
 @attrs.frozen
@@ -73,6 +78,12 @@ def declare(context: Context, command: str) -> dict[str, Any]:
     for path, text in _texts(context, command):
         with locating(context.source, path):
             _check_text(context, command, text)
+            if "run" not in path:
+                _check_single(path, text)
+            if path[-1:] == ("cwd",) and "://" in text:
+                raise BadTemplate(
+                    f"must be a directory of the machine, got {quoted(text)}; remove it"
+                )
     _check_use_of_items(context, command)
     _check_run(context, command)
     variables = {**context.source.values.get("env", {}), **table.get("env", {})}
@@ -96,6 +107,16 @@ def _texts(context: Context, command: str) -> Iterator[tuple[Path, str]]:
                 yield (*owner, "env", name), value
     if "cwd" in table:
         yield (*place, "cwd"), table["cwd"]
+
+
+def _check_single(path: Path, text: str) -> None:
+    """Refuse several items where there is one value: in variables, and as a directory."""
+    refused = OF_ALL_ITEMS if path[-1] == "cwd" else (ITEMS,)
+    if several := [name for name in _names(text) if name in refused]:
+        remedy = "write `{item}` or another directory"
+        if path[-1] != "cwd":
+            remedy = f"write `{{{ITEMS_FILE}}}`, or move it to `run`"
+        raise BadTemplate(f"must not have `{{{several[0]}}}`; {remedy}")
 
 
 def known_names(context: Context, command: str) -> list[str]:
@@ -172,8 +193,7 @@ def _check_run(context: Context, command: str) -> None:
     run = context.table(command)["run"]
     if isinstance(run, str):
         with locating(context.source, ("commands", command, "run")):
-            for use in compile_script(run).uses:
-                _check_not_code(use)
+            check_script(compile_script(run).uses)
         return
     for index, word in enumerate(run):
         with locating(context.source, ("commands", command, "run", index)):
@@ -181,17 +201,7 @@ def _check_run(context: Context, command: str) -> None:
                 raise BadTemplate('must name a program, got ""; write, for example, "gdalinfo"')
             if ITEMS in _names(word) and word != f"{{{ITEMS}}}":
                 raise BadTemplate(f"must have `{{{ITEMS}}}` as a word of its own; remove the rest")
-
-
-def _check_not_code(use: Use) -> None:
-    """Refuse a value that would become part of a program for another shell."""
-    match = _SHELL.search(use.line)
-    if match and (use.place in (SINGLE, DOUBLE) or match[1] == "eval"):
-        remedy = "remove `eval`"
-        if match[1] != "eval":
-            remedy = f"""pass it as an argument: {match[1]} '… "$1" …' sh {{{use.name}}}"""
-        problem = f"must not have `{{{use.name}}}` in the program of `{match[1]}`"
-        raise BadTemplate(f"{problem}, where a value would become code; {remedy}")
+            check_words(run[: index + 1])
 
 
 def plan(context: Context, command: str) -> dict[str, Any]:
@@ -202,6 +212,7 @@ def plan(context: Context, command: str) -> dict[str, Any]:
         problem = f'`splits` of `{command}` must be a number without `items`, got "{EACH}"'
         path = ("commands", command, "splits")
         context.source.fail(path, problem, "add `items`, or write a number")
+    _check_timeout(context, command)
     if context.is_split(command):
         options.setdefault("splits", 1)
     for key in ("inputs", "outputs"):
@@ -211,10 +222,25 @@ def plan(context: Context, command: str) -> dict[str, Any]:
     return options
 
 
+def _check_timeout(context: Context, command: str) -> None:
+    """Refuse a time limit of the program that is longer than that of its target."""
+    table = context.table(command)
+    limit = table.get("resources", {}).get("timeout_seconds")
+    if limit is not None and table.get("timeout", 0) >= limit:
+        rule = f"must be less than `timeout_seconds` in its `resources` ({limit:,} s)"
+        problem = f"`timeout` of `{command}` {rule}, which ends all runs of a split together"
+        path = ("commands", command, "timeout")
+        context.source.fail(path, f"{problem}, got {table['timeout']}", "lower it, or remove one")
+
+
 def _check_file(context: Context, command: str, text: str, *, is_output: bool) -> None:
     """Check the placeholders of an input or output: items or splits are only in outputs."""
     names = template.placeholders(text)
     own = [name for name in names if name in SPLIT or name.partition(".")[0] == ITEM]
+    if together := [name for name in names if name in OF_ALL_ITEMS]:
+        raise BadTemplate(
+            f"must not have `{{{together[0]}}}`; write `{{item}}` in `outputs`, or a glob"
+        )
     if own and not is_output:
         raise BadTemplate(f"must not have `{{{own[0]}}}`, as all splits share them; write a glob")
     if command in context.items and (split := [name for name in own if name in SPLIT]):

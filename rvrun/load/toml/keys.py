@@ -19,19 +19,25 @@ from rvrun.load.toml.kinds import (
 )
 from rvrun.model import EACH, MAX_SPLITS, RESERVED
 from rvrun.pipelines.base import Pipeline
+from rvrun.programs.pipeline import Programs
 
 #: Names of values in `[config]`, and of environment variables.
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 NAME_RULE = "contain only ASCII letters, digits and `_`, and not start with a digit"
-#: Names of commands, as the model checks them.
-COMMAND_NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
-COMMAND_RULE = "contain only ASCII letters, digits, `_` and `-`, and start with a letter or `_`"
-PIPELINE = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+#: Names of commands, from which names of files, targets and methods are made.
+COMMAND_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,99}$"
+COMMAND_RULE = "have at most 100 ASCII letters, digits, `_` and `-`, and start with a letter"
+PIPELINE = r"^(?!.*\.json$)[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
 PIPELINE_RULE = (
-    "a string of ASCII letters, digits, `.`, `_` and `-` that starts with a letter or digit"
+    "a string of at most 200 ASCII letters, digits, `.`, `_` and `-` that starts with a letter or "
+    "digit, and does not end with `.json`"
 )
 #: Attributes of pipelines, which commands cannot be named after.
-COMMANDS_RESERVED = tuple(sorted({"config", *(n for n in vars(Pipeline) if not n.startswith("_"))}))
+COMMANDS_RESERVED = tuple(
+    sorted(
+        name for name in {"config", *vars(Pipeline), *vars(Programs)} if not name.startswith("_")
+    )
+)
 #: What is set at the top of the file, so that `-a root out2` means one thing.
 CONFIG_RESERVED = ("name", "root")
 #: Larger numbers do not survive all JSON parsers. Nobody waits longer than a year.
@@ -39,8 +45,14 @@ MAX_COUNT, MAX_SECONDS = 2**53, 366 * 86400
 
 STRINGS = List(String(), "strings", '"a"')
 VARIABLES = Map(Scalar(), "environment variables", NAME, NAME_RULE, "{name} = 1")
-COUNT = Number("an integer of at least 1", 1, MAX_COUNT)
+COUNT = Number(f"an integer between 1 and {MAX_COUNT:,}", 1, MAX_COUNT)
+#: An image. What begins with a dash would be an option of the container engine.
+IMAGE = String(
+    "the name of an image, without spaces, braces or a leading dash",
+    r"^[^-\s{}\u0000][^\s{}\u0000]*$",
+)
 
+SCRIPT = String("a script", r"^[^\u0000]*[^\s\u0000][^\u0000]*$")
 ARGV = List(String("a string", r"^[^\u0000]*$"), "strings", 'run = ["ls", "-l"]', 1)
 
 RESOURCES = Table(
@@ -48,10 +60,15 @@ RESOURCES = Table(
         "vcpus": Key(COUNT, "Number of vCPUs of each job.", "2"),
         "memory_mib": Key(COUNT, "Memory of each job, in MiB.", "4096"),
         "gpus": Key(COUNT, "Number of GPUs of each job.", "1"),
-        "timeout_seconds": Key(COUNT, "Time limit of each attempt of a job.", "3600"),
+        "timeout_seconds": Key(
+            COUNT,
+            "Time limit of a target, with all runs of its program, or of each attempt of a job.",
+            "3600",
+        ),
         "job_queue": Key(String(), "The queue of its jobs, instead of the settings'.", '"queue"'),
         "job_def": Key(String(), "The definition of its jobs.", '"definition"'),
-    }
+    },
+    above=("gpu", "retries", "timeout", "container"),
 )
 
 ITEMS = Table(
@@ -80,7 +97,7 @@ ITEM_LIST = List(
 
 CONTAINER = Table(
     {
-        "image": Key(String(), "The image.", '"ghcr.io/osgeo/gdal"', required=True),
+        "image": Key(IMAGE, "The image.", '"ghcr.io/osgeo/gdal"', required=True),
         "engine": Key(
             Constant(("docker", "podman", "apptainer")),
             "The program that runs it on this machine; default: the first that is installed.",
@@ -105,7 +122,7 @@ ALIGNED = Table(
 COMMAND = Table(
     {
         "run": Key(
-            Either((String(), ARGV), "a string or a list of strings that is not empty"),
+            Either((SCRIPT, ARGV), "a string or a list of strings that is not empty"),
             "The program and its arguments as a list, or a script for `sh -c` as a string. "
             "Placeholders: {config.KEY}, {root}, {name}, {item}, {item.stem}, {items...}, "
             "{items_file}, {items_file0}, {split} and {splits}; {{ and }} are literal braces.",
@@ -140,17 +157,22 @@ COMMAND = Table(
         "gpu": Key(Boolean(), "Whether it requires a GPU; default: false.", "true"),
         "resources": Key(RESOURCES, "What each job requires of its machine.", "{ vcpus = 2 }"),
         "timeout": Key(
-            Number("a number of seconds above 0", 0, MAX_SECONDS, is_real=True),
-            "Seconds after which a run of the program fails.",
+            Number(
+                f"a number of seconds above 0, and at most {MAX_SECONDS:,}",
+                0,
+                MAX_SECONDS,
+                is_real=True,
+            ),
+            "Seconds after which a run of the program, for one item if it has items, fails.",
             "600",
         ),
         "retries": Key(
             Number("an integer between 0 and 100", 0, 100),
-            "How often the program runs again after it failed; default: 0.",
+            "How often a run of the program that failed is repeated; default: 0.",
             "2",
         ),
         "container": Key(
-            Either((String(), CONTAINER)),
+            Either((IMAGE, CONTAINER), f"{IMAGE.rule}, or a table with `image`"),
             "The image in which the program runs.",
             '"ghcr.io/osgeo/gdal"',
         ),

@@ -52,12 +52,29 @@ def check(kind: Kind, value: object, path: Path, example: str) -> Iterator[Fault
     """Yield what is wrong with a value; `example` is an assignment that would be right."""
     if kind.accepts(value):
         yield from kind.faults(value, path)
+    elif has_nul(value):
+        problem = f"{name_of(path)} must not have a NUL, got {quoted(value)}"
+        yield Fault(path, problem, "remove it; no program can get one")
     elif isinstance(value, dt.date | dt.time):
         problem = f"{name_of(path)} must be {kind.rule}, got the date or time {value.isoformat()}"
         yield Fault(path, problem, "put it in quotes")
     else:
-        problem = f"{name_of(path)} must be {kind.rule}, got {quoted(value)}"
+        problem = f"{name_of(path)} must be {kind.rule}, got {shown(value)}"
         yield Fault(path, problem, f"write, for example, `{example}`")
+
+
+def has_nul(value: object) -> bool:
+    """Whether a value, or one in a table, is a string that no program can get as an argument."""
+    if isinstance(value, dict):
+        return any(map(has_nul, value.values()))
+    return isinstance(value, str) and "\0" in value
+
+
+def shown(value: object) -> str:
+    """Return a value for a message, as TOML and JSON have it."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else quoted(value)
 
 
 def name_of(path: Path) -> str:
@@ -70,6 +87,13 @@ def name_of(path: Path) -> str:
     place = f" in [{'.'.join(map(shorten, keys[:-1]))}]" if keys[:-1] else ""
     item = f"item {int(numbers[0]) + 1} of " if numbers else ""
     return f"{item}{name}{place}"
+
+
+def table_of(path: Path) -> str:
+    """Return how messages name a table: `[commands.chip]`, or where it is in a list."""
+    if all(isinstance(key, str) for key in path):
+        return f"[{'.'.join(map(str, path))}]" if path else "the file"
+    return name_of(path)
 
 
 @attrs.frozen
@@ -184,8 +208,9 @@ class List:
         return isinstance(value, list) and len(value) >= self.least
 
     def faults(self, value: Any, path: Path) -> Iterator[Fault]:
+        example = self.example.replace("{name}", _last_name(path))
         for index, item in enumerate(value):
-            yield from check(self.of, item, (*path, index), self.example)
+            yield from check(self.of, item, (*path, index), example)
 
     def schema(self) -> dict[str, Any]:
         least = {"minItems": self.least} if self.least else {}
@@ -210,6 +235,8 @@ class Table:
     rule: str = "a table"
     #: Keys of which exactly one must be there.
     one_of: tuple[str, ...] = ()
+    #: Keys that belong to the table above this one.
+    above: tuple[str, ...] = ()
 
     def accepts(self, value: object) -> bool:
         return isinstance(value, dict)
@@ -223,11 +250,9 @@ class Table:
                 yield self._unknown(name, path)
         for name, key in self.keys.items():
             if key.required and name not in value:
-                owner = f"[{'.'.join(map(str, path))}]" if path else "the file"
                 remedy = f"add, for example, `{name} = {key.example}`"
-                yield Fault(
-                    path, f"{owner} must have a key `{name}`, got {_keys_of(value)}", remedy
-                )
+                problem = f"{table_of(path)} must have a key `{name}`, got {_keys_of(value)}"
+                yield Fault(path, problem, remedy)
         if value.keys() <= self.keys.keys():
             yield from self._check_one_of(value, path)
 
@@ -239,10 +264,12 @@ class Table:
             yield Fault(path, problem, "keep one of them" if given else "add one of them")
 
     def _unknown(self, name: str, path: Path) -> Fault:
-        place = f" in [{'.'.join(map(str, path))}]" if path else ""
+        place = f" in {table_of(path)}" if path else ""
         near = closest(name, tuple(self.keys))
         names = ", ".join(f"`{key}`" for key in self.keys)
         remedy = f"write `{near}`, or remove it" if near else f"remove it; known keys: {names}"
+        if name in self.above:
+            remedy = f"move it to {table_of(path[:-1])}"
         return Fault((*path, name), f"unknown key `{shorten(name)}`{place}", remedy, is_key=True)
 
     def schema(self) -> dict[str, Any]:
@@ -289,7 +316,7 @@ class Map:
     def faults(self, value: Any, path: Path) -> Iterator[Fault]:
         for name, member in value.items():
             place = (*path, name)
-            owner = f"a name in [{'.'.join(map(str, path))}]"
+            owner = f"a name in {table_of(path)}"
             if re.fullmatch(self.pattern, name) is None:
                 problem = f"{owner} must {self.rule_of_names}, got {quoted(name)}"
                 yield Fault(place, problem, "rename it", is_key=True)

@@ -9,6 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from rvrun.errors import closest
 from rvrun.load.toml.read import Source
 from rvrun.patterns import overlap
+from rvrun.programs.pipeline import ProgramsConfig
 from rvrun.programs.template import Placeholder, parse
 
 Need = str | dict[str, str]
@@ -41,12 +42,15 @@ def _declared(source: Source, command: str) -> list[Need] | None:
         path = ("commands", command, "needs", index)
         if name not in commands:
             near = closest(name, tuple(commands))
-            names = ", ".join(f"`{other}`" for other in commands)
+            names = ", ".join(f"`{other}`" for other in commands if other != command)
             remedy = f"write `{near}`" if near else f"name one of {names}"
             problem = f"`needs` of `{command}` must name commands, got `{name}`"
             source.fail(path, problem, remedy)
         if name == command:
             source.fail(path, f"`{command}` must not need itself", "remove it from `needs`")
+        if name in map(name_of, (needs or ())[:index]):
+            problem = f"`needs` of `{command}` must name each command once, got `{name}` twice"
+            source.fail(path, problem, "remove one of the two")
     return needs
 
 
@@ -84,4 +88,32 @@ def _check_cycles(source: Source, needs: Mapping[str, Sequence[Need]]) -> None:
     except CycleError as error:
         path = list(reversed(error.args[1]))
         problem = f"commands must not need each other in a cycle, got {' -> '.join(path)}"
-        source.fail(("commands", path[0], "needs"), problem, "remove one of these needs")
+        is_declared = all("needs" in source.values["commands"][name] for name in path)
+        remedy = "remove one of these needs" if is_declared else "change their `inputs` or `needs`"
+        source.fail(("commands", path[0], "needs"), problem, remedy)
+
+
+def check_aligned(source: Source, config: ProgramsConfig) -> None:
+    """Refuse aligned needs between commands whose splits do not correspond. Raises `BadFile`."""
+    for command, options in config.options.items():
+        for index, need in enumerate(options["needs"]):
+            problem = isinstance(need, dict) and _why_not_aligned(config, command, need["aligned"])
+            if problem:
+                other = need["aligned"]
+                path = ("commands", command, "needs", index)
+                rule = f"`{command}` and `{other}` must have the same items and splits"
+                remedy = f'give both the same, or write "{other}" to need all of it'
+                source.fail(path, f"{rule}, as the need is aligned; got {problem}", remedy)
+
+
+def _why_not_aligned(config: ProgramsConfig, command: str, other: str) -> str:
+    """Say how the splits of two commands differ; nothing if they correspond."""
+    ours, theirs = config.items.get(command), config.items.get(other)
+    if ours != theirs:
+        none = [f"no items of `{name}`" for name in (command, other) if name not in config.items]
+        return none[0] if none else "different items"
+    counts = [config.options[name].get("splits") for name in (command, other)]
+    none = [f"no `splits` of `{n}`" for n, c in zip((command, other), counts, strict=True) if not c]
+    if none:
+        return none[0]
+    return f"{counts[0]} and {counts[1]} splits" if counts[0] != counts[1] else ""

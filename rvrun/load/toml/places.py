@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 from rvrun.inputs import CannotRead
@@ -10,6 +11,9 @@ from rvrun.load.toml.items import BadItems
 from rvrun.load.toml.kinds import Path, name_of
 from rvrun.load.toml.read import Source
 from rvrun.programs.template import BadTemplate
+
+#: The first placeholder that a message names.
+_PLACEHOLDER = re.compile(r"`(\{[^`]*\})`")
 
 
 @contextlib.contextmanager
@@ -19,6 +23,7 @@ def locating(source: Source, path: Path) -> Iterator[None]:
         yield
     except (BadTemplate, BadItems) as error:
         problem, _, remedy = str(error).rpartition("; ")
-        source.fail(path, f"{name_of(path)} {problem}", remedy)
+        named = _PLACEHOLDER.search(problem)
+        source.fail(path, f"{name_of(path)} {problem}", remedy, part=named[1] if named else "")
     except CannotRead as error:
         source.fail(path, f"{name_of(path)}: {error.path} {error.problem}", error.remedy)

@@ -49,6 +49,14 @@ def line_and_column(text: str, offset: int) -> tuple[int, int]:
     return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
 
 
+def find_in_string(text: str, offset: int, part: str) -> int:
+    """Return where the string at an offset has a part, as it is written; else the offset."""
+    string = _STRING.match(text, offset)
+    # Doubled braces are no placeholder.
+    match = string and re.compile(rf"(?<!\{{){re.escape(part)}").search(text, offset, string.end())
+    return match.start() if match else offset
+
+
 class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from collections.abc import Sequence
@@ -10,16 +11,18 @@ from typing import Any, NoReturn
 import attrs
 
 from rvrun.errors import RvrunError
-from rvrun.inputs import CannotRead, read_text, read_toml
+from rvrun.inputs import CannotRead, read_bytes, read_toml
 from rvrun.load.toml.keys import FILE
 from rvrun.load.toml.kinds import Fault, Path
-from rvrun.load.toml.positions import Place, line_and_column, locate
+from rvrun.load.toml.positions import Place, find_in_string, line_and_column, locate
 from rvrun.text import quoted
 
 #: Keys that only the file itself has, not one that it includes.
 ONLY_MAIN = ("name", "root", "matrix")
 #: Tables whose entries an including file adds to.
 MERGED = ("config", "env", "commands")
+#: More digits than Python converts.
+_LONG_NUMBER = re.compile(r"[0-9][0-9_]{4300,}")
 _POSITION = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", re.DOTALL)
 
 
@@ -45,13 +48,18 @@ class File:
     values: dict[str, Any]
     places: dict[Path, Place]
 
-    def place(self, path: Path, *, is_key: bool = False) -> str:
-        """Return `FILE:LINE:COLUMN` of a value or its key; of the nearest one that is written."""
+    def place(self, path: Path, *, is_key: bool = False, part: str = "") -> str:
+        """Return `FILE:LINE:COLUMN` of a value or its key; of the nearest one that is written.
+
+        - `part`: a part of a string, whose place it is then.
+        """
         while path and path not in self.places:
             path, is_key = path[:-1], False
         offset = 0
         if path:
             offset = self.places[path].key if is_key else self.places[path].value
+        if part:
+            offset = find_in_string(self.text, offset, part)
         line, column = line_and_column(self.text, offset)
         return f"{self.path}:{line}:{column}"
 
@@ -65,10 +73,12 @@ class Source:
     files: dict[Path, File]
     main: File
 
-    def fail(self, path: Path, problem: str, remedy: str, *, is_key: bool = False) -> NoReturn:
-        """Raise `BadFile` for the value at `path`."""
+    def fail(
+        self, path: Path, problem: str, remedy: str, *, is_key: bool = False, part: str = ""
+    ) -> NoReturn:
+        """Raise `BadFile` for the value at `path`, or for a part of it."""
         file = self.files.get(path[:2], self.main)
-        raise BadFile(file.place(path, is_key=is_key), problem, remedy)
+        raise BadFile(file.place(path, is_key=is_key, part=part), problem, remedy)
 
 
 def read_source(path: str) -> Source:
@@ -76,7 +86,7 @@ def read_source(path: str) -> Source:
     main = _read_file(path)
     values: dict[str, Any] = {}
     files: dict[Path, File] = {}
-    for file in [*_included(main, (os.path.realpath(path),)), main]:
+    for file in _distinct([*_included(main, (os.path.realpath(path),)), main]):
         for key, value in file.values.items():
             if key in MERGED:
                 _merge(file, key, values, files)
@@ -86,6 +96,11 @@ def read_source(path: str) -> Source:
         remedy = 'add a table such as [commands.list] with `run = ["ls"]`'
         raise BadFile(main.place(()), f"must have [commands], got {_keys_of(main)}", remedy)
     return Source(path, values, files, main)
+
+
+def _distinct(files: Sequence[File]) -> list[File]:
+    """Files that several others include count once, where they come first."""
+    return list({os.path.realpath(file.path): file for file in files}.values())
 
 
 def _keys_of(file: File) -> str:
@@ -112,12 +127,11 @@ def _included(file: File, seen: Sequence[str]) -> list[File]:
         place = file.place(("include", index) if isinstance(include, list) else ("include",))
         path = os.path.normpath(os.path.join(os.path.dirname(file.path), name))
         if os.path.realpath(path) in seen:
-            raise BadFile(
-                place, f"`include` must not name the file itself, got {quoted(name)}", "remove it"
-            )
+            rule = "`include` must not name the file itself, or one that includes it"
+            raise BadFile(place, f"{rule}, got {quoted(name)}", "remove it")
         if not os.path.isfile(path):
             problem = f"`include` must name existing files, got {quoted(name)}"
-            raise BadFile(place, problem, f"create {path}, or remove it")
+            raise BadFile(place, problem, "correct the path, or remove it")
         included = _read_file(path)
         for key in ONLY_MAIN:
             if key in included.values:
@@ -128,7 +142,7 @@ def _included(file: File, seen: Sequence[str]) -> list[File]:
 
 
 def _read_file(path: str) -> File:
-    text = read_text(path, "create it with `rvrun init`, or name another file")
+    text = _read_text(path)
     # As tomllib does.
     text = text.replace("\r\n", "\n")
     values = _parse(path, text)
@@ -139,6 +153,18 @@ def _read_file(path: str) -> File:
     if faults:
         _raise_first(file, faults)
     return file
+
+
+def _read_text(path: str) -> str:
+    content = read_bytes(path, "create it with `rvrun init`, or name another file")
+    content = content.removeprefix(codecs.BOM_UTF8)
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode()
+        line, column = line_and_column(before, len(before))
+        problem = f"must be UTF-8, got the byte 0x{content[error.start]:02x}"
+        raise BadFile(f"{path}:{line}:{column}", problem, "save it as UTF-8") from None
 
 
 def _raise_first(file: File, faults: Sequence[Fault]) -> NoReturn:
@@ -156,12 +182,24 @@ def _parse(path: str, text: str) -> dict[str, Any]:
     try:
         return read_toml(path)
     except CannotRead as error:
-        match = _POSITION.match(error.problem.removeprefix("is not TOML (").removesuffix(")"))
-        if not match:
-            raise
-        problem, line, column = match.groups()
-        if line is None:
-            line, column = line_and_column(text, len(text))
-        got = text.split("\n")[int(line) - 1].strip()
-        problem = f"must be valid TOML, got {quoted(got)}: {problem[:1].lower()}{problem[1:]}"
-        raise BadFile(f"{path}:{line}:{column}", problem, "correct that line") from None
+        raise _located(path, text, error) from None
+
+
+def _located(path: str, text: str, error: CannotRead) -> RvrunError:
+    """Return the error of a file that is not TOML with its place, if that is known."""
+    match = _POSITION.match(error.problem.removeprefix("is not TOML (").removesuffix(")"))
+    if match:
+        line, column = line_and_column(text, len(text))
+        if match[2]:
+            line, column = int(match[2]), int(match[3])
+        got = text.split("\n")[line - 1].strip()
+        problem = f"must be valid TOML, got {quoted(got)}: {match[1][:1].lower()}{match[1][1:]}"
+        remedy = "correct that line"
+        if "{" in got and "key part" in problem:
+            remedy = "write a table in braces on one line, without a comma at its end"
+        return BadFile(f"{path}:{line}:{column}", problem, remedy)
+    if number := _LONG_NUMBER.search(text):
+        line, column = line_and_column(text, number.start())
+        problem = f"must not have a number of {len(number[0]):,} digits"
+        return BadFile(f"{path}:{line}:{column}", problem, "shorten it")
+    return error

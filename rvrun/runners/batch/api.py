@@ -115,6 +115,8 @@ class AttemptDetail(TypedDict, total=False):
     """An attempt that has ended."""
 
     container: ContainerDetail
+    startedAt: int
+    stoppedAt: int
 
 
 class JobSummary(TypedDict, total=False):

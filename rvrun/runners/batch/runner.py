@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     from rvrun.model import Stage
     from rvrun.plan.estimate import Hardware
     from rvrun.remote.ledger import Ledger
-    from rvrun.remote.state import Progress, RunState
+    from rvrun.remote.state import Progress, RunState, TargetReports
     from rvrun.runners.run import Run
     from rvrun.settings.schema import Settings
 
 TITLE = "AWS Batch"
 SETTINGS = BatchSettings
-CAPABILITIES = Capabilities(detached=True, needs_remote_storage=True, recovers=True)
+CAPABILITIES = Capabilities(
+    detached=True, needs_remote_storage=True, recovers=True, reports_targets=True
+)
 TEMPLATES = ("batch-job.json.j2",)
 OWNS = ("batch",)
 
@@ -85,6 +87,12 @@ def state(ledger: Ledger) -> RunState:
     from rvrun.runners.batch.lifecycle import state
 
     return state(ledger)
+
+
+def targets(ledger: Ledger) -> TargetReports:
+    from rvrun.runners.batch.targets import read_targets
+
+    return read_targets(ledger)
 
 
 def logs(ledger: Ledger, target: str, *, follow: bool) -> Iterator[str]:

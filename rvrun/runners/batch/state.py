@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
 from rvrun.aws.client import Client
+from rvrun.remote.ended import note_ended, read_ended
 from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import (
     OVER,
@@ -15,7 +15,6 @@ from rvrun.remote.state import (
     RunState,
     StageState,
     State,
-    state_from_json,
     timestamp,
 )
 from rvrun.runners.batch.api import JobSummary
@@ -39,10 +38,6 @@ from rvrun.runners.batch.tracked import (
     track_jobs,
 )
 
-#: What parsing raises for a stored state that is damaged.
-NOT_A_STATE = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
-#: The event of the ledger that has the state of a round that is over.
-ENDED = "ended"
 #: The events of the ledger that have the first failure of a round, and when a stage began.
 FAILURE, STARTED = "failure", "started"
 #: How the reason of a stuck job begins (AWS Batch User Guide, "Jobs stuck in RUNNABLE").
@@ -51,7 +46,7 @@ STUCK = ("CAPACITY:", "MISCONFIGURATION:")
 
 def read_state(ledger: Ledger, batch: Client) -> RunState:
     """Return the state of a run. When it is over, it is stored: Batch forgets jobs after days."""
-    stored = _read_stored(ledger)
+    stored = read_ended(ledger)
     if stored is not None and is_certain(ledger):
         return stored
     run = track_jobs(ledger, batch)
@@ -86,19 +81,8 @@ def read_state(ledger: Ledger, batch: Client) -> RunState:
         state = attrs.evolve(state, ended=ended)
         # Stored once it is complete. Only saves calls later, so the directory may be read-only.
         if all(memory.knows(stage) for stage in stages):
-            ledger.note_if_possible(ENDED, round=last, state=attrs.asdict(state))
+            note_ended(ledger, state)
     return state
-
-
-def _read_stored(ledger: Ledger) -> RunState | None:
-    # A retry adds a round, so the state of an earlier one is no longer the run's.
-    number = ledger.num_rounds
-    for event in ledger.intact_events(ENDED):
-        if event.get("round") == number and isinstance(event.get("state"), dict):
-            # Only a copy: if it is damaged, Batch may still know the run.
-            with contextlib.suppress(*NOT_A_STATE):
-                return state_from_json(event["state"])
-    return None
 
 
 class Memory:
@@ -263,13 +247,14 @@ def first_failure(jobs: Sequence[TrackedJob], children: Children) -> RemoteFailu
     if not failures:
         return None
     target, summary = min(failures, key=lambda failure: failure[1].get("stoppedAt", 0))
-    container = summary.get("container", {})
-    reasons = (summary.get("statusReason", ""), container.get("reason", ""))
-    return RemoteFailure(
-        target=target,
-        reason="; ".join(dict.fromkeys(filter(None, reasons))),
-        exit_code=container.get("exitCode"),
-    )
+    exit_code = summary.get("container", {}).get("exitCode")
+    return RemoteFailure(target=target, reason=reason_of(summary), exit_code=exit_code)
+
+
+def reason_of(summary: JobSummary) -> str:
+    """Return why a job is in its state, in Batch's words; empty if it does not say so."""
+    reasons = (summary.get("statusReason", ""), summary.get("container", {}).get("reason", ""))
+    return "; ".join(dict.fromkeys(filter(None, reasons)))
 
 
 def _failed_targets(job: TrackedJob, children: Children) -> list[tuple[str, JobSummary]]:

@@ -71,6 +71,12 @@ class TrackedJob:
             counts[self.state] = counts.get(self.state, 0) + missing
         return counts
 
+    @property
+    def has_children(self) -> bool:
+        """Whether Batch has created the children of its array."""
+        properties = self.detail.get("arrayProperties", {}) if self.detail is not None else {}
+        return any((properties.get("statusSummary") or {}).values())
+
     def count(self, state: State) -> int:
         return self.counts.get(state, 0)
 

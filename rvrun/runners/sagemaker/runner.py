@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     from rvrun.model import Stage
     from rvrun.plan.estimate import Hardware
     from rvrun.remote.ledger import Ledger
-    from rvrun.remote.state import Progress, RunState
+    from rvrun.remote.state import Progress, RunState, TargetReports
     from rvrun.runners.run import Run
     from rvrun.settings.schema import Settings
     from rvrun.worker.torchrun import Hosts
 
 TITLE = "SageMaker Pipelines"
 SETTINGS = SagemakerSettings
-CAPABILITIES = Capabilities(detached=True, needs_remote_storage=True, multi_host=True)
+CAPABILITIES = Capabilities(
+    detached=True, needs_remote_storage=True, reports_targets=True, multi_host=True
+)
 TEMPLATES = ("sagemaker.json.j2",)
 OWNS = ("sagemaker",)
 
@@ -84,6 +86,12 @@ def state(ledger: Ledger) -> RunState:
     from rvrun.runners.sagemaker.state import read_state
 
     return read_state(ledger)
+
+
+def targets(ledger: Ledger) -> TargetReports:
+    from rvrun.runners.sagemaker.targets import read_targets
+
+    return read_targets(ledger)
 
 
 def logs(ledger: Ledger, target: str, *, follow: bool) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from rvrun.aws.client import Client, Refused
+from rvrun.remote.ended import note_ended
 from rvrun.remote.ledger import SUBMITTED, Ledger
 from rvrun.remote.state import OVER, RemoteFailure, RunState, StageState, State, timestamp
 from rvrun.runners.aws_common import account_of_run
@@ -166,7 +167,7 @@ def read_state(ledger: Ledger) -> RunState:
     ended = None
     if all(execution.is_over for execution in executions):
         ended = max((stage.ended or began for stage in stages), default=began)
-    return RunState(
+    state = RunState(
         run_id=ledger.run_id,
         runner=ledger.runner,
         stages=stages,
@@ -177,6 +178,10 @@ def read_state(ledger: Ledger) -> RunState:
         or any(execution.status == STOPPED for execution in executions),
         failure=_first_failure(executions),
     )
+    if state.is_over:
+        # For `rvrun list`, which does not ask SageMaker.
+        note_ended(ledger, state)
+    return state
 
 
 def _stages(execution: Execution) -> Iterator[StageState]:
@@ -207,9 +212,14 @@ def _first_failure(executions: Iterable[Execution]) -> RemoteFailure | None:
     if not failed:
         return None
     *_, job, step = min(failed, key=lambda failure: failure[:2])
-    code = _EXIT_CODE.search(step.reason)
     return RemoteFailure(
         target=job.targets[0] if len(job.targets) == 1 else job.stage,
         reason=step.reason,
-        exit_code=int(code[1]) if code else None,
+        exit_code=exit_code_in(step.reason),
     )
+
+
+def exit_code_in(reason: str) -> int | None:
+    """Return the exit code that SageMaker's reason for a failure names; None if it names none."""
+    code = _EXIT_CODE.search(reason)
+    return int(code[1]) if code else None

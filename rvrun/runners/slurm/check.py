@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -12,6 +13,7 @@ from rvrun.finding import Finding, Level, error, ok, warning
 from rvrun.runners.problems import check_fit
 from rvrun.runners.run import Run
 from rvrun.runners.slurm import commands
+from rvrun.runners.slurm.nodes import check_nodes, parse_node
 from rvrun.runners.slurm.options import job_settings, minutes_of
 from rvrun.runners.slurm.render import FOLDER, TITLE, render
 from rvrun.runners.slurm.settings import SlurmCommandSettings, SlurmSettings
@@ -19,6 +21,9 @@ from rvrun.settings.schema import Settings
 
 #: What rvrun calls.
 PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol")
+#: What sbatch prints if it would accept a job for which no node is usable at the moment. Whether
+#: one ever is, `check_nodes` tells.
+NOT_NOW = re.compile(r"allocation failure: (.*\b(?:not available|busy)\b.*)")
 #: Directories that each node has for itself, as a rule.
 LOCAL = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 - compared, not used
 
@@ -61,12 +66,16 @@ def check_cluster(run: Run) -> Iterator[Finding]:
     settings = run.settings.of(SlurmSettings)
     yield _check_size(settings.max_array_size, commands.max_array_size())
     rows = commands.partitions()
+    nodes = [node for line in commands.nodes() if (node := parse_node(line)) is not None]
     default = next((name for name, row in rows.items() if row.get("Default") == "YES"), None)
     for pipeline in run.plan.pipelines:
         for stage in pipeline.stages:
             name = f"{pipeline.name}/{stage.command}"
             own = job_settings(name, stage, settings)
-            yield from _check_stage(name, own, rows, default)
+            partitions = (own.partition or default or "").split(",")
+            yield from _check_stage(name, own, rows, partitions)
+            yield from check_nodes(name, own, partitions, nodes)
+            yield from _check_container(name, own, run.workdir)
 
 
 def _check_size(setting: int | None, size: int | None) -> Finding:
@@ -82,9 +91,9 @@ def _check_stage(
     name: str,
     own: SlurmCommandSettings,
     rows: Mapping[str, Mapping[str, str]],
-    default: str | None,
+    partitions: Iterable[str],
 ) -> Iterator[Finding]:
-    for partition in (own.partition or default or "").split(","):
+    for partition in partitions:
         if not partition:
             text = f"{name}: no partition, and the cluster has no default partition"
             yield error("partition", text, f"set `slurm.partition` to one of {_names(rows)}")
@@ -112,7 +121,8 @@ def _check_limits(
             f"{name}: `time` must be at most the limit of partition `{partition}`, "
             f"{row['MaxTime']}, got {own.time}"
         )
-        yield error("partition", text, "lower `slurm.time`, or choose another partition")
+        fix = "lower `slurm.time`, or the command's `timeout_seconds` from which it results"
+        yield error("partition", text, f"{fix}, or choose another partition")
     cpus, most = (own.cpus or 1) * (own.parallel or 1), row.get("MaxCPUsPerNode", "")
     if most.isdecimal() and cpus > int(most):
         text = (
@@ -123,6 +133,16 @@ def _check_limits(
     if own.account and "ALL" not in accounts and own.account not in accounts:
         text = f"{name}: account `{own.account}` must not use partition `{partition}`"
         yield error("partition", text, f"set `slurm.account` to one of {', '.join(accounts)}")
+
+
+def _check_container(
+    name: str, own: SlurmCommandSettings, workdir: pathlib.Path
+) -> Iterator[Finding]:
+    image = own.container or ""
+    # Anything else names an image of a registry.
+    if image.endswith((".sif", ".sqsh")) and not (workdir / image).exists():
+        text = f"{name}: container image {image} does not exist here"
+        yield warning("container", text, "correct `slurm.container`, or build the image")
 
 
 def _check_storage(run: Run) -> Iterator[Finding]:
@@ -144,7 +164,10 @@ def _check_scripts(run: Run, files: Mapping[str, str]) -> Iterator[Finding]:
             script.write_text(files[path], encoding="utf-8")
             done = commands.call(["sbatch", "--test-only", str(script)], cwd=run.workdir)
             name = f"{FOLDER}/{script.name}"
-            if done.code:
+            if done.code and (match := NOT_NOW.match(done.stderr)):
+                text = f"{name}: no node can run it now ({match[1]})"
+                yield warning("script", text, "look at the nodes with `sinfo -R`")
+            elif done.code:
                 yield error("script", f"{name}: {done.message}", "change the settings in [slurm]")
             else:
                 yield ok("script", f"{name} would be accepted")

@@ -19,6 +19,8 @@ OUTER_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEFILES", "GNUMAKEFLAGS")
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_CONF_SERVER")
 #: Seconds after which a command is taken to hang. Slurm's own time-outs are shorter.
 TIMEOUT = 300.0
+#: The fields of a kind of node (sinfo(1)), as `nodes.parse_node` reads them.
+NODES = "%R|%c|%m|%G|%f"
 #: What commands print if the controller or the database does not answer.
 _NO_ANSWER = re.compile(
     r"socket timed out|unable to contact|connection refused|temporarily unable|"
@@ -149,6 +151,17 @@ def partitions() -> dict[str, dict[str, str]]:
     lines = query("scontrol", "show", "partition", "--oneliner").splitlines()
     rows = [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines]
     return {row["PartitionName"]: row for row in rows if "PartitionName" in row}
+
+
+def nodes() -> list[str]:
+    """Return a line for each kind of node of each partition: CPUs, MiB, resources, features.
+
+    An empty list where `sinfo` is missing or refused.
+    """
+    try:
+        return query("sinfo", "--noheader", "--all", "--exact", f"--format={NODES}").splitlines()
+    except (NotInstalled, CommandFailed):
+        return []
 
 
 def cancel(ids: Sequence[int]) -> None:

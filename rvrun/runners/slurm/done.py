@@ -16,7 +16,7 @@ from rvrun.rundir.fingerprints import read_text
 from rvrun.rundir.freshness import StageStatus, plan_status
 from rvrun.rundir.marks import Marks
 from rvrun.runners.run import Run
-from rvrun.runners.slurm.jobs import Job
+from rvrun.runners.slurm.jobs import Job, Submission
 
 
 def done_targets(run_dir: pathlib.Path, job: Job) -> set[int]:
@@ -33,10 +33,16 @@ def done_targets(run_dir: pathlib.Path, job: Job) -> set[int]:
     return set()
 
 
+def missing_targets(run_dir: pathlib.Path, call: Submission) -> set[int]:
+    """Return the indices of the targets of a submission that have no stamps."""
+    targets = {index for task in call.tasks for index in call.job.targets(task)}
+    return targets - done_targets(run_dir, call.job)
+
+
 def stale_targets(run: Run) -> list[StageStatus]:
     """Return the status of each stage of a run whose files are written."""
     files = dict(_fingerprints(run.run_dir))
-    return plan_status(run.plan, run.run_dir, files, force=run.force)
+    return plan_status(run.plan, run.run_dir, files, force=run.force, forced=run.forced)
 
 
 def _fingerprints(run_dir: pathlib.Path) -> Iterator[tuple[str, str]]:

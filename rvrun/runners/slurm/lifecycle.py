@@ -19,7 +19,13 @@ from rvrun.rundir.fingerprints import read_text
 from rvrun.runners.run import Run
 from rvrun.runners.slurm import commands
 from rvrun.runners.slurm.check import check_cluster, require
-from rvrun.runners.slurm.done import forget, save_configs, stale_targets, tasks_of
+from rvrun.runners.slurm.done import (
+    forget,
+    missing_targets,
+    save_configs,
+    stale_targets,
+    tasks_of,
+)
 from rvrun.runners.slurm.jobs import job_from_json
 from rvrun.runners.slurm.render import FOLDER, JOBS, OUTPUT, render
 from rvrun.runners.slurm.rounds import facts, has_event, read_round, task_files
@@ -149,6 +155,8 @@ def retry(ledger: Ledger, settings: Settings, progress: Progress) -> int:
         if not (tasks := failed_tasks(ledger)):
             raise NothingToRetry(ledger.handle)
         number, is_new = ledger.add_round(task_files(tasks)), True
-    _submit_round(ledger, number, settings, progress, is_new=is_new)
     calls = read_round(ledger, number).submissions
-    return sum(len(call.job.targets(task)) for call in calls for task in call.tasks)
+    # In a packed task, those that are done do not run again.
+    num_targets = sum(len(missing_targets(ledger.run_dir, call)) for call in calls)
+    _submit_round(ledger, number, settings, progress, is_new=is_new)
+    return num_targets

@@ -12,10 +12,10 @@ from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import OVER, State
 from rvrun.rundir.records import last_attempt
 from rvrun.runners.slurm.jobs import Job
+from rvrun.runners.slurm.looks import look
 from rvrun.runners.slurm.reasons import target_path
 from rvrun.runners.slurm.render import OUTPUT
 from rvrun.runners.slurm.rounds import read_jobs, read_rounds
-from rvrun.runners.slurm.state import look
 from rvrun.text import count
 
 #: Seconds between looks at a log, and at the state of its target.

@@ -19,6 +19,8 @@ from rvrun.settings.overrides import matches, overridden
 
 #: `30`, `30:00`, `2:00:00`, `1-12`, `1-12:00`, `1-12:00:00` (sbatch(1), `--time`).
 _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
+#: Seconds that are added to time limits, in which targets start.
+START_SECONDS = 60
 _UNLIMITED = ("UNLIMITED", "INFINITE")
 #: What sbatch accepts as a name of a partition, account or quality of service.
 _NAME = re.compile(r"[\w.,@+-]+")
@@ -42,8 +44,8 @@ OWN = {
 }
 
 
-def job_settings(name: str, stage: Stage, settings: SlurmSettings) -> SlurmCommandSettings:
-    """Return the settings of the job of a stage called `name`."""
+def requested(name: str, stage: Stage, settings: SlurmSettings) -> SlurmCommandSettings:
+    """Return the settings of a stage called `name` as they are declared for its command."""
     fields = [field.name for field in attrs.fields(SlurmCommandSettings)]
     base = SlurmCommandSettings(**{field: getattr(settings, field) for field in fields})
     base = attrs.evolve(
@@ -58,22 +60,46 @@ def job_settings(name: str, stage: Stage, settings: SlurmSettings) -> SlurmComma
     return attrs.evolve(own, sbatch=(*settings.sbatch, *added))
 
 
+def job_settings(name: str, stage: Stage, settings: SlurmSettings) -> SlurmCommandSettings:
+    """Return the settings of the job of a stage called `name`.
+
+    `pack` and `parallel` are at most what its number of splits can use, and `time` allows each
+    target the limit that its command declares, unless `[slurm.commands]` sets another.
+    """
+    own = requested(name, stage, settings)
+    pack = min(own.pack or 1, stage.num_splits or 1)
+    own = attrs.evolve(own, pack=pack, parallel=min(own.parallel or 1, pack))
+    if stage.resources.timeout_seconds and own.time is None:
+        return attrs.evolve(own, time=as_time(_seconds(own, stage.resources, settings)))
+    return own
+
+
 def _with_resources(base: SlurmCommandSettings, resources: Resources) -> SlurmCommandSettings:
     """Map what a command requires onto settings.
 
-    Its job queue and job definition are those of another service, such as Raster Vision's.
+    Its job queue and job definition are those of another service, such as Raster Vision's. Its
+    image replaces a container, but jobs without one stay outside of containers.
     """
-    pack, parallel = base.pack or 1, base.parallel or 1
-    seconds = resources.timeout_seconds
     changes = {
         "cpus": resources.vcpus,
         "memory_mib": resources.memory_mib,
         "gpus": resources.gpus,
-        # The limit is that of a target, and a task runs several, some of them in parallel.
-        "time": None if seconds is None else as_time(seconds * math.ceil(pack / parallel)),
+        "container": resources.image if base.container else None,
     }
     given = {name: value for name, value in changes.items() if value is not None}
-    return attrs.evolve(base, **given)  # type: ignore[arg-type]
+    own = attrs.evolve(base, **given)  # type: ignore[arg-type]
+    # The time limit of a target is not that of a job, which depends on what sections override.
+    return attrs.evolve(own, time=None) if resources.timeout_seconds else own
+
+
+def _seconds(own: SlurmCommandSettings, resources: Resources, settings: SlurmSettings) -> int:
+    """The time limit of a job whose targets have one: each of them must reach its own first."""
+    attempts = 1 + (resources.retries or 0)
+    turns = math.ceil((own.pack or 1) / (own.parallel or 1))
+    needed = (resources.timeout_seconds or 0) * attempts * turns
+    # Slurm sends SIGTERM `signal_seconds` before the limit, up to a minute early, and rounds the
+    # limit up to minutes (sbatch(1)).
+    return math.ceil((needed + settings.signal_seconds + START_SECONDS + 60) / 60) * 60
 
 
 def as_time(seconds: int) -> str:
@@ -102,7 +128,6 @@ def sbatch_options(own: SlurmCommandSettings, settings: SlurmSettings) -> list[s
     parallel = own.parallel or 1
     # Without a request, a job gets one CPU, and the cluster's memory for each CPU.
     cpus = (own.cpus or 1) * parallel
-    gres = own.gres or (f"gpu:{own.gpus * parallel}" if own.gpus else None)
     values = {
         "partition": own.partition,
         "account": own.account,
@@ -112,13 +137,18 @@ def sbatch_options(own: SlurmCommandSettings, settings: SlurmSettings) -> list[s
         "ntasks": 1,
         "cpus-per-task": cpus,
         "mem": f"{own.memory_mib * parallel}M" if own.memory_mib else None,
-        "gres": gres,
+        "gres": gres_of(own),
         # Also without a limit of its own, because the partition may have one.
         "signal": f"B:TERM@{settings.signal_seconds}",
     }
     lines = [f"--{name}={value}" for name, value in values.items() if value is not None]
     is_requeued = settings.requeue or (own.attempts or 1) > 1
     return [*lines, "--requeue" if is_requeued else "--no-requeue", *own.sbatch]
+
+
+def gres_of(own: SlurmCommandSettings) -> str | None:
+    """Return the generic resources that a job with these settings requests."""
+    return own.gres or (f"gpu:{own.gpus * (own.parallel or 1)}" if own.gpus else None)
 
 
 def problems(name: str, own: SlurmCommandSettings, settings: SlurmSettings) -> Iterator[str]:

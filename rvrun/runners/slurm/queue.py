@@ -27,6 +27,8 @@ ENDED = (
     *("PREEMPTED", "REVOKED", "TIMEOUT"),
 )
 DONE = "COMPLETED"
+#: How the reasons of jobs begin that are held (squeue(1), "JOB REASON CODES").
+HELD = ("JobHeld", "launch failed requeued held")
 _TASK = re.compile(r"(\d+)(?:_(?:(\d+)|\[([\d,-]+)(?:%\d+)?\]))?")
 
 
@@ -64,6 +66,11 @@ class Task:
     def waits_for_jobs(self) -> bool:
         """Whether it waits for what it depends on, and not for a machine."""
         return self.is_waiting and self.reason.startswith("Dependency")
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits until somebody releases it, whatever else it waits for."""
+        return self.is_waiting and self.reason.startswith(HELD)
 
     @property
     def was_pointless(self) -> bool:

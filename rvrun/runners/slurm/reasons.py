@@ -74,8 +74,10 @@ def why_ended(task: Task | None, exit_code: int | None) -> str:
     """
     if task is None:
         return "its job ended, and Slurm no longer knows how"
-    if task.was_pointless and task.reason.startswith("Dependency"):
-        return "CANCELLED: what it needs failed"
+    if task.was_pointless:
+        is_invalid = task.reason.startswith("DependencyNeverSatisfied")
+        why = "what it needs failed" if is_invalid else "it was cancelled before it began"
+        return f"CANCELLED: {why}"
     if task.state == "FAILED":
         if exit_code == TERMINATED:
             return "FAILED: it got SIGTERM, before its time limit or for a preemption"

@@ -14,6 +14,7 @@ import attrs
 from rvrun import __version__, paths
 from rvrun.environment import LOGS, VERBOSITY
 from rvrun.model import Stage
+from rvrun.programs.engines import image_uri
 from rvrun.render import jinja
 from rvrun.render.quote import for_make, for_recipe, for_shell
 from rvrun.runners.local import makefile
@@ -32,6 +33,7 @@ from rvrun.runners.slurm.options import (
     environment_problems,
     job_settings,
     problems,
+    requested,
     sbatch_options,
 )
 from rvrun.runners.slurm.settings import SlurmCommandSettings, SlurmSettings
@@ -92,8 +94,9 @@ def render(run: Run) -> dict[str, str]:
     settings = run.settings.of(SlurmSettings)
     check_globs("slurm.commands", settings.commands, run.command_names)
     stages = {f"{p.name}/{s.command}": s for p in run.plan.pipelines for s in p.stages}
+    declared = {name: requested(name, stage, settings) for name, stage in stages.items()}
+    check_fit(TITLE, _problems(declared, settings))
     own = {name: job_settings(name, stage, settings) for name, stage in stages.items()}
-    check_fit(TITLE, _problems(own, settings))
     packing = {name: Packing(value.pack or 1, value.max_running) for name, value in own.items()}
     jobs = plan_jobs(run.plan, packing)
     calls = submissions(
@@ -122,10 +125,10 @@ def render(run: Run) -> dict[str, str]:
     }
 
 
-def _problems(own: Mapping[str, SlurmCommandSettings], settings: SlurmSettings) -> list[str]:
+def _problems(declared: Mapping[str, SlurmCommandSettings], settings: SlurmSettings) -> list[str]:
     return [
         problem
-        for name, value in own.items()
+        for name, value in declared.items()
         for problem in (
             *problems(name, value, settings),
             *environment_problems(name, value, settings.not_secret),
@@ -200,11 +203,22 @@ def _environment(run: Run, own: SlurmCommandSettings) -> dict[str, str]:
 def _launcher(own: SlurmCommandSettings, settings: SlurmSettings, *, is_gpu: bool) -> str:
     if own.container is None:
         return ""
-    image = for_shell(own.container)
     if settings.container_runtime == "apptainer":
-        return f"apptainer exec {'--nv ' if is_gpu else ''}{image}"
+        image = for_shell(image_uri(own.container))
+        # By itself, apptainer does not mount a directory that is reached by a link.
+        words = ["apptainer exec", '--bind "$PWD"', '--pwd "$PWD"', *(["--nv"] if is_gpu else [])]
+        return " ".join([*words, image])
+    image = for_shell(_for_pyxis(own.container))
     mount = '--container-mounts="$PWD:$PWD" --container-workdir="$PWD"'
-    return f"srun --container-image={image} {mount}"
+    # srun does not take them over from sbatch (release notes of Slurm 22.05).
+    cpus = '--cpus-per-task="$SLURM_CPUS_PER_TASK"'
+    return f"srun {cpus} --container-image={image} {mount}"
+
+
+def _for_pyxis(image: str) -> str:
+    """Name an image as pyxis does, to which a file without a folder would be in a registry."""
+    is_file = image.endswith((".sqsh", ".squashfs")) and not image.startswith(("/", "./", "../"))
+    return f"./{image}" if is_file else image
 
 
 def _render_submit(run: Run, calls: Sequence[Submission], templates: str | None) -> str:

@@ -42,7 +42,8 @@ class SlurmJobSettings:
         "attempts of each job, 1 to 10: a job that fails is requeued; default: 1", most=10
     )
     container: str | None = setting(
-        "container image in which jobs run, with make and rvrun in it; default: no container"
+        "container image in which jobs run, with make and rvrun in it: a file, or an image of a "
+        "registry; a command's `image` replaces it; default: no container"
     )
     environment: dict[str, str] = table(
         "environment variables of the jobs; no secrets", secret=True

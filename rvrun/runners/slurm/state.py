@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import attrs
 
@@ -17,31 +17,16 @@ from rvrun.remote.state import (
     state_from_json,
     timestamp,
 )
-from rvrun.runners.slurm.done import done_targets
-from rvrun.runners.slurm.jobs import Job, Submission
+from rvrun.runners.slurm.looks import Look, look
+from rvrun.runners.slurm.measured import with_records
 from rvrun.runners.slurm.queue import Task
 from rvrun.runners.slurm.reasons import exit_code_of, why_ended, why_waiting
-from rvrun.runners.slurm.rounds import Round, has_event, read_jobs, read_rounds
-from rvrun.runners.slurm.submit import end_duplicates, known_tasks, oldest_ids
+from rvrun.runners.slurm.rounds import has_event
 
 #: The event of the ledger that has the state of a round that is over.
 ENDED = "ended"
 #: What parsing raises for a stored state that is damaged.
 NOT_A_STATE = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
-
-
-@attrs.frozen(kw_only=True)
-class Look:
-    """A stage as one look at a run found it.
-
-    - `targets`: the state of each target. `tasks`: those of its jobs that Slurm knows.
-    - `failed`: the tasks with failed targets, each with what Slurm says about it, if anything.
-    """
-
-    job: Job
-    targets: Sequence[State]
-    tasks: Sequence[Task] = ()
-    failed: Mapping[int, Task | None] = attrs.field(factory=dict)
 
 
 def read_state(ledger: Ledger) -> RunState:
@@ -64,11 +49,20 @@ def read_state(ledger: Ledger) -> RunState:
         warnings=tuple(warnings),
     )
     if state.is_over:
+        state = attrs.evolve(state, stages=_with_records(ledger, state, looks))
         ended = max((stage.ended or 0 for stage in state.stages), default=0) or state.began
         state = attrs.evolve(state, ended=ended)
         # Only saves calls later, so the directory may be read-only.
         ledger.note_if_possible(ENDED, round=number, state=attrs.asdict(state))
     return state
+
+
+def _with_records(ledger: Ledger, state: RunState, looks: Sequence[Look]) -> tuple[StageState, ...]:
+    # Only once a run is over: reading the records of many targets takes time on shared storage.
+    return tuple(
+        with_records(stage, ledger.run_dir, own.job, sorted(own.submitted), state.began)
+        for stage, own in zip(state.stages, looks, strict=True)
+    )
 
 
 def failed_tasks(ledger: Ledger) -> dict[str, tuple[int, ...]]:
@@ -87,83 +81,6 @@ def _read_stored(ledger: Ledger, number: int) -> RunState | None:
     return None
 
 
-def look(ledger: Ledger) -> tuple[list[Look], list[str]]:
-    """Look at all stages of a run; also return a sentence for each job submitted twice."""
-    looks = {job.stage: _untouched(job) for job in read_jobs(ledger)}
-    warnings: list[str] = []
-    for round_ in read_rounds(ledger):
-        tasks = known_tasks(round_)
-        ids = {**oldest_ids(round_, tasks), **round_.ids}
-        for key, id_ in end_duplicates(round_, ids, tasks):
-            warnings.append(f"job {id_} repeated job {ids[key]} ({key}) and was cancelled")
-        # A round that was cancelled is not continued.
-        is_cancelled = has_event(ledger, CANCELLED, round_.number)
-        absent = State.FAILED if is_cancelled else State.PENDING
-        by_place = {(task.name, task.job_id, task.index): task for task in tasks}
-        for call in round_.submissions:
-            own = _tasks_of(call, round_, ids.get(call.key), by_place)
-            done, stage = done_targets(ledger.run_dir, call.job), call.job.stage
-            looks[stage] = _updated(looks[stage], call, own, done, absent)
-    return list(looks.values()), warnings
-
-
-def _untouched(job: Job) -> Look:
-    """A stage before any round: what was not submitted was up to date."""
-    return Look(job=job, targets=[State.SUCCEEDED] * (job.num_splits or 1))
-
-
-def _tasks_of(
-    call: Submission,
-    round_: Round,
-    id_: int | None,
-    by_place: Mapping[tuple[str, int, int | None], Task],
-) -> dict[int, Task | None] | None:
-    """What Slurm says of each task of a submission; None if it was not submitted."""
-    if id_ is None:
-        return None
-    name, is_array = round_.names[call.key], call.array is not None
-    return {
-        task: by_place.get((name, id_, task - call.offset if is_array else None))
-        for task in call.tasks
-    }
-
-
-def _updated(
-    before: Look,
-    call: Submission,
-    tasks: Mapping[int, Task | None] | None,
-    done: set[int],
-    absent: State,
-) -> Look:
-    """The look at a stage after one more of its submissions.
-
-    - `tasks`: None if it was not submitted, and `absent` the state of its targets then.
-    """
-    targets, failed = list(before.targets), dict(before.failed)
-    for index in call.tasks:
-        state = absent if tasks is None else _task_state(tasks[index])
-        failed.pop(index, None)
-        for target in call.job.targets(index):
-            is_done = target in done or state is State.SUCCEEDED
-            targets[target] = State.SUCCEEDED if is_done else state
-            if targets[target] is State.FAILED:
-                failed[index] = None if tasks is None else tasks[index]
-    own = [task for task in (tasks or {}).values() if task is not None]
-    return attrs.evolve(before, targets=targets, tasks=[*before.tasks, *own], failed=failed)
-
-
-def _task_state(task: Task | None) -> State:
-    """The state of those targets of a task that have no stamps."""
-    # A job that Slurm has forgotten has ended, so what is not done has failed.
-    if task is None:
-        return State.FAILED
-    if task.is_over:
-        return State.SUCCEEDED if task.is_done else State.FAILED
-    if task.is_waiting:
-        return State.PENDING if task.waits_for_jobs else State.RUNNABLE
-    return State.RUNNING
-
-
 def _stage_state(own: Look) -> StageState:
     began = [task.began for task in own.tasks if task.began is not None and not task.was_pointless]
     ended = [task.ended for task in own.tasks if task.ended is not None]
@@ -176,8 +93,7 @@ def _stage_state(own: Look) -> StageState:
 
 def _stuck(own: Look) -> str:
     """Why tasks that could run do not; the reasons of most tasks first."""
-    waiting = [task for task in own.tasks if task.is_waiting and not task.waits_for_jobs]
-    reasons = collections.Counter(why_waiting(task.reason) for task in waiting if task.reason)
+    reasons = collections.Counter(why_waiting(t.reason) for t in own.waiting if t.reason)
     return "; ".join(reason for reason, _ in reasons.most_common(2))
 
 

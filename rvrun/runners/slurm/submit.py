@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +25,7 @@ import attrs
 
 from rvrun.environment import VERBOSITY
 from rvrun.errors import RvrunError
-from rvrun.remote.ledger import INTENDED, SUBMITTED, Ledger, UnwritableLedger
+from rvrun.remote.ledger import CANCELLED, INTENDED, SUBMITTED, Ledger, UnwritableLedger
 from rvrun.remote.state import Progress, timestamp
 from rvrun.runners.run import Run
 from rvrun.runners.slurm import commands
@@ -35,6 +36,7 @@ from rvrun.runners.slurm.render import FOLDER, dependency
 from rvrun.runners.slurm.rounds import ACCEPTED, Round, text_fact, variables_of, workdir_of
 from rvrun.settings.files import IMPORTS
 from rvrun.settings.schema import variable
+from rvrun.signals import SIGNALLED
 from rvrun.text import count
 
 #: The event of the ledger for a call without a usable reply.
@@ -65,6 +67,17 @@ class NotAllSubmitted(RvrunError):
         )
 
 
+class NothingSubmitted(RvrunError):
+    """A round whose first job was refused."""
+
+    problem: str
+    template = (
+        "nothing was submitted, because Slurm refused the first job: {problem}; change the "
+        "settings in [slurm], and repeat the command"
+    )
+    fix = "change the settings in [slurm], and repeat the command"
+
+
 @attrs.frozen(kw_only=True)
 class Submitter:
     """Submits the jobs of a round.
@@ -86,7 +99,7 @@ class Submitter:
 
         - `is_new`: whether this process created the round, so that no job of it can exist.
 
-        Raises `NotAllSubmitted`.
+        Raises `NotAllSubmitted` or `NothingSubmitted`.
         """
         calls, ids = self.round.submissions, dict(self.round.ids)
         try:
@@ -102,9 +115,21 @@ class Submitter:
                 if not is_new or self.ledger.has(UNANSWERED):
                     end_duplicates(self.round, ids, self.listed())
         except (CommandFailed, NoAnswer, UnwritableLedger) as error:
+            if is_new and not ids and isinstance(error, CommandFailed) and self._end_empty():
+                raise NothingSubmitted(str(error)) from error
             run = self.ledger.handle
             raise NotAllSubmitted(str(error), run, len(ids), len(calls)) from error
         return ids
+
+    def _end_empty(self) -> bool:
+        """Let a round end of which no job can exist, so that it need not be cancelled by hand.
+
+        Returns whether it ended.
+        """
+        if self.ledger.has(UNANSWERED):
+            return False
+        self.ledger.note_if_possible(CANCELLED, round=self.round.number)
+        return True
 
     def recover(self) -> dict[str, int]:
         """Return the ids of the jobs that earlier processes submitted, by key.
@@ -145,22 +170,25 @@ class Submitter:
                 inherited=(lock,),
             )
             id_ = reply_of(done)
+            is_refused = done.code != 0 and not done.has_no_answer and not is_killed(done)
             if id_ is None:
-                self.ledger.note(UNANSWERED, job=call.key, round=self.round.number)
-                id_ = self._find(call)
+                if not is_refused:
+                    self.ledger.note(UNANSWERED, job=call.key, round=self.round.number)
+                # After a refusal, nothing is on its way that could be listed later.
+                id_ = self._find(call, 0 if is_refused else self.lookup_delay)
             if id_ is not None:
                 self.ledger.note(ACCEPTED, job=call.key, round=self.round.number, id=id_)
                 return id_
-            if done.code != 0 and not done.has_no_answer and not is_killed(done):
+            if is_refused:
                 raise CommandFailed(f"{call.key}: {done.message}")
             if pause is None:
                 break
             self.sleep(pause)
         raise NoAnswer(f"{call.key}: {done.message}")
 
-    def _find(self, call: Submission) -> int | None:
-        """Return the id of a job whose reply was lost, waiting until it would be listed."""
-        deadline = time.monotonic() + self.lookup_delay
+    def _find(self, call: Submission, delay: float) -> int | None:
+        """Return the id of a job whose reply was lost; look for it for `delay` seconds."""
+        deadline = time.monotonic() + delay
         while True:
             # Not knowing is not the same as knowing that there is none: this keeps asking.
             with contextlib.suppress(NoAnswer):
@@ -196,17 +224,26 @@ def reply_of(done: Done) -> int | None:
 
 
 def is_killed(done: Done) -> bool:
-    """Whether sbatch was killed, or ended without a reason."""
-    return done.code < 0 or done.code > 128 or (done.code != 0 and not done.stderr.strip())
+    """Whether sbatch was killed, itself or below a wrapper, or ended without a reason."""
+    # 255 is its own exit code for options that it does not know.
+    is_signal = done.code < 0 or SIGNALLED < done.code <= SIGNALLED + signal.NSIG
+    return is_signal or (done.code != 0 and not done.stderr.strip())
 
 
 def known_tasks(round_: Round) -> list[Task]:
     """Return the tasks of a round that the controller knows, and those in accounting."""
     names, user = list(round_.names.values()), text_fact(round_.ledger, "user")
     tasks = listed(names, user)
-    since = timestamp(round_.ledger.facts["began"])
     missing = set(names) - {task.name for task in tasks}
-    return tasks + (accounted(sorted(missing), user, since) if missing else [])
+    return tasks + accounted_tasks(round_, sorted(missing))
+
+
+def accounted_tasks(round_: Round, names: Sequence[str]) -> list[Task]:
+    """Return the tasks of jobs of a round that accounting has."""
+    if not names:
+        return []
+    since = timestamp(round_.ledger.facts["began"])
+    return accounted(names, text_fact(round_.ledger, "user"), since)
 
 
 def oldest_ids(round_: Round, tasks: Iterable[Task]) -> dict[str, int]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 OK = '[commands.a]\nrun = ["true"]\n'
+ITEM = '[commands.a]\nrun = ["echo", "{item}"]\n'
+CSV = b'[commands.a]\nrun = ["echo", "{item.id}"]\nitems = { csv = "s"'
+JSON = ITEM.encode() + b'items = { json = "s"'
+LINES = ITEM.encode() + b'items = { lines = "s"'
 #: Wrong in ways that the JSON Schema describes.
 SCHEMA = {
     "unknown key": f'nmae = "tiles"\n{OK}',
@@ -35,6 +39,49 @@ SCHEMA = {
     "matrix is not a list": f"[matrix]\nx = 1\n{OK}",
     "commands is an array": '[[commands]]\nrun = ["true"]\n',
     "item is a list": '[commands.a]\nrun = "echo {item}"\nitems = ["x", ["y"]]\n',
+    "retries is a boolean": f"{OK}retries = true\n",
+    "retries is too large": f"{OK}retries = 1000000000\n",
+    "timeout is text": f'{OK}timeout = "10m"\n',
+    "timeout is too long": f"{OK}timeout = 1e12\n",
+    "splits is not an integer": f"{OK}splits = 2.5\n",
+    "splits is a placeholder": f'[config]\nn = 4\n{OK}splits = "{{config.n}}"\n',
+    "gpu is a number": f"{OK}gpu = 1\n",
+    "memory with a unit": f'{OK}resources = {{ memory_mib = "4G" }}\n',
+    "retries in resources": f"{OK}resources = {{ retries = 2 }}\n",
+    "half a vCPU": f"{OK}resources = {{ vcpus = 0.5 }}\n",
+    "resources is a list": f"{OK}resources = [2]\n",
+    "image is an option": f'{OK}container = "--privileged"\n',
+    "image with a placeholder": f'[config]\nv = 1\n{OK}container = "gdal:{{config.v}}"\n',
+    "image with a space": f'{OK}container = {{ image = "a b" }}\n',
+    "container without image": f'{OK}container = {{ engine = "docker" }}\n',
+    "container options are a string": f'{OK}container = {{ image = "i", options = "-v x" }}\n',
+    "NUL in a variable": f'{OK}env = {{ A = "a\\u0000b" }}\n',
+    "name of a variable": f'{OK}env = {{ "A-B" = 1 }}\n',
+    "run is blank": '[commands.a]\nrun = "  \\n"\n',
+    "run is true": "[commands.a]\nrun = true\n",
+    "run is a table": '[commands.a]\nrun = { cmd = "ls" }\n',
+    "run in lists": '[commands.a]\nrun = [["ls"], ["pwd"]]\n',
+    "command is a string": '[commands]\na = "ls"\n',
+    "name of an internal method": '[commands.program]\nrun = ["true"]\n',
+    "name with an underscore": '[commands._a]\nrun = ["true"]\n',
+    "long name of a command": f"[commands.{'a' * 101}]\nrun = ['true']\n",
+    "long name": f'name = "{"a" * 201}"\n{OK}',
+    "name ends with .json": f'name = "a.json"\n{OK}',
+    "table in a command": '[commands.a.b]\nrun = "ls"\n',
+    "key of another tool": f'{OK}[commands.b]\nrun = "ls"\ndepends_on = ["a"]\n',
+    "unknown key of a need": f'{OK}[commands.b]\nrun = "ls"\n'
+    'needs = [{ aligned = "a", x = 1 }]\n',
+    "need is a number": f'{OK}[commands.b]\nrun = "ls"\nneeds = [1]\n',
+    "input is empty": f'{OK}inputs = [""]\n',
+    "outputs are a string": f'{OK}outputs = "x"\n',
+    "key of a config table": f'[config.a]\n"b-c" = 1\n{OK}',
+    "matrix without values": f"[matrix]\nx = []\n{OK}",
+    "matrix of tables": f"[matrix]\nx = [{{ a = 1 }}]\n{OK}",
+    "item is a date": f"{ITEM}items = [2026-01-01]\n",
+    "item is an empty table": f"{ITEM}items = [{{}}]\n",
+    "table in an item": f"{ITEM}items = [{{ a = {{ b = 1 }} }}]\n",
+    "items are a string": f'{ITEM}items = "*.tif"\n',
+    "glob is a number": f"{ITEM}items = {{ glob = 3 }}\n",
 }
 #: Wrong in ways that only rvrun finds.
 OTHERS = {
@@ -66,4 +113,110 @@ OTHERS = {
     "reserved name": f'name = "all"\n{OK}',
     "equal names": f'[matrix]\nx = ["a b", "a-b"]\n{OK}',
     "equal roots": f'root = "out"\n[matrix]\nx = [1, 2]\n{OK}',
+    "JSON instead of TOML": '{"commands": {"a": {"run": ["true"]}}}\n',
+    "YAML instead of TOML": "commands:\n  a:\n    run: true\n",
+    "table on several lines": f"{ITEM}items = {{\n  glob = '*'\n}}\n",
+    "comma at the end of a table": f"{OK}env = {{ A = 1, }}\n",
+    "string without its end": '[commands.a]\nrun = "true\n',
+    "control character": f'[config]\nx = "a\x01b"\n{OK}',
+    "lone carriage returns": OK.replace("\n", "\r"),
+    "carriage returns": '[commands.a]\r\nrun = """\r\nx\r\necho ${HOME}\r\n"""\r\n',
+    "number of 5,000 digits": f"[config]\nx = {'9' * 5000}\n{OK}",
+    "need twice": f'{OK}[commands.b]\nrun = ["true"]\nneeds = ["a", {{ aligned = "a" }}]\n',
+    "need of a pipeline": f'{OK}[commands.b]\nrun = ["true"]\nneeds = ["pipeline/a"]\n',
+    "cycle of files": '[commands.a]\nrun = ["x"]\ninputs = ["y"]\noutputs = ["x"]\n'
+    '[commands.b]\nrun = ["x"]\ninputs = ["x"]\noutputs = ["y"]\n',
+    "own output": f'{OK}inputs = ["out/*.tif"]\noutputs = ["out/a.tif"]\n',
+    "output that is not needed": f'{OK}outputs = ["x"]\n[commands.b]\nrun = ["true"]\n'
+    'inputs = ["x"]\nneeds = []\n',
+    "aligned with other splits": f"{OK}splits = 2\n[commands.b]\nrun = ['x']\nsplits = 3\n"
+    'needs = [{ aligned = "a" }]\n',
+    "aligned without splits": f"{OK}[commands.b]\nrun = ['x']\nsplits = 3\n"
+    'needs = [{ aligned = "a" }]\n',
+    "aligned with other items": f"{ITEM}items = [1]\n[commands.b]\nrun = ['x', '{{item}}']\n"
+    'items = [2]\nneeds = [{ aligned = "a" }]\n',
+    "aligned without items": f"{OK}splits = 2\n[commands.b]\nrun = ['x', '{{item}}']\n"
+    'items = [2]\nsplits = 2\nneeds = [{ aligned = "a" }]\n',
+    "empty items": f"{ITEM}items = []\n",
+    "two kinds of item": f'{ITEM}items = ["x", {{ a = 1 }}]\n',
+    "no column of all": '[commands.a]\nrun = ["x", "{item.b}"]\nitems = [{ a = 1 }, { b = 1 }]\n',
+    "glob without a pattern": f'{ITEM}items = {{ glob = "data/a.tif" }}\n',
+    "glob of an item": f'{ITEM}items = {{ glob = "{{item}}/*" }}\n',
+    "column of a glob": f'{ITEM}items = {{ glob = "*", column = "x" }}\n',
+    "placeholder in the name of an output": f'{OK}outputs = ["{{items...}}"]\n',
+    "list of items in an output": '[commands.a]\nrun = ["x", "{items_file}"]\nitems = ["y"]\n'
+    'outputs = ["{items_file}"]\n',
+    "item in an input": f'{ITEM}items = ["y"]\ninputs = ["{{item}}"]\n',
+    "split in an output with items": f'{ITEM}items = ["y"]\noutputs = ["{{split}}"]\n',
+    "line break in an output": f'{OK}outputs = ["a\\nb"]\n',
+    "line break in the root": f'root = "a\\nb"\n{OK}',
+    "item in the root": f'root = "{{item}}"\n{OK}',
+    "config in the root": f'root = "{{config.x}}"\n{OK}',
+    "items in a variable": '[commands.a]\nrun = ["x", "{items...}"]\nitems = ["y"]\n'
+    'env = { X = "{items...}" }\n',
+    "items in the directory": '[commands.a]\nrun = ["x", "{items...}"]\nitems = ["y"]\n'
+    'cwd = "{items...}"\n',
+    "unknown placeholder in the directory": f'{OK}cwd = "{{nope}}"\n',
+    "directory in the cloud": f'{OK}cwd = "s3://bucket"\n',
+    "variable as a placeholder": '[env]\nX = 1\n[commands.a]\nrun = ["x", "{env.X}"]\n',
+    "format of a placeholder": '[config]\nx = 1\n[commands.a]\nrun = ["x", "{config.x:03d}"]\n',
+    "line break in a placeholder": '[commands.a]\nrun = """\nx {config\n.x}\n"""\n',
+    "placeholder in a long script": '[config]\nscale = 1\n[commands.a]\nrun = """\nls\n'
+    'echo {{config.scal}} {config.scal}\n"""\n',
+    "braces of find": '[commands.a]\nrun = "find . -exec ls {} +"\n',
+    "jinja": '[config]\nx = 1\n[commands.a]\nrun = "echo {% x %}"\n',
+    "function without doubled braces": '[commands.a]\nrun = "f() { ls; }; f"\n',
+    "value in arithmetic": '[config]\nx = 1\n[commands.a]\nrun = "echo $(({config.x} + 1))"\n',
+    "value in a parameter": '[config]\nx = 1\n[commands.a]\nrun = "echo ${{X:-{config.x}}}"\n',
+    "code of a shell in a list": '[commands.a]\nrun = ["sh", "-c", "echo {item}"]\nitems = ["y"]\n',
+    "code of a shell with options": '[commands.a]\nrun = ["env", "A=1", "/bin/bash", "-e", "-uc", '
+    '"echo {item}"]\nitems = ["y"]\n',
+    "item as code": '[commands.a]\nrun = "sh -c {item}"\nitems = ["y"]\n',
+    "code on several lines": "[commands.a]\nrun = '''\nbash -c '\n  echo {item}\n'\n'''\n"
+    'items = ["y"]\n',
+    "code after a substitution": "[commands.a]\nrun = '''bash -c \"$(echo a b) {item}\"'''\n"
+    'items = ["y"]\n',
+    "code of Python": "[config]\nx = 1\n[commands.a]\nrun = \"python3 -c 'print({config.x})'\"\n",
+    "code of Perl in a list": "[config]\nx = 1\n"
+    '[commands.a]\nrun = ["perl", "-we", "{config.x}"]\n',
+    "code of a trap": "[commands.a]\nrun = \"trap 'rm {item}' EXIT\"\nitems = ['y']\n",
+    "code of eval": '[config]\nx = 1\n[commands.a]\nrun = "eval echo {config.x}"\n',
+    "names that differ in case": f'{OK}[commands.A]\nrun = ["true"]\n',
+    "pipelines that differ in case": f'[matrix]\nx = ["a", "A"]\n{OK}',
+    "too many combinations": "[matrix]\n"
+    + "".join(f"x{i} = {list(range(100))}\n" for i in range(5))
+    + OK,
+    "value of the matrix twice": f"[matrix]\nx = [1, 1]\n{OK}",
+    "timeout that never ends anything": f"{OK}timeout = 60\n"
+    "resources = { timeout_seconds = 60 }\n",
+    "each without items": f'{OK}splits = "each"\n',
+}
+#: Wrong in other files, by name: the `pipeline.toml`, and the file `s`.
+WITH_FILE = {
+    "not UTF-8": (b'name = "caf\xe9"\n', b""),
+    "UTF-16": (OK.encode("utf-16"), b""),
+    "missing column": (CSV + b', column = "pth" }\n', b"id,path\n1,a\n"),
+    "column twice": (CSV + b" }\n", b"id,id\n1,2\n"),
+    "name of a column": (CSV + b" }\n", b"id,file path\n1,2\n"),
+    "semicolons": (CSV + b" }\n", b"id;path\n1;2\n"),
+    "long row": (CSV + b" }\n", b"id,path\n1,a,b\n"),
+    "short row": (CSV + b" }\n", b"id,path\n1\n"),
+    "only a header": (CSV + b" }\n", b"id,path\n"),
+    "quote without its end": (CSV + b" }\n", b'id,path\n1,"a\n'),
+    "CSV is not UTF-8": (CSV + b" }\n", b"id\n\xe9\n"),
+    "NUL in CSV": (CSV + b" }\n", b"id\na\0b\n"),
+    "JSON object": (JSON + b" }\n", b'{"a": 1}'),
+    "JSON syntax": (JSON + b" }\n", b"[1,]"),
+    "list in JSON": (JSON + b" }\n", b"[[1]]"),
+    "null in JSON": (JSON + b" }\n", b"[null]"),
+    "NUL in JSON": (JSON + b" }\n", rb'["a\u0000b"]'),
+    "surrogate in JSON": (JSON + b" }\n", rb'["\ud800"]'),
+    "key in JSON": (JSON + b" }\n", b'[{"a-b": 1}]'),
+    "column of strings": (JSON + b', column = "p" }\n', b'["a"]'),
+    "NUL in lines": (LINES + b" }\n", b"a\0b\n"),
+    "blank lines": (LINES + b" }\n", b"\n \n"),
+    "included command twice": (b'include = "s"\n' + OK.encode(), OK.encode()),
+    "included file is wrong": (b'include = "s"\n' + OK.encode(), b"[commands.b]\nrun = 5\n"),
+    "included name": (b'include = "s"\n' + OK.encode(), b'name = "x"\n'),
+    "files include each other": (b'include = "s"\n' + OK.encode(), b'include = "pipeline.toml"\n'),
 }

@@ -15,18 +15,24 @@ from rvrun.errors import RvrunError
 from rvrun.load.toml.build import load_toml
 from rvrun.load.toml.keys import FILE, schema
 from tests.conftest import ROOT
-from tests.load.toml.invalid import OTHERS, SCHEMA
+from tests.load.toml.invalid import OTHERS, SCHEMA, WITH_FILE
 
 SHIPPED = json.loads((ROOT / "rvrun/load/toml/pipeline.schema.json").read_text(encoding="utf-8"))
+ALL: dict[str, tuple[str | bytes, bytes]] = {
+    **{name: (text, b"") for name, text in {**SCHEMA, **OTHERS}.items()},
+    **WITH_FILE,
+}
 EXAMPLES = [
     *ROOT.glob("examples/**/*.toml"),
     ROOT / "templates/init/pipeline.toml",
 ]
 
 
-def message(text: str) -> str:
-    """What is reported for a file with that text, in the current directory."""
-    pathlib.Path("pipeline.toml").write_text(text, encoding="utf-8")
+def message(text: str | bytes, other: bytes = b"") -> str:
+    """What is reported for a file with that text, beside the file `s`, in the current directory."""
+    content = text.encode() if isinstance(text, str) else text
+    pathlib.Path("pipeline.toml").write_bytes(content)
+    pathlib.Path("s").write_bytes(other)
     with pytest.raises(RvrunError) as caught:
         load_toml("pipeline.toml", {})
     assert caught.value.how_to_fix()
@@ -34,18 +40,18 @@ def message(text: str) -> str:
 
 
 def test_there_are_at_least_forty() -> None:
-    assert len(SCHEMA) + len(OTHERS) >= 40
+    assert len(SCHEMA) + len(OTHERS) + len(WITH_FILE) >= 40
 
 
 def test_messages(in_folder: pathlib.Path, golden: Callable[[str, str], None]) -> None:
-    lines = [f"{name}\n    {message(text)}\n" for name, text in {**SCHEMA, **OTHERS}.items()]
+    lines = [f"{name}\n    {message(*files)}\n" for name, files in ALL.items()]
     golden("pipeline.errors.txt", "".join(lines))
 
 
-@pytest.mark.parametrize("name", [*SCHEMA, *OTHERS])
+@pytest.mark.parametrize("name", ALL)
 def test_a_message_is_one_sentence_with_place_and_fix(in_folder: pathlib.Path, name: str) -> None:
-    text = message({**SCHEMA, **OTHERS}[name])
-    assert re.match(r"pipeline\.toml:\d+:\d+: .*[;?]", text), text
+    text = message(*ALL[name])
+    assert re.match(r"(pipeline\.toml|s):\d+:\d+: .*[;?]", text), text
     assert "\n" not in text
 
 
@@ -65,7 +71,7 @@ def test_the_schema_accepts_the_rest(name: str) -> None:
     """What only rvrun finds is not in the table of keys, either."""
     try:
         values = tomllib.loads(OTHERS[name])
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         return
     if name != "infinity":
         assert not list(FILE.faults(values, ()))

@@ -230,7 +230,7 @@ def finish(engine: BatchEngine) -> None:
 def without_ids(text: str) -> str:
     """`text` with placeholders for the run's id and for durations."""
     text = re.sub(r"\b([a-z]+)-\d{8}-\d{6}-[0-9a-f]{8}\b", r"\1-ID", text)
-    return re.sub(r"\d+\.\d s|\d+ min( \d+ s)?", "N s", text)
+    return re.sub(r"\d+\.\d s|\d+ ms|\d+ min( \d+ s)?", "N s", text)
 
 
 Read = Callable[[], tuple[str, str]]
@@ -318,11 +318,22 @@ def test_status_for_programs(site: Site, printed: Read) -> None:
     assert chip["began"] <= chip["ended"] <= state["ended"]
     site.rvrun("list", "--json")
     (row,) = json.loads(printed()[0])
-    assert {key: row[key] for key in ("run", "runner", "run_dir")} == {
+    assert row == {
         "run": "work-ID",
         "runner": "batch",
+        "state": "failed",
         "run_dir": "runs/work",
+        "began": state["began"],
+        "ended": state["ended"],
+        "done": 5,
+        "targets": 8,
     }
+    # What was submitted since has not been seen to end.
+    site.script.holds = {"work/chip/1"}
+    site.rvrun("retry", "@latest")
+    printed()
+    site.rvrun("list", "--json")
+    assert json.loads(printed()[0])[0]["state"] == "submitted"
 
 
 def test_the_state_of_a_run_that_is_over_is_stored(site: Site, printed: Read) -> None:
@@ -544,7 +555,7 @@ def test_a_stuck_queue_says_why(site: Site, printed: Read) -> None:
     site.run()
     printed()
     site.rvrun("status", "@latest")
-    assert f"work/first is stuck: {reason}\n" in printed()[0]
+    assert f"work/first waits: {reason}\n" in printed()[0]
     site.engine.thaw("cpu")
     site.engine.wait()
     site.engine.freeze("cpu", "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - none")
@@ -1405,3 +1416,56 @@ def test_submitted_requests_are_those_in_the_ledger(site: Site) -> None:
         for path in sorted(folder.glob("[0-9]*.json"))
     ]
     assert list(site.requests()) == names
+
+
+def test_a_report_has_when_each_target_ran(site: Site, printed: Read) -> None:
+    """In the last attempt of each, across rounds; what never started says why."""
+    site.script.fails = {"work/chip/1"}
+    site.run("--wait", code=1)
+    site.rvrun("report", "@latest", "--html", "report.html", "--trace", "trace.json")
+    page = (site.folder / "report.html").read_text(encoding="utf-8")
+    for text in (
+        "AWS Batch does not report how much memory",
+        '<b class="failed">work/chip/1</b> (exit 7)',
+        "work/chip/1 fails",
+        '<b class="failed">work/last</b> <span class="muted">was not started; ',
+    ):
+        assert text in page
+    ran = spans(site.folder / "trace.json")
+    chips = {f"work/chip/{split}" for split in range(3)}
+    assert set(ran) == {"work/first", *chips, "work/near/0", "work/near/2"}
+    assert {name for name, event in ran.items() if event["args"]["state"] == "failed"} == {
+        "work/chip/1"
+    }
+
+    site.script.fails = set()
+    site.rvrun("retry", "@latest", "--wait")
+    site.rvrun("report", "@latest", "--trace", "trace.json")
+    again = spans(site.folder / "trace.json")
+    assert len(again) == 8
+    assert {event["args"]["state"] for event in again.values()} == {"succeeded"}
+    # The splits that had succeeded did not run again.
+    assert again["work/chip/1"]["ts"] > ran["work/chip/0"]["ts"] + ran["work/chip/0"]["dur"]
+
+    # The ledger has no plan; that of another run must not be mixed with it.
+    site.rvrun("render", "batch", "work.py", "--splits", "2")
+    printed()
+    site.rvrun("report", "@latest", "--trace", "other.json", code=2)
+    assert "is no longer the plan of run work-ID, which had 2 other targets: " in printed()[1]
+    assert not (site.folder / "other.json").exists()
+
+
+def spans(path: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """The complete events of a trace, by target."""
+    events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    return {event["name"]: event for event in events if event["ph"] == "X"}
+
+
+def test_a_report_of_many_children(site: Site) -> None:
+    """A hundred are described in one call."""
+    site.script.fails = {"work/chip/249"}
+    site.run("chip", "--wait", code=1, splits=250)
+    before = site.engine.count("DescribeJobs")
+    site.rvrun("report", "@latest", "--trace", "trace.json")
+    assert len(spans(site.folder / "trace.json")) == 250
+    assert site.engine.count("DescribeJobs") - before <= 6

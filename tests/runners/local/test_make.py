@@ -112,7 +112,7 @@ def processes_of(project: Project) -> list[str]:
 
 def without_times(text: str) -> str:
     text = re.sub(r"; peak memory .*", "", text)
-    return re.sub(r"\d+\.\d s", "N s", text)
+    return re.sub(r"\d+\.\d s|\d+ ms", "N s", text)
 
 
 def test_a_run_and_a_second_one(work: Project) -> None:
@@ -134,7 +134,7 @@ def test_each_target_has_a_log_and_a_record(work: Project) -> None:
     assert work.read("runs/work/logs/work/part.2/1.log") == "part1 says hello\n"
     start, end = map(json.loads, work.read("runs/work/records/work/part.2/1.jsonl").splitlines())
     assert start.keys() == {
-        *("event", "attempt", "time", "host", "pid", "log_offset"),
+        *("event", "attempt", "time", "host", "pid", "workdir", "log_offset"),
         "shared_memory_kib",
     }
     assert end.keys() == {

@@ -217,8 +217,21 @@ def test_a_failure_is_reported_and_retried(site: Site) -> None:
     state = site.status(code=1)
     assert state["state"] == "failed"
     assert state["stages"][3] == {**state["stages"][3], "name": "shop/eval", "failed": 1}
+    site.rvrun("report", "@latest", "--html", "report.html")
+    page = site.project.read("report.html")
+    for part in (
+        "SageMaker does not report how much memory",
+        '<b class="failed">shop/predict/1</b> (exit 1)',
+        "ValueError: predict-1 fails as configured",
+        '<b class="failed">shop/eval</b> <span class="muted">was not started',
+    ):
+        assert part in page
+    assert " failed " in site.rvrun("list")
     failure.unlink()
-    assert "submitted" in site.rvrun("retry", "@latest", "--wait")
+    assert "submitted" in site.rvrun("retry", "@latest")
+    assert " submitted " in site.rvrun("list")
+    site.rvrun("status", "@latest", "--watch")
+    assert " succeeded " in site.rvrun("list")
     assert site.made() == set(ALL)
     assert site.engine.attempts("shop-train") == 1
     assert site.engine.attempts("shop-predict-1") == 2

@@ -8,7 +8,7 @@ import os
 import pathlib
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -99,6 +99,19 @@ silent) {sbatch} "$@" >/dev/null ;;
 killed) {sbatch} "$@" >/dev/null; kill -9 $$ ;;
 unsent) kill -9 $$ ;;
 *) exec {sbatch} "$@" ;;
+esac
+"""
+#: A command that only reads, and finds its faults in the same way.
+READER = """\
+#!/bin/bash
+fault=$(head -n 1 {folder}/{name}-faults 2>/dev/null)
+sed -i 1d {folder}/{name}-faults 2>/dev/null
+case $fault in
+slow*) sleep "${{fault#slow }}"; exec {program} "$@" ;;
+unanswered) echo "{name}: error: Unable to contact slurm controller (connect failure)" >&2
+    exit 1 ;;
+killed) {program} "$@" | head -n 1; kill -9 $$ ;;
+*) exec {program} "$@" ;;
 esac
 """
 
@@ -212,6 +225,17 @@ class Site:
         wrapper.write_text(WRAPPER.format(folder=folder, sbatch=find("sbatch")))
         wrapper.chmod(0o755)
         (folder / "faults").write_text("".join(f"{fault}\n" for fault in faults))
+        self.put_on_path(folder)
+
+    def break_readers(self, **faults: Sequence[str]) -> None:
+        """Let commands such as squeue have these faults, a call each; none: they work again."""
+        folder = self.folder / "wrapped"
+        folder.mkdir(exist_ok=True)
+        for name, own in faults.items():
+            wrapper = folder / name
+            wrapper.write_text(READER.format(folder=folder, name=name, program=find(name)))
+            wrapper.chmod(0o755)
+            (folder / f"{name}-faults").write_text("".join(f"{fault}\n" for fault in own))
         self.put_on_path(folder)
 
     def put_on_path(self, folder: pathlib.Path) -> None:

@@ -28,6 +28,14 @@ def test_all_is_well(site: Site) -> None:
             'time = "1-0"',
             "`time` must be at most the limit of partition `main`, 01:00:00, got 1-0",
         ),
+        ("cpus = 5", "no node of partition `main` has 5 CPUs; the largest has 4"),
+        (
+            "memory_mib = 99000",
+            "no node of partition `main` has 99,000 MiB of memory; the largest has 8,000",
+        ),
+        ('gres = "gpu:3"', "no node of partition `main` has gpu:3"),
+        ('gres = "gpu:a100:1"', "no node of partition `main` has gpu:a100:1"),
+        ('constraint = "avx2"', "no node of the cluster has the feature `avx2`"),
         (
             "max_array_size = 5000",
             "`max_array_size` must be at most the cluster's MaxArraySize, 1001, got 5000",
@@ -47,17 +55,31 @@ def test_what_the_cluster_would_refuse(site: Site, settings: str, problem: str) 
 
 
 def test_what_only_sbatch_knows(site: Site) -> None:
-    """No node has so much memory."""
-    site.write("rvrun.toml", "[slurm]\nmemory_mib = 99000\n")
+    """Whether its own options are valid."""
+    site.write("rvrun.toml", '[slurm]\nsbatch = ["--mail-type=SOMETIMES"]\n')
     printed = " ".join(findings(site, code=2).split())
-    assert "slurm/1-marks-first.sh: " in printed
-    assert "Requested node configuration is not available" in printed
+    assert "slurm/1-marks-first.sh: sbatch: error: Invalid --mail-type specification" in printed
+
+
+def test_no_node_is_usable(site: Site) -> None:
+    """The jobs would wait until there is one, so it is a warning."""
+    for node in site.slurm.nodes:
+        site.slurm.call("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    printed = " ".join(findings(site).split())
+    assert "slurm/1-marks-first.sh: no node can run it now (Requested node configuration" in printed
 
 
 def test_a_partition_that_is_down(site: Site) -> None:
     """Jobs would wait, so it is a warning."""
     site.write("rvrun.toml", '[slurm]\npartition = "closed"\n')
     assert "partition `closed` is down, so its jobs would wait" in " ".join(findings(site).split())
+
+
+def test_a_container_that_is_missing(site: Site) -> None:
+    """It may be on the nodes, so it is a warning."""
+    site.write("rvrun.toml", '[slurm]\ncontainer = "no.sif"\n')
+    printed = " ".join(findings(site).split())
+    assert "marks/first: container image no.sif does not exist here" in printed
 
 
 def test_no_cluster(site: Site) -> None:

@@ -51,6 +51,14 @@ def test_forced(site: Site) -> None:
     assert site.counted_marks() == dict.fromkeys(("first", "part0", "match0", "last"), 2)
 
 
+def test_a_forced_stage(site: Site) -> None:
+    """`--force` runs it, and what needs it, although both are up to date."""
+    site.rvrun("run", "local", "marks.py", "--splits", "1", "-q")
+    site.submit("--force", "match", splits=1)
+    assert site.wait()["state"] == "succeeded"
+    assert site.counted_marks() == {"first": 1, "part0": 1, "match0": 2, "last": 2}
+
+
 ITEMS = """
 import pathlib
 import rvrun
@@ -89,6 +97,53 @@ def test_items(site: Site) -> None:
     assert sorted(site.marks) == sorted("abcd" * 2)
 
 
+PROGRAMS = """
+name = "tiles"
+root = "out"
+
+[commands.translate]
+items = { glob = "tiles/*" }
+splits = 2
+run = "echo {item.stem} >> marks; test ! -e fail-{item.stem} && cp {item} {root}/{item.stem}.out"
+outputs = ["{root}/a.out"]
+
+[commands.merge]
+needs = ["translate"]
+inputs = ["notes"]
+run = "echo merge >> marks; cat {root}/*.out notes > {root}/all"
+outputs = ["{root}/all"]
+"""
+
+
+def test_items_inputs_and_outputs_of_programs(site: Site) -> None:
+    """Only what is missing or changed runs, here and on Slurm, also within a packed task."""
+    site.write("pipeline.toml", PROGRAMS)
+    site.write("rvrun.toml", "[slurm]\npack = 2\n")
+    for path in ("notes", "fail-c", *(f"tiles/{name}" for name in "abcd")):
+        site.write(path, path)
+
+    def marks_of(*words: str, state: str = "succeeded") -> list[str]:
+        (site.folder / "marks").unlink(missing_ok=True)
+        site.rvrun(*words, "-q")
+        if "slurm" in words or "retry" in words:
+            site.until("all jobs end", lambda: not site.slurm.call("squeue", "-h").strip())
+            assert site.state()["state"] == state
+        return sorted(site.marks)
+
+    on_slurm = ("run", "slurm", "pipeline.toml")
+    assert marks_of(*on_slurm, state="failed") == ["a", "b", "c"]
+    assert marks_of("retry", "@latest", state="failed") == ["c"]
+    (site.folder / "fail-c").unlink()
+    assert marks_of("run", "local", "pipeline.toml") == ["c", "d", "merge"]
+    site.write("tiles/e", "new")
+    assert marks_of(*on_slurm) == ["e", "merge"]
+    site.write("notes", "changed")
+    assert marks_of(*on_slurm) == ["merge"]
+    (site.folder / "out/a.out").unlink()
+    assert marks_of(*on_slurm) == [*"abcde", "merge"]
+    assert "all up to date" in site.rvrun("plan", "pipeline.toml")
+
+
 def test_packed_splits_resume(site: Site) -> None:
     """A retry submits the task of a failed split, and only that split runs again in it."""
     site.write("rvrun.toml", "[slurm]\npack = 4\nparallel = 2\n")
@@ -107,7 +162,7 @@ def test_packed_splits_resume(site: Site) -> None:
     assert stage(state, "match")["succeeded"] == 6
     site.act("part5", "")
     printed = site.rvrun("retry", "@latest")
-    assert f"submitted 9 targets of {state['run']} again" in printed
+    assert f"submitted 6 targets of {state['run']} again" in printed
     assert site.wait()["state"] == "succeeded"
     once = {f"{name}{index}": 1 for name in ("part", "match") for index in range(10)}
     assert site.counted_marks() == {**once, "first": 1, "last": 1, "part5": 2}
@@ -214,7 +269,9 @@ def test_why_jobs_wait(site: Site) -> None:
         )
     )
     assert "the nodes that it needs are drained, down or reserved" in stage(state, "first")["stuck"]
-    assert "are drained, down or reserved" in site.rvrun("status")
+    printed = site.rvrun("status")
+    assert "\nmarks/first waits: " in printed
+    assert "are drained, down or reserved" in printed
     for node in site.slurm.nodes:
         site.slurm.call("scontrol", "update", f"nodename={node}", "state=resume")
     assert site.wait()["state"] == "succeeded"
@@ -325,14 +382,18 @@ def test_a_container(site: Site) -> None:
     programs = site.folder / "programs"
     programs.mkdir()
     stand_in = programs / "apptainer"
-    stand_in.write_text('#!/bin/sh\necho "$1 $2" >> in-container; shift 2; exec "$@"\n')
+    stand_in.write_text('#!/bin/sh\necho "$@" >> in-container; shift 6; exec "$@"\n')
     stand_in.chmod(0o755)
+    site.write("image.sif", "")
     site.write("rvrun.toml", '[slurm]\ncontainer = "image.sif"\n')
     site.put_on_path(programs)
     site.submit("first")
     assert site.wait()["state"] == "succeeded"
     calls = (site.folder / "in-container").read_text(encoding="utf-8").splitlines()
-    assert calls == ["exec image.sif"]
+    folder = site.folder
+    assert [call.split(" make ")[0] for call in calls] == [
+        f"exec --bind {folder} --pwd {folder} image.sif"
+    ]
 
 
 def test_other_directories(site: Site) -> None:
@@ -397,7 +458,11 @@ def test_what_slurm_forgets(site: Site, forgetful: Slurm) -> None:
         "reason": "its job ended, and Slurm no longer knows how",
         "exit_code": 4,
     }
-    assert stage(state, "part") | {"began": 0, "ended": 0} == {
+    own_stage = stage(state, "part")
+    assert own_stage["median_seconds"] >= 0
+    assert own_stage["peak_memory_kib"] > 1000
+    times = dict.fromkeys(("began", "ended"), 0)
+    assert own_stage | times | dict.fromkeys(("median_seconds", "peak_memory_kib")) == {
         "name": "marks/part",
         "targets": 3,
         "succeeded": 2,

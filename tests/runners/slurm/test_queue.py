@@ -120,6 +120,8 @@ def test_how_commands_fail() -> None:
     assert refused.message == "sbatch: error: Invalid account"
     assert is_killed(Done(-9, "", ""))
     assert is_killed(Done(137, "", "Killed\n"))
+    unknown = Done(255, "", "sbatch: unrecognized option '--frobnicate'\n")
+    assert (unknown.has_no_answer, is_killed(unknown)) == (False, False)
     assert Done(2, "", "").message == "exit code 2"
 
 

@@ -124,15 +124,83 @@ def test_which_setting_wins(in_folder: pathlib.Path) -> None:
     assert {"--partition=b", "--cpus-per-task=2", "--time=10", "--mem=500M"} <= set(total)
 
 
-def test_limits_of_targets_become_those_of_tasks(in_folder: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "time"),
+    [
+        # 4 x 90 s, the SIGTERM 60 s before the limit and up to 60 s earlier, and 60 s to start.
+        ("", "0:09:00"),
+        ("signal_seconds = 600\n", "0:18:00"),
+        ('time = "10"\n', "0:09:00"),
+        ('[slurm.commands."chip"]\ntime = "10"\n', "10"),
+    ],
+)
+@pytest.mark.parametrize("section", ["[slurm]", '[slurm.commands."ch*"]'])
+def test_limits_of_targets_become_those_of_tasks(
+    in_folder: pathlib.Path, section: str, settings: str, time: str
+) -> None:
     """A task that runs eight splits, two of them in parallel, takes as long as four."""
     source = PIPELINE.replace('{"sum": ', '{"chip": ')
     (in_folder / "other.py").write_text(source, encoding="utf-8")
-    files = rendered(
-        in_folder, "[slurm]\npack = 8\nparallel = 2\n", config="other.py", splits=("20",)
+    packing = "pack = 8\nparallel = 2\n"
+    toml = (
+        f"[slurm]\n{packing}{settings}"
+        if section == "[slurm]"
+        else f"[slurm]\n{settings}{section}\n{packing}"
     )
+    files = rendered(in_folder, toml, config="other.py", splits=("20",))
     own = options(files["slurm/2-small-chip.sh"])
-    assert {"--time=0:06:00", "--cpus-per-task=4", "--mem=1000M", "--array=0-2"} <= set(own)
+    assert {f"--time={time}", "--cpus-per-task=4", "--mem=1000M", "--array=0-2"} <= set(own)
+
+
+def test_retries_of_targets_take_time(in_folder: pathlib.Path) -> None:
+    """Each attempt may take as long as the limit."""
+    source = PIPELINE.replace("timeout_seconds=90", "timeout_seconds=90, retries=2")
+    (in_folder / "other.py").write_text(source, encoding="utf-8")
+    files = rendered(in_folder, config="other.py")
+    assert "--time=0:08:00" in options(files["slurm/4-small-sum.sh"])
+
+
+def test_a_job_requests_what_its_splits_can_use(in_folder: pathlib.Path) -> None:
+    """A command that is not split, or has few splits, gets no more than it can use."""
+    settings = "[slurm]\npack = 16\nparallel = 4\ncpus = 2\nmemory_mib = 1000\ngpus = 1\n"
+    files = rendered(in_folder, settings, splits=("3",))
+    analyze, predict = (
+        options(files[f"slurm/{n}.sh"]) for n in ("1-small-analyze", "3-small-predict")
+    )
+    assert {"--cpus-per-task=2", "--mem=1000M"} <= set(analyze)
+    assert {"--cpus-per-task=6", "--mem=3000M", "--gres=gpu:3", "--array=0"} <= set(predict)
+    assert " -j1 " in files["slurm/1-small-analyze.sh"]
+    assert " -j3 " in files["slurm/3-small-predict.sh"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "launcher"),
+    [
+        ("", ""),
+        ('container = "a.sif"', 'apptainer exec --bind "$PWD" --pwd "$PWD" docker://lab/tool:1 '),
+        (
+            'container = "a.sif"\n[slurm.commands.sum]\ncontainer = "b.sif"',
+            'apptainer exec --bind "$PWD" --pwd "$PWD" b.sif ',
+        ),
+        (
+            'container = "a.sqsh"\ncontainer_runtime = "pyxis"',
+            'srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --container-image=lab/tool:1 '
+            '--container-mounts="$PWD:$PWD" --container-workdir="$PWD" ',
+        ),
+        (
+            'container = "a"\ncontainer_runtime = "pyxis"\n'
+            '[slurm.commands.sum]\ncontainer = "images/b.sqsh"',
+            'srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --container-image=./images/b.sqsh '
+            '--container-mounts="$PWD:$PWD" --container-workdir="$PWD" ',
+        ),
+    ],
+)
+def test_the_image_of_a_command(in_folder: pathlib.Path, settings: str, launcher: str) -> None:
+    """It replaces the container of [slurm], but does not introduce one."""
+    source = PIPELINE.replace("vcpus=2", 'image="lab/tool:1"')
+    (in_folder / "other.py").write_text(source, encoding="utf-8")
+    files = rendered(in_folder, f"[slurm]\n{settings}\n", config="other.py")
+    assert f'\n{launcher}make -C "$out"' in files["slurm/4-small-sum.sh"]
 
 
 def test_the_run_directory_is_quoted(in_folder: pathlib.Path) -> None:

@@ -62,6 +62,22 @@ def test_a_refusal(site: Site) -> None:
     assert site.wait()["state"] == "succeeded"
 
 
+def test_the_first_job_is_refused(site: Site) -> None:
+    """Nothing has to be cancelled before the next submission, even with other settings."""
+    site.break_sbatch("refused")
+    assert site.submit(code=2) == (
+        "rvrun: nothing was submitted, because Slurm refused the first job: marks/first: "
+        "sbatch: error: Batch job submission failed: Invalid partition name specified; change the "
+        "settings in [slurm], and repeat the command\n"
+    )
+    state = site.state()
+    assert state["state"] == "cancelled"
+    assert state["failure"]["reason"] == "CANCELLED: it was cancelled before it began"
+    site.write("rvrun.toml", "[slurm]\ncpus = 2\n")
+    site.submit("first")
+    assert site.wait()["state"] == "succeeded"
+
+
 def kill_at(site: Site, seconds: float, how: str) -> None:
     """Submit, and kill rvrun `seconds` after it has begun to; `group`: with its sbatch."""
     process = subprocess.Popen(
@@ -95,9 +111,12 @@ def test_sbatch_outlives_the_submitter(site: Site) -> None:
     assert_one_job_per_stage(site)
 
 
+READERS = ("squeue", "sacct", "scontrol")
+
+
 @pytest.mark.parametrize("seed", range(SEED, SEED + TRIALS))
 def test_the_submitter_is_killed(site: Site, seed: int) -> None:
-    """At a random moment, once or twice, while sbatch has random faults."""
+    """At a random moment, once or twice, while sbatch and what finds jobs have random faults."""
     chance = random.Random(seed)
     kinds = (
         "",
@@ -113,10 +132,14 @@ def test_the_submitter_is_killed(site: Site, seed: int) -> None:
         "unanswered",
     )
     site.break_sbatch(*chance.choices(kinds, k=8))
+    faults = ("", "", "slow 0.3", "unanswered", "killed")
+    site.break_readers(**{name: chance.choices(faults, k=6) for name in READERS})
     for _ in range(chance.randint(1, 2)):
         kill_at(site, chance.uniform(0, 1.5), chance.choice(("rvrun", "group")))
-    if not was_submitted(site.folder):
-        site.submit()
+    while not was_submitted(site.folder):
+        # It may be refused, because nobody answers what there is already.
+        site.start("rvrun", "run", "slurm", "marks.py", "--splits", "3")
+    site.break_readers(**dict.fromkeys(READERS, ()))
     assert_one_job_per_stage(site)
     assert site.wait()["state"] == "succeeded"
     assert site.counted_marks() == ALL_ONCE
@@ -127,3 +150,25 @@ def was_submitted(folder: pathlib.Path) -> bool:
     events = list((folder / "runs/marks/submitted").glob("[!.]*/events.jsonl"))
     lines = [line for path in events for line in path.read_text().splitlines()]
     return any(json.loads(line)["event"] == "submitted" for line in lines)
+
+
+@pytest.mark.parametrize("seed", range(SEED, SEED + max(TRIALS // 3, 1)))
+def test_the_controller_restarts(site: Site, seed: int) -> None:
+    """While the run is submitted: commands wait for it, or the same command continues."""
+    chance = random.Random(seed)
+    site.break_sbatch(*chance.choices(("", "slow 0.5", "lag 0.5"), k=8))
+    process = subprocess.Popen(
+        ["rvrun", "run", "slurm", "marks.py", "--splits", "3", "-q"],
+        cwd=site.folder,
+        env=unmeasured_environment(**site.variables),
+    )
+    time.sleep(chance.uniform(0.3, 2))
+    site.slurm.stop("slurmctld")
+    time.sleep(chance.uniform(0, 2))
+    site.slurm.start_controller()
+    process.wait()
+    while not was_submitted(site.folder):
+        site.start("rvrun", "run", "slurm", "marks.py", "--splits", "3")
+    assert_one_job_per_stage(site)
+    assert site.wait()["state"] == "succeeded"
+    assert site.counted_marks() == ALL_ONCE

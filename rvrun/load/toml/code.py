@@ -1,0 +1,57 @@
+"""Refuse placeholders in programs that other interpreters run, where a value would become code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rvrun.programs.script import Use
+from rvrun.programs.template import BadTemplate, placeholders
+
+#: Options before the one that a program follows.
+_OPTIONS = r"(?:\s+-[\w-]+)*?\s+"
+_INTERPRETERS = "|".join(
+    (
+        rf"(?:ba|da|k|z|fi)?sh{_OPTIONS}-\w*c",
+        rf"(?:python|pypy)[\d.]*{_OPTIONS}-\w*c",
+        rf"(?:perl|ruby|node|Rscript){_OPTIONS}-\w*[eEp]",
+    )
+)
+_START = r"(?:^|[\s;&|(/])"
+#: What ends with an interpreter, and at most the beginning of its program.
+_PROGRAM = re.compile(rf"{_START}({_INTERPRETERS}|trap)\s+\S*$")
+#: All arguments of `eval` are code.
+_EVAL = re.compile(rf"{_START}(eval)\s[^\n;&|]*$")
+
+
+def check_script(uses: Sequence[Use]) -> None:
+    """Raise `BadTemplate` if a placeholder of a script is in the program of an interpreter."""
+    for use in uses:
+        before = use.before.replace("\\\n", " ")
+        if match := _PROGRAM.search(before) or _EVAL.search(before):
+            _refuse(use.name, match[1])
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Raise `BadTemplate` if a placeholder is in the last word, the program of an interpreter."""
+    *before, last = words
+    match = _PROGRAM.search(" ".join([*before, ""]))
+    names = placeholders(last)
+    if names and match:
+        _refuse(names[0], match[1])
+
+
+def _refuse(name: str, interpreter: str) -> None:
+    problem = f"must not have `{{{name}}}` in the program of `{interpreter}`"
+    raise BadTemplate(f"{problem}, where a value would become code; {_remedy(name, interpreter)}")
+
+
+def _remedy(name: str, interpreter: str) -> str:
+    if interpreter == "eval":
+        return "remove `eval`"
+    if interpreter == "trap":
+        return f'assign it to a variable: X={{{name}}}, and write "$X"'
+    program, _, _ = interpreter.partition(" ")
+    if program.endswith("sh"):
+        return f"""pass it as an argument: {interpreter} '… "$1" …' sh {{{name}}}"""
+    return f"pass it as an argument: {interpreter} '…' {{{name}}}"

@@ -1,0 +1,84 @@
+"""The `inputs` and `outputs` of a `pipeline.toml`, checked where the place in the file is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from typing import Any
+
+import attrs
+
+from rvrun.load.toml.kinds import Path, name_of
+from rvrun.load.toml.needs import name_of as command_of
+from rvrun.load.toml.read import Source
+from rvrun.patterns import any_split, overlap
+from rvrun.pipelines.placeholders import BadPath, resolve
+from rvrun.programs.pipeline import Programs, ProgramsConfig
+from rvrun.text import quoted
+
+
+@attrs.frozen
+class _File:
+    """A declared path with the values of the config, and where it is declared."""
+
+    command: str
+    place: Path
+    path: str
+
+
+def check_paths(source: Source, config: ProgramsConfig) -> None:
+    """Refuse paths that no file can have, and inputs that are not written before they are read.
+
+    Raises `BadFile`.
+    """
+    pipeline = config.build()
+    outputs = [*_files(source, pipeline, "outputs")]
+    inputs = [*_files(source, pipeline, "inputs")]
+    reached = _reached(config)
+    for file in inputs:
+        for output in outputs:
+            if output.command not in reached[file.command]:
+                _check_flow(source, file, output)
+
+
+def _files(source: Source, pipeline: Programs, key: str) -> Iterator[_File]:
+    config = pipeline.config
+    document = {"root_uri": config.root_uri}
+    for command, texts in getattr(pipeline, key).items():
+        options: dict[str, Any] = {"is_output": key == "outputs"}
+        if options["is_output"]:
+            options["items"] = config.items.get(command)
+        options["is_split"] = command in pipeline.split_commands
+        for index, text in enumerate(texts):
+            place = ("commands", command, key, index)
+            try:
+                (path,) = resolve(text, document, "", **options)
+            except BadPath as error:
+                problem = (
+                    f"{name_of(place)} must be a path, but {quoted(error.path)} {error.problem}"
+                )
+                source.fail(place, problem, f"correct `{key}`")
+            yield _File(command, place, any_split(path) if options["is_output"] else path)
+
+
+def _reached(config: ProgramsConfig) -> dict[str, set[str]]:
+    """Return the commands that each command needs, directly or through others."""
+    graph = {name: list(map(command_of, o["needs"])) for name, o in config.options.items()}
+    reached: dict[str, set[str]] = {}
+    for name in TopologicalSorter(graph).static_order():
+        reached[name] = set(graph[name]).union(*(reached[needed] for needed in graph[name]))
+    return reached
+
+
+def _check_flow(source: Source, file: _File, output: _File) -> None:
+    """Refuse an input that its own command writes, or one that may run at the same time."""
+    if not overlap(file.path, output.path, is_likely=True):
+        return
+    reader, writer = file.command, output.command
+    if reader == writer:
+        problem = f"must not be a file that `{writer}` writes itself, got {quoted(file.path)}"
+        remedy = "remove it from `inputs` or `outputs`"
+    else:
+        problem = f"is {quoted(file.path)}, which `{writer}` writes, so `{reader}` must need it"
+        remedy = f'add "{writer}" to `needs`, or correct the path'
+    source.fail(file.place, f"{name_of(file.place)} {problem}", remedy)
