@@ -17,8 +17,8 @@ import attrs
 NUM_QUANTILES = 11
 #: No target takes less than this fraction of the mean.
 LEAST = 0.1
-#: The time of a target besides its units is used if targets differ in units by this factor, and if it
-#: is this many times as large as its error.
+#: The time of a target besides its units is used if targets differ in units by this factor, and if
+#: it is this many times as large as its error.
 FACTOR, SIGNIFICANT = 1.5, 3.0
 #: Gaps longer than this multiple of their median count as this multiple.
 OUTLIER = 5

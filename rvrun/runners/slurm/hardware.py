@@ -12,7 +12,7 @@ from rvrun.settings.schema import Settings
 
 
 def hardware(settings: Settings, name: str, stage: Stage) -> Hardware:
-    """Return what a target of the stage `name` requests, and how many of its targets run in parallel.
+    """Return what a target of the stage `name` requests, and how many of them run in parallel.
 
     A task of an array runs its splits one after the other, or `parallel` of them together.
     """
