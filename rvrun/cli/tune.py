@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,10 +23,14 @@ from rvrun.cli.options import (
     option,
 )
 from rvrun.cli.tables import Column, print_table
+from rvrun.plan.schedule import Capacity
 from rvrun.plan.tune import Advice, Machine, Tuning
 from rvrun.plugins import runner_names
 from rvrun.runners.registry import DEFAULT
 from rvrun.text import duration, enumerate_names
+
+if TYPE_CHECKING:
+    from rvrun.prepare import Prepared
 
 COLUMNS = (
     Column("stage"),
@@ -72,12 +77,10 @@ def tune(
 
     - `rvrun tune my_config.py --splits 8`
     """
-    from rvrun.cli.estimates import capacity_of, read_summaries
-    from rvrun.plan.schedule import Capacity
+    from rvrun.cli.estimates import read_summaries
     from rvrun.plan.tune import tune as suggest
     from rvrun.prepare import prepare_plan
-    from rvrun.settings.schema import MachineSettings
-    from rvrun.worker.machine import limits_of
+    from rvrun.runners.hardware import find_hardware
 
     check_jobs(jobs, is_estimate=True)
     request = make_request(
@@ -93,15 +96,9 @@ def tune(
         raise BadOption(
             f"neither {run.out} nor estimates.json has records of these stages; run the config once"
         )
-    is_detached = prepared.runner.CAPABILITIES.detached
-    machine = None
-    capacity = Capacity(jobs=jobs)
-    if not is_detached:
-        cpus, memory = limits_of(run.settings.of(MachineSettings))
-        machine = Machine(cpus=cpus, memory_mib=memory)
-        slots = capacity_of(run.settings, jobs).gpu_slots
-        capacity = Capacity(jobs=jobs, gpu_slots=slots, vcpus=cpus, memory_mib=memory)
-    result = suggest(run.plan, summaries, capacity, machine)
+    machine, capacity = _limits(prepared, jobs)
+    hardware = functools.partial(find_hardware, prepared.runner, run.settings)
+    result = suggest(run.plan, summaries, capacity, machine, hardware)
     if as_json:
         print(json.dumps(to_dict(result), indent=2, ensure_ascii=False))
         return
@@ -109,6 +106,21 @@ def tune(
     words = ["rvrun", "run", runner, config, *(commands or [])]
     options = ["--out", out] if out else []
     say(f"to use this: {command_line(result, words, options, args)}")
+
+
+def _limits(prepared: Prepared, jobs: int | None) -> tuple[Machine | None, Capacity]:
+    """The machine that targets share, None if they share none, and what limits how many run."""
+    from rvrun.cli.estimates import capacity_of
+    from rvrun.settings.schema import MachineSettings
+    from rvrun.worker.machine import limits_of
+
+    if prepared.runner.CAPABILITIES.detached:
+        return None, Capacity(jobs=jobs)
+    settings = prepared.run.settings
+    cpus, memory = limits_of(settings.of(MachineSettings))
+    slots = capacity_of(settings, jobs).gpu_slots
+    capacity = Capacity(jobs=jobs, gpu_slots=slots, vcpus=cpus, memory_mib=memory)
+    return Machine(cpus=cpus, memory_mib=memory), capacity
 
 
 def print_tuning(result: Tuning) -> None:

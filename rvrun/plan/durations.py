@@ -17,8 +17,8 @@ import attrs
 NUM_QUANTILES = 11
 #: No target takes less than this fraction of the mean.
 LEAST = 0.1
-#: Time per target is told from time per unit if targets differ in units by this factor, and if it
-#: is this many times as large as its error.
+#: The time of a target besides its units is used if targets differ in units by this factor, and if
+#: it is this many times as large as its error.
 FACTOR, SIGNIFICANT = 1.5, 3.0
 #: Gaps longer than this multiple of their median count as this multiple.
 OUTLIER = 5
@@ -173,11 +173,11 @@ def summarize(samples: Sequence[Sample], source: str = "") -> StageSummary | Non
 
 def _usual(values: Iterable[float | None]) -> float | None:
     """Return the mean without outliers, such as the time between two runs; None of nothing."""
-    known = [value for value in values if value is not None]
-    if not known:
+    numbers = [value for value in values if value is not None]
+    if not numbers:
         return None
-    most = OUTLIER * statistics.median(known)
-    return statistics.fmean(min(value, most) for value in known)
+    most = OUTLIER * statistics.median(numbers)
+    return statistics.fmean(min(value, most) for value in numbers)
 
 
 def _rates(pairs: Iterable[tuple[float, float]]) -> Rates:

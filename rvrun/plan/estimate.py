@@ -30,7 +30,7 @@ class Hardware:
 
     - `instance`, `count`: the type and the number of its instances, if it has them to itself.
     - `is_spot`: whether it has the price of spot machines.
-    - `width`: how many targets of the stage run at once at most; None for no limit.
+    - `width`: how many targets of the stage run in parallel at most; None for no limit.
     """
 
     instance: str | None = None
@@ -151,8 +151,8 @@ class Estimate:
     @property
     def without_price(self) -> tuple[str, ...]:
         """The stages with data but without a price; none if no prices are set."""
-        known = [stage for stage in self.stages if stage.seconds is not None]
-        return tuple(s.name for s in known if s.cost is None) if self.has_prices else ()
+        timed = [stage for stage in self.stages if stage.seconds is not None]
+        return tuple(s.name for s in timed if s.cost is None) if self.has_prices else ()
 
     @property
     def gpu_seconds(self) -> float:

@@ -24,7 +24,7 @@ class Work:
     - `interval`: seconds from the start of another target to the start of one, at least: whoever
       starts them starts one after the other.
     - `needs`: of stages with a `Work` of the same pipeline; others count as done.
-    - `width`: how many of its targets run at once at most; None for no limit.
+    - `width`: how many of its targets run in parallel at most; None for no limit.
     - `gpu_slots`, `vcpus`, `memory_mib`: what each target holds while it runs, and
       `busy_millicpus`: thousandths of a CPU that it keeps busy.
     """

@@ -9,7 +9,7 @@ import attrs
 
 from rvrun.model import NeedKind, Plan, PlannedPipeline, Resources, Stage
 from rvrun.plan.durations import StageSummary
-from rvrun.plan.estimate import Hardware, Prices, num_items, predict, stage_works
+from rvrun.plan.estimate import Hardware, Prices, StageWork, num_items, predict, stage_works
 from rvrun.plan.schedule import Capacity
 
 #: What is suggested beyond the largest target's memory, and to what MiB it is rounded up.
@@ -20,6 +20,9 @@ ROUNDS = (1, 2, 3, 4, 6, 8)
 WORTH = 0.05
 #: How much finer than the recorded splits the suggestions are, where no items are known.
 FINER = 4
+#: Of targets that are jobs of their own, none shorter than these seconds is suggested: a job takes
+#: about as long to start.
+LEAST_SECONDS = 60.0
 #: Targets that mostly wait may run in this multiple of the number of CPUs.
 MAX_PER_CPU = 4
 
@@ -69,11 +72,13 @@ def tune(
     summaries: Mapping[str, StageSummary],
     capacity: Capacity,
     machine: Machine | None,
+    find_hardware: Callable[[str, Stage], Hardware],
 ) -> Tuning:
     """Return suggestions; stages without data keep what they have.
 
     - `capacity`: its `jobs` are kept, unless they are None and there is a `machine`.
     - `machine`: None if each target has a machine of its own.
+    - `find_hardware`: what a target of a stage, such as `tiny/chip`, runs on.
     """
     jobs, reason = capacity.jobs, "as given"
     if machine is None:
@@ -83,10 +88,12 @@ def tune(
     limits = attrs.evolve(capacity, jobs=jobs)
 
     def makespan(candidate: Plan) -> tuple[float, tuple[str, ...]]:
-        return _predict(candidate, summaries, limits, has_gaps=machine is not None)
+        works = _works(candidate, summaries, find_hardware)
+        return predict(works, limits, has_gaps=machine is not None)
 
     before, _ = makespan(plan)
-    better = choose_splits(plan, summaries, jobs, lambda candidate: makespan(candidate)[0])
+    least = LEAST_SECONDS if machine is None else 0.0
+    better = choose_splits(plan, summaries, jobs, least, lambda other: makespan(other)[0])
     after, path = makespan(better)
     return Tuning(
         stages=tuple(_advise(plan, better, summaries)),
@@ -98,16 +105,17 @@ def tune(
     )
 
 
-def _predict(
-    plan: Plan, summaries: Mapping[str, StageSummary], limits: Capacity, *, has_gaps: bool
-) -> tuple[float, tuple[str, ...]]:
+def _works(
+    plan: Plan,
+    summaries: Mapping[str, StageSummary],
+    find_hardware: Callable[[str, Stage], Hardware],
+) -> list[StageWork]:
     indices = {
         f"{pipeline.name}/{stage.command}": range(stage.num_targets)
         for pipeline in plan.pipelines
         for stage in pipeline.stages
     }
-    works = stage_works(plan, indices, summaries, Prices(), lambda *_: Hardware())
-    return predict(works, limits, has_gaps=has_gaps)
+    return stage_works(plan, indices, summaries, Prices(), find_hardware)
 
 
 def choose_jobs(summaries: Mapping[str, StageSummary], machine: Machine) -> tuple[int, str]:
@@ -134,9 +142,12 @@ def choose_splits(
     plan: Plan,
     summaries: Mapping[str, StageSummary],
     jobs: int | None,
+    least_seconds: float,
     makespan: Callable[[Plan], float],
 ) -> Plan:
     """Return the plan with numbers of splits for which it takes the shortest time.
+
+    - `least_seconds`: how long targets should take at least.
 
     One group of stages after another; of two numbers that are about as good, the one that is
     planned, or else the smaller one.
@@ -148,7 +159,8 @@ def choose_splits(
             if not all(name in summaries for name in names):
                 continue
             stages = [pipeline.stage(command) for command in group]
-            for number in _candidates(stages, [summaries[name] for name in names], jobs):
+            group_summaries = [summaries[name] for name in names]
+            for number in _candidates(stages, group_summaries, jobs, least_seconds):
                 candidate = with_splits(best, pipeline.name, group, number)
                 if (length := makespan(candidate)) < shortest * (1 - WORTH):
                     best, shortest = candidate, length
@@ -167,12 +179,17 @@ def split_groups(pipeline: PlannedPipeline) -> list[frozenset[str]]:
 
 
 def _candidates(
-    stages: Sequence[Stage], summaries: Sequence[StageSummary], jobs: int | None
+    stages: Sequence[Stage],
+    summaries: Sequence[StageSummary],
+    jobs: int | None,
+    least_seconds: float,
 ) -> list[int]:
     """Numbers of splits that records tell something about, the smallest first."""
     counts = [num_items(stage) for stage in stages]
     recorded = max(round(1 / summary.by_split.amount) for summary in summaries)
     most = min(recorded * FINER if count is None else count for count in counts)
+    if least_seconds:
+        most = min(most, int(max(s.seconds for s in summaries) / least_seconds))
     parallel = jobs or recorded
     numbers = {1, *(parallel * rounds for rounds in ROUNDS), most}
     return sorted(number for number in numbers if 1 <= number <= max(1, most))

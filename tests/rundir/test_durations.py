@@ -62,9 +62,9 @@ def test_gaps_are_the_time_between_targets(tmp_path: pathlib.Path) -> None:
     write(tmp_path, "p/b", start(2.5), end(4))
     write(tmp_path, "p/c", start(100), end(101))
     write(tmp_path, "p/d", start(100.25), end(103))
-    found = [sample for group in samples(tmp_path).values() for sample in group]
-    assert [sample.gap for sample in found] == [None, 0.5, None, None]
-    assert [sample.interval for sample in found] == [None, None, None, 0.25]
+    recorded = [sample for group in samples(tmp_path).values() for sample in group]
+    assert [sample.gap for sample in recorded] == [None, 0.5, None, None]
+    assert [sample.interval for sample in recorded] == [None, None, None, 0.25]
 
 
 def test_the_wait_for_a_cpu_does_not_count(tmp_path: pathlib.Path) -> None:
@@ -72,8 +72,8 @@ def test_the_wait_for_a_cpu_does_not_count(tmp_path: pathlib.Path) -> None:
     write(tmp_path, "p/a", start(0), end(5, cpu_wait_seconds=3.5, num_cpus=4))
     write(tmp_path, "p/b", start(0), end(5, cpu_wait_seconds="x", num_cpus=0))
     write(tmp_path, "p/c", start(0), end(5, cpu_wait_seconds=9))
-    found = [sample for group in samples(tmp_path).values() for sample in group]
-    assert [(sample.seconds, sample.machine_cpus) for sample in found] == [
+    recorded = [sample for group in samples(tmp_path).values() for sample in group]
+    assert [(sample.seconds, sample.machine_cpus) for sample in recorded] == [
         *((1.5, 4), (5.0, None), (0.0, None))
     ]
 

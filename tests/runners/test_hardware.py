@@ -60,5 +60,5 @@ def test_the_width_of_sagemaker() -> None:
 def test_spot_commands() -> None:
     """They have the price of spot machines, on any runner."""
     settings = load_settings({"prices.spot_commands": ["a"]})
-    found = find_hardware(find_runner("local"), settings, "p/a", stage_of(2))
-    assert found == attrs.evolve(Hardware(gpus=0), is_spot=True)
+    hardware = find_hardware(find_runner("local"), settings, "p/a", stage_of(2))
+    assert hardware == attrs.evolve(Hardware(gpus=0), is_spot=True)

@@ -12,9 +12,9 @@ from rvrun.settings.schema import Settings
 
 
 def hardware(settings: Settings, name: str, stage: Stage) -> Hardware:
-    """Return what a target of the stage `name` requests, and how many of its targets run at once.
+    """Return what a target of the stage `name` requests, and how many of them run in parallel.
 
-    A task of an array runs its splits one after the other, or `parallel` of them at once.
+    A task of an array runs its splits one after the other, or `parallel` of them together.
     """
     own = job_settings(name, stage, settings.of(SlurmSettings))
     pack, parallel = own.pack or 1, own.parallel or 1
