@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 from collections.abc import Iterator, Sequence
 
 import attrs
 
+from rvrun.remote.ended import note_ended, read_ended
 from rvrun.remote.ledger import CANCELLED, SUBMITTED, Ledger
 from rvrun.remote.state import (
     RemoteFailure,
     RunState,
     StageState,
     State,
-    state_from_json,
     timestamp,
 )
 from rvrun.runners.slurm.looks import Look, look
@@ -23,11 +22,6 @@ from rvrun.runners.slurm.queue import Task
 from rvrun.runners.slurm.reasons import exit_code_of, why_ended, why_waiting
 from rvrun.runners.slurm.rounds import has_event
 
-#: The event of the ledger that has the state of a round that is over.
-ENDED = "ended"
-#: What parsing raises for a stored state that is damaged.
-NOT_A_STATE = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
-
 
 def read_state(ledger: Ledger) -> RunState:
     """Return the state of a run. When it is over, it is stored: Slurm forgets jobs.
@@ -35,7 +29,7 @@ def read_state(ledger: Ledger) -> RunState:
     Jobs that were submitted twice are ended.
     """
     number = ledger.num_rounds
-    if (stored := _read_stored(ledger, number)) is not None:
+    if (stored := read_ended(ledger)) is not None:
         return stored
     looks, warnings = look(ledger)
     state = RunState(
@@ -52,8 +46,7 @@ def read_state(ledger: Ledger) -> RunState:
         state = attrs.evolve(state, stages=_with_records(ledger, state, looks))
         ended = max((stage.ended or 0 for stage in state.stages), default=0) or state.began
         state = attrs.evolve(state, ended=ended)
-        # Only saves calls later, so the directory may be read-only.
-        ledger.note_if_possible(ENDED, round=number, state=attrs.asdict(state))
+        note_ended(ledger, state)
     return state
 
 
@@ -69,16 +62,6 @@ def failed_tasks(ledger: Ledger) -> dict[str, tuple[int, ...]]:
     """Return the tasks with targets that did not succeed, by stage."""
     looks, _ = look(ledger)
     return {own.job.stage: tuple(sorted(own.failed)) for own in looks if own.failed}
-
-
-def _read_stored(ledger: Ledger, number: int) -> RunState | None:
-    # A retry adds a round, so the state of an earlier one is no longer the run's.
-    for event in ledger.intact_events(ENDED):
-        if event.get("round") == number and isinstance(event.get("state"), dict):
-            # Only a copy: if it is damaged, Slurm may still know the run.
-            with contextlib.suppress(*NOT_A_STATE):
-                return state_from_json(event["state"])
-    return None
 
 
 def _stage_state(own: Look) -> StageState:
