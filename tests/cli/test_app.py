@@ -125,9 +125,8 @@ def test_a_plan_that_is_only_shown_loads_little(tiny: Project) -> None:
     """No runner renders, so no template engine; nor what draws, runs, or talks to AWS."""
     loaded = loaded_by(tiny, "plan", "tiny.py")
     verbs = {name for name in loaded if name.startswith("rvrun.cli.")} - BASE
-    assert verbs == {
-        f"rvrun.cli.{name}" for name in ("differences", "plan", "plan_table", "tables")
-    }
+    names = ("differences", "hashing", "plan", "plan_table", "tables")
+    assert verbs == {f"rvrun.cli.{name}" for name in names}
     assert loaded & {"rich", "jinja2", "boto3", "botocore", "typeguard", "psutil"} == set()
 
 
