@@ -6,6 +6,7 @@ All of it is read from the source, and what the worker imports is seen in a proc
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import json
 import re
@@ -128,6 +129,7 @@ LIGHT = (
 HEAVY = ("attr", "attrs", "typing", *DOORS)
 
 
+@functools.cache
 def sources() -> dict[str, ast.Module]:
     """Each module of the package, by its path in it."""
     return {
@@ -144,12 +146,17 @@ def imported(node: ast.AST) -> Iterator[str]:
         yield node.module
 
 
-def importers(library: str) -> list[str]:
-    return [
-        path
+@functools.cache
+def imports() -> dict[str, set[str]]:
+    """The libraries that each module imports, wherever in it."""
+    return {
+        path: {name.split(".")[0] for node in ast.walk(tree) for name in imported(node)}
         for path, tree in sources().items()
-        if any(name.split(".")[0] == library for node in ast.walk(tree) for name in imported(node))
-    ]
+    }
+
+
+def importers(library: str) -> list[str]:
+    return [path for path, libraries in imports().items() if library in libraries]
 
 
 @pytest.mark.parametrize("library", DOORS)
@@ -199,6 +206,7 @@ def internal_imports(path: str, tree: ast.Module) -> Iterator[str]:
             yield part_of(str(node.module))
 
 
+@functools.cache
 def part_graph() -> Mapping[str, set[str]]:
     """The parts that each part imports."""
     graph: dict[str, set[str]] = {part: set() for part in ORDER}
