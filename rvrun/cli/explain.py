@@ -27,6 +27,7 @@ from rvrun.cli.sides import read_plan
 from rvrun.errors import Problem
 from rvrun.inputs import read_text
 from rvrun.model import Plan
+from rvrun.plan.select import stages_of
 from rvrun.plan.serialize import RENDER, NotAPlan
 from rvrun.prepare import Request, prepare_plan
 from rvrun.rundir.explain import Explanation
@@ -161,6 +162,13 @@ def find_run_dir(target: str) -> pathlib.Path:
         return matching[0]
     if unreadable and not matching:
         raise unreadable[0]
+    stages = [name for plan in plans.values() for name in stages_of(plan, pipeline)]
+    if stages and not matching:
+        split = target.removeprefix(pipeline)
+        raise NoRunDirectory(
+            f"TARGET must begin with a pipeline, got `{shorten(target)}`; did you mean "
+            f"`{stages[0]}{shorten(split)}`?"
+        )
     problem = "several run directories have" if matching else "no run directory in runs/ has"
     folders = ", ".join(map(str, matching or candidates)) or "none"
     listed = f": {folders}" if matching else f" (searched: {folders})"

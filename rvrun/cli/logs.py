@@ -16,6 +16,7 @@ from rvrun.remote import ledger as ledgers
 from rvrun.remote.ledger import LATEST, NoRun
 from rvrun.remote.state import RemoteFailure
 from rvrun.rundir.exits import describe_exit
+from rvrun.text import shorten
 
 OptionalRun = Annotated[
     str | None,
@@ -71,11 +72,25 @@ def choose(run: str | None, target: str | None, root: pathlib.Path) -> tuple[Run
         return find_run(run, root), target
     try:
         return find_run(run, root), None
-    except NoRun:
+    except NoRun as error:
         # An id has no slash, and a target always has one.
         if "/" not in run:
-            raise
+            raise suggesting_stage(error, run, root) from None
     return find_run(LATEST, root), run
+
+
+def suggesting_stage(error: NoRun, word: str, root: pathlib.Path) -> NoRun:
+    """Return `error`, with the stage that was meant if `word` is a command of the latest run."""
+    from rvrun.observe.snapshot import read_saved_plan
+    from rvrun.plan.select import stages_of
+
+    try:
+        stages = stages_of(read_saved_plan(find_run(LATEST, root).run_dir), word)
+    except RvrunError:
+        # Not even a plan to look at: the first problem is the one to show.
+        return error
+    name = shorten(word)
+    return NoRun(f"no run `{name}`; did you mean the stage `{stages[0]}`?") if stages else error
 
 
 def print_failures(run: Run) -> None:

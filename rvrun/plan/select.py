@@ -21,6 +21,11 @@ def stage_names(plan: Plan) -> tuple[str, ...]:
     return tuple(f"{p.name}/{stage.command}" for p in plan.pipelines for stage in p.stages)
 
 
+def stages_of(plan: Plan, command: str) -> list[str]:
+    """Return the names of the stages of a command, in all pipelines."""
+    return [name for name in stage_names(plan) if name.partition("/")[2] == command]
+
+
 def find_stages(plan: Plan, name: str, option: str) -> frozenset[str]:
     """Return the stages that `name` names: `train`, or `tiny/train`.
 

@@ -305,6 +305,10 @@ def test_plan_shows_the_same_reason(tiny: Project) -> None:
             "no run directory in runs/ has a pipeline `tinny` (searched: runs/tiny); specify one "
             "with --run DIR",
         ),
+        (
+            "cut/1",
+            "TARGET must begin with a pipeline, got `cut/1`; did you mean `tiny/cut/1`?",
+        ),
     ],
 )
 def test_what_cannot_be_explained(tiny: Project, target: str, message: str) -> None:

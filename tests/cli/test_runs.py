@@ -266,6 +266,7 @@ def test_all_run_directories_below_here_are_listed(work: Project) -> None:
     [
         (("status", "no-run"), "no run `no-run` in the run directories in runs"),
         (("status", "plans"), "plans is not a run directory: nothing has run there"),
+        (("logs", "part"), "no run `part`; did you mean the stage `work/part`?"),
         (("logs", "work/parts"), "unknown command `parts`"),
         (("logs", "work/part/9"), "`part` has splits 0 to 2"),
         (("logs", "-f"), "--follow requires a target"),
