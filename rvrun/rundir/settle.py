@@ -19,15 +19,25 @@ from rvrun.rundir.times import NEVER, NOW
 
 
 def settle(run_dir: pathlib.Path, statuses: Sequence[StageStatus]) -> None:
-    """Make the stamps of stages with items what their marks say.
+    """Make the stamps of stages with items what their marks say, and join what is complete.
 
     Call it with the lock of the run directory, so that no `rvrun run` works there meanwhile.
 
     - `statuses`: of a whole plan, as it is after all files were written.
     """
     for status in statuses:
-        if status.items is not None and not status.lost:
+        if status.lost:
+            continue
+        if status.items is not None:
             _settle_stage(run_dir, status)
+        elif not status.stale and not (run_dir / status.stage.stamp(status.pipeline)).exists():
+            # Someone removed the stamp of all splits.
+            _join(run_dir, status)
+
+
+def _join(run_dir: pathlib.Path, status: StageStatus) -> None:
+    # make would touch it, and show what depends on it as stale whatever its time becomes.
+    stamps.join(run_dir, status.pipeline, status.stage)
 
 
 def _settle_stage(run_dir: pathlib.Path, status: StageStatus) -> None:
@@ -47,8 +57,7 @@ def _settle_stage(run_dir: pathlib.Path, status: StageStatus) -> None:
         elif time < NOW and not _has_time(stamp, time):
             touch(str(stamp), time)
     if not stale:
-        # make would touch it, and show what depends on it as stale whatever its time becomes.
-        stamps.join(run_dir, pipeline, stage)
+        _join(run_dir, status)
 
 
 def _has_time(stamp: pathlib.Path, time: int) -> bool:

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rvrun import paths
-from rvrun.model import CodeMode, DeclaredPipeline, Plan, Stage
+from rvrun.model import CodeMode, Command, DeclaredPipeline, Plan, Stage
 from rvrun.pipelines.config_keys import narrow
 from rvrun.pipelines.serialize import digest
 from rvrun.plan.compile import compile_plan
@@ -269,6 +269,19 @@ def test_all_agree(
                 state.count = 5 - state.count
                 done = None
             check_agreement(state)
+
+
+@pytest.mark.usefixtures("processes")
+def test_the_stamp_of_all_splits_was_removed(tmp_path: pathlib.Path) -> None:
+    """Nothing would run, and nothing is shown to run."""
+    commands = (Command(name="part", is_split=True), Command(name="last"))
+    pipeline = DeclaredPipeline(name="p", config_digest=f"sha256:{0:064x}", commands=commands)
+    state = State(tmp_path, [pipeline], CodeMode.RERUN)
+    check_agreement(state)
+    state.make("-j2")
+    (state.run_dir / "done/p/part.all").unlink()
+    check_agreement(state)
+    assert stale(state.statuses()) == set()
 
 
 def test_something_was_accepted(capsys: pytest.CaptureFixture[str]) -> None:
