@@ -362,8 +362,9 @@ def test_explain_and_resume(project: PluginProject) -> None:
 # A root that was removed.
 
 
-@pytest.mark.parametrize("root", ["out", "a b/$(x) #y'z,)"])
-@pytest.mark.parametrize("runner", ["make", "local", "inprocess"])
+@pytest.mark.parametrize(
+    ("runner", "root"), [("make", "a b/$(x) #y'z,)"), ("local", "out"), ("inprocess", "out")]
+)
 @pytest.mark.usefixtures("processes")
 def test_nothing_is_done_without_the_root(project: PluginProject, runner: str, root: str) -> None:
     """`plan` and make agree, and then everything runs again."""
