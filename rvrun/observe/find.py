@@ -81,8 +81,13 @@ def find_run(run: str, root: pathlib.Path) -> Run:
 
 
 def latest_run(root: pathlib.Path) -> Run:
-    """Return the run that began or recorded something last. Raises `NoRun`."""
-    runs = [(age_of(folder), str(folder), folder) for folder in run_dirs(root, depth=1)]
+    """Return the run that began or recorded something last. Raises `NoRun`.
+
+    In a run directory, that is its own.
+    """
+    here = pathlib.Path()
+    folders = [here] if is_run_dir(here) else run_dirs(root, depth=1)
+    runs = [(age_of(folder), str(folder), folder) for folder in folders]
     if not runs:
         raise NoRun(
             f"nothing has run in the run directories in {root}; start a run with `rvrun run`"
