@@ -224,9 +224,13 @@ def read_object(path: str, remedy: str = CORRECT) -> dict[str, Any]:
 
 def read_toml(path: str, remedy: str = CORRECT) -> dict[str, Any]:
     """Return the values in a TOML file. Raises `CannotRead`."""
+    return parse_toml(read_text(path, remedy), path, remedy)
+
+
+def parse_toml(text: str, path: str, remedy: str = CORRECT) -> dict[str, Any]:
+    """Parse the TOML of the file at `path`. Raises `CannotRead`."""
     import tomllib
 
-    text = read_text(path, remedy)
     try:
         values = tomllib.loads(text)
     except RecursionError:

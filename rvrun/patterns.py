@@ -52,6 +52,11 @@ def seen_from(workdir: str, path: str) -> str:
     return path if path.startswith("/") else f"{workdir}/{path}"
 
 
+def is_inside(folder: str, path: str) -> bool:
+    """Whether a path is a folder or in it; both are absolute or relative to the same folder."""
+    return path == folder or path.startswith(f"{folder.rstrip('/')}/")
+
+
 def own_files(inputs: Iterable[str], produced: Sequence[str]) -> list[str]:
     """Return the declared inputs that are paths on this machine and that no stage writes."""
     return [
@@ -143,7 +148,7 @@ def any_split(output: str) -> str:
 
 def covers(pattern: str, path: str) -> bool:
     """Whether a path, or a folder that it is in, is `pattern` or matches it."""
-    if path == pattern or path.startswith(f"{pattern}/"):
+    if is_inside(pattern, path):
         return True
     return is_glob(pattern) and _expression(pattern).match(path) is not None
 

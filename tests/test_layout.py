@@ -94,6 +94,7 @@ LIGHT = (
     "inputs.py",
     "item_list.py",
     "paths.py",
+    "patterns.py",
     "pipelines/base.py",
     "pipelines/imports.py",
     "pipelines/items.py",

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from rvrun.checks.case import Case
 from rvrun.finding import Finding, error, ok, warning
-from rvrun.programs.engines import DOCKER, ENGINES, daemon_problem
+from rvrun.patterns import is_inside
+from rvrun.programs.engines import DOCKER, ENGINES, daemon_problem, first_installed
 from rvrun.programs.pipeline import Programs
 from rvrun.programs.process import find_program, how_to_find
 from rvrun.programs.program import Program
@@ -46,12 +47,12 @@ def check_engine(label: str, container: object) -> Iterator[Finding]:
     engines: tuple[str, ...] = ENGINES
     if isinstance(container, dict) and "engine" in container:
         engines = (container["engine"],)
-    installed = [e for e in engines if find_program(e, os.environ.get("PATH"))]
-    if not installed:
+    installed = first_installed(engines)
+    if installed is None:
         names = " or ".join(f"`{engine}`" for engine in engines)
         text = f"{label} needs a container engine, and {names} is not on the PATH"
         yield error("programs", text, "install one, or remove `container`")
-    elif installed[0] == DOCKER and (problem := daemon_problem()):
+    elif installed == DOCKER and (problem := daemon_problem()):
         fix = "start its daemon, or choose another `engine` in `container`"
         yield error("programs", f"{label} needs docker, which does not answer: {problem}", fix)
 
@@ -60,12 +61,11 @@ def _check_directory(label: str, program: Program) -> Iterator[Finding]:
     """Check that the directory of a program exists; those below the root are still to be made."""
     text = program.declaration.get("cwd", "")
     # That of a container may be in its image.
-    is_inside = "container" in program.declaration and os.path.isabs(text)
-    if is_inside or not all(name in program.values for name in placeholders(text)):
+    is_of_image = "container" in program.declaration and os.path.isabs(text)
+    if is_of_image or not all(name in program.values for name in placeholders(text)):
         return
     directory, root = (os.path.abspath(fill(t, program.values)) for t in (text, "{root}"))
-    is_made = os.path.commonpath([directory, root]) == root
-    if text and not is_made and not os.path.isdir(directory):
+    if text and not is_inside(root, directory) and not os.path.isdir(directory):
         yield warning(
             "programs",
             f"{label} runs in the directory {fill(text, program.values)}, which does not exist",

@@ -17,6 +17,7 @@ from rvrun.cli.sides import read_plan
 from rvrun.errors import Problem
 from rvrun.load.revision import NoRevision, checked_out, merge_base, repository
 from rvrun.model import Plan
+from rvrun.patterns import is_inside
 from rvrun.pipelines.serialize import digest
 from rvrun.plan.diff import Side
 from rvrun.plan.serialize import NotAPlan
@@ -120,8 +121,7 @@ def _moved_path(path: str, top: pathlib.Path, files: pathlib.Path) -> str:
         return path
     # Not of the file itself: a link in the repository is one of the commit.
     real = os.path.join(os.path.realpath(folder), name)
-    is_inside = real == str(top) or real.startswith(f"{top}{os.sep}")
-    return str(files / os.path.relpath(real, top)) if is_inside else path
+    return str(files / os.path.relpath(real, top)) if is_inside(str(top), real) else path
 
 
 def _words(request: Request, out: pathlib.Path) -> Iterator[str]:
@@ -160,8 +160,7 @@ def _with_paths_here(side: Side, files: str, top: str) -> Side:
 
 def _replaced(value: Any, old: str, new: str) -> Any:
     if isinstance(value, str):
-        is_inside = value == old or value.startswith(f"{old}{os.sep}")
-        return new + value.removeprefix(old) if is_inside else value
+        return new + value.removeprefix(old) if is_inside(old, value) else value
     if isinstance(value, Mapping):
         return {key: _replaced(item, old, new) for key, item in value.items()}
     if isinstance(value, list):

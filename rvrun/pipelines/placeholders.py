@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rvrun.aws.storage import S3, is_on_s3, scheme
@@ -102,7 +102,7 @@ def _check_items(
     for name in names:
         if isinstance(items, str):
             raise BadPath(place, template, f"must not have `{{{name}}}`: {items}")
-        for item in items:
+        for item in _distinct_kinds(items):
             parts = name.split(".")[1:]
             is_path = parts and isinstance(item, str)
             values = _look_up(path_parts(item) if is_path else item, parts, place)
@@ -110,6 +110,12 @@ def _check_items(
                 value = values[0] if len(values) == 1 else values
                 problem = f"needs a string or a number for `{name}`, got {quoted(value)}"
                 raise BadPath(place, template, problem)
+
+
+def _distinct_kinds(items: Sequence[Any]) -> Iterator[Any]:
+    """Yield one of the strings, as placeholders can name the same of each, and all other items."""
+    yield from itertools.islice((item for item in items if isinstance(item, str)), 1)
+    yield from (item for item in items if not isinstance(item, str))
 
 
 def _is_part(value: object) -> bool:

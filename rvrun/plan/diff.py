@@ -1,7 +1,7 @@
 """Compare two plans: what changed, and which stages would run again because of it. Pure.
 
 pipelines and stages      added, removed, in another order
-each stage                splits, items, needs, gpu, resources, the config it depends on
+each stage                splits, items, needs, gpu, resources, files, the config it depends on
 each config               keys with different values
 each stage's code         definitions with different hashes
 stages that run again     those in both plans whose work changed, and those that need them
@@ -286,6 +286,7 @@ def _attributes(stage: Stage) -> dict[str, Any]:
         "config keys": "all" if stage.config_keys is None else list(stage.config_keys),
         "code": stage.code.value,
         "inputs": list(stage.inputs),
+        "produced inputs": list(stage.produced),
         "outputs": list(stage.outputs),
         "resources": attrs.asdict(stage.resources, filter=lambda _, value: value is not None),
     }

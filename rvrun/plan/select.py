@@ -34,7 +34,7 @@ def find_stages(plan: Plan, name: str, option: str) -> frozenset[str]:
     Raises `UnknownName`.
     """
     names = stage_names(plan)
-    matching = [full for full in names if name in (full, full.partition("/")[2])]
+    matching = [name] if name in names else stages_of(plan, name)
     if not matching:
         commands = dict.fromkeys(full.partition("/")[2] for full in names)
         check_known("stage", name, (*commands, *(names if "/" in name else ())), option)

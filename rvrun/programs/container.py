@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 
+from rvrun.patterns import is_inside
 from rvrun.programs.engines import (
     APPTAINER,
     PODMAN,
@@ -138,13 +139,9 @@ class Container:
         # A folder may also be reached by a link in another one.
         paths = [name(path) for path in folders for name in (os.path.abspath, os.path.realpath)]
         for path in (*paths, *self.files):
-            if not any(_contains(mounted, path) for mounted in mounts):
+            if not any(is_inside(mounted, path) for mounted in mounts):
                 mounts.append(path)
         return mounts
-
-
-def _contains(folder: str, path: str) -> bool:
-    return os.path.commonpath([folder, path]) == folder
 
 
 def container_name(target: str) -> str:

@@ -28,12 +28,17 @@ _PATIENCE = 30.0
 
 def find_engine() -> str:
     """Return the first container engine on the PATH. Raises `ProgramFailed`."""
-    for engine in ENGINES:
-        if find_program(engine, os.environ.get("PATH")):
-            return engine
+    if engine := first_installed(ENGINES):
+        return engine
     names = ", ".join(ENGINES)
     problem = f"cannot run: none of {names} is on the PATH; install one, or remove `container`"
     raise ProgramFailed("container", problem, NOT_FOUND)
+
+
+def first_installed(engines: Sequence[str]) -> str | None:
+    """Return the first of `engines` that is on the PATH; None if none is."""
+    path = os.environ.get("PATH")
+    return next((engine for engine in engines if find_program(engine, path)), None)
 
 
 def kind_of(engine: str) -> str:

@@ -290,6 +290,22 @@ would run again:
 }
 
 
+def test_an_input_that_another_stage_now_writes() -> None:
+    """It is not in the fingerprint any more, so the stage runs again, and the line says why."""
+
+    def with_produced(*paths: str) -> Side:
+        stage = Stage(command="train", inputs=("chips",), produced=paths)
+        planned = PlannedPipeline(name="tiny", config_digest="", stages=(stage,))
+        return Side(plan=Plan((planned,)), configs={})
+
+    difference = diff_plans(with_produced(), with_produced("chips"))
+    assert to_text(difference).splitlines() == [
+        "~ tiny/train  produced inputs none → chips",
+        "would run again:",
+        "  tiny/train  inputs changed",
+    ]
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_text(case: str) -> None:
     """Changes first, then the stages that would run again because of them."""

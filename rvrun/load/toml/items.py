@@ -123,7 +123,7 @@ def _column(rows: list[Any], column: str | None, path: str) -> list[Any]:
     """The values of a column; whole rows without one. All are values that placeholders can have."""
     items = rows if column is None else [_cell(row, column, path) for row in rows]
     for number, item in enumerate(items, 1):
-        _check_item(item, f"{ITEM_LIST.of.rule}, got {shown(item)} as item {number}", path)
+        _check_item(item, number, path)
     return items
 
 
@@ -138,7 +138,7 @@ def _cell(row: Any, column: str, path: str) -> Any:
     return row[column]
 
 
-def _check_item(item: Any, rule: str, path: str) -> None:
+def _check_item(item: Any, number: int, path: str) -> None:
     if has_nul(item):
         raise CannotRead(path, f"must not have a NUL, got {quoted(item)}", REMEDY)
     names = item if isinstance(item, Mapping) else ()
@@ -146,7 +146,8 @@ def _check_item(item: Any, rule: str, path: str) -> None:
         problem = f"has a key that must {NAME_RULE}, got {quoted(bad[0])}"
         raise CannotRead(path, problem, "rename it, or choose one key with `column`")
     if not ITEM_LIST.of.accepts(item) or any(ITEM_LIST.of.faults(item, ("items",))):
-        raise CannotRead(path, f"must have {rule}", REMEDY)
+        problem = f"must have {ITEM_LIST.of.rule}, got {shown(item)} as item {number}"
+        raise CannotRead(path, problem, REMEDY)
 
 
 def fields_of(items: Sequence[Any]) -> list[str] | None:

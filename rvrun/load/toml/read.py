@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import attrs
 
 from rvrun.errors import RvrunError
-from rvrun.inputs import CannotRead, read_bytes, read_toml
+from rvrun.inputs import CannotRead, parse_toml, read_bytes
 from rvrun.load.toml.keys import FILE
 from rvrun.load.toml.kinds import Fault, Path
 from rvrun.load.toml.positions import Place, find_in_string, line_and_column, locate
@@ -180,7 +180,7 @@ def _raise_first(file: File, faults: Sequence[Fault]) -> NoReturn:
 def _parse(path: str, text: str) -> dict[str, Any]:
     """Parse TOML. Raises `BadFile` where it knows the place, else `CannotRead`."""
     try:
-        return read_toml(path)
+        return parse_toml(text, path)
     except CannotRead as error:
         raise _located(path, text, error) from None
 

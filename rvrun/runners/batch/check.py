@@ -7,6 +7,7 @@ from typing import Any
 
 from rvrun.aws.client import DENIED, Account, AwsError, Client, Refused
 from rvrun.finding import Finding, Level, error, ok
+from rvrun.model import Plan
 from rvrun.runners.aws_common import check_account
 from rvrun.runners.batch.api import SubmitJobRequest
 from rvrun.runners.batch.images import check_images
@@ -17,6 +18,8 @@ from rvrun.runners.batch.validate import SERVICE
 from rvrun.runners.problems import check_fit
 from rvrun.runners.run import Run
 
+#: What jobs name as their definitions, with the active one; None for one that does not exist.
+Definitions = Mapping[str, Mapping[str, Any] | None]
 #: What to do if a look-up fails for another reason than a missing permission.
 _LOOK_UP_FIX = "check the settings `aws.region` and `aws.profile`, or try again"
 
@@ -27,9 +30,7 @@ def check(run: Run) -> Iterator[Finding]:
     def check_batch(account: Account) -> Iterator[Finding]:
         batch, requests = account.reader("batch"), list(requests_in(render(run)))
         yield from check_queues(batch, requests)
-        images: dict[str, str] = {}
-        yield from check_definitions(batch, requests, images)
-        yield from check_images(run.plan, requests, images)
+        yield from check_definitions(batch, run.plan, requests)
 
     worker = run.settings.of(BatchSettings).worker
     return check_account(run, "batch", worker, check_batch)
@@ -72,23 +73,35 @@ def _check_queue(name: str, queue: Mapping[str, Any] | None, have_share: set[boo
 
 
 def check_definitions(
-    batch: Client, requests: Sequence[SubmitJobRequest], images: dict[str, str] | None = None
+    batch: Client, plan: Plan, requests: Sequence[SubmitJobRequest]
 ) -> Iterator[Finding]:
     """Check that the job definitions are active and of a kind whose container rvrun can override.
 
-    No GPU job may use one on Fargate.
-
-    - `images`: gets the image of each definition, by its name in the requests.
+    No GPU job may use one on Fargate, and their images should be those that the plan names.
     """
-    for name in dict.fromkeys(request["jobDefinition"] for request in requests):
-        try:
-            definition = find_definition(batch, name)
-        except AwsError as problem:
-            yield error("job definition", problem, _LOOK_UP_FIX)
-            return
-        if images is not None and definition is not None:
-            images[name] = definition.get("containerProperties", {}).get("image", "")
+    try:
+        definitions = find_definitions(batch, requests)
+    except AwsError as problem:
+        yield error("job definition", problem, _LOOK_UP_FIX)
+        return
+    for name, definition in definitions.items():
         yield _check_definition(name, definition, needs_gpus=_need_gpus(name, requests))
+    yield from check_images(plan, requests, _images(definitions))
+
+
+def find_definitions(batch: Client, requests: Sequence[SubmitJobRequest]) -> Definitions:
+    """Return the definitions that jobs name, as `find_definition` does each. Raises `AwsError`."""
+    names = dict.fromkeys(request["jobDefinition"] for request in requests)
+    return {name: find_definition(batch, name) for name in names}
+
+
+def _images(definitions: Definitions) -> dict[str, str]:
+    """The image of each definition."""
+    return {
+        name: definition.get("containerProperties", {}).get("image", "")
+        for name, definition in definitions.items()
+        if definition is not None
+    }
 
 
 def require_definitions(batch: Client, requests: Sequence[SubmitJobRequest]) -> dict[str, str]:
@@ -100,15 +113,15 @@ def require_definitions(batch: Client, requests: Sequence[SubmitJobRequest]) -> 
 
     Raises `Unfit` if one does not exist or cannot run the jobs.
     """
+    try:
+        definitions = find_definitions(batch, requests)
+    except Refused as refusal:
+        if refusal.code in DENIED:
+            return {}
+        raise
     revisions: dict[str, str] = {}
     problems: list[str] = []
-    for name in dict.fromkeys(request["jobDefinition"] for request in requests):
-        try:
-            definition = find_definition(batch, name)
-        except Refused as refusal:
-            if refusal.code in DENIED:
-                return {}
-            raise
+    for name, definition in definitions.items():
         finding = _check_definition(name, definition, needs_gpus=_need_gpus(name, requests))
         if finding.level is Level.ERROR:
             problems.append(f"job definition: {finding.text}; {finding.fix}")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rvrun.aws.client import Client
+from rvrun.model import Plan
 from rvrun.runners.batch.api import SubmitJobRequest
 from rvrun.runners.batch.check import check_definitions, check_queues
 from tests.conftest import Project
@@ -168,7 +169,7 @@ def test_look_ups_that_fail(engine: BatchEngine, code: str, fix: str) -> None:
     batch = Client("batch", engine.client("batch"))
     request: SubmitJobRequest = {"jobName": "", "jobQueue": "q", "jobDefinition": "d", "tags": {}}
     (queue,) = check_queues(batch, [request])
-    (definition,) = check_definitions(batch, [request])
+    (definition,) = check_definitions(batch, Plan(()), [request])
     assert [queue.fix, definition.fix] == [fix.format("Queues"), fix.format("Definitions")]
 
 
