@@ -9,8 +9,8 @@ from rvrun.code.fingerprint import name_changes
 from rvrun.pipelines.config_keys import MISSING, words_of_items, words_of_key
 from rvrun.plan.diff_formats import format_value
 from rvrun.rundir.accepted import describe_accepted
+from rvrun.rundir.attempts import Attempt
 from rvrun.rundir.explain import (
-    Attempt,
     Explanation,
     ItemsToRun,
     Needed,
@@ -132,7 +132,7 @@ def explanation_to_dict(explanation: Explanation) -> dict[str, Any]:
         "tries": attempt and attempt.number,
         "exit_code": attempt and attempt.exit_code,
         "signal": attempt and attempt.signal,
-        "running": bool(attempt and attempt.is_running),
+        "running": bool(attempt and attempt.has_process),
         "peak_memory_kib": explanation.peak_memory_kib,
         "shared_memory_kib": explanation.shared_memory_kib,
         "code_changes": list(explanation.code_changes),

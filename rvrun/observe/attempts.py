@@ -5,47 +5,16 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Iterable
-from typing import Any
 
 import attrs
 
 from rvrun import paths
-from rvrun.errors import DONE
 from rvrun.model import Target
-from rvrun.rundir import records
+from rvrun.rundir.attempts import Attempt, read_attempt
 from rvrun.rundir.target_lock import is_locked
 
 #: No file, as the identity of a record that does not exist.
 ABSENT = (0, 0)
-
-
-@attrs.frozen(kw_only=True)
-class LastAttempt:
-    """The last attempt of a target, and how long its last successful one took.
-
-    - `began`, `ended`: in seconds since 1970; `ended` is None if it recorded no end.
-    - `exit_code`, `signal`: None if that is unknown.
-    - `is_running`: whether a process runs it now.
-    - `timeout_seconds`: its time limit, if it was ended because of that.
-    - `log_offset`: where its output begins in its log, in bytes; None without a log.
-    - `seconds`: of the last attempt that succeeded; None if there was none.
-    """
-
-    number: int
-    began: float
-    ended: float | None
-    exit_code: int | None
-    signal: int | None
-    is_running: bool
-    peak_memory_kib: int | None
-    timeout_seconds: int | None
-    log_offset: int | None
-    seconds: float | None
-    host: str
-
-    @property
-    def has_succeeded(self) -> bool:
-        return self.exit_code == DONE
 
 
 @attrs.define
@@ -56,9 +25,9 @@ class AttemptReader:
     """
 
     run_dir: pathlib.Path
-    cache: dict[str, tuple[tuple[int, int], LastAttempt | None]] = attrs.field(factory=dict)
+    cache: dict[str, tuple[tuple[int, int], Attempt | None]] = attrs.field(factory=dict)
 
-    def read(self, target: Target) -> LastAttempt | None:
+    def read(self, target: Target) -> Attempt | None:
         """Return the last attempt of a target; None if it was never started."""
         path = os.path.join(self.run_dir, paths.record(target.path))
         identity = _identity(path)
@@ -68,7 +37,7 @@ class AttemptReader:
             # A process that is killed leaves its record as it is.
             if attempt is None or not attempt.is_running or is_locked(path):
                 return attempt
-        attempt = None if identity == ABSENT else _read(path)
+        attempt = None if identity == ABSENT else read_attempt(path)
         self.cache[path] = (identity, attempt)
         return attempt
 
@@ -79,39 +48,6 @@ def _identity(path: str) -> tuple[int, int]:
     except OSError:
         return ABSENT
     return status.st_mtime_ns, status.st_size
-
-
-def _read(path: str) -> LastAttempt | None:
-    lines: list[dict[str, Any]] = []
-    end: dict[str, Any] | None = None
-    seconds = None
-    for line in records.read_attempts(path):
-        if line["event"] == "start":
-            lines, end = [line], None
-        elif lines and line["event"] in ("end", "killed"):
-            end = line
-            if line.get("exit_code") == DONE:
-                seconds = max(line["time"] - lines[0]["time"], 0.0)
-    if not lines:
-        return None
-    (start,) = lines
-    return LastAttempt(
-        number=start["attempt"],
-        began=float(start["time"]),
-        ended=None if end is None else float(end["time"]),
-        exit_code=None if end is None else _integer(end.get("exit_code")),
-        signal=None if end is None else _integer(end.get("signal")),
-        is_running=end is None and is_locked(path),
-        peak_memory_kib=None if end is None else records.memory_of(end),
-        timeout_seconds=None if end is None else records.timeout_of(end),
-        log_offset=records.log_offset_of(start),
-        seconds=seconds,
-        host=str(start.get("host", "")),
-    )
-
-
-def _integer(value: object) -> int | None:
-    return value if type(value) is int else None
 
 
 def newest_record(run_dir: pathlib.Path) -> float | None:

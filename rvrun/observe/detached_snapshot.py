@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from rvrun import paths
 from rvrun.errors import RvrunError
 from rvrun.model import Target
-from rvrun.observe.attempts import LastAttempt
 from rvrun.observe.snapshot import Snapshot, StageTargets, TargetState, read_saved_plan
 from rvrun.remote.state import RunState, State, TargetReport
+from rvrun.rundir.attempts import Attempt
 from rvrun.text import count, name_some
 
 
@@ -64,21 +64,16 @@ def _target_state(target: Target, report: TargetReport | None) -> TargetState:
     )
 
 
-def _attempt(report: TargetReport) -> LastAttempt | None:
+def _attempt(report: TargetReport) -> Attempt | None:
     if report.began is None:
         return None
     seconds = None if report.ended is None else max(report.ended - report.began, 0.0)
     has_succeeded = report.state is State.SUCCEEDED
-    return LastAttempt(
+    return Attempt(
         number=report.attempt,
         began=report.began,
         ended=report.ended,
         exit_code=0 if has_succeeded else report.exit_code,
-        signal=None,
-        is_running=report.state is State.RUNNING,
-        peak_memory_kib=None,
-        timeout_seconds=None,
-        log_offset=None,
+        has_process=report.state is State.RUNNING,
         seconds=seconds if has_succeeded else None,
-        host="",
     )

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 
 from rvrun import paths
 from rvrun.model import Target
-from rvrun.observe.attempts import AttemptReader, LastAttempt
+from rvrun.observe.attempts import AttemptReader
 from rvrun.observe.snapshot import read_saved_plan
 from rvrun.remote.errors import NoLog
+from rvrun.rundir.attempts import Attempt
 from rvrun.rundir.explain import find_target
 from rvrun.rundir.lock import is_active
 
@@ -66,7 +67,7 @@ def _read_log(reader: AttemptReader, target: Target, *, follow: bool) -> Iterato
     yield from _read_lines(path, attempt.log_offset, goes_on)
 
 
-def _is_running(attempt: LastAttempt | None, number: int) -> bool:
+def _is_running(attempt: Attempt | None, number: int) -> bool:
     return attempt is not None and attempt.number == number and attempt.is_running
 
 

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 import attrs
 
 from rvrun.cpus import num_cpus
-from rvrun.observe.attempts import AttemptReader, LastAttempt
+from rvrun.observe.attempts import AttemptReader
 from rvrun.observe.left import Left, seconds_left
 from rvrun.observe.local_logs import read_logs
 from rvrun.observe.snapshot import Snapshot, StageTargets, TargetState, read_snapshot
 from rvrun.remote.state import RemoteFailure, RunningTarget, RunState, StageState, State
+from rvrun.rundir.attempts import Attempt
 from rvrun.rundir.exits import describe_exit, explain_exit
 from rvrun.text import duration
 
@@ -113,12 +114,12 @@ def _failure(one: TargetState) -> RemoteFailure:
     )
 
 
-def reason_of(attempt: LastAttempt) -> str:
+def reason_of(attempt: Attempt) -> str:
     """Return how an attempt failed: `killed by SIGKILL (137) after 3.2 s; out of memory? ...`."""
     is_killed = attempt.exit_code is None
     parts = [describe_exit(None, attempt.signal) if is_killed else "failed"]
     if attempt.ended is not None:
-        parts.append(f"after {duration(max(attempt.ended - attempt.began, 0.0))}")
+        parts.append(f"after {duration(attempt.ended - attempt.began)}")
     hint = explain_exit(
         attempt.exit_code,
         attempt.signal,

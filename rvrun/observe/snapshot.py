@@ -11,9 +11,10 @@ import attrs
 from rvrun import paths
 from rvrun.inputs import CannotRead, read_text
 from rvrun.model import Plan, Stage, Target
-from rvrun.observe.attempts import AttemptReader, LastAttempt
+from rvrun.observe.attempts import AttemptReader
 from rvrun.plan.serialize import RENDER, NotAPlan, plan_from_json
 from rvrun.remote.state import State
+from rvrun.rundir.attempts import Attempt
 from rvrun.rundir.freshness import StageStatus, plan_status
 from rvrun.rundir.history import Session, read_sessions
 from rvrun.rundir.lock import is_active
@@ -31,7 +32,7 @@ class TargetState:
 
     target: Target
     state: State
-    attempt: LastAttempt | None
+    attempt: Attempt | None
     reason: str = ""
 
 
@@ -54,7 +55,7 @@ class StageTargets:
         return tuple(f"{self.pipeline}/{need.command}" for need in self.stage.needs)
 
     @property
-    def attempts(self) -> Iterator[LastAttempt]:
+    def attempts(self) -> Iterator[Attempt]:
         return (one.attempt for one in self.targets if one.attempt is not None)
 
     @property
@@ -186,7 +187,7 @@ def _read_stage(
 
 
 def _state(
-    attempt: LastAttempt | None, done: int, sessions: Sequence[Session], *, is_stale: bool
+    attempt: Attempt | None, done: int, sessions: Sequence[Session], *, is_stale: bool
 ) -> State:
     """The state of a target whose stamp is from `done`, in ns since 1970; NEVER without one."""
     if attempt is not None and attempt.is_running:
@@ -200,7 +201,7 @@ def _state(
     return State.PENDING if done == NEVER else State.STALE
 
 
-def _was_stopped(attempt: LastAttempt, sessions: Sequence[Session]) -> bool:
+def _was_stopped(attempt: Attempt, sessions: Sequence[Session]) -> bool:
     """Whether a target ended because its run was interrupted, and not by itself."""
     if attempt.signal is not None or (attempt.exit_code not in ENDED):
         return False

@@ -45,7 +45,7 @@ def seconds_of(target: TargetState) -> float | None:
     attempt = target.attempt
     if attempt is None or attempt.ended is None:
         return None
-    return max(attempt.ended - attempt.began, 0.0)
+    return attempt.ended - attempt.began
 
 
 def distribution_of(stage: StageTargets) -> Distribution | None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from rvrun.model import NeedKind
-from rvrun.observe.attempts import LastAttempt
 from rvrun.observe.snapshot import PAUSE_SECONDS, Snapshot, StageTargets, TargetState
+from rvrun.rundir.attempts import Attempt
 from rvrun.rundir.history import Session
 
 
@@ -27,7 +27,7 @@ class Span:
     stage: int
     index: int
     target: TargetState
-    attempt: LastAttempt
+    attempt: Attempt
     began: float
     ended: float
     lane: int = 0

@@ -17,8 +17,8 @@ from rvrun.inputs import CannotRead, parse_integer, read_object
 from rvrun.model import CodeMode, NeedKind, Plan, PlannedPipeline, Stage, Target
 from rvrun.patterns import is_per_item, output_path
 from rvrun.pipelines.config_keys import changed_keys, look_up, narrow, part_of
-from rvrun.rundir import records
 from rvrun.rundir.accepted import last_accepted
+from rvrun.rundir.attempts import Attempt, read_attempt
 from rvrun.rundir.exits import describe_exit
 from rvrun.rundir.files import version_at
 from rvrun.rundir.fingerprints import read_text
@@ -31,7 +31,6 @@ from rvrun.rundir.freshness import (
     Statuses,
     need_time,
 )
-from rvrun.rundir.target_lock import is_locked
 from rvrun.rundir.times import NEVER
 from rvrun.text import local_time, name_some
 
@@ -59,30 +58,6 @@ class Needed:
     name: str
     when: int
     newer: bool
-
-
-@attrs.frozen(kw_only=True)
-class Attempt:
-    """The last attempt of a target.
-
-    - `number`: from 1. `began`, `ended`: in seconds since 1970.
-    - `ended`, `exit_code`: None if it recorded no end: it was killed, or is still running.
-    - `signal`: the number of the signal that killed it; None if that is unknown.
-    - `is_running`: whether a process runs it now.
-    - `peak_memory_kib`: of its largest process.
-    - `shared_memory_kib`: what it shared with other targets when it started; None if that is
-      unknown, or if it was not forked.
-    """
-
-    target: Target
-    number: int
-    began: float
-    ended: float | None
-    exit_code: int | None
-    signal: int | None
-    is_running: bool
-    peak_memory_kib: int | None
-    shared_memory_kib: int | None
 
 
 @attrs.frozen(kw_only=True)
@@ -172,7 +147,7 @@ def explain(
     reason = _why(run_dir, status, split_ind, by_command, needs) if is_stale else ""
     is_whole_stage = split_ind is None and stage.num_splits is not None
     indices = range(stage.num_targets) if is_whole_stage else (split_ind or 0,)
-    attempts = [read_attempt(run_dir, stage.target(pipeline.name, i)) for i in indices]
+    attempts = [_read_attempt(run_dir, stage.target(pipeline.name, i)) for i in indices]
     memory, shared_memory = _largest_memory(attempts)
     config = None if configs is None else configs.get(pipeline.name)
     return Explanation(
@@ -289,25 +264,8 @@ def _dependents(pipeline: PlannedPipeline, command: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_attempt(run_dir: pathlib.Path, target: Target) -> Attempt | None:
-    """Return the last attempt of a target; None if it was never started by a runner."""
-    record = str(run_dir / paths.record(target.path))
-    lines, end = records.last_attempt(record)
-    if not lines:
-        return None
-    start = lines[0]
-    return Attempt(
-        target=target,
-        number=start["attempt"],
-        began=start["time"],
-        ended=None if end is None else end["time"],
-        exit_code=None if end is None else end.get("exit_code"),
-        signal=None if end is None else end.get("signal"),
-        # Threads, and what runs at exit, belong to a target whose end is recorded already.
-        is_running=is_locked(record),
-        peak_memory_kib=None if end is None else records.memory_of(end),
-        shared_memory_kib=records.shared_memory_of(start),
-    )
+def _read_attempt(run_dir: pathlib.Path, target: Target) -> Attempt | None:
+    return read_attempt(str(run_dir / paths.record(target.path)))
 
 
 def _largest_memory(attempts: Sequence[Attempt | None]) -> tuple[int | None, int | None]:
@@ -360,29 +318,29 @@ def _why_items_are_not_done(
 
 def _failures(
     run_dir: pathlib.Path, status: StageStatus, indices: Sequence[int] | None
-) -> list[Attempt]:
-    """The last attempts of targets that were not successful."""
+) -> list[tuple[Target, Attempt]]:
+    """The targets whose last attempts were not successful, with these."""
     stale = status.stale if indices is None else indices
-    targets = (status.stage.target(status.pipeline, index) for index in stale)
-    attempts = (read_attempt(run_dir, target) for target in targets)
-    return [attempt for attempt in attempts if attempt and attempt.exit_code != 0]
+    targets = [status.stage.target(status.pipeline, index) for index in stale]
+    attempts = ((target, _read_attempt(run_dir, target)) for target in targets)
+    return [(target, a) for target, a in attempts if a and not a.has_succeeded]
 
 
-def _describe_failures(failures: Sequence[Attempt]) -> str:
+def _describe_failures(failures: Sequence[tuple[Target, Attempt]]) -> str:
     """Return `failed 2026-01-02 03:04:05 (exit 1)`."""
-    first = failures[0]
-    if first.is_running:
+    target, first = failures[0]
+    if first.has_process:
         text = f"running since {local_time(first.began)}"
     else:
         text = f"failed {local_time(first.ended or first.began)} ({describe_end(first)})"
-    if first.target.split_ind is not None:
-        text = f"split {first.target.split_ind} {text}"
+    if target.split_ind is not None:
+        text = f"split {target.split_ind} {text}"
     return text + (f", {len(failures) - 1:,} more" if len(failures) > 1 else "")
 
 
 def describe_end(attempt: Attempt) -> str:
     """Return how an attempt ended: `exit 1`, or that it was killed or still runs."""
-    if attempt.is_running:
+    if attempt.has_process:
         return "it is running"
     return describe_exit(attempt.exit_code, attempt.signal)
 
