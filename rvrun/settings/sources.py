@@ -54,7 +54,8 @@ def _fields_by_key() -> dict[str, Field]:
 
 def raster_vision_layers(profile: str | None) -> Iterator[Layer]:
     """Yield Raster Vision's own settings, if it is installed."""
-    if not raster_vision.is_installed():
+    if not raster_vision.may_have_settings(profile):
+        # Only who sets something pays for loading all runners' settings.
         return
     fields = _fields_by_key()
     keys = {key.upper().replace(".", "_"): key for key in fields if fields[key].raster_vision}

@@ -9,8 +9,9 @@ import pytest
 from rvrun.adapters.raster_vision import settings as rv_settings
 from rvrun.runners.batch.settings import BatchSettings
 from rvrun.runners.sagemaker.settings import SagemakerSettings
+from rvrun.settings import sources
 from rvrun.settings.layers import load_settings, options
-from rvrun.settings.schema import all_fields
+from rvrun.settings.schema import Settings, all_fields
 from rvrun.settings.values import BadSetting
 
 INI = """
@@ -55,6 +56,17 @@ def queue() -> str | None:
 def test_without_files_and_variables_the_defaults_hold(home: pathlib.Path) -> None:
     """Having Raster Vision installed does not change any setting."""
     assert all(option.origin == "default" for option in options())
+
+
+def test_whether_there_are_any_is_quick_to_see(
+    home: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody without such settings pays for loading those of all runners."""
+    shared = [field.key for field in all_fields() if field.raster_vision]
+    names = [key.upper().replace(".", "_") for key in shared]
+    assert all(name.startswith(rv_settings.SECTIONS) for name in names)
+    monkeypatch.setattr(sources, "_fields_by_key", lambda: pytest.fail("loads all runners"))
+    assert load_settings() == Settings()
 
 
 def test_its_file_is_read(home: pathlib.Path) -> None:

@@ -21,6 +21,8 @@ from rvrun.inputs import read_text
 #: The variable that names the profile; Raster Vision's workers read it, too.
 PROFILE = "RV_PROFILE"
 DEFAULT_PROFILE = "default"
+#: Its sections whose settings rvrun has, too, as its variables begin.
+SECTIONS = ("BATCH_", "SAGEMAKER_")
 #: Its booleans besides true and false.
 _BOOLEANS = {"yes": "true", "y": "true", "no": "false", "n": "false"}
 #: The commands of `rastervision-core` 0.31, which apply a model bundle to images.
@@ -95,13 +97,23 @@ def layers(
     """
     if not is_installed():
         return
-    chosen = profile if profile and has_profile(profile) else os.environ.get(PROFILE)
-    path = _file(chosen or DEFAULT_PROFILE)
+    path = _chosen_file(profile)
     if path is not None:
         yield str(path), _select(_read(path), keys)
     for variable in keys:
         if os.environ.get(variable):
             yield variable, _select({variable: os.environ[variable]}, keys)
+
+
+def may_have_settings(profile: str | None = None) -> bool:
+    """Whether there is a file or a variable that `layers` may read, which is quick to see."""
+    is_set = any(name.startswith(SECTIONS) for name in os.environ)
+    return (is_set or _chosen_file(profile) is not None) and is_installed()
+
+
+def _chosen_file(profile: str | None) -> pathlib.Path | None:
+    chosen = profile if profile and has_profile(profile) else os.environ.get(PROFILE)
+    return _file(chosen or DEFAULT_PROFILE)
 
 
 def _file(profile: str) -> pathlib.Path | None:
