@@ -13,6 +13,7 @@ from rvrun.errors import RvrunError, check_known, describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 #: The folder of rvrun's own runners.
@@ -41,11 +42,23 @@ def runner_names() -> tuple[str, ...]:
     return tuple(sorted(entry_points(group=RUNNERS).names))
 
 
+def is_own(name: str) -> bool:
+    """Whether a runner is one of rvrun's own, which need no search.
+
+    Importing importlib.metadata takes as long as Python takes to start.
+    """
+    return name.isidentifier() and os.path.exists(os.path.join(OWN, name, "runner.py"))
+
+
+def names_by_cost() -> Iterator[str]:
+    """Yield the runners that are installed, rvrun's own first, and search for others after that."""
+    yield from sorted(filter(is_own, os.listdir(OWN)))
+    yield from (name for name in runner_names() if not is_own(name))
+
+
 def load_runner(name: str) -> Any:
     """Import the runner called `name`. Raises `UnknownName` or `BrokenRunner`."""
-    if name.isidentifier() and os.path.exists(os.path.join(OWN, name, "runner.py")):
-        # rvrun's own, which need no search: importing importlib.metadata takes as long as Python
-        # takes to start.
+    if is_own(name):
         return importlib.import_module(f"rvrun.runners.{name}.runner")
     from importlib.metadata import entry_points
 

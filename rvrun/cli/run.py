@@ -194,6 +194,8 @@ def run(
             "--templates": templates,
         },
     )
+    given = {"jobs": jobs, "gpu_slots": gpu_slots, "warm": warm}
+    flags = {name: flag for name, flag in given.items() if flag is not None}
     request = make_request(
         context,
         config=config or "",
@@ -207,11 +209,7 @@ def run(
         forced=tuple(forced or ()),
         force=force,
         templates=templates,
-        flags={
-            key_of(MachineSettings, "jobs"): jobs,
-            key_of(MachineSettings, "gpu_slots"): gpu_slots,
-            key_of(MachineSettings, "warm"): warm,
-        },
+        flags={key_of(MachineSettings, name): flag for name, flag in flags.items()},
         keep_going=keep_going,
         debug=debug,
         name=run_name,

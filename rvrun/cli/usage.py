@@ -119,6 +119,8 @@ def missing(name: str, context: Any) -> RvrunError:
 
 def check_runner(runner: str, call: str) -> None:
     """Raise `BadUsage` if the RUNNER of `call` is a config, and RUNNER was forgotten."""
+    if plugins.is_own(runner):
+        return
     names = plugins.runner_names()
     if runner in names:
         return

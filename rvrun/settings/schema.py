@@ -216,8 +216,9 @@ def fields_of(cls: type[attrs.AttrsInstance], prefix: str = "") -> Iterator[Fiel
 
 def key_of(section: type[attrs.AttrsInstance], name: str) -> str:
     """Return the dotted key of the field `name` of a runner's section: `local.jobs`."""
-    names = [key for key, cls in runner_sections().items() if cls is section]
-    return f"{names[0] if names else section.__name__}.{name}"
+    # Lazily: most sections are those of rvrun's own runners.
+    owners = (n for n in plugins.names_by_cost() if plugins.load_runner(n).SETTINGS is section)
+    return f"{next(owners, section.__name__)}.{name}"
 
 
 def variable(key: str) -> str:
