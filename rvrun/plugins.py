@@ -50,9 +50,14 @@ def is_own(name: str) -> bool:
     return name.isidentifier() and os.path.exists(os.path.join(OWN, name, "runner.py"))
 
 
+def own_names() -> list[str]:
+    """List rvrun's own runners, sorted, without a search."""
+    return sorted(filter(is_own, os.listdir(OWN)))
+
+
 def names_by_cost() -> Iterator[str]:
     """Yield the runners that are installed, rvrun's own first, and search for others after that."""
-    yield from sorted(filter(is_own, os.listdir(OWN)))
+    yield from own_names()
     yield from (name for name in runner_names() if not is_own(name))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from rvrun import plugins
 from rvrun.adapters.raster_vision import settings as raster_vision
 from rvrun.environment import INTERNAL, PASSED_ON
 from rvrun.errors import UnknownName
@@ -54,7 +55,7 @@ def _fields_by_key() -> dict[str, Field]:
 
 def raster_vision_layers(profile: str | None) -> Iterator[Layer]:
     """Yield Raster Vision's own settings, if it is installed."""
-    if not raster_vision.may_have_settings(profile):
+    if not raster_vision.may_have_settings(plugins.own_names(), profile):
         # Only who sets something pays for loading all runners' settings.
         return
     fields = _fields_by_key()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import pathlib
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 
 from rvrun.errors import RvrunError
@@ -21,8 +21,6 @@ from rvrun.inputs import read_text
 #: The variable that names the profile; Raster Vision's workers read it, too.
 PROFILE = "RV_PROFILE"
 DEFAULT_PROFILE = "default"
-#: Its sections whose settings rvrun has, too, as its variables begin.
-SECTIONS = ("BATCH_", "SAGEMAKER_")
 #: Its booleans besides true and false.
 _BOOLEANS = {"yes": "true", "y": "true", "no": "false", "n": "false"}
 #: The commands of `rastervision-core` 0.31, which apply a model bundle to images.
@@ -105,9 +103,13 @@ def layers(
             yield variable, _select({variable: os.environ[variable]}, keys)
 
 
-def may_have_settings(profile: str | None = None) -> bool:
-    """Whether there is a file or a variable that `layers` may read, which is quick to see."""
-    is_set = any(name.startswith(SECTIONS) for name in os.environ)
+def may_have_settings(sections: Iterable[str], profile: str | None = None) -> bool:
+    """Whether there is a file or a variable that `layers` may read, which is quick to see.
+
+    - `sections`: the sections of the settings that both have.
+    """
+    starts = tuple(f"{section.upper()}_" for section in sections)
+    is_set = any(name.startswith(starts) for name in os.environ)
     return (is_set or _chosen_file(profile) is not None) and is_installed()
 
 
