@@ -41,7 +41,8 @@ def setting(
     """Return an attrs field that is a setting; `text` explains it to users.
 
     - `least`, `most`: bounds of an integer, both inclusive; None for no bound.
-    - `raster_vision`: whether Raster Vision has the same setting in the section of this name.
+    - `raster_vision`: whether Raster Vision has the same setting in the section of this name. Only
+      rvrun's own runners may have such settings.
     """
     metadata = {"help": text, "least": least, "most": most, "raster_vision": raster_vision}
     return attrs.field(default=default, metadata=metadata)

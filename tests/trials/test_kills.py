@@ -27,7 +27,7 @@ import pytest
 from tests.conftest import PATIENCE, ROOT, Project, unmeasured_environment
 
 #: How many kills to try, and the first seed.
-TRIALS = int(os.environ.get("TRIALS", "12"))
+TRIALS = int(os.environ.get("TRIALS", "8"))
 SEED = int(os.environ.get("SEED", "0"))
 NUM_SPLITS = 4
 TARGETS = (

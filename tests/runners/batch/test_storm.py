@@ -38,7 +38,7 @@ from tests.runners.batch.test_submit import (
     submitter,
 )
 
-RUNS = int(os.environ.get("STORM_RUNS", "4"))
+RUNS = int(os.environ.get("STORM_RUNS", "2"))
 #: How many seconds here a second of Batch lasts.
 SCALE = 1 / 1000
 DELAY = LISTING_DELAY * SCALE
