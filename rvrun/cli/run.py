@@ -194,8 +194,7 @@ def run(
             "--templates": templates,
         },
     )
-    given = {"jobs": jobs, "gpu_slots": gpu_slots, "warm": warm}
-    flags = {name: flag for name, flag in given.items() if flag is not None}
+    flags = {"jobs": jobs, "gpu_slots": gpu_slots, "warm": warm}
     request = make_request(
         context,
         config=config or "",
@@ -209,7 +208,9 @@ def run(
         forced=tuple(forced or ()),
         force=force,
         templates=templates,
-        flags={key_of(MachineSettings, name): flag for name, flag in flags.items()},
+        flags={
+            key_of(MachineSettings, name): flag for name, flag in flags.items() if flag is not None
+        },
         keep_going=keep_going,
         debug=debug,
         name=run_name,

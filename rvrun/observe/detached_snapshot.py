@@ -67,13 +67,14 @@ def _target_state(target: Target, report: TargetReport | None) -> TargetState:
 def _attempt(report: TargetReport) -> Attempt | None:
     if report.began is None:
         return None
-    seconds = None if report.ended is None else max(report.ended - report.began, 0.0)
+    # The times of services may be those of two clocks.
+    ended = None if report.ended is None else max(report.ended, report.began)
     has_succeeded = report.state is State.SUCCEEDED
     return Attempt(
         number=report.attempt,
         began=report.began,
-        ended=report.ended,
+        ended=ended,
         exit_code=0 if has_succeeded else report.exit_code,
         has_process=report.state is State.RUNNING,
-        seconds=seconds if has_succeeded else None,
+        seconds=ended - report.began if ended is not None and has_succeeded else None,
     )

@@ -16,8 +16,8 @@ class Attempt:
     """The last attempt of a target, and how long its last successful one took.
 
     - `number`: from 1.
-    - `began`, `ended`: in seconds since 1970; `ended` is None if it recorded no end: it was killed,
-      or is still running.
+    - `began`, `ended`: in seconds since 1970. `ended` is never before `began`; None if no end was
+      recorded, because it was killed or is still running.
     - `exit_code`, `signal`: None if that is unknown.
     - `has_process`: whether there is a process of it. Threads, and what runs at exit, belong to an
       attempt whose end is recorded already.

@@ -28,7 +28,7 @@ def with_records(
     - `targets`: those that were submitted. `since`: when the run began, in seconds since 1970.
     """
     targets = list(targets)
-    ended = list(_ended(run_dir, job, targets))
+    ended = _ended(run_dir, job, targets)
     attempts = [(a, end) for a, end in ended if a.began >= since - SKEW_SECONDS]
     if not attempts:
         return state

@@ -335,9 +335,10 @@ def test_preemption(site: Site) -> None:
     urgent = ("sbatch", "--partition=urgent", "--exclusive", "--nodes=2", "--output=/dev/null")
     site.slurm.call(*urgent, "--wrap=sleep 1")
     assert site.wait()["state"] == "succeeded"
-    assert site.counted_marks()["first"] == 2
     # Slurm sends SIGTERM as a notice and again before SIGKILL, so it may arrive twice.
-    assert "sigterm first" in site.marks
+    num_signals = site.counted_marks().get("sigterm first")
+    assert num_signals in (1, 2)
+    assert site.counted_marks() == {"first": 2, "sigterm first": num_signals}
 
 
 def test_what_a_job_needs_has_changed(site: Site) -> None:
