@@ -148,11 +148,12 @@ class Slurm:
         self.nodes = [f"n{number}" for number in range(1, nodes + 1)]
         self.cpus = cpus
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._ports: list[socket.socket] = []
         self.values: dict[str, object] = {
             "folder": self.folder,
             "host": socket.gethostname().partition(".")[0],
             "user": getpass.getuser(),
-            "controller_port": free_port(),
+            "controller_port": self._port(),
             "max_array_size": max_array_size,
             "min_job_age": min_job_age,
             "accounting": "",
@@ -175,7 +176,13 @@ class Slurm:
 
     def _node(self, name: str) -> str:
         host = socket.gethostname().partition(".")[0]
-        return NODE.format(name=name, host=host, port=free_port(), cpus=self.cpus) + RESOURCES
+        return NODE.format(name=name, host=host, port=self._port(), cpus=self.cpus) + RESOURCES
+
+    def _port(self) -> int:
+        """A port that is this cluster's until it is closed."""
+        self._ports.append(reserved_port())
+        port: int = self._ports[-1].getsockname()[1]
+        return port
 
     def _start(self, *, accounting: bool) -> None:
         (self.folder / "state").mkdir()
@@ -224,7 +231,7 @@ class Slurm:
         self.wait_for("munged listens", (folder / "munge.sock").exists)
 
     def _start_accounting(self) -> None:
-        port, database_port = free_port(), free_port()
+        port, database_port = self._port(), self._port()
         data = self.folder / "db"
         user = ["--user=root"] if os.geteuid() == 0 else []
         data.mkdir()
@@ -333,14 +340,20 @@ class Slurm:
         # The jobs, too.
         watchdog.end_all(self.folder)
         self.watchdog.communicate()
+        for port in self._ports:
+            port.close()
 
 
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def reserved_port() -> socket.socket:
+    """A port of the loopback interface for a daemon that is started later.
+
+    Until the socket is closed, Linux gives the port to nobody who asks for any free one, as clients
+    that connect do; a daemon that names it, with SO_REUSEADDR, can listen on it.
+    """
+    port = socket.socket()
+    port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    port.bind(("127.0.0.1", 0))
+    return port
 
 
 def is_listening(port: int) -> bool:

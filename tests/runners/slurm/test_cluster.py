@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pathlib
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ import time
 import pytest
 
 from tests.conftest import ROOT
+from tests.engines.slurm import reserved_port
 from tests.engines.watchdog import processes_of
 
 #: Starts a cluster with a job that runs, prints its folder, and waits.
@@ -23,10 +26,42 @@ cluster.wait_for("the job runs", lambda: "R" in cluster.call("squeue", "-h", "-o
 print(cluster.folder, flush=True)
 time.sleep(600)
 """
+#: Linux's socket option for the ports that a client may get, which Python does not name.
+IP_LOCAL_PORT_RANGE = 51
+
+linux_only = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="Slurm runs on Linux only"
+)
 
 
 @pytest.mark.usefixtures("processes")
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Slurm runs on Linux only")
+@linux_only
+def test_a_reserved_port_is_nobody_elses() -> None:
+    """No client gets it, not even one that may have no other; a daemon can listen on it, twice."""
+    with socket.create_server(("127.0.0.1", 0)) as server, reserved_port() as port:
+        address = port.getsockname()
+        with client_from(address[1]) as client, pytest.raises(OSError, match="Cannot assign"):
+            client.connect(server.getsockname())
+        for _ in range(2):
+            with socket.create_server(address), socket.create_connection(address):
+                pass
+
+
+def client_from(port: int) -> socket.socket:
+    """A client that may have this port only."""
+    client = socket.socket()
+    try:
+        client.setsockopt(
+            socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, struct.pack("I", port << 16 | port)
+        )
+    except OSError:
+        client.close()
+        pytest.skip("this needs Linux 6.3 or later")
+    return client
+
+
+@pytest.mark.usefixtures("processes")
+@linux_only
 def test_nothing_survives_killed_tests() -> None:
     """Neither its daemons nor its jobs."""
     tests = subprocess.Popen(
