@@ -275,6 +275,42 @@ def test_items_from_files(project: Project) -> None:
     assert log("table") == '{"id": "1", "path": "a b.tif"}\n{"id": "2", "path": "c.tif"}\n'
 
 
+def test_a_program_that_needs_all_of_its_items_gets_all_of_them_again(project: Project) -> None:
+    """What it writes has all items, also those that were there before."""
+
+    def write(*items: str) -> None:
+        project.write(
+            "pipeline.toml",
+            f'root = "out"\n[commands.parts]\nitems = {json.dumps(items)}\nsplits = 2\n'
+            'run = "echo {items...} > {root}/part.{split}"\n'
+            f'[commands.all]\nitems = {json.dumps(items)}\noutputs = ["{{root}}/all"]\n'
+            'run = "cat {items_file} > {root}/all"\n'
+            f'[commands.each]\nitems = {json.dumps(items)}\noutputs = ["{{root}}/*.txt"]\n'
+            'run = "for x in {items...}; do echo $x > {root}/$x.txt; done"\n'
+            f"[commands.next]\nitems = {json.dumps(items)}\nsplits = 2\n"
+            'needs = [{ aligned = "parts" }]\nrun = "echo {item}"\n',
+        )
+
+    def parts() -> list[str]:
+        return [project.read(f"out/part.{split}") for split in range(2)]
+
+    write("b", "c", "d", "e", "f")
+    project.rvrun("run", "local")
+    assert stale(project) == []
+    write("a", "b", "c", "d", "e", "f")
+    assert "1 of 6 items   not done: a" in project.rvrun("plan", "pipeline.toml", "each").stdout
+    assert stale(project, "pipeline.toml", "all") == ["pipeline/all"]
+    project.rvrun("run", "local")
+    assert parts() == ["a b c\n", "d e f\n"]
+    assert project.read("out/all") == "a\nb\nc\nd\ne\nf\n"
+    # Another number of splits is another program for those that mention it.
+    assert stale(project, "pipeline.toml", "parts", "all", "each", "-s", "3") == ["pipeline/parts"]
+    write("c", "d", "e", "f")
+    project.rvrun("run", "local")
+    assert parts() == ["c d\n", "e f\n"]
+    assert project.read("out/all") == "c\nd\ne\nf\n"
+
+
 ENGINE = """#!/bin/sh
 # Like ENGINE run: understands the options that rvrun gives, and prints them.
 echo "engine: $*" >&2
