@@ -132,7 +132,7 @@ class Programs(Pipeline):
         )
 
     def _writes_one(self, command: str) -> bool:
-        """Whether a program gets all items of its split at once, and writes them to one file."""
+        """Whether a program gets all items of its split together, and writes them to one file."""
         names = mentions(self.config.commands[command])
         if command not in self.config.items or _has_item(names) or self._has_split(command):
             return False
