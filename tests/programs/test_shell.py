@@ -89,6 +89,15 @@ def test_too_many_arguments(folder: pathlib.Path) -> None:
         rvrun.shell(["true", *["x" * 1000] * 10_000])
 
 
+@pytest.mark.parametrize("command", [["false", *["x"] * 5000], f"false {'x ' * 5000}"])
+def test_a_long_command_line_is_shortened(folder: pathlib.Path, command: str | list[str]) -> None:
+    with pytest.raises(
+        rvrun.ProgramFailed, match=r"x ?… \(10,0.. characters\)` ended with"
+    ) as caught:
+        rvrun.shell(command)
+    assert len(str(caught.value)) < 1100
+
+
 def test_timeout_ends_all_that_was_started(folder: pathlib.Path) -> None:
     with pytest.raises(rvrun.ProgramFailed) as caught:
         rvrun.shell("sleep 60 & echo $! > pid; wait", timeout=0.5)

@@ -89,18 +89,27 @@ def _read_csv(path: str, column: str | None) -> list[dict[str, str]]:
     """Rows by column. Without `column`, placeholders may name all columns."""
     reader = csv.reader(io.StringIO(read_text(path, REMEDY), newline=""), strict=True)
     try:
-        header, *rows = [row for row in reader if row] or [[]]
+        (_, header), *rows = [(reader.line_num, row) for row in reader if row] or [(1, [])]
     except csv.Error as error:
         problem = f"is not CSV ({error}: line {reader.line_num})"
         raise CannotRead(path, problem, REMEDY) from None
+    if column not in header:
+        _check_separator(path, header)
     for name in header if column is None else [column]:
         _check_column(path, name, header, is_placeholder=column is None)
-    for number, row in enumerate(rows, 2):
+    for line, row in rows:
         if len(row) != len(header):
-            cells = f"{count(len(header), 'cell')} in row {number}, as in its header"
+            cells = f"{count(len(header), 'cell')} in line {line}, as in its header"
             problem = f"must have {cells}, got {count(len(row), 'cell')}"
             raise CannotRead(path, problem, REMEDY)
-    return [dict(zip(header, row, strict=True)) for row in rows]
+    return [dict(zip(header, row, strict=True)) for _, row in rows]
+
+
+def _check_separator(path: str, header: Sequence[str]) -> None:
+    """Refuse a header that has the separators of other programs."""
+    if len(header) == 1 and any(sign in header[0] for sign in ";\t"):
+        problem = f"must have commas between its columns, got {quoted(header[0])}"
+        raise CannotRead(path, problem, "save it with commas")
 
 
 def _check_column(path: str, name: str, header: Sequence[str], *, is_placeholder: bool) -> None:
