@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rvrun.errors import Problem, closest
+from rvrun.globs import expand
 from rvrun.inputs import CannotRead, is_unicode, read_json, read_text
 from rvrun.load.toml.keys import ITEM_LIST, NAME, NAME_RULE
 from rvrun.load.toml.kinds import has_nul, shown
@@ -69,7 +70,7 @@ def _glob(patterns: Sequence[str]) -> list[str]:
         if not glob.has_magic(pattern):
             problem = f"must have a pattern such as `*.tif` in `glob`, got {quoted(pattern)}"
             raise BadItems(f"{problem}; for certain files, write a list of them")
-    matches = {path for pattern in patterns for path in glob.glob(pattern, recursive=True)}
+    matches = {path for pattern in patterns for path in expand(pattern)}
     if bad := sorted(path for path in matches if not is_unicode(path)):
         raise BadItems(f"must match files with UTF-8 names, got {quoted(bad[0])}; rename it")
     return sorted(matches)
