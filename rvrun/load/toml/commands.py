@@ -137,12 +137,23 @@ def _check_text(context: Context, command: str, text: str) -> None:
         if items is None and (name.partition(".")[0] == ITEM or name in OF_ALL_ITEMS):
             raise BadTemplate(f'has `{{{name}}}`, which requires `items`; add `items = ["a", "b"]`')
     fields = fields_of(items) if items else None
+    if items and fields is not None:
+        _check_fields(text, items, fields)
     template.check(text, known_names(context, command), fields)
-    if fields is not None and ITEM in template.placeholders(text):
-        column = f"{{item.{fields[0]}}}" if fields else "{items_file}"
-        raise BadTemplate(
-            f"has `{{item}}`, but the items are tables; write, for example, `{column}`"
-        )
+
+
+def _check_fields(text: str, items: Sequence[Any], fields: Sequence[str]) -> None:
+    """Check the placeholders of items that are tables; `fields`: what all of them have."""
+    for name in template.placeholders(text):
+        item, _, field = name.partition(".")
+        if name == ITEM:
+            column = f"{{item.{fields[0]}}}" if fields else "{items_file}"
+            problem = "has `{item}`, but the items are tables"
+            raise BadTemplate(f"{problem}; write, for example, `{column}`")
+        if item == ITEM and field not in fields and any(field in table for table in items):
+            lacking = next(number for number, table in enumerate(items, 1) if field not in table)
+            problem = f"has `{{{name}}}`, but item {lacking} does not have `{field}`"
+            raise BadTemplate(f"{problem}; add it there, or write another placeholder")
 
 
 def _check_scalar(context: Context, name: str) -> None:

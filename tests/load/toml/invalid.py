@@ -183,6 +183,8 @@ OTHERS = {
     "code of eval": '[config]\nx = 1\n[commands.a]\nrun = "eval echo {config.x}"\n',
     "names that differ in case": f'{OK}[commands.A]\nrun = ["true"]\n',
     "pipelines that differ in case": f'[matrix]\nx = ["a", "A"]\n{OK}',
+    "values that a name cannot have": f'[matrix]\nx = ["é", "è"]\n{OK}',
+    "long value of the matrix": f'[matrix]\nx = ["{"a" * 300}"]\n{OK}',
     "too many combinations": "[matrix]\n"
     + "".join(f"x{i} = {list(range(100))}\n" for i in range(5))
     + OK,
