@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 
+from rvrun.errors import FAILED, RvrunError
 from rvrun.pipelines.base import Aligned, Pipeline, PipelineConfig, share
 from rvrun.programs.program import Program, mentions
 from rvrun.programs.template import (
@@ -42,6 +43,16 @@ if TYPE_CHECKING:
 _OF_WORKER = ("splits", "timeout", "retries", "inputs", "outputs")
 #: What services replace in command lines, or rvrun in requests.
 _SPECIAL_IN_JOBS = ("${", "$(", "Ref::", "\n")
+
+
+class NoFolder(RvrunError):
+    """A folder for what a program writes that cannot be made."""
+
+    path: str
+    problem: str
+    template = "folder {path} cannot be created: {problem}; change `root` or `outputs`"
+    fix = "change `root` or `outputs`"
+    exit_code = FAILED
 
 
 class ProgramsConfig(PipelineConfig):
@@ -308,7 +319,15 @@ class Programs(Pipeline):
                 folders.append(fill(folder, values))
         for folder in folders:
             if folder and "://" not in folder:
-                os.makedirs(folder, exist_ok=True)
+                _make_folder(folder)
+
+
+def _make_folder(path: str) -> None:
+    """Make a folder and those above it. Raises `NoFolder`."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise NoFolder(path, error.strerror or str(error)) from None
 
 
 def _has_item(names: Sequence[str]) -> bool:

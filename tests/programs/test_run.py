@@ -97,6 +97,26 @@ def test_a_missing_program(project: Project) -> None:
     assert "pipeline/fail runs `no-such-program`, which is not on the PATH" in done.stdout
 
 
+@pytest.mark.parametrize("path", ["out", "out/deep"])
+def test_a_folder_that_cannot_be_made(project: Project, path: str) -> None:
+    """One sentence in a run and by hand, and `check` says so before."""
+    project.write("out", "a file")
+    project.write(
+        "pipeline.toml",
+        f'root = "{path}"\n[commands.a]\nrun = ["true"]\n'
+        '[commands.b]\nitems = [1]\nrun = ["echo", "{item}"]\n',
+    )
+    done = project.rvrun("run", "local", "-k", code=1)
+    problem = "File exists" if path == "out" else "Not a directory"
+    message = f"rvrun: folder {path} cannot be created: {problem}; change `root` or `outputs`\n"
+    for log in ("a.log", "b.1/0.log"):
+        assert project.read(f"runs/pipeline/logs/pipeline/{log}") == message
+    assert "Traceback" not in done.stderr
+    done = project.rvrun("run_command", "runs/pipeline/config/pipeline.json", "a", code=1)
+    assert done.stderr == message
+    assert "fix: change `root` in pipeline.toml" in project.rvrun("check", code=2).stdout
+
+
 def test_timeout_and_retries(project: Project) -> None:
     project.write(
         "pipeline.toml",
