@@ -7,13 +7,13 @@ from typing import Any
 
 import attrs
 
-from rvrun.load.toml.code import check_script, check_words
 from rvrun.load.toml.items import fields_of
 from rvrun.load.toml.kinds import Path
 from rvrun.load.toml.places import locating
 from rvrun.load.toml.read import Source
 from rvrun.model import EACH
 from rvrun.programs import template
+from rvrun.programs.code import check_script, check_words
 from rvrun.programs.script import compile_script
 from rvrun.programs.template import (
     CONFIG,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
-from rvrun.programs.script import Use
 from rvrun.programs.template import BadTemplate, placeholders
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rvrun.programs.script import Use
 
 #: Options before the one that a program follows.
 _OPTIONS = r"(?:\s+-[\w-]+)*?\s+"
