@@ -148,11 +148,15 @@ def test_environment_and_directory(project: Project) -> None:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("run", ['["sleep", "98765"]', '"sleep 98765; true"'])
+@pytest.mark.parametrize(
+    "run",
+    ['["sleep", "98765"]', '"sleep 98765; true"', "\"trap 'exit 8' TERM; sleep 98765 & wait\""],
+)
 def test_a_program_ends_with_its_target(project: Project, run: str, signum: int) -> None:
-    project.write("pipeline.toml", f"[commands.wait]\nrun = {run}\n")
+    """It did not fail, whatever it does about the signal."""
+    project.write("pipeline.toml", f"[commands.wait]\nsplits = 5\nrun = {run}\n")
     process = subprocess.Popen(
-        ["rvrun", "run", "local"],
+        ["rvrun", "run", "local", "-j5"],
         cwd=project.folder,
         env=clean_environment(),
         stderr=subprocess.PIPE,
@@ -160,11 +164,12 @@ def test_a_program_ends_with_its_target(project: Project, run: str, signum: int)
     )
     try:
         deadline = time.monotonic() + 60
-        while not (children := sleepers(process.pid)) and time.monotonic() < deadline:
+        while len(sleepers(process.pid)) < 5 and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert children
         process.send_signal(signum)
-        assert process.wait(60) in (128 + signum, -signum)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode in (128 + signum, -signum)
+        assert b"0 targets ran, 5 stopped" in errors
         assert sleepers(process.pid) == []
     finally:
         for child in sleepers(process.pid):
