@@ -84,6 +84,7 @@ def declare(context: Context, command: str) -> dict[str, Any]:
                 raise BadTemplate(
                     f"must be a directory of the machine, got {quoted(text)}; remove it"
                 )
+    _check_options(context, command)
     _check_use_of_items(context, command)
     _check_run(context, command)
     variables = {**context.source.values.get("env", {}), **table.get("env", {})}
@@ -107,6 +108,18 @@ def _texts(context: Context, command: str) -> Iterator[tuple[Path, str]]:
                 yield (*owner, "env", name), value
     if "cwd" in table:
         yield (*place, "cwd"), table["cwd"]
+
+
+def _check_options(context: Context, command: str) -> None:
+    """Refuse placeholders in the options of a container, which may have other braces."""
+    container = context.table(command).get("container", {})
+    options = container.get("options", ()) if isinstance(container, dict) else ()
+    names = known_names(context, command)
+    for index, text in enumerate(options):
+        if used := [name for name in names if f"{{{name}}}" in text]:
+            with locating(context.source, ("commands", command, "container", "options", index)):
+                problem = f"must not have `{{{used[0]}}}`, as options have no placeholders"
+                raise BadTemplate(f"{problem}; write the value itself")
 
 
 def _check_single(path: Path, text: str) -> None:

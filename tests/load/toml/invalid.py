@@ -185,6 +185,8 @@ OTHERS = {
     '[commands.a]\nrun = ["perl", "-we", "{config.x}"]\n',
     "code of a trap": "[commands.a]\nrun = \"trap 'rm {item}' EXIT\"\nitems = ['y']\n",
     "code of eval": '[config]\nx = 1\n[commands.a]\nrun = "eval echo {config.x}"\n',
+    "placeholder in an option": f'[config]\nx = 1\n{OK}container = {{ image = "i", '
+    'options = ["--init", "--env=J={{}}", "--volume={config.x}:/x"] }\n',
     "names that differ in case": f'{OK}[commands.A]\nrun = ["true"]\n',
     "pipelines that differ in case": f'[matrix]\nx = ["a", "A"]\n{OK}',
     "values that a name cannot have": f'[matrix]\nx = ["é", "è"]\n{OK}',
