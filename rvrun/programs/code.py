@@ -12,13 +12,27 @@ if TYPE_CHECKING:
 
     from rvrun.programs.script import Use
 
-#: Options before the one that a program follows.
-_OPTIONS = r"(?:\s+-[\w-]+)*?\s+"
+
+def _interpreter(name: str, with_argument: str, program: str) -> str:
+    """Return a regular expression for an interpreter up to its program.
+
+    - `with_argument`: options that the next word belongs to. `program`: those that a program
+      follows, after which shells accept more options.
+    """
+    options = rf"(?:\s+(?:(?:{with_argument})\s+[^-+\s]\S*|[-+]\S+))*?"
+    return rf"(?:{name})[\d.]*{options}\s+(?:{program})(?:\s+[-+]\S*)*"
+
+
 _INTERPRETERS = "|".join(
     (
-        rf"(?:ba|da|k|z|fi)?sh{_OPTIONS}-\w*c",
-        rf"(?:python|pypy)[\d.]*{_OPTIONS}-\w*c",
-        rf"(?:perl|ruby|node|Rscript){_OPTIONS}-\w*[eEp]",
+        _interpreter(
+            r"(?:a|ba|c|da|fi|k|mk|tc|z)?sh", r"[-+]\w*[oO]|--rcfile|--init-file", r"-\w*c\w*"
+        ),
+        _interpreter(r"i?python|pypy", r"-\w*[WX]", r"-\w*c"),
+        _interpreter(r"perl|ruby", r"-[Ir]", r"-(?![IMmr])\S*[eE]"),
+        _interpreter(r"node|deno|bun", r"-r|--require|--import", r"-\w*[ep]|--eval|--print"),
+        _interpreter(r"lua|luajit|julia|R|Rscript", r"-[lLp]", r"-\w*[eE]|--eval|--print"),
+        _interpreter(r"php", r"-[cd]", r"-\w*[BrRE]"),
     )
 )
 _START = r"(?:^|[\s;&|(/])"
