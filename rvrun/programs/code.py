@@ -38,16 +38,22 @@ _INTERPRETERS = "|".join(
 _START = r"(?:^|[\s;&|(/])"
 #: What ends with an interpreter, and at most the beginning of its program.
 _PROGRAM = re.compile(rf"{_START}({_INTERPRETERS}|trap)\s+\S*$")
-#: All arguments of `eval` are code.
-_EVAL = re.compile(rf"{_START}(eval)\s[^\n;&|]*$")
+#: All arguments of `eval` are code. Where sh is bash, arithmetic runs subscripts: `a[$(ls)]`.
+_EVAL = re.compile(rf"{_START}(eval|let|declare|typeset)\s[^\n;&|]*$")
+_TEST = re.compile(rf"{_START}(\[\[)\s(?:(?!\]\])[^\n])*$")
+#: Where sh is bash, it expands what follows twice.
+_DUPLICATION = re.compile(r">&\s*\S*$")
 
 
 def check_script(uses: Sequence[Use]) -> None:
     """Raise `BadTemplate` if a placeholder of a script is in the program of an interpreter."""
     for use in uses:
         before = use.before.replace("\\\n", " ")
-        if match := _PROGRAM.search(before) or _EVAL.search(before):
+        if match := _PROGRAM.search(before) or _EVAL.search(before) or _TEST.search(before):
             _refuse(use.name, match[1])
+        if _DUPLICATION.search(before):
+            problem = f"must not have `{{{use.name}}}` after `>&`, where bash runs what is in it"
+            raise BadTemplate(f"{problem}; write > {{{use.name}}} 2>&1")
 
 
 def check_words(words: Sequence[str]) -> None:
@@ -65,8 +71,10 @@ def _refuse(name: str, interpreter: str) -> None:
 
 
 def _remedy(name: str, interpreter: str) -> str:
-    if interpreter == "eval":
-        return "remove `eval`"
+    if interpreter == "[[":
+        return "write [ … ], which every sh has"
+    if interpreter in ("eval", "let", "declare", "typeset"):
+        return f"remove `{interpreter}`"
     if interpreter == "trap":
         return f'assign it to a variable: X={{{name}}}, and write "$X"'
     program, _, _ = interpreter.partition(" ")

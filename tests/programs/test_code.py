@@ -44,6 +44,39 @@ def test_a_program_is_recognized(words: str) -> None:
     check_words([*words.split(), "program", "{item}"])
 
 
+SCRIPTS = (
+    *(
+        "eval echo {item}",
+        "let x={item}",
+        "declare {item}=1",
+        "[[ {item} -eq 3 ]]",
+        "if [[ a || {item} ]]",
+    ),
+    *("echo x >&{item}", "echo x >& 'a{item}'", "echo 2>&1{item}", 'echo $(( "{item}" ))'),
+)
+SAFE = (
+    *("echo x 2>&1 {item}", "echo > {item} 2>&1", "[[ a ]] && echo {item}", "[ {item} -eq 3 ]"),
+    *(
+        "let x=1; echo {item}",
+        "echo 2>&1 | cat {item}",
+        "echo &>/dev/null {item}",
+        "expr {item} + 1",
+    ),
+)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_what_a_shell_runs_is_refused(script: str) -> None:
+    """Also what only bash runs, which is `sh` on some systems."""
+    with pytest.raises(BadTemplate, match=r"; (write|remove)"):
+        check_script(compile_script(script).uses)
+
+
+@pytest.mark.parametrize("script", SAFE)
+def test_other_scripts_are_accepted(script: str) -> None:
+    check_script(compile_script(script).uses)
+
+
 def test_many_options_take_no_time() -> None:
     check_words(["bash", *["-o"] * 3000, *["-o", "x"] * 3000, "y", "{item}"])
 
