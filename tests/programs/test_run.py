@@ -117,6 +117,31 @@ def test_a_folder_that_cannot_be_made(project: Project, path: str) -> None:
     assert "fix: change `root` in pipeline.toml" in project.rvrun("check", code=2).stdout
 
 
+def test_programs_that_check_finds(project: Project) -> None:
+    """Those of lists, and the first one of a script; what a command may still make is left out."""
+    project.write("tools/run.sh", "#!/bin/sh\n")
+    (project.folder / "tools/run.sh").chmod(0o755)
+    project.write(
+        "pipeline.toml",
+        'root = "out"\n[config]\nx = "no-such-0"\n'
+        '[commands.a]\nrun = ["{config.x}"]\ncwd = "{root}"\n'
+        '[commands.b]\nrun = "no-such-1 {root} | cat"\n'
+        '[commands.c]\nrun = ["tools/run.sh"]\ncwd = "tools"\n'
+        '[commands.d]\nrun = "if true; then no-such; fi"\n'
+        '[commands.e]\nrun = "X=1 no-such"\n'
+        '[commands.f]\nrun = ["./run.sh"]\ncwd = "tools"\n'
+        '[commands.g]\nrun = ["run.sh"]\nenv = { PATH = "tools" }\n'
+        '[commands.h]\nrun = ["{root}/made"]\n'
+        '[commands.i]\nitems = ["x"]\nrun = ["{item}"]\n',
+    )
+    lines = project.rvrun("check", code=2).stdout.splitlines()
+    assert [line.split(maxsplit=2)[2] for line in lines if "pipeline/" in line] == [
+        "pipeline/a runs `no-such-0`, which is not on the PATH",
+        "pipeline/b begins with `no-such-1`, which is not on the PATH",
+        "pipeline/c runs `tools/run.sh`, which does not exist, or cannot be executed",
+    ]
+
+
 def test_timeout_and_retries(project: Project) -> None:
     project.write(
         "pipeline.toml",
