@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rvrun.item_list import label_of
+from rvrun.item_list import make_list
 from rvrun.model import Plan, PlannedPipeline, Stage
 from rvrun.patterns import ITEM, fill, is_glob, is_of_stage, is_per_item, item_path, placeholders
 from rvrun.pipelines.declare import LoadedPipeline
@@ -23,7 +23,7 @@ def shared_outputs(pipelines: Sequence[LoadedPipeline], plan: Plan) -> list[str]
     for pipeline in plan.pipelines:
         for stage in pipeline.stages:
             for path, items in _clashes(stage, configs[pipeline.name]):
-                both = " and ".join(map(label_of, items))
+                both = " and ".join(make_list(items).labels)
                 warnings.append(f"{pipeline.name}/{stage.command}: items {both} write {path}")
     return warnings
 
