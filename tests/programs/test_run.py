@@ -325,6 +325,22 @@ def test_items_from_files(project: Project) -> None:
     assert log("table") == '{"id": "1", "path": "a b.tif"}\n{"id": "2", "path": "c.tif"}\n'
 
 
+def test_items_that_are_folders(project: Project) -> None:
+    """A slash at the end of a folder is not a part of its name."""
+    for name in ("a.x", "b"):
+        (project.folder / "in" / name).mkdir(parents=True)
+    project.write(
+        "pipeline.toml",
+        'root = "out"\n[commands.show]\nitems = { glob = "in/*/" }\n'
+        'run = "echo {item} {item.stem} {item.suffix} {item.parent} > {root}/{item.name}"\n'
+        'outputs = ["{root}/{item.name}"]\n',
+    )
+    project.rvrun("run", "local")
+    assert project.read("out/a.x") == "in/a.x/ a .x in\n"
+    assert project.read("out/b") == "in/b/ b  in\n"
+    assert stale(project) == []
+
+
 def test_a_program_that_needs_all_of_its_items_gets_all_of_them_again(project: Project) -> None:
     """What it writes has all items, also those that were there before."""
 
