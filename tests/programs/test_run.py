@@ -450,6 +450,19 @@ def test_init_runs_as_it_is(project: Project, name: str) -> None:
     assert done.stderr == f"rvrun: {name} exists already; edit it, or remove it first\n"
 
 
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("all", "hello"), ("日本", "hello"), ("a b", "a-b"), ("x" * 240, "x" * 100)],
+)
+def test_init_in_any_folder(project: Project, folder: str, name: str) -> None:
+    (project.folder / folder).mkdir()
+    inside = Project(project.folder / folder)
+    inside.rvrun("init")
+    inside.rvrun("init", "--python")
+    for config in ("pipeline.toml", "pipeline.py"):
+        assert inside.rvrun("plan", config).stdout.splitlines()[2].startswith(f"{name}/greet")
+
+
 def test_batch_runs_a_single_argv_directly(project: Project) -> None:
     project.write("rvrun.toml", '[batch]\ncpu_job_queue = "q"\ncpu_job_def = "d"\n')
     project.write(
