@@ -55,10 +55,10 @@ def state_of(snapshot: Snapshot, handle: str) -> RunState:
     """Return the state of the run that a snapshot shows; `handle` is its name."""
     failures = tuple(map(_failure, _in_order(failed_targets(snapshot))))
     running = _in_order([one for one in snapshot.targets if one.state is State.RUNNING])
-    sessions, began = snapshot.sessions, snapshot.began
+    session, began = snapshot.session, snapshot.began
     return RunState(
         run_id=handle,
-        runner=sessions[-1].runner if sessions else BY_HAND,
+        runner=BY_HAND if session is None else session.runner,
         stages=tuple(_stage_state(stage, began) for stage in snapshot.stages),
         began=began,
         ended=snapshot.ended,

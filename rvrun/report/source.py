@@ -96,7 +96,8 @@ def _with_session(snapshot: Snapshot, state: RunState) -> Snapshot:
     """
     own = Session(
         began=state.began,
-        ended=state.ended,
+        # Its end is that of the service's clock, and nothing ran here since.
+        ended=None,
         runner=state.runner,
         jobs=None,
         exit_code=DONE,

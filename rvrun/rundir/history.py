@@ -10,7 +10,7 @@ import contextlib
 import os
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -90,6 +90,17 @@ def read_sessions(run_dir: pathlib.Path) -> list[Session]:
             code = _integer(line.get("exit_code"))
             begun[line["began"]] = attrs.evolve(session, ended=ended, exit_code=code)
     return list(begun.values())
+
+
+def session_at(sessions: Sequence[Session], time: float) -> Session | None:
+    """Return the run in which something began at a time; None if plain make ran then.
+
+    - `sessions`: the oldest first. Of one that was killed, nobody knows when it ended.
+    """
+    # Records have milliseconds.
+    session = next((one for one in reversed(sessions) if one.began <= time + 0.001), None)
+    is_over = session is not None and session.ended is not None and session.ended < time - 0.001
+    return None if is_over else session
 
 
 def _session(line: dict[str, Any]) -> Session:
