@@ -16,9 +16,8 @@ from rvrun.plan.serialize import RENDER, NotAPlan, plan_from_json
 from rvrun.remote.state import State
 from rvrun.rundir.attempts import Attempt
 from rvrun.rundir.freshness import StageStatus, plan_status
-from rvrun.rundir.history import Session, read_sessions, session_at
+from rvrun.rundir.history import Session, read_sessions, session_at, was_stopped
 from rvrun.rundir.lock import is_active
-from rvrun.rundir.summary import ENDED
 from rvrun.rundir.times import NEVER
 from rvrun.rundir.workdir import working_in
 
@@ -215,18 +214,8 @@ def _state(
         return State.RUNNING
     is_newer = attempt is not None and done > (attempt.ended or attempt.began) * 1e9
     if attempt is not None and not attempt.has_succeeded and not is_newer:
-        return State.STOPPED if _was_stopped(attempt, sessions) else State.FAILED
+        return State.STOPPED if was_stopped(attempt, sessions) else State.FAILED
     if not is_stale:
         # A split without items has nothing to do, and no time.
         return State.SUCCEEDED
     return State.PENDING if done == NEVER else State.STALE
-
-
-def _was_stopped(attempt: Attempt, sessions: Sequence[Session]) -> bool:
-    """Whether a target ended because its run was interrupted, and not by itself."""
-    if attempt.signal is not None or (attempt.exit_code not in ENDED):
-        return False
-    session = session_at(sessions, attempt.began)
-    # Plain make does not tell. A target that ends with the code of such a signal was then ended by
-    # it; one that left no end was killed, which is a failure unless all of the run was.
-    return attempt.exit_code is not None if session is None else session.was_interrupted

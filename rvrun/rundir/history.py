@@ -18,9 +18,11 @@ import attrs
 from rvrun import paths
 from rvrun.errors import RvrunError
 from rvrun.rundir import records
+from rvrun.rundir.attempts import Attempt
+from rvrun.rundir.summary import ENDED
 from rvrun.signals import SIGNALLED
 
-BEGUN, ENDED = "begin", "end"
+_BEGIN, _END = "begin", "end"
 
 
 @attrs.frozen(kw_only=True)
@@ -59,11 +61,11 @@ def entered(run_dir: pathlib.Path, runner: str, jobs: int | None, workdir: str) 
     A full disk does not end the run, which does not depend on this.
     """
     entry = Entry()
-    began = _append(run_dir, BEGUN, runner=runner, jobs=jobs, workdir=workdir, pid=os.getpid())
+    began = _append(run_dir, _BEGIN, runner=runner, jobs=jobs, workdir=workdir, pid=os.getpid())
     try:
         yield entry
     finally:
-        _append(run_dir, ENDED, began=began, exit_code=entry.exit_code)
+        _append(run_dir, _END, began=began, exit_code=entry.exit_code)
 
 
 def _append(run_dir: pathlib.Path, event: str, **facts: Any) -> float:
@@ -80,9 +82,9 @@ def read_sessions(run_dir: pathlib.Path) -> list[Session]:
     """Return the runs of a run directory, the oldest first. Raises `CannotRead`."""
     begun: dict[float, Session] = {}
     for line in records.read(str(run_dir / paths.RUNS)):
-        if line["event"] == BEGUN and records.is_time(line.get("time")):
+        if line["event"] == _BEGIN and records.is_time(line.get("time")):
             begun[line["time"]] = _session(line)
-        elif line["event"] == ENDED and records.is_time(line.get("began")):
+        elif line["event"] == _END and records.is_time(line.get("began")):
             if line["began"] not in begun:
                 continue
             session = begun[line["began"]]
@@ -101,6 +103,16 @@ def session_at(sessions: Sequence[Session], time: float) -> Session | None:
     session = next((one for one in reversed(sessions) if one.began <= time + 0.001), None)
     is_over = session is not None and session.ended is not None and session.ended < time - 0.001
     return None if is_over else session
+
+
+def was_stopped(attempt: Attempt, sessions: Sequence[Session]) -> bool:
+    """Whether a target ended because its run was interrupted, and not by itself."""
+    if attempt.signal is not None or (attempt.exit_code not in ENDED):
+        return False
+    session = session_at(sessions, attempt.began)
+    # Plain make does not tell. A target that ends with the code of such a signal was then ended by
+    # it; one that left no end was killed, which is a failure unless all of the run was.
+    return attempt.exit_code is not None if session is None else session.was_interrupted
 
 
 def _session(line: dict[str, Any]) -> Session:

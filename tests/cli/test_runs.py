@@ -139,6 +139,8 @@ def test_the_verbs_of_a_run_that_succeeded(work: Project) -> None:
     assert "nothing failed in runs/work" in work.rvrun("logs").stderr
     inside = work.run("rvrun", "status", cwd="runs/work")
     assert ".: succeeded" in inside.stdout
+    inside = work.run("rvrun", "explain", "work/last", cwd="runs/work")
+    assert "work/last is up to date" in inside.stdout
     assert work.rvrun("retry", "@latest", code=2).stderr == (
         "rvrun: nothing in run runs/work failed, so there is nothing to retry\n"
     )
