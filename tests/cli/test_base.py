@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 
@@ -151,6 +152,10 @@ def test_a_base_that_is_the_same(branch: Project) -> None:
     done = branch.rvrun("run", "local", "tiny.py", "--affected", "main")
     assert done.stderr == "nothing differs from main; no stage is affected\n"
     assert not (branch.folder / "runs").exists()
+    words = ("plan", "tiny.py", "--affected", "main", "--json")
+    assert json.loads(branch.rvrun(*words).stdout) == {"rvrun_plan": 1, "pipelines": []}
+    estimate = json.loads(branch.rvrun(*words, "--estimate").stdout)
+    assert (estimate["seconds"], estimate["stages"]) == (None, [])
 
 
 def test_only_what_is_affected_runs(branch: Project) -> None:
