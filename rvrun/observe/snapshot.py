@@ -99,9 +99,8 @@ class Snapshot:
         """When the latest run began, or the plan was written if nothing ran."""
         if (session := self.session) is not None:
             return session.began
-        spans = [span for span in self._spans() if session_at(self.sessions, span[0]) is None]
-        if spans:
-            return bursts_of(spans)[-1][0]
+        if spans := self._spans():
+            return run_began(self.sessions, spans)
         return (self.run_dir / paths.PLAN).stat().st_mtime
 
     @property
@@ -132,6 +131,14 @@ def spans_of(stages: Sequence[StageTargets]) -> list[tuple[float, float]]:
     """Return when the last attempts of all targets began and ended."""
     attempts = (attempt for stage in stages for attempt in stage.attempts)
     return [(a.began, a.began if a.ended is None else a.ended) for a in attempts]
+
+
+def run_began(sessions: Sequence[Session], spans: Sequence[tuple[float, float]]) -> float:
+    """Return when the run began that the newest of some spans is part of."""
+    session = session_at(sessions, max(spans)[0])
+    if session is not None:
+        return session.began
+    return bursts_of([span for span in spans if session_at(sessions, span[0]) is None])[-1][0]
 
 
 def bursts_of(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

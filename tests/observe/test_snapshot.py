@@ -141,8 +141,31 @@ def test_plain_make_after_a_run(tmp_path: pathlib.Path, was_killed: bool, code: 
     state = LocalRun(folder).state()
     assert (state.runner, state.began, state.ended) == ("make", later, later + 8)
     assert states(folder)["land/eval"] == ("failed" if code == 1 else "stopped")
+    spans = {stage.name: (stage.began, stage.ended) for stage in state.stages}
+    assert spans["land/eval"] == (later, later + 8)
     timeline = make_timeline(read_snapshot(folder), later + 8)
     assert [burst.began for burst in timeline.bursts][1:] == [later]
+
+
+def test_a_stage_that_was_done_in_several_runs(tmp_path: pathlib.Path) -> None:
+    """The time between them is not part of how long it took."""
+    folder = made(tmp_path, 3)
+    for later, path in ((BEGAN + 1000, "predict.3/1"), (BEGAN + 1050, "eval")):
+        append(
+            folder,
+            paths.RUNS,
+            {"event": "begin", "time": later, "runner": "local", "jobs": 2, "workdir": "."},
+            {"event": "end", "time": later + 9, "began": later, "exit_code": 0},
+        )
+        append(
+            folder,
+            f"records/land/{path}.jsonl",
+            {"event": "start", "attempt": 2, "time": later + 1, "host": "a", "pid": 1},
+            {"event": "end", "attempt": 2, "time": later + 3, "exit_code": 0},
+        )
+    spans = {s.name: (s.began, s.ended) for s in LocalRun(folder).state().stages}
+    assert spans["land/predict"] == (BEGAN + 1001, BEGAN + 1003)
+    assert spans["land/eval"] == (BEGAN + 1051, BEGAN + 1053)
 
 
 def test_what_was_read_before_is_read_again_when_it_changed(tmp_path: pathlib.Path) -> None:
