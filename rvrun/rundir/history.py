@@ -32,6 +32,7 @@ class Session:
     - `began`, `ended`: in seconds since 1970; `ended` is None while it runs, or if it was killed.
     - `jobs`: how many targets ran in parallel at most; None if one after the other.
     - `workdir`: where its commands ran, relative to the run directory.
+    - `stopped`: how many targets were ended with it, because of a signal or because make ended.
     """
 
     began: float
@@ -40,18 +41,20 @@ class Session:
     jobs: int | None
     exit_code: int | None
     workdir: str
+    stopped: int = 0
 
     @property
     def was_interrupted(self) -> bool:
-        """Whether a signal ended it, as far as that is known."""
-        return self.exit_code is None or self.exit_code > SIGNALLED
+        """Whether a signal ended it or its make, as far as that is known."""
+        return self.exit_code is None or self.exit_code > SIGNALLED or self.stopped > 0
 
 
 @attrs.define
 class Entry:
-    """The entry of a run that goes on; the caller sets its `exit_code` before it ends."""
+    """The entry of a run that goes on; the caller sets these facts of `Session` before it ends."""
 
     exit_code: int | None = None
+    stopped: int = 0
 
 
 @contextlib.contextmanager
@@ -65,7 +68,7 @@ def entered(run_dir: pathlib.Path, runner: str, jobs: int | None, workdir: str) 
     try:
         yield entry
     finally:
-        _append(run_dir, _END, began=began, exit_code=entry.exit_code)
+        _append(run_dir, _END, began=began, exit_code=entry.exit_code, stopped=entry.stopped)
 
 
 def _append(run_dir: pathlib.Path, event: str, **facts: Any) -> float:
@@ -90,7 +93,10 @@ def read_sessions(run_dir: pathlib.Path) -> list[Session]:
             session = begun[line["began"]]
             ended = line["time"] if records.is_time(line.get("time")) else None
             code = _integer(line.get("exit_code"))
-            begun[line["began"]] = attrs.evolve(session, ended=ended, exit_code=code)
+            stopped = _integer(line.get("stopped")) or 0
+            begun[line["began"]] = attrs.evolve(
+                session, ended=ended, exit_code=code, stopped=stopped
+            )
     return list(begun.values())
 
 
