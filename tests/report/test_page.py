@@ -110,6 +110,18 @@ def test_a_target_that_is_running_took_the_time_so_far(
     assert '<li>land/eval <span class="muted">1 min 00 s</span></li>' in page_of(folder)
 
 
+def test_why_there_is_no_log(tmp_path: pathlib.Path) -> None:
+    """Someone removed it, or plain make ran the target. Then not that nothing was printed."""
+    folder = made(tmp_path, 3, failing=[("land/predict/1", 3), ("land/predict/2", 3)])
+    (folder / "logs/land/predict.3/1.log").unlink()
+    record = folder / "records/land/predict.3/2.jsonl"
+    record.write_text(record.read_text(encoding="utf-8").replace("log_offset", "none"))
+    text = page_of(folder)
+    assert "<code>logs/land/predict.3/1.log</code>: someone has removed or replaced it" in text
+    assert "Log: its output went to the terminal" in text
+    assert "nothing was printed" not in text
+
+
 def test_a_long_name_fits_into_its_box() -> None:
     """The beginning and the end of it are shown."""
     stage = Stage(command="predict_windows_of_all_scenes")
