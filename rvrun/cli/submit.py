@@ -21,6 +21,7 @@ from rvrun.remote.errors import StillRunning
 from rvrun.remote.state import Progress, RunState
 from rvrun.rundir.lock import locked, locked_if_writable
 from rvrun.runners.protocol import DetachedRunner
+from rvrun.runners.submissions import check_unread
 
 #: Seconds between two reads of a run's state from a service: at first, and at most.
 POLL_FIRST, POLL_MOST = 3.0, 30.0
@@ -38,6 +39,9 @@ def submit(prepared: Prepared, runner: DetachedRunner, common: Common, *, wait: 
     # there: its intention could not be noted.
     lock = locked_if_writable if wait else locked
     with shown_as(run.out_typed), lock(run.run_dir):
+        # Before writing: what is refused must not change what the jobs of the earlier run read.
+        if runner.CAPABILITIES.keeps_stamps and prepared.changes_files():
+            check_unread(ledgers.last(run.run_dir, prepared.runners[0]), runner.state)
         prepared.write()
         with counting("submitting", common) as progress:
             try:

@@ -262,6 +262,16 @@ def test_a_run_in_progress_is_not_submitted_again(site: Site) -> None:
     assert len(site.run_ids) == 2
 
 
+def test_a_refused_run_changes_nothing(site: Site) -> None:
+    """The jobs of the run in progress still read the files that it was submitted with."""
+    site.act("first", "sleep 2")
+    site.submit(splits=2)
+    for words in ((), ("--wait",)):
+        assert "is still running" in site.submit(*words, splits=3, code=2)
+    assert site.wait()["state"] == "succeeded"
+    assert site.counted_marks() == dict.fromkeys(ALL_ONCE.keys() - {"part2", "match2"}, 1)
+
+
 def test_why_jobs_wait(site: Site) -> None:
     """In Slurm's words, and in plain ones; afterwards the run goes on."""
     for node in site.slurm.nodes:
