@@ -52,6 +52,12 @@ class NoAnswer(Transient):
     fix = "wait until the cluster's controller is up again: `scontrol ping`"
 
 
+class NoAccounting(NoAnswer):
+    """A database of jobs that does not answer, whatever the controller does."""
+
+    fix = "wait until the cluster's accounting, slurmdbd, is up again"
+
+
 @attrs.frozen
 class Done:
     """How a command ended."""

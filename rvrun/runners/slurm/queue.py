@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from rvrun.runners.slurm.commands import CommandFailed, query
+from rvrun.runners.slurm.commands import CommandFailed, NoAccounting, NoAnswer, query
 from rvrun.split_ranges import read_ranges
 
 #: Between the name of a submission and the id of its run, in a job's name. sbatch accepts it, and
@@ -105,6 +105,8 @@ def accounted(names: Sequence[str], user: str, since: float) -> list[Task]:
     """Return the tasks of jobs with these names in accounting; none without accounting.
 
     - `since`: when the run began, in seconds since 1970.
+
+    Raises `NotInstalled` or `NoAccounting`.
     """
     form = "JobID,JobName%200,State%40,Start,End,NodeList%200,Reason%80"
     # A day earlier: the clocks of the cluster and of this machine may differ.
@@ -116,6 +118,8 @@ def accounted(names: Sequence[str], user: str, since: float) -> list[Task]:
     except CommandFailed:
         # Without accounting, sacct refuses; what it would add is not needed to see what is done.
         return []
+    except NoAnswer as error:
+        raise NoAccounting(error.problem) from error
     return [task for line in lines for task in _from_sacct(line)]
 
 

@@ -232,10 +232,14 @@ def is_killed(done: Done) -> bool:
 
 def known_tasks(round_: Round) -> list[Task]:
     """Return the tasks of a round that the controller knows, and those in accounting."""
-    names, user = list(round_.names.values()), text_fact(round_.ledger, "user")
-    tasks = listed(names, user)
-    missing = set(names) - {task.name for task in tasks}
+    tasks = listed_tasks(round_)
+    missing = set(round_.names.values()) - {task.name for task in tasks}
     return tasks + accounted_tasks(round_, sorted(missing))
+
+
+def listed_tasks(round_: Round) -> list[Task]:
+    """Return the tasks of a round that the controller knows, with all that wait or run."""
+    return listed(list(round_.names.values()), text_fact(round_.ledger, "user"))
 
 
 def accounted_tasks(round_: Round, names: Sequence[str]) -> list[Task]:

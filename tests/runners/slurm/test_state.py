@@ -10,8 +10,10 @@ import pytest
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import State
-from rvrun.runners.slurm import looks
+from rvrun.runners.slurm import commands, looks, queue
+from rvrun.runners.slurm.commands import NoAnswer
 from rvrun.runners.slurm.jobs import Job, job_to_json
+from rvrun.runners.slurm.lifecycle import cancel
 from rvrun.runners.slurm.queue import Task
 from rvrun.runners.slurm.render import JOBS
 from rvrun.runners.slurm.rounds import ACCEPTED, Round, facts
@@ -108,3 +110,28 @@ def test_a_task_that_was_cancelled_while_it_waited(
     assert state.stages[1].counts == {State.PENDING: 2, State.FAILED: 1}
     assert state.failure is not None
     assert state.failure.reason == "CANCELLED: it was cancelled before it began"
+
+
+def test_accounting_is_down(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has to be asked of it where stamps say enough, such as about jobs that are done."""
+    lines = [
+        f"p/{stage}@{ledger.run_id}|{number}|{index}|PENDING|Resources|N/A|N/A|\n"
+        for number, stage in enumerate("bc", start=2)
+        for index in range(3)
+    ]
+
+    def query(program: str, *words: str) -> str:
+        if program == "sacct":
+            raise NoAnswer("`sacct`: Problem talking to the database: Connection refused")
+        return "".join(lines)
+
+    monkeypatch.setattr(queue, "query", query)
+    with pytest.raises(NoAnswer, match="`sacct`: Problem talking"):
+        read_state(ledger)
+    stamp = ledger.run_dir / "done/p/a"
+    stamp.parent.mkdir(parents=True)
+    stamp.touch()
+    counts = [stage.counts for stage in read_state(ledger).stages]
+    assert counts == [{State.SUCCEEDED: 1}, {State.RUNNABLE: 3}, {State.PENDING: 3}]
+    monkeypatch.setattr(commands, "query", query)
+    assert cancel(ledger, lambda done, total: None) == 2
