@@ -185,7 +185,7 @@ def _elapsed(stage: StageState, *, is_here: bool = False) -> str:
 
 def _headline(state: RunState) -> str:
     """Return `landcover-…: running for 3 min 20 s, 12 of 30 targets done, about 1.0 s left`."""
-    total, done = sum(stage.total for stage in state.stages), state.count(State.SUCCEEDED)
+    total, done = state.total, state.count(State.SUCCEEDED)
     elapsed = duration(max((state.ended or time.time()) - state.began, 0))
     words = {
         "running": f"running for {elapsed}",

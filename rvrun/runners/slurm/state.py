@@ -44,7 +44,8 @@ def read_state(ledger: Ledger) -> RunState:
     )
     if state.is_over:
         state = attrs.evolve(state, stages=_with_records(ledger, state, looks))
-        ended = max((stage.ended or 0 for stage in state.stages), default=0) or state.began
+        # Slurm's times are whole seconds, so that they can be before the run began.
+        ended = max([state.began, *(stage.ended or 0 for stage in state.stages)])
         state = attrs.evolve(state, ended=ended)
         note_ended(ledger, state)
     return state

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import pathlib
 
+import attrs
 import pytest
 
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import State
-from rvrun.runners.slurm import commands, looks, queue
+from rvrun.runners.slurm import commands, lifecycle, looks, queue
 from rvrun.runners.slurm.commands import NoAnswer
 from rvrun.runners.slurm.jobs import Job, job_to_json
 from rvrun.runners.slurm.lifecycle import cancel
@@ -135,3 +136,18 @@ def test_accounting_is_down(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> 
     assert counts == [{State.SUCCEEDED: 1}, {State.RUNNABLE: 3}, {State.PENDING: 3}]
     monkeypatch.setattr(commands, "query", query)
     assert cancel(ledger, lambda done, total: None) == 2
+
+
+def test_cancelled_when_all_was_done(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There was nothing to cancel, and whole seconds of Slurm do not end before the beginning."""
+    done = [
+        attrs.evolve(task(ledger, job.stage, index, "COMPLETED", ""), ended=1.0)
+        for job in JOBS_OF_RUN
+        for index in ([None] if job.num_splits is None else range(3))
+    ]
+    monkeypatch.setattr(looks, "known_tasks", lambda round_: done)
+    monkeypatch.setattr(lifecycle, "listed_tasks", lambda round_: done)
+    assert cancel(ledger, lambda done, total: None) == 0
+    state = read_state(ledger)
+    assert state.word == "succeeded"
+    assert state.ended == state.began
