@@ -13,6 +13,7 @@ from rvrun.finding import Finding, Level, error, ok, warning
 from rvrun.runners.problems import check_fit
 from rvrun.runners.run import Run
 from rvrun.runners.slurm import commands
+from rvrun.runners.slurm.commands import overriding
 from rvrun.runners.slurm.nodes import are_complete, check_nodes, parse_node
 from rvrun.runners.slurm.options import job_settings, minutes_of
 from rvrun.runners.slurm.render import FOLDER, TITLE, render
@@ -163,7 +164,8 @@ def _check_scripts(run: Run, files: Mapping[str, str]) -> Iterator[Finding]:
         for path in scripts:
             script = pathlib.Path(folder, pathlib.PurePath(path).name)
             script.write_text(files[path], encoding="utf-8")
-            done = commands.call(["sbatch", "--test-only", str(script)], cwd=run.workdir)
+            words = ["sbatch", "--test-only", str(script)]
+            done = commands.call(words, cwd=run.workdir, unset=overriding(files[path]))
             name = f"{FOLDER}/{script.name}"
             if done.code and (match := NOT_NOW.match(done.stderr)):
                 text = f"{name}: no node can run it now ({match[1]})"

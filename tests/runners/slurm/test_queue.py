@@ -165,3 +165,13 @@ def test_variables_of_an_outer_job(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {name for name in kept if name.startswith("SLURM_")} == {"SLURM_CONF"}
     assert "MAKEFLAGS" not in kept
     assert "SBATCH_ACCOUNT" in kept
+
+
+def test_variables_that_override_a_script() -> None:
+    """Those of its options, whatever they are called, and what no job can have."""
+    script = "#SBATCH --partition=main\n#SBATCH --time=1:00\n#SBATCH --requeue\n# --account=lab\n"
+    assert commands.overriding(script) == {
+        *("SBATCH_PARTITION", "SBATCH_TIME", "SBATCH_TIMELIMIT"),
+        *("SBATCH_REQUEUE", "SBATCH_NO_REQUEUE"),
+        *("SBATCH_ARRAY_INX", "SBATCH_WAIT"),
+    }
