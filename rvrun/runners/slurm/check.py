@@ -25,6 +25,9 @@ PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol")
 #: What sbatch prints if it would accept a job for which no node is usable at the moment. Whether
 #: one ever is, `check_nodes` tells.
 NOT_NOW = re.compile(r"allocation failure: (.*\b(?:not available|busy)\b.*)")
+#: What Slurm replaces in the path of a job's output, or makes it replace nothing (sbatch(1)). A
+#: script can escape that in a relative path, but not in the directory in which it is submitted.
+REPLACED = re.compile(r"%\d*[%AaJjNnbstux]|\\")
 #: Directories that each node has for itself, as a rule.
 LOCAL = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 - compared, not used
 
@@ -65,6 +68,7 @@ def check_cluster(run: Run) -> Iterator[Finding]:
     Raises `NotInstalled`, `NoAnswer` or `CommandFailed`.
     """
     settings = run.settings.of(SlurmSettings)
+    yield from _check_workdir(run)
     yield _check_size(settings.max_array_size, commands.max_array_size())
     rows = commands.partitions()
     nodes = [node for line in commands.nodes() if (node := parse_node(line)) is not None]
@@ -78,6 +82,15 @@ def check_cluster(run: Run) -> Iterator[Finding]:
             yield from _check_stage(name, own, rows, partitions)
             yield from check_nodes(name, own, partitions, nodes)
             yield from _check_container(name, own, run.workdir)
+
+
+def _check_workdir(run: Run) -> Iterator[Finding]:
+    workdir = str(run.workdir.absolute())
+    if (match := REPLACED.search(workdir)) and not os.path.isabs(run.out):
+        text = (
+            f"Slurm would not find {workdir}, because it reads `{match[0]}` as a part of a pattern"
+        )
+        yield error("storage", text, "rename the directory")
 
 
 def _check_size(setting: int | None, size: int | None) -> Finding:

@@ -96,7 +96,7 @@ def render(run: Run) -> dict[str, str]:
     check_globs("slurm.commands", settings.commands, run.command_names)
     stages = {f"{p.name}/{s.command}": s for p in run.plan.pipelines for s in p.stages}
     declared = {name: requested(name, stage, settings) for name, stage in stages.items()}
-    check_fit(TITLE, _problems(declared, settings))
+    check_fit(TITLE, [*_out_problems(run.out), *_problems(declared, settings)])
     own = {name: job_settings(name, stage, settings) for name, stage in stages.items()}
     packing = {name: Packing(value.pack or 1, value.max_running) for name, value in own.items()}
     jobs = plan_jobs(run.plan, packing)
@@ -124,6 +124,13 @@ def render(run: Run) -> dict[str, str]:
         TARGET: jinja.render(TARGET_TEMPLATE, templates, rvrun=_rvrun(settings)),
         JOBS: json.dumps([job_to_json(job) for job in jobs], indent=2) + "\n",
     }
+
+
+def _out_problems(out: str) -> list[str]:
+    if "\\" not in out:
+        return []
+    # With one, sbatch replaces no pattern in the path of a job's output (sbatch(1)).
+    return [f"the run directory must not have backslashes, got {out!r}; choose another with --out"]
 
 
 def _problems(declared: Mapping[str, SlurmCommandSettings], settings: SlurmSettings) -> list[str]:
@@ -184,7 +191,8 @@ def _as_option(path: str) -> str:
     """Write a path as sbatch reads it in a script: `%` begins a pattern (sbatch(1))."""
     for_recipe(path)
     name, pattern, end = path.rpartition("-%")
-    return f'"{name.replace("%", "%%")}{pattern}{end}"'
+    name = name.replace("%", "%%").replace('"', '\\"')
+    return f'"{name}{pattern}{end}"'
 
 
 def _title(job: Job) -> str:

@@ -92,7 +92,9 @@ def _first_failure(ledger: Ledger, looks: Sequence[Look]) -> RemoteFailure | Non
     task = own.failed[index]
     code = exit_code_of(ledger.run_dir, own.job, target)
     name = own.job.target_name(target)
-    return RemoteFailure(target=name, reason=why_ended(task, code), exit_code=code)
+    is_cancelled = has_event(ledger, CANCELLED, ledger.num_rounds)
+    reason = why_ended(task, code, cancelled=is_cancelled)
+    return RemoteFailure(target=name, reason=reason, exit_code=code)
 
 
 def _rank(task: Task | None) -> tuple[bool, float]:

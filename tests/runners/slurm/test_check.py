@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.runners.slurm.runs import Site
+from tests.runners.slurm.runs import MARKS, Site
 
 
 def findings(site: Site, *, code: int = 0) -> str:
@@ -52,6 +52,15 @@ def test_what_the_cluster_would_refuse(site: Site, settings: str, problem: str) 
     assert printed.startswith("rvrun: Slurm would not accept this plan, 1 problem:")
     assert problem in printed
     assert site.calls() == []
+
+
+def test_a_directory_that_slurm_reads_as_a_pattern(site: Site) -> None:
+    """No job in it could write its output."""
+    folder = site.folder / "100%j"
+    folder.mkdir()
+    (folder / "marks.py").write_text(MARKS, encoding="utf-8")
+    printed = site.rvrun("run", "slurm", "marks.py", code=2, cwd="100%j")
+    assert "because it reads `%j` as a part of a pattern; rename the directory\n" in printed
 
 
 def test_what_only_sbatch_knows(site: Site) -> None:

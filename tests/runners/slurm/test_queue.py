@@ -155,6 +155,11 @@ def test_reasons() -> None:
     lost = Task(name="p/a@r", job_id=7, index=0, state="NODE_FAIL", nodes="n1")
     assert why_ended(lost, None) == "NODE_FAIL: a node failed (n1)"
     assert why_ended(Task(name="p", job_id=7, index=0, state="NEW_STATE"), None) == "NEW_STATE"
+    ended = Task(name="p", job_id=7, index=0, state="CANCELLED", nodes="n1")
+    assert why_ended(ended, 143) == "CANCELLED: it was cancelled, but not by this run"
+    assert why_ended(ended, 143, cancelled=True) == "CANCELLED: the run was cancelled"
+    failed = Task(name="p", job_id=7, index=0, state="FAILED", reason="JobLaunchFailure")
+    assert why_ended(failed, None).startswith("FAILED: JobLaunchFailure: it could not be launched")
 
 
 def test_variables_of_an_outer_job(monkeypatch: pytest.MonkeyPatch) -> None:

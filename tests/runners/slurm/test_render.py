@@ -226,8 +226,12 @@ def test_the_run_directory_is_quoted(in_folder: pathlib.Path) -> None:
     files = rendered(in_folder, out="a b$c%d")
     assert '--output="a b$c%%d/logs/slurm/small-chip-%A_%a.out"' in files["slurm/2-small-chip.sh"]
     assert "out='a b$c%d'\n" in files["slurm/2-small-chip.sh"]
+    files = rendered(in_folder, out="a\"b'c#d")
+    assert '--output="a\\"b\'c#d/logs/slurm/small-chip-%A_%a.out"' in files["slurm/2-small-chip.sh"]
     with pytest.raises(Unquotable):
         rendered(in_folder, out="a\nb")
+    with pytest.raises(Unfit, match="the run directory must not have backslashes"):
+        rendered(in_folder, out="a\\b")
 
 
 @pytest.mark.parametrize(
@@ -239,6 +243,17 @@ def test_the_run_directory_is_quoted(in_folder: pathlib.Path) -> None:
             "'2h'; correct `slurm.time`",
         ),
         ('time = "0:00"', "`time` must be more than 0, got '0:00'; correct `slurm.time`"),
+        (
+            'time = "1"',
+            "`time` must be more than `signal_seconds`, 60, because jobs get SIGTERM that long "
+            "before their limit, got '1'; raise `slurm.time`, or lower `slurm.signal_seconds`",
+        ),
+        ('constraint = ""', "`constraint` must not be empty; correct or remove `slurm.constraint`"),
+        (
+            'sbatch = ["-M other"]',
+            "`sbatch` must not have `--clusters`, because all commands of Slurm must look at the "
+            "same cluster, got '-M other'; set SLURM_CLUSTERS where you run rvrun instead",
+        ),
         ('partition = "a b"', "`partition` must be a name, got 'a b'; correct `slurm.partition`"),
         (
             "constraint = 'a\"b'",
