@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -212,8 +213,8 @@ def print_summary(state: RunState, log: Sequence[str], run: str) -> None:
         err.print(Text(f"first failure: {describe(failure)}", "bold red"))
         for line in log:
             err.print(f"  | {line}")
-        err.print(f"to see all of its log:  rvrun logs {run} {failure.target}")
-        err.print(f"to retry what failed:   rvrun retry {run}")
+        err.print(f"to see all of its log:  rvrun logs {shlex.quote(run)} {failure.target}")
+        err.print(f"to retry what failed:   rvrun retry {shlex.quote(run)}")
     if state.word == "interrupted" and state.active is None:
         err.print("to continue the submission, run the command that submitted it again")
     err.print(Text(_headline(state), RUN_STYLES.get(state.word, "bold red")))

@@ -418,7 +418,7 @@ def test_other_directories(site: Site) -> None:
     """Runs are found by their run directory, and retried from anywhere."""
     site.act("first", "fail 1")
     run = "some runs/a %b"
-    site.submit("first", "--out", run)
+    assert "rvrun status 'some runs/a %b/submitted/a-b-" in site.submit("first", "--out", run)
     site.until("all jobs end", lambda: not site.slurm.call("squeue", "-h").strip())
     (site.folder / "elsewhere").mkdir()
     assert site.state(f"../{run}", cwd="elsewhere")["state"] == "failed"
