@@ -163,6 +163,8 @@ def problems(name: str, own: SlurmCommandSettings, settings: SlurmSettings) -> I
             yield f"{name}: `{key}` must not be empty; correct or remove `slurm.{key}`"
         elif value is not None and any(char in value for char in "\"'`$\\\n"):
             yield f"{name}: `{key}` must not have quotes, `$` or backslashes, got {value!r}"
+    if own.gres and re.search(r"\s|#", own.gres):
+        yield f"{name}: `gres` must not have spaces or `#`, got {own.gres!r}; correct `slurm.gres`"
     yield from _time_problems(name, own, settings)
     if own.parallel and own.parallel > (own.pack or 1):
         yield (
@@ -200,21 +202,27 @@ def _option_problems(name: str, option: str) -> Iterator[str]:
         )
         return
     for long, short in OWN.items():
-        if _is_option(option, long, short):
+        if _has_option(option, long, short):
             yield (
                 f"{name}: `sbatch` must not have `{long}`, which rvrun sets itself, got "
                 f"{option!r}; remove it from `slurm.sbatch`"
             )
-    if _is_option(option, "--clusters", "-M"):
+    if _has_option(option, "--clusters", "-M"):
         yield (
             f"{name}: `sbatch` must not have `--clusters`, because all commands of Slurm must look "
             f"at the same cluster, got {option!r}; set SLURM_CLUSTERS where you run rvrun instead"
         )
 
 
-def _is_option(option: str, long: str, short: str) -> bool:
-    word = re.split(r"[=\s]", option, maxsplit=1)[0]
-    return word == long or bool(short and not word.startswith("--") and word.startswith(short))
+def _has_option(line: str, long: str, short: str) -> bool:
+    """Whether one of the words of a line is an option, which may be abbreviated or have a value."""
+    names = [word.partition("=")[0] for word in line.split()]
+    return any(
+        (long.startswith(name) and len(name) > len("--"))
+        if name.startswith("--")
+        else bool(short) and name.startswith(short)
+        for name in names
+    )
 
 
 def environment_problems(
