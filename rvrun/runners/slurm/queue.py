@@ -8,7 +8,7 @@ was cut off before its id was known. The controller forgets a job MinJobAge seco
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
@@ -98,7 +98,8 @@ def listed(names: Sequence[str], user: str) -> list[Task]:
         f"--format={form}",
     )
     lines = (line for part in _parts(names) for line in query(*words, part).splitlines())
-    return [task for line in lines if (task := _from_squeue(line)) is not None]
+    tasks = (task for line in lines if (task := _from_squeue(line)) is not None)
+    return _named(names, tasks)
 
 
 def accounted(names: Sequence[str], user: str, since: float) -> list[Task]:
@@ -120,7 +121,13 @@ def accounted(names: Sequence[str], user: str, since: float) -> list[Task]:
         return []
     except NoAnswer as error:
         raise NoAccounting(error.problem) from error
-    return [task for line in lines for task in _from_sacct(line)]
+    return _named(names, (task for line in lines for task in _from_sacct(line)))
+
+
+def _named(names: Sequence[str], tasks: Iterable[Task]) -> list[Task]:
+    """The tasks with exactly these names: Slurm does not tell apart `Train` and `train`."""
+    wanted = frozenset(names)
+    return [task for task in tasks if task.name in wanted]
 
 
 def _days_since(since: float) -> int:

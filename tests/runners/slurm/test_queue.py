@@ -16,6 +16,7 @@ p/a@r|7|0|COMPLETED|None|1700000000|1700000060|n1
 p/a@r|7|12|PENDING|Resources|N/A|N/A|
 p/b@r|8|12|PENDING|Dependency|1700000000|N/A|
 p/c@r|9|N/A|CANCELLED|DependencyNeverSatisfied|1700000001|1700000001|
+P/C@r|10|N/A|RUNNING|None|1700000001|N/A|n1
 something else
 """
 SACCT = """\
@@ -40,11 +41,11 @@ def printing(text: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]
 def test_squeue(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each task has a line; other lines do not count."""
     calls = printing(SQUEUE, monkeypatch)
-    tasks = listed(["p/a@r", "p/b@r"], "me")
+    tasks = listed(["p/a@r", "p/b@r", "p/c@r"], "me")
     assert calls == [
         (
             *("squeue", "--noheader", "--array", "--states=all", "--user=me"),
-            *("--format=%j|%F|%K|%T|%r|%S|%e|%N", "--name=p/a@r,p/b@r"),
+            *("--format=%j|%F|%K|%T|%r|%S|%e|%N", "--name=p/a@r,p/b@r,p/c@r"),
         )
     ]
     assert tasks[0] == Task(
@@ -68,7 +69,7 @@ def test_squeue(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sacct(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks that never began are one line."""
     printing(SACCT, monkeypatch)
-    tasks = accounted(["p/a@r"], "me", 0.0)
+    tasks = accounted(["p/a@r", "p/c@r"], "me", 0.0)
     assert [(task.job_id, task.index, task.state) for task in tasks] == [
         (7, 0, "COMPLETED"),
         *[(7, index, "CANCELLED") for index in (3, 4, 6)],
