@@ -121,8 +121,12 @@ def call(
         if error.filename != words[0]:
             raise
         raise NotInstalled(words[0]) from None
-    except subprocess.TimeoutExpired:
-        raise NoAnswer(f"`{words[0]}` did not end within {TIMEOUT:.0f} s") from None
+    except subprocess.TimeoutExpired as error:
+        # sbatch says on stderr that it repeats its request, for example because there are too many
+        # jobs. What was read by then is bytes, whatever was asked for.
+        stderr = bytes(error.stderr or b"").decode(errors="replace")
+        why = f": {Done(1, '', stderr).message}" if stderr.strip() else ""
+        raise NoAnswer(f"`{words[0]}` did not end within {TIMEOUT:.0f} s{why}") from None
     return Done(done.returncode, done.stdout, done.stderr)
 
 

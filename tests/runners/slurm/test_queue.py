@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rvrun.runners.slurm import commands, queue
-from rvrun.runners.slurm.commands import CommandFailed, Done
+from rvrun.runners.slurm.commands import CommandFailed, Done, NoAnswer
 from rvrun.runners.slurm.options import minutes_of
 from rvrun.runners.slurm.queue import Task, accounted, job_name, listed
 from rvrun.runners.slurm.reasons import why_ended, why_waiting
@@ -181,3 +181,11 @@ def test_variables_that_override_a_script() -> None:
         *("SBATCH_REQUEUE", "SBATCH_NO_REQUEUE"),
         *("SBATCH_ARRAY_INX", "SBATCH_WAIT"),
     }
+
+
+@pytest.mark.usefixtures("processes")
+def test_a_command_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it printed until then says why, such as that there are too many jobs."""
+    monkeypatch.setattr(commands, "TIMEOUT", 0.3)
+    with pytest.raises(NoAnswer, match="`sh` did not end within 0 s: sh: sleeping and retrying"):
+        commands.call(["sh", "-c", "echo sh: sleeping and retrying >&2; exec sleep 60"])
