@@ -75,12 +75,12 @@ def why_ended(task: Task | None, exit_code: int | None, *, cancelled: bool = Fal
     """
     if task is None:
         return "its job ended, and Slurm no longer knows how"
-    if cancelled and (task.state == "CANCELLED" or exit_code == TERMINATED):
-        return f"{task.state}: the run was cancelled"
     if task.was_pointless:
         is_invalid = task.reason.startswith("DependencyNeverSatisfied")
         why = "what it needs failed" if is_invalid else "it was cancelled before it began"
         return f"CANCELLED: {why}"
+    if cancelled and (task.state == "CANCELLED" or exit_code == TERMINATED):
+        return f"{task.state}: the run was cancelled"
     if task.state == "FAILED":
         return f"FAILED: {_why_failed(task, exit_code)}"
     words = ENDED.get(task.state, "")
