@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from rvrun import signals
@@ -9,6 +10,10 @@ from rvrun.streams import open_streams
 
 #: The verb of a warm worker, which is `warm.protocol.VERB`.
 WARM_WORKER = "warm_worker"
+#: The module that runs the user's commands.
+COMMANDS = "rvrun.worker.target"
+#: How many new objects there must be until Python looks for cycles, instead of its 700.
+MANY_OBJECTS = 10_000
 
 
 def main() -> None:
@@ -36,9 +41,22 @@ def _run(argv: list[str]) -> int:
         from rvrun.warm.server import main as warm_worker
 
         return warm_worker(argv[1:])
+    return _run_cli(argv)
+
+
+def _run_cli(argv: list[str]) -> int:
+    """Run the command line without the collections of cycles, of which it makes hardly any.
+
+    They would take a seventh of the time of `rvrun plan`, and a quarter of that of a call of AWS.
+    """
+    gc.set_threshold(MANY_OBJECTS)
     from rvrun.cli.app import main as cli
 
-    return cli(argv)
+    code = cli(argv)
+    # What commands left open, such as files, is closed as at the end of any process.
+    if COMMANDS not in sys.modules:
+        gc.freeze()
+    return code
 
 
 if __name__ == "__main__":

@@ -191,7 +191,7 @@ def command(spec: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize("runner", ["batch", "sagemaker"])
 def test_jobs_write_what_raster_vision_writes(site: Site, runner: str) -> None:
     """The same files on S3, including the config with its settings and plugins."""
-    words = ("tiles.py", "--splits", "3", "-a", "root_uri")
+    words = ("tiles.py", "--splits", "2", "-a", "root_uri")
     site.run("rastervision", "run", "inprocess", *words, "s3://bucket/theirs")
     site.rvrun("run", runner, *words, "s3://bucket/ours", "--wait")
     assert len(site.stored("theirs")) == 11

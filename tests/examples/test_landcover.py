@@ -416,7 +416,11 @@ def reached(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
 @pytest.fixture(scope="module")
 def local_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What a run leaves whose files and imagery are in local folders, by path."""
-    root = tmp_path_factory.mktemp("local")
+    return files_of_run(tmp_path_factory.mktemp("local"))
+
+
+def files_of_run(root: Path) -> dict[str, bytes]:
+    """Run the example in this process; return the files that it writes below `root`, by path."""
     (config,) = landcover.get_configs("local", root_uri=str(root), window=LARGE)
     run(config)
     paths = [path for path in root.rglob("*") if path.is_file()]

@@ -8,7 +8,7 @@ import shutil
 from tests.conftest import Project
 from tests.engines.moto import Moto
 from tests.engines.sagemaker import SagemakerEngine
-from tests.examples.test_landcover import EXAMPLES, IMAGERY, LARGE, without_imagery
+from tests.examples.test_landcover import EXAMPLES, IMAGERY, LARGE, files_of_run, without_imagery
 
 SETTINGS = """
 [sagemaker]
@@ -19,18 +19,6 @@ cpu_instance_type = "ml.m5.large"
 [sagemaker.commands."*/predict"]
 split_by = "instances"
 """
-
-
-def local_files(folder: pathlib.Path) -> dict[str, bytes]:
-    """Run the example with `rvrun run local`; return the files that it writes, by path."""
-    folder.mkdir()
-    project = Project(folder)
-    shutil.copy(EXAMPLES / "landcover.py", folder)
-    shutil.copytree(EXAMPLES / "data", folder / "data")
-    args = ("-a", "root_uri", "out", "-a", "window", str(LARGE))
-    project.rvrun("run", "local", "landcover.py", "--splits", "2", "-j2", *args)
-    paths = [path for path in (folder / "out").rglob("*") if path.is_file()]
-    return {path.relative_to(folder / "out").as_posix(): path.read_bytes() for path in paths}
 
 
 def test_the_bytes_are_the_same(moto: Moto, project: Project, tmp_path: pathlib.Path) -> None:
@@ -46,7 +34,7 @@ def test_the_bytes_are_the_same(moto: Moto, project: Project, tmp_path: pathlib.
 
     with SagemakerEngine(environment=moto.variables) as engine:
         engine.environment.update(engine.variables)
-        command = ("run", "sagemaker", "landcover.py", "--splits", "3", *words)
+        command = ("run", "sagemaker", "landcover.py", "--splits", "2", *words)
         project.rvrun(*command, code=0, **{**moto.variables, **engine.variables})
         assert engine.wait(timeout=600) == ["Succeeded"]
         steps = engine.statuses()
@@ -55,6 +43,6 @@ def test_the_bytes_are_the_same(moto: Moto, project: Project, tmp_path: pathlib.
     files = {key.removeprefix("out/"): content for key, content in objects if key[:4] == "out/"}
     # Below rvrun/ are the config and the code that were uploaded.
     made = {key: content for key, content in files.items() if not key.startswith("rvrun/")}
-    assert without_imagery(local_files(tmp_path / "local")) == without_imagery(made)
+    assert without_imagery(files_of_run(tmp_path / "local")) == without_imagery(made)
     assert set(steps.values()) == {"Succeeded"}
-    assert len(steps) == 3 + 5
+    assert len(steps) == 2 + 5

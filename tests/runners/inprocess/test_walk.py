@@ -123,3 +123,39 @@ def test_ctrl_c(work: Project) -> None:
         "interrupted in N s: 1 target ran, 1 stopped, 2 not started",
         "to continue:           rvrun run inprocess work.py --splits 2",
     ]
+
+
+#: A pipeline that leaves a file open, in an object that refers to itself.
+UNCLOSED = """
+import rvrun
+
+class Note:
+    def __init__(self):
+        self.file = open("note.txt", "w")
+        self.write = self.file.write
+        self.me = self
+
+NOTES = []
+
+class NotesConfig(rvrun.PipelineConfig):
+    def build(self):
+        return Notes(self)
+
+class Notes(rvrun.Pipeline):
+    commands = ("note",)
+
+    def note(self):
+        NOTES.append(Note())
+        NOTES[0].write("kept")
+
+def get_config(runner):
+    return NotesConfig(name="notes", root_uri="out")
+"""
+
+
+@pytest.mark.parametrize("runner", ["inprocess", "local"])
+def test_files_that_commands_leave_open_are_written(project: Project, runner: str) -> None:
+    """Even those that only Python's last collection closes."""
+    project.write("notes.py", UNCLOSED)
+    project.rvrun("run", runner, "notes.py")
+    assert project.read("note.txt") == "kept"
