@@ -115,7 +115,7 @@ def check_partitions(
 
     - `rows`: the attributes of each partition.
     """
-    found: list[list[Finding]] = []
+    limits: list[list[Finding]] = []
     for partition in partitions:
         if not partition:
             text = f"{name}: no partition, and the cluster has no default partition"
@@ -124,9 +124,9 @@ def check_partitions(
             text = f"{name}: partition `{partition}` does not exist"
             yield error("partition", text, f"set `slurm.partition` to one of {_names(rows)}")
         else:
-            found.append(list(_check_limits(name, own, partition, rows[partition])))
-    fits = any(not _has_error(findings) for findings in found)
-    for finding in itertools.chain(*found) if all(found) else ():
+            limits.append(list(_check_limits(name, own, partition, rows[partition])))
+    fits = any(not _has_error(findings) for findings in limits)
+    for finding in itertools.chain(*limits) if all(limits) else ():
         if not (fits and finding.level is Level.ERROR):
             yield finding
 

@@ -82,8 +82,8 @@ def test_several_partitions() -> None:
         ("long", "lab-of-physics", "2:00:00", [Level.WARNING]),
     ):
         own = SlurmCommandSettings(account=account, time=time)
-        found = check_partitions("p/a", own, rows, partitions.split(","))
-        assert [finding.level for finding in found] == expected, partitions
+        findings_of_job = check_partitions("p/a", own, rows, partitions.split(","))
+        assert [finding.level for finding in findings_of_job] == expected, partitions
 
 
 def test_arrays_of_the_cluster(site: Site) -> None:
