@@ -116,7 +116,7 @@ def _with_state(row: Row, state: RunState) -> Row:
         state=state.word,
         ended=state.ended,
         done=state.count(State.SUCCEEDED),
-        targets=sum(stage.total for stage in state.stages),
+        targets=state.total,
     )
 
 
