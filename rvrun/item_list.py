@@ -70,7 +70,23 @@ def make_list(values: Sequence[Any]) -> ItemList:
         digest = digest_of(value)
         number = numbers[digest] = numbers.get(digest, 0) + 1
         digests.append(digest if number == 1 else f"{digest}.{number}")
-    return ItemList(digests, [label_of(value) for value in values])
+    field = _distinct_field(values)
+    return ItemList(digests, [label_of(value, field) for value in values])
+
+
+def _distinct_field(values: Sequence[Any]) -> str | None:
+    """Return the first field that tells tables apart, such as a column `sample`; None if none."""
+    if not values or not all(isinstance(value, dict) for value in values):
+        return None
+    for field in values[0]:
+        names = [None if field[:1] == "$" else value.get(field) for value in values]
+        if all(map(_is_name, names)) and len(set(names)) == len(names):
+            return str(field)
+    return None
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str | int) and value != ""
 
 
 def digest_of(value: Any) -> str:
@@ -82,11 +98,14 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def label_of(value: Any) -> str:
-    """Return how people know an item: itself if it is short, or a field that names it."""
+def label_of(value: Any, field: str | None = None) -> str:
+    """Return how people know an item: itself if it is short, or a field that names it.
+
+    - `field`: one that does if no other does; None if none is known.
+    """
     if isinstance(value, dict):
-        names = (value.get(field) for field in LABEL_FIELDS)
-        value = next((name for name in names if isinstance(name, str | int) and name != ""), value)
+        fields = LABEL_FIELDS if field is None else (*LABEL_FIELDS, field)
+        value = next((name for f in fields if _is_name(name := value.get(f))), value)
     elif isinstance(value, list) and value and isinstance(value[0], str) and value[0]:
         # A named tuple begins with what names it.
         value = value[0]

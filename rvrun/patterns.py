@@ -130,6 +130,8 @@ def item_path(output: str, item: Any) -> str:
 
 def path_parts(path: str) -> dict[str, str]:
     """Return what placeholders can name of a path: `a`, `.tif`, `a.tif` and the folder."""
+    # A folder may end with a slash.
+    path = path.rstrip("/") or path
     name = os.path.basename(path)
     stem, suffix = os.path.splitext(name)
     parent = os.path.dirname(path) or "."

@@ -26,6 +26,7 @@ from rvrun.pipelines.imports import restrict_to
 from rvrun.plan.compile import compile_plan, idle_splits
 from rvrun.plan.each import with_items
 from rvrun.plan.select import find_stages, select_range
+from rvrun.plan.shared_outputs import shared_outputs
 from rvrun.plan.splits import parse_splits
 from rvrun.render.files import render_common
 from rvrun.rundir import files as rundir
@@ -216,6 +217,7 @@ def prepare_plan(request: Request) -> Prepared:
     if runner.CAPABILITIES.keeps_stamps:
         files |= input_fingerprints(plan, request.hashing)
     warnings = idle_splits([pipeline.declared for pipeline in pipelines], plan)
+    warnings += shared_outputs(pipelines, plan)
     return Prepared(
         run=run,
         runner=runner,

@@ -32,35 +32,39 @@ def end_children(
     """
     listed = _descendants()
     _signal(listed, "terminate")
-    alive = listed
+    alive = set(listed)
     deadline = time.monotonic() + grace
     while alive and time.monotonic() < deadline and not is_urgent():
         _, waiting = psutil.wait_procs(alive, timeout=POLL_SECONDS)
         alive = set(waiting)
     # A process may start another between the listing and its end, so list again until none is left.
     deadline = time.monotonic() + KILL_SECONDS
-    remaining = alive | _descendants()
+    remaining = alive.union(_descendants())
     while remaining and time.monotonic() < deadline:
         _signal(remaining, "kill")
         _, waiting = psutil.wait_procs(remaining, timeout=POLL_SECONDS)
-        remaining = set(waiting) | _descendants()
+        remaining = set(waiting).union(_descendants())
 
 
 def end_tree(child: int, grace: float = GRACE_SECONDS) -> None:
     """End a child of this process with all of its descendants, as `end_children` does."""
     with contextlib.suppress(psutil.NoSuchProcess):
         top = psutil.Process(child)
-        listed = {top, *top.children(recursive=True)}
+        listed = [top, *top.children(recursive=True)]
         _signal(listed, "terminate")
         _, alive = psutil.wait_procs(listed, timeout=grace)
         _signal(alive, "kill")
         psutil.wait_procs(alive, timeout=KILL_SECONDS)
 
 
-def _descendants() -> set[psutil.Process]:
+def _descendants() -> list[psutil.Process]:
+    """Return the processes below this one, each after its parent.
+
+    A parent that gets a signal before its child does not take the child's end for a failure.
+    """
     with contextlib.suppress(psutil.NoSuchProcess):
-        return set(psutil.Process().children(recursive=True))
-    return set()
+        return psutil.Process().children(recursive=True)
+    return []
 
 
 def _signal(processes: Iterable[psutil.Process], method: str) -> None:

@@ -65,11 +65,11 @@ def short_duration(seconds: float) -> str:
     return f"{seconds * 1000:.2g} ms" if seconds < 0.0995 else duration(seconds)
 
 
-def shorten(string: str) -> str:
+def shorten(string: str, limit: int = MAX_SHOWN) -> str:
     """Return `string`, or its beginning and its length if it is too long for a message."""
-    if len(string) <= MAX_SHOWN:
+    if len(string) <= limit:
         return string
-    return f"{string[:MAX_SHOWN]}… ({count(len(string), 'character')})"
+    return f"{string[:limit]}… ({count(len(string), 'character')})"
 
 
 def quoted(value: object) -> str:

@@ -41,6 +41,7 @@ FOUNDATION = (
     "model",
     "finding",
     "patterns",
+    "globs",
 )
 ORDER = (
     *FOUNDATION,

@@ -11,6 +11,7 @@ from rvrun.checks.places import nearest
 from rvrun.errors import RvrunError, UserCodeError
 from rvrun.finding import Finding, error, ok, warning
 from rvrun.plan.compile import idle_splits
+from rvrun.plan.shared_outputs import shared_outputs
 from rvrun.runners.problems import Unfit, grouped
 from rvrun.text import count
 from rvrun.tracebacks import format_traceback
@@ -39,7 +40,7 @@ def _details(problem: RvrunError) -> str:
 
 
 def check_plan(case: Case) -> Iterator[Finding]:
-    """Check that names, dependencies, selection and splits fit; warn about idle splits."""
+    """Check names, dependencies, selection and splits; warn about idle splits, shared outputs."""
     plan = case.plan
     if isinstance(plan, RvrunError):
         fix = "change names, `commands` or `needs` in the pipeline's class or config"
@@ -49,6 +50,8 @@ def check_plan(case: Case) -> Iterator[Finding]:
         declared = [pipeline.declared for pipeline in case.loaded]
         for text in idle_splits(declared, plan):
             yield warning("splits", text, "use a lower number with --splits")
+        for text in shared_outputs(case.loaded, plan):
+            yield warning("outputs", text, "change `outputs`, so that each file is named once")
 
 
 def check_files(case: Case) -> Iterator[Finding]:

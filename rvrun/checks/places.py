@@ -83,7 +83,8 @@ def check_root_uris(case: Case) -> Iterator[Finding]:
             fix = f"make sure that its commands can access {storage} from here, or use a path"
             yield warning("root_uri", text, fix)
         elif problem := folder_problem(pathlib.Path(root)):
-            fix = f"change `root_uri` in {case.request.config}, or make the directory writable"
+            key = "root" if case.request.config.endswith(".toml") else "root_uri"
+            fix = f"change `{key}` in {case.request.config}, or make the directory writable"
             yield error("root_uri", f"{name} cannot be used: {problem}", fix)
         else:
             state = "is writable" if os.path.exists(root or ".") else "can be created"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 from collections.abc import Iterator
 
 from rvrun.checks.case import Case
@@ -14,6 +16,9 @@ from rvrun.programs.process import find_program, how_to_find
 from rvrun.programs.program import Program
 from rvrun.programs.template import fill, placeholders
 from rvrun.text import count
+
+#: The first word of a script, if it has no quotes, placeholders and the like.
+_FIRST_WORD = re.compile(r"\s*([\w./+-]+)(?:\s|$)")
 
 
 def check_programs(case: Case) -> Iterator[Finding]:
@@ -74,15 +79,52 @@ def _check_directory(label: str, program: Program) -> Iterator[Finding]:
 
 
 def _check_path(label: str, program: Program) -> Iterator[Finding]:
-    """Check the program itself. What a script calls is only known when it runs."""
-    run = program.run
-    if isinstance(run, str) or not all(n in program.values for n in placeholders(run[0])):
+    """Check the program itself, or the first one of a script: the rest is known when it runs."""
+    run, values = program.run, program.values
+    is_script = isinstance(run, str)
+    first = _FIRST_WORD.match(run) if is_script else None
+    name = (first[1] if first else "") if is_script else run[0]
+    path = program.declaration.get("env", {}).get("PATH", "")
+    directory = program.declaration.get("cwd", "")
+    if not name or not all(
+        n in values for text in (name, path, directory) for n in placeholders(text)
+    ):
+        # They depend on the item.
         return
-    name = fill(run[0], program.values)
-    declaration = program.declaration
-    if "cwd" in declaration or "PATH" in declaration.get("env", {}):
-        # Both may depend on the item.
+    name, directory = fill(name, values), fill(directory, values)
+    path = fill(path, values) or os.environ.get("PATH", os.defpath)
+    if "/" in name and _may_be_made(name, directory, values["root"]):
         return
-    if find_program(name, os.environ.get("PATH")) is None:
-        where = "does not exist, or cannot be executed" if "/" in name else "is not on the PATH"
+    if directory and not os.path.isdir(directory):
+        directory = ""
+    if is_script and _is_known_to_shell(name, path, directory):
+        return
+    if not is_script and find_program(name, path, directory or None) is not None:
+        return
+    where = "does not exist, or cannot be executed" if "/" in name else "is not on the PATH"
+    if is_script:
+        # The script may have an alternative.
+        yield warning("programs", f"{label} begins with `{name}`, which {where}", how_to_find(name))
+    else:
         yield error("programs", f"{label} runs `{name}`, which {where}", how_to_find(name))
+
+
+def _may_be_made(name: str, directory: str, root: str) -> bool:
+    """Whether a command may still make a program, or the directory that its path is relative to."""
+    path = os.path.abspath(os.path.join(directory, name))
+    is_lost = not os.path.isabs(name) and not os.path.isdir(directory or os.curdir)
+    return is_lost or is_inside(os.path.abspath(root), path)
+
+
+def _is_known_to_shell(name: str, path: str, directory: str) -> bool:
+    """Whether a word is a program, or a word that sh knows itself."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'command -v "$1"', "sh", name],
+        env={**os.environ, "PATH": path},
+        cwd=directory or None,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    return done.returncode == 0

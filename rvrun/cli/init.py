@@ -8,9 +8,12 @@ from typing import Annotated
 
 from rvrun.cli.options import DEFAULT_CONFIG, BadOption, option
 from rvrun.inputs import writing
+from rvrun.model import BadName, check_pipeline_name
 
 #: What a pipeline is called where the folder has no suitable name.
 NAME = "hello"
+#: The most characters of the folder's name that a pipeline gets.
+MAX_NAME = 100
 #: What the files have instead of the pipeline's name.
 PLACEHOLDER = "NAME"
 
@@ -47,5 +50,10 @@ def read_template(name: str) -> str:
 
 def _name() -> str:
     """Return the folder's name, as far as a pipeline can have it."""
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", os.path.basename(os.getcwd())).strip("-_")
-    return name or NAME
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", os.path.basename(os.getcwd()))
+    name = name.strip("-_")[:MAX_NAME]
+    try:
+        check_pipeline_name(name)
+    except BadName:
+        return NAME
+    return name

@@ -5,11 +5,11 @@ This module imports little, because workers of commands that declare files impor
 
 from __future__ import annotations
 
-import glob
 import os
 import stat
 
 from rvrun.aws import storage
+from rvrun.globs import expand
 from rvrun.patterns import covers, is_glob
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ def find_local(pattern: str) -> list[str] | None:
     """
     if os.path.exists(pattern):
         return sorted(_files_in(pattern))
-    matching = sorted(glob.glob(pattern, recursive=True)) if is_glob(pattern) else []
+    matching = sorted(set(expand(pattern))) if is_glob(pattern) else []
     files: dict[str, None] = {}
     folder = None
     for path in matching:
@@ -108,4 +108,4 @@ def exists(path: str, objects: Objects, listed: str | None = None) -> bool:
         return objects.find(path, listed) is not None
     if os.path.exists(path):
         return True
-    return is_glob(path) and next(glob.iglob(path, recursive=True), None) is not None
+    return is_glob(path) and next(expand(path), None) is not None

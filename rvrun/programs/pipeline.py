@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 
+from rvrun.errors import FAILED, RvrunError
 from rvrun.pipelines.base import Aligned, Pipeline, PipelineConfig, share
 from rvrun.programs.program import Program, mentions
 from rvrun.programs.template import (
@@ -42,6 +43,16 @@ if TYPE_CHECKING:
 _OF_WORKER = ("splits", "timeout", "retries", "inputs", "outputs")
 #: What services replace in command lines, or rvrun in requests.
 _SPECIAL_IN_JOBS = ("${", "$(", "Ref::", "\n")
+
+
+class NoFolder(RvrunError):
+    """A folder for what a program writes that cannot be made."""
+
+    path: str
+    problem: str
+    template = "folder {path} cannot be created: {problem}; change `root` or `outputs`"
+    fix = "change `root` or `outputs`"
+    exit_code = FAILED
 
 
 class ProgramsConfig(PipelineConfig):
@@ -73,7 +84,7 @@ class Programs(Pipeline):
 
     @property
     def split_commands(self) -> Sequence[str]:  # type: ignore[override]
-        return tuple(name for name, options in self._options() if "splits" in options)
+        return tuple(self.splits)
 
     @property
     def gpu_commands(self) -> Sequence[str]:  # type: ignore[override]
@@ -82,14 +93,27 @@ class Programs(Pipeline):
     @property
     def needs(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
         return {
-            name: [Aligned(n["aligned"]) if isinstance(n, dict) else n for n in options["needs"]]
+            name: [self._need(name, need) for need in options["needs"]]
             for name, options in self._options()
         }
 
+    def _need(self, command: str, need: str | Mapping[str, str]) -> str:
+        if isinstance(need, str):
+            return need
+        other = need["aligned"]
+        # Nothing of a command as a whole corresponds to an item of another.
+        is_aligned = command in self.splits and other in self.splits
+        is_aligned = is_aligned and (command in self.items) == (other in self.items)
+        return Aligned(other) if is_aligned else other
+
     @property
     def splits(self) -> Mapping[str, int | str]:  # type: ignore[override]
-        """The number of splits of each command that has one."""
-        return {n: options["splits"] for n, options in self._options() if "splits" in options}
+        """The number of splits of each command that can be split."""
+        return {
+            name: options["splits"]
+            for name, options in self._options()
+            if "splits" in options and not (options["splits"] == 1 and self._writes_one(name))
+        }
 
     @property
     def config_keys(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
@@ -99,29 +123,56 @@ class Programs(Pipeline):
     def _keys(self, command: str) -> list[str]:
         names = dict.fromkeys(mentions(self.config.commands[command]))
         keys = [name for name in names if name.startswith(CONFIG) or name == "name"]
+        if command in self.config.items and self._is_whole(command):
+            keys.append(f"items.{command}")
         return [f"commands.{command}", *keys]
 
     @property
     def items(self) -> Mapping[str, str]:  # type: ignore[override]
-        """Where the items of each command are in the config."""
-        return {command: f"items.{command}" for command in self.config.items}
+        """Where the items of each command are in the config, if each can be done by itself."""
+        return {name: f"items.{name}" for name in self.config.items if not self._is_whole(name)}
+
+    def _is_whole(self, command: str) -> bool:
+        """Whether what a command with items writes depends on all of them.
+
+        Then no item is done by itself. With the number of its split, a program probably writes a
+        file per split.
+        """
+        return (self._has_split(command) and not self._has_output_of_item(command)) or (
+            self._writes_one(command)
+        )
+
+    def _writes_one(self, command: str) -> bool:
+        """Whether a program gets all items of its split together, and writes them to one file."""
+        names = mentions(self.config.commands[command])
+        if command not in self.config.items or _has_item(names) or self._has_split(command):
+            return False
+        is_certain = any(map(_is_certain, self._files(command, "outputs")))
+        return is_certain and not self._has_output_of_item(command)
+
+    def _has_split(self, command: str) -> bool:
+        return not {"split", "splits"}.isdisjoint(mentions(self.config.commands[command]))
+
+    def _has_output_of_item(self, command: str) -> bool:
+        outputs = self.config.options[command].get("outputs", ())
+        return any(_has_item(placeholders(text)) for text in outputs)
 
     @property
     def inputs(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
         """The files that commands read, with all values in them."""
-        return self._files("inputs")
+        return self._all_files("inputs")
 
     @property
     def outputs(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
         """The files that commands write; the placeholders of items and splits are left."""
-        return self._files("outputs")
+        return self._all_files("outputs")
 
-    def _files(self, key: str) -> dict[str, list[str]]:
-        return {
-            name: [self._fill_some(name, text) for text in options[key]]
-            for name, options in self._options()
-            if key in options
-        }
+    def _all_files(self, key: str) -> dict[str, list[str]]:
+        return {name: self._files(name, key) for name, options in self._options() if key in options}
+
+    def _files(self, command: str, key: str) -> list[str]:
+        texts = self.config.options[command].get(key, ())
+        return [self._fill_some(command, text) for text in texts]
 
     def _fill_some(self, command: str, text: str) -> str:
         values = {name: escape(value) for name, value in self.program(command).values.items()}
@@ -184,15 +235,14 @@ class Programs(Pipeline):
         """Return what the method of a command gets: `item`, `items`, its `share`, or nothing."""
         if command not in self.split_commands:
             return "nothing"
-        names = mentions(self.config.commands[command])
         # With the number of its split, a program is called for exactly that split.
-        if command not in self.config.items or "split" in names or "splits" in names:
+        if command not in self.items or self._has_split(command):
             return "share"
-        return "item" if any(name.partition(".")[0] == ITEM for name in names) else "items"
+        return "item" if _has_item(mentions(self.config.commands[command])) else "items"
 
     def _methods(self, command: str) -> dict[str, Callable[..., None]]:
         def run() -> None:
-            self._run_once(self.program(command))
+            self._run_all(self.program(command), self.config.items.get(command))
 
         def run_item(item: Any) -> None:
             self._run_item(self.program(command), item)
@@ -220,20 +270,20 @@ class Programs(Pipeline):
 
     def _run_share(self, command: str, split_ind: int, num_splits: int) -> None:
         """Run a program with the number of its split, for its share of the items if it has some."""
-        program = self.program(command, split_ind, num_splits)
-        if command not in self.config.items:
-            self._run_once(program)
-            return
-        items = share(self.config.items[command], split_ind, num_splits)
-        if any(name.partition(".")[0] == ITEM for name in program.names):
+        items = self.config.items.get(command)
+        own = None if items is None else share(items, split_ind, num_splits)
+        self._run_all(self.program(command, split_ind, num_splits), own)
+
+    def _run_all(self, program: Program, items: Sequence[Any] | None) -> None:
+        """Run a program for all `items`, or once if it has none."""
+        if items is None:
+            self.make_folders(program, program.values)
+            program.once().run()
+        elif _has_item(program.names):
             for item in items:
                 self._run_item(program, item)
         elif items:
             self._run_items(program, items)
-
-    def _run_once(self, program: Program) -> None:
-        self.make_folders(program, program.values)
-        program.once().run()
 
     def _run_item(self, program: Program, item: Any) -> None:
         self.make_folders(program, {**program.values, **item_values(item)})
@@ -269,4 +319,22 @@ class Programs(Pipeline):
                 folders.append(fill(folder, values))
         for folder in folders:
             if folder and "://" not in folder:
-                os.makedirs(folder, exist_ok=True)
+                _make_folder(folder)
+
+
+def _make_folder(path: str) -> None:
+    """Make a folder and those above it. Raises `NoFolder`."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise NoFolder(path, error.strerror or str(error)) from None
+
+
+def _has_item(names: Sequence[str]) -> bool:
+    """Whether placeholders are of a single item."""
+    return any(name.partition(".")[0] == ITEM for name in names)
+
+
+def _is_certain(path: str) -> bool:
+    """Whether an output is one file, rather than a folder or all that match a glob."""
+    return not path.endswith("/") and not any(sign in path for sign in "*?[")

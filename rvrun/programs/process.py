@@ -15,6 +15,7 @@ import time
 
 from rvrun.errors import FAILED, RvrunError
 from rvrun.signals import GRACE_SECONDS, SIGNALLED, name_of
+from rvrun.text import shorten
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Exit codes of shells for a program that cannot be run, and for one that does not exist.
 CANNOT_RUN, NOT_FOUND = 126, 127
+#: The most characters of a command line that a message shows.
+MAX_SHOWN = 1000
 #: What coreutils' `timeout` ends with.
 TIMED_OUT = 124
 #: The longest pause between looks at a program that has a time limit, in seconds.
@@ -93,8 +96,8 @@ class Invocation:
         self.leftover = tuple(leftover)
 
     def __str__(self) -> str:
-        """The command line as a person would type it."""
-        return self.shown or join(self.argv)
+        """The command line as a person would type it; of a very long one the beginning."""
+        return shorten(self.shown or join(self.argv), MAX_SHOWN)
 
     def run(self) -> None:
         """Run the program until it succeeds, and wait for it. Raises `ProgramFailed`."""

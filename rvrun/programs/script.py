@@ -24,7 +24,8 @@ PARAMETER, ARITHMETIC, BACKTICKS = "${…}", "$((…))", "backticks"
 #: Where no reference stands for exactly the value, and what to do instead.
 REFUSED = {
     PARAMETER: "assign it to a variable first: X={%s}",
-    ARITHMETIC: "assign it to a variable first: X={%s}",
+    # A variable would not do: where sh is bash, arithmetic runs the subscripts in its value.
+    ARITHMETIC: "write $(expr {%s} + 1), for example",
     BACKTICKS: "write $(…) instead of backticks",
 }
 #: Stands for a quote, a substitution or a value in a command.

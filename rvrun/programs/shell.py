@@ -7,7 +7,8 @@ import os
 from rvrun.programs.process import Invocation
 from rvrun.programs.program import SHELL, show
 from rvrun.programs.script import compile_script
-from rvrun.programs.template import escape, to_text
+from rvrun.programs.template import BadTemplate, escape, to_text
+from rvrun.text import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def shell(
     """
     shown = ""
     if isinstance(command, str):
-        argv, shown = _script(command, {name: _to_text(v) for name, v in values.items()})
+        argv, shown = _script(command, {name: _to_text(name, v) for name, v in values.items()})
     elif values:
         raise TypeError(f"shell() accepts values only for a script, got {', '.join(values)}")
     else:
@@ -55,7 +56,11 @@ def shell(
     invocation.run()
 
 
-def _to_text(value: object) -> str:
+def _to_text(name: str, value: object) -> str:
+    if value is None or isinstance(value, bytes | dict | list | set | tuple):
+        # Python's notation of it is never meant.
+        rule = f"a string, a number or a path for `{{{name}}}`"
+        raise TypeError(f"shell() requires {rule}, got {quoted(value)}")
     return os.fspath(value) if isinstance(value, os.PathLike) else to_text(value)
 
 
@@ -65,7 +70,14 @@ def _script(script: str, values: Mapping[str, str]) -> tuple[list[str], str]:
         # Braces are the shell's own.
         head = "set -eu\n" if "\n" in script.strip() else ""
         return [SHELL, "-c", head + script], show(escape(script), {}, ())
-    compiled = compile_script(script)
+    # The module imports `re`, which few workers need.
+    from rvrun.programs.code import check_script
+
+    try:
+        compiled = compile_script(script)
+        check_script(compiled.uses)
+    except BadTemplate as error:
+        raise ValueError(f"the script of shell() {error}") from None
     missing = [name for name in compiled.names if name not in values]
     if missing:
         names = ", ".join(values)

@@ -143,9 +143,11 @@ def item_values(item: Any) -> dict[str, str]:
     import os
 
     text = to_text(item)
-    name = os.path.basename(text)
+    # A folder may end with a slash.
+    path = text.rstrip("/") or text
+    name = os.path.basename(path)
     stem, suffix = os.path.splitext(name)
-    parent = os.path.dirname(text) or "."
+    parent = os.path.dirname(path) or "."
     # As `patterns.path_parts`, which imports `re`.
     parts = {"name": name, "stem": stem, "suffix": suffix, "parent": parent}
     return {ITEM: text, **{f"{ITEM}.{key}": value for key, value in parts.items()}}

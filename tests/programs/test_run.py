@@ -97,6 +97,51 @@ def test_a_missing_program(project: Project) -> None:
     assert "pipeline/fail runs `no-such-program`, which is not on the PATH" in done.stdout
 
 
+@pytest.mark.parametrize("path", ["out", "out/deep"])
+def test_a_folder_that_cannot_be_made(project: Project, path: str) -> None:
+    """One sentence in a run and by hand, and `check` says so before."""
+    project.write("out", "a file")
+    project.write(
+        "pipeline.toml",
+        f'root = "{path}"\n[commands.a]\nrun = ["true"]\n'
+        '[commands.b]\nitems = [1]\nrun = ["echo", "{item}"]\n',
+    )
+    done = project.rvrun("run", "local", "-k", code=1)
+    problem = "File exists" if path == "out" else "Not a directory"
+    message = f"rvrun: folder {path} cannot be created: {problem}; change `root` or `outputs`\n"
+    for log in ("a.log", "b.1/0.log"):
+        assert project.read(f"runs/pipeline/logs/pipeline/{log}") == message
+    assert "Traceback" not in done.stderr
+    done = project.rvrun("run_command", "runs/pipeline/config/pipeline.json", "a", code=1)
+    assert done.stderr == message
+    assert "fix: change `root` in pipeline.toml" in project.rvrun("check", code=2).stdout
+
+
+def test_programs_that_check_finds(project: Project) -> None:
+    """Those of lists, and the first one of a script; what a command may still make is left out."""
+    project.write("tools/run.sh", "#!/bin/sh\n")
+    (project.folder / "tools/run.sh").chmod(0o755)
+    project.write(
+        "pipeline.toml",
+        'root = "out"\n[config]\nx = "no-such-0"\n'
+        '[commands.a]\nrun = ["{config.x}"]\ncwd = "{root}"\n'
+        '[commands.b]\nrun = "no-such-1 {root} | cat"\n'
+        '[commands.c]\nrun = ["tools/run.sh"]\ncwd = "tools"\n'
+        '[commands.d]\nrun = "if true; then no-such; fi"\n'
+        '[commands.e]\nrun = "X=1 no-such"\n'
+        '[commands.f]\nrun = ["./run.sh"]\ncwd = "tools"\n'
+        '[commands.g]\nrun = ["run.sh"]\nenv = { PATH = "tools" }\n'
+        '[commands.h]\nrun = ["{root}/made"]\n'
+        '[commands.i]\nitems = ["x"]\nrun = ["{item}"]\n',
+    )
+    lines = project.rvrun("check", code=2).stdout.splitlines()
+    assert [line.split(maxsplit=2)[2] for line in lines if "pipeline/" in line] == [
+        "pipeline/a runs `no-such-0`, which is not on the PATH",
+        "pipeline/b begins with `no-such-1`, which is not on the PATH",
+        "pipeline/c runs `tools/run.sh`, which does not exist, or cannot be executed",
+    ]
+
+
 def test_timeout_and_retries(project: Project) -> None:
     project.write(
         "pipeline.toml",
@@ -128,11 +173,15 @@ def test_environment_and_directory(project: Project) -> None:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("run", ['["sleep", "98765"]', '"sleep 98765; true"'])
+@pytest.mark.parametrize(
+    "run",
+    ['["sleep", "98765"]', '"sleep 98765; true"', "\"trap 'exit 8' TERM; sleep 98765 & wait\""],
+)
 def test_a_program_ends_with_its_target(project: Project, run: str, signum: int) -> None:
-    project.write("pipeline.toml", f"[commands.wait]\nrun = {run}\n")
+    """It did not fail, whatever it does about the signal."""
+    project.write("pipeline.toml", f"[commands.wait]\nsplits = 5\nrun = {run}\n")
     process = subprocess.Popen(
-        ["rvrun", "run", "local"],
+        ["rvrun", "run", "local", "-j5"],
         cwd=project.folder,
         env=clean_environment(),
         stderr=subprocess.PIPE,
@@ -140,11 +189,12 @@ def test_a_program_ends_with_its_target(project: Project, run: str, signum: int)
     )
     try:
         deadline = time.monotonic() + 60
-        while not (children := sleepers(process.pid)) and time.monotonic() < deadline:
+        while len(sleepers(process.pid)) < 5 and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert children
         process.send_signal(signum)
-        assert process.wait(60) in (128 + signum, -signum)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode in (128 + signum, -signum)
+        assert b"0 targets ran, 5 stopped" in errors
         assert sleepers(process.pid) == []
     finally:
         for child in sleepers(process.pid):
@@ -275,6 +325,58 @@ def test_items_from_files(project: Project) -> None:
     assert log("table") == '{"id": "1", "path": "a b.tif"}\n{"id": "2", "path": "c.tif"}\n'
 
 
+def test_items_that_are_folders(project: Project) -> None:
+    """A slash at the end of a folder is not a part of its name."""
+    for name in ("a.x", "b"):
+        (project.folder / "in" / name).mkdir(parents=True)
+    project.write(
+        "pipeline.toml",
+        'root = "out"\n[commands.show]\nitems = { glob = "in/*/" }\n'
+        'run = "echo {item} {item.stem} {item.suffix} {item.parent} > {root}/{item.name}"\n'
+        'outputs = ["{root}/{item.name}"]\n',
+    )
+    project.rvrun("run", "local")
+    assert project.read("out/a.x") == "in/a.x/ a .x in\n"
+    assert project.read("out/b") == "in/b/ b  in\n"
+    assert stale(project) == []
+
+
+def test_a_program_that_needs_all_of_its_items_gets_all_of_them_again(project: Project) -> None:
+    """What it writes has all items, also those that were there before."""
+
+    def write(*items: str) -> None:
+        project.write(
+            "pipeline.toml",
+            f'root = "out"\n[commands.parts]\nitems = {json.dumps(items)}\nsplits = 2\n'
+            'run = "echo {items...} > {root}/part.{split}"\n'
+            f'[commands.all]\nitems = {json.dumps(items)}\noutputs = ["{{root}}/all"]\n'
+            'run = "cat {items_file} > {root}/all"\n'
+            f'[commands.each]\nitems = {json.dumps(items)}\noutputs = ["{{root}}/*.txt"]\n'
+            'run = "for x in {items...}; do echo $x > {root}/$x.txt; done"\n'
+            f"[commands.next]\nitems = {json.dumps(items)}\nsplits = 2\n"
+            'needs = [{ aligned = "parts" }]\nrun = "echo {item}"\n',
+        )
+
+    def parts() -> list[str]:
+        return [project.read(f"out/part.{split}") for split in range(2)]
+
+    write("b", "c", "d", "e", "f")
+    project.rvrun("run", "local")
+    assert stale(project) == []
+    write("a", "b", "c", "d", "e", "f")
+    assert "1 of 6 items   not done: a" in project.rvrun("plan", "pipeline.toml", "each").stdout
+    assert stale(project, "pipeline.toml", "all") == ["pipeline/all"]
+    project.rvrun("run", "local")
+    assert parts() == ["a b c\n", "d e f\n"]
+    assert project.read("out/all") == "a\nb\nc\nd\ne\nf\n"
+    # Another number of splits is another program for those that mention it.
+    assert stale(project, "pipeline.toml", "parts", "all", "each", "-s", "3") == ["pipeline/parts"]
+    write("c", "d", "e", "f")
+    project.rvrun("run", "local")
+    assert parts() == ["c d\n", "e f\n"]
+    assert project.read("out/all") == "c\nd\ne\nf\n"
+
+
 ENGINE = """#!/bin/sh
 # Like ENGINE run: understands the options that rvrun gives, and prints them.
 echo "engine: $*" >&2
@@ -346,6 +448,19 @@ def test_init_runs_as_it_is(project: Project, name: str) -> None:
     assert "Hello, Ada!" in "".join(p.read_text() for p in project.folder.glob("out/all.*"))
     done = project.rvrun("init", *option, code=2)
     assert done.stderr == f"rvrun: {name} exists already; edit it, or remove it first\n"
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("all", "hello"), ("日本", "hello"), ("a b", "a-b"), ("x" * 240, "x" * 100)],
+)
+def test_init_in_any_folder(project: Project, folder: str, name: str) -> None:
+    (project.folder / folder).mkdir()
+    inside = Project(project.folder / folder)
+    inside.rvrun("init")
+    inside.rvrun("init", "--python")
+    for config in ("pipeline.toml", "pipeline.py"):
+        assert inside.rvrun("plan", config).stdout.splitlines()[2].startswith(f"{name}/greet")
 
 
 def test_batch_runs_a_single_argv_directly(project: Project) -> None:

@@ -89,6 +89,15 @@ def test_too_many_arguments(folder: pathlib.Path) -> None:
         rvrun.shell(["true", *["x" * 1000] * 10_000])
 
 
+@pytest.mark.parametrize("command", [["false", *["x"] * 5000], f"false {'x ' * 5000}"])
+def test_a_long_command_line_is_shortened(folder: pathlib.Path, command: str | list[str]) -> None:
+    with pytest.raises(
+        rvrun.ProgramFailed, match=r"x ?… \(10,0.. characters\)` ended with"
+    ) as caught:
+        rvrun.shell(command)
+    assert len(str(caught.value)) < 1100
+
+
 def test_timeout_ends_all_that_was_started(folder: pathlib.Path) -> None:
     with pytest.raises(rvrun.ProgramFailed) as caught:
         rvrun.shell("sleep 60 & echo $! > pid; wait", timeout=0.5)
@@ -103,10 +112,33 @@ def test_timeout_ends_all_that_was_started(folder: pathlib.Path) -> None:
         ([], {}, "shell() requires a program, got an empty list"),
         ("echo {x}", {"y": 1}, "shell() requires a value for `{x}`, got y"),
         (["echo"], {"x": 1}, "shell() accepts values only for a script, got x"),
+        (
+            "echo {x}",
+            {"x": [1]},
+            "shell() requires a string, a number or a path for `{x}`, got [1]",
+        ),
+        (
+            "echo {x}",
+            {"x": None},
+            "shell() requires a string, a number or a path for `{x}`, got None",
+        ),
+        (
+            "echo `echo {x}`",
+            {"x": 1},
+            "the script of shell() must not have `{x}` inside of backticks; write $(…) instead of "
+            "backticks",
+        ),
+        (
+            "bash -c 'echo {x}'",
+            {"x": 1},
+            "the script of shell() must not have `{x}` in the program of `bash -c`, where a value "
+            "would become code; pass it as an argument: bash -c '… \"$1\" …' sh {x}",
+        ),
+        ("{x", {"x": 1}, "the script of shell() has a single `{`; write `{{`"),
     ],
 )
 def test_wrong_calls(
-    in_folder: pathlib.Path, command: str | list[str], values: dict[str, int], problem: str
+    in_folder: pathlib.Path, command: str | list[str], values: dict[str, object], problem: str
 ) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:
         rvrun.shell(command, **values)  # type: ignore[arg-type]

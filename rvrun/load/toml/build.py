@@ -6,13 +6,13 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rvrun.load.toml import commands, items
 from rvrun.load.toml.arguments import override
 from rvrun.load.toml.keys import PIPELINE, PIPELINE_RULE, PIPELINES_RESERVED
-from rvrun.load.toml.kinds import Path
+from rvrun.load.toml.kinds import Path, shown
 from rvrun.load.toml.needs import check_aligned, find_needs
 from rvrun.load.toml.paths import check_paths
 from rvrun.load.toml.places import locating
@@ -38,8 +38,9 @@ def load_toml(path: str, args: Mapping[str, str]) -> list[ProgramsConfig]:
     source = read_source(path)
     override(source.values, args, path)
     _check_commands(source)
-    configs = [_build(source, combination) for combination in _combinations(source)]
-    _check_distinct(source, configs)
+    combinations = list(_combinations(source))
+    configs = [_build(source, combination) for combination in combinations]
+    _check_distinct(source, configs, combinations)
     return configs
 
 
@@ -59,7 +60,7 @@ def _build(source: Source, combination: dict[str, Any]) -> ProgramsConfig:
     table = source.values
     config = {**table.get("config", {}), **combination}
     name = "-".join([_name(source), *map(_slug, combination.values())])
-    _check_name(source, name)
+    _check_name(source, name, combination)
     values = {"name": name, **template.config_values(config)}
     root = _fill(source, ("root",), table.get("root", ROOT), values)
     if not root.isprintable():
@@ -102,12 +103,16 @@ def _slug(value: object) -> str:
     return _NOT_IN_NAMES.sub("-", template.to_text(value)).strip("-") or "empty"
 
 
-def _check_name(source: Source, name: str) -> None:
+def _check_name(source: Source, name: str, combination: Mapping[str, Any]) -> None:
     if name.casefold() in PIPELINES_RESERVED:
         names = ", ".join(PIPELINES_RESERVED)
         problem = f"`name` must not be a word that the Makefile uses ({names}), got {quoted(name)}"
         source.fail(("name",), problem, "set another `name`")
-    if re.fullmatch(PIPELINE, name) is None:
+    is_valid = re.fullmatch(PIPELINE, name) is not None
+    if not is_valid and combination:
+        problem = f"`name` and the values of [matrix] must make {PIPELINE_RULE}, got {quoted(name)}"
+        source.fail(("matrix",), problem, "change these values, or make them items of a command")
+    if not is_valid:
         problem = f"`name` must be {PIPELINE_RULE}, got {quoted(name)}, the name of the file"
         source.fail(("name",), problem, 'add a line such as `name = "tiles"`')
 
@@ -121,33 +126,50 @@ def _items(source: Source, command: str, values: Mapping[str, str]) -> list[Any]
 
 def _check_commands(source: Source) -> None:
     """Refuse names that some file systems do not distinguish."""
-    if twice := _find_equal(source.values["commands"]):
-        problem = f"commands must have distinct names, ignoring case, got {_both(twice)}"
-        source.fail(("commands", twice[1]), problem, "rename one of the two", is_key=True)
+    names = list(source.values["commands"])
+    if twice := _find_equal(names):
+        problem = f"commands must have distinct names, ignoring case, got {_both(names, twice)}"
+        path = ("commands", names[twice[1]])
+        source.fail(path, problem, "rename one of the two", is_key=True)
 
 
-def _check_distinct(source: Source, configs: list[ProgramsConfig]) -> None:
+def _check_distinct(
+    source: Source, configs: Sequence[ProgramsConfig], combinations: Sequence[Mapping[str, Any]]
+) -> None:
     """Refuse combinations that would have the same name, or write to the same place."""
-    if twice := _find_equal([config.name for config in configs]):
-        problem = f"combinations of [matrix] must differ in `name`, got {_both(twice)}"
-        source.fail(("matrix",), problem, "change [matrix]")
-    if twice := _find_equal([config.root_uri for config in configs], str):
-        problem = f"combinations of [matrix] must differ in `root`, got {_both(twice)}"
+    names = [config.name for config in configs]
+    if twice := _find_equal(names):
+        rule = "combinations of [matrix] must differ in `name`, ignoring case"
+        values = _values(*(combinations[position] for position in twice))
+        problem = f"{rule}, got {_both(names, twice)} for {values}"
+        source.fail(("matrix",), problem, "change one of these values, or remove it")
+    roots = [config.root_uri for config in configs]
+    if twice := _find_equal(roots, str):
+        problem = f"combinations of [matrix] must differ in `root`, got {_both(roots, twice)}"
         source.fail(("root",), problem, "add {name} to `root`")
 
 
 def _find_equal(
     names: Iterable[str], key: Callable[[str], str] = str.casefold
-) -> tuple[str, str] | None:
-    """Return the first two names with the same key."""
-    seen: dict[str, str] = {}
-    for name in names:
-        if key(name) in seen:
-            return seen[key(name)], name
-        seen[key(name)] = name
+) -> tuple[int, int] | None:
+    """Return the positions of the first two names with the same key."""
+    seen: dict[str, int] = {}
+    for position, name in enumerate(map(key, names)):
+        if name in seen:
+            return seen[name], position
+        seen[name] = position
     return None
 
 
-def _both(names: tuple[str, str]) -> str:
-    first, second = map(quoted, names)
+def _both(names: Sequence[str], positions: tuple[int, int]) -> str:
+    first, second = (quoted(names[position]) for position in positions)
     return f"{first} twice" if first == second else f"{first} and {second}"
+
+
+def _values(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Return how two combinations differ: `x = 'a b' and x = 'a-b'`; equal ones as a whole."""
+    keys = [key for key in one if one[key] != other[key]] or list(one)
+    return " and ".join(
+        ", ".join(f"{key} = {shown(combination[key])}" for key in keys)
+        for combination in (one, other)
+    )

@@ -7,13 +7,13 @@ from typing import Any
 
 import attrs
 
-from rvrun.load.toml.code import check_script, check_words
 from rvrun.load.toml.items import fields_of
 from rvrun.load.toml.kinds import Path
 from rvrun.load.toml.places import locating
 from rvrun.load.toml.read import Source
 from rvrun.model import EACH
 from rvrun.programs import template
+from rvrun.programs.code import check_script, check_words
 from rvrun.programs.script import compile_script
 from rvrun.programs.template import (
     CONFIG,
@@ -84,6 +84,7 @@ def declare(context: Context, command: str) -> dict[str, Any]:
                 raise BadTemplate(
                     f"must be a directory of the machine, got {quoted(text)}; remove it"
                 )
+    _check_options(context, command)
     _check_use_of_items(context, command)
     _check_run(context, command)
     variables = {**context.source.values.get("env", {}), **table.get("env", {})}
@@ -107,6 +108,18 @@ def _texts(context: Context, command: str) -> Iterator[tuple[Path, str]]:
                 yield (*owner, "env", name), value
     if "cwd" in table:
         yield (*place, "cwd"), table["cwd"]
+
+
+def _check_options(context: Context, command: str) -> None:
+    """Refuse placeholders in the options of a container, which may have other braces."""
+    container = context.table(command).get("container", {})
+    options = container.get("options", ()) if isinstance(container, dict) else ()
+    names = known_names(context, command)
+    for index, text in enumerate(options):
+        if used := [name for name in names if f"{{{name}}}" in text]:
+            with locating(context.source, ("commands", command, "container", "options", index)):
+                problem = f"must not have `{{{used[0]}}}`, as options have no placeholders"
+                raise BadTemplate(f"{problem}; write the value itself")
 
 
 def _check_single(path: Path, text: str) -> None:
@@ -137,12 +150,23 @@ def _check_text(context: Context, command: str, text: str) -> None:
         if items is None and (name.partition(".")[0] == ITEM or name in OF_ALL_ITEMS):
             raise BadTemplate(f'has `{{{name}}}`, which requires `items`; add `items = ["a", "b"]`')
     fields = fields_of(items) if items else None
+    if items and fields is not None:
+        _check_fields(text, items, fields)
     template.check(text, known_names(context, command), fields)
-    if fields is not None and ITEM in template.placeholders(text):
-        column = f"{{item.{fields[0]}}}" if fields else "{items_file}"
-        raise BadTemplate(
-            f"has `{{item}}`, but the items are tables; write, for example, `{column}`"
-        )
+
+
+def _check_fields(text: str, items: Sequence[Any], fields: Sequence[str]) -> None:
+    """Check the placeholders of items that are tables; `fields`: what all of them have."""
+    for name in template.placeholders(text):
+        item, _, field = name.partition(".")
+        if name == ITEM:
+            column = f"{{item.{fields[0]}}}" if fields else "{items_file}"
+            problem = "has `{item}`, but the items are tables"
+            raise BadTemplate(f"{problem}; write, for example, `{column}`")
+        if item == ITEM and field not in fields and any(field in table for table in items):
+            lacking = next(number for number, table in enumerate(items, 1) if field not in table)
+            problem = f"has `{{{name}}}`, but item {lacking} does not have `{field}`"
+            raise BadTemplate(f"{problem}; add it there, or write another placeholder")
 
 
 def _check_scalar(context: Context, name: str) -> None:

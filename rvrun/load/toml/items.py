@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rvrun.errors import Problem, closest
+from rvrun.globs import expand
 from rvrun.inputs import CannotRead, is_unicode, read_json, read_text
 from rvrun.load.toml.keys import ITEM_LIST, NAME, NAME_RULE
 from rvrun.load.toml.kinds import has_nul, shown
@@ -69,7 +70,7 @@ def _glob(patterns: Sequence[str]) -> list[str]:
         if not glob.has_magic(pattern):
             problem = f"must have a pattern such as `*.tif` in `glob`, got {quoted(pattern)}"
             raise BadItems(f"{problem}; for certain files, write a list of them")
-    matches = {path for pattern in patterns for path in glob.glob(pattern, recursive=True)}
+    matches = {path for pattern in patterns for path in expand(pattern)}
     if bad := sorted(path for path in matches if not is_unicode(path)):
         raise BadItems(f"must match files with UTF-8 names, got {quoted(bad[0])}; rename it")
     return sorted(matches)
@@ -89,18 +90,27 @@ def _read_csv(path: str, column: str | None) -> list[dict[str, str]]:
     """Rows by column. Without `column`, placeholders may name all columns."""
     reader = csv.reader(io.StringIO(read_text(path, REMEDY), newline=""), strict=True)
     try:
-        header, *rows = [row for row in reader if row] or [[]]
+        (_, header), *rows = [(reader.line_num, row) for row in reader if row] or [(1, [])]
     except csv.Error as error:
         problem = f"is not CSV ({error}: line {reader.line_num})"
         raise CannotRead(path, problem, REMEDY) from None
+    if column not in header:
+        _check_separator(path, header)
     for name in header if column is None else [column]:
         _check_column(path, name, header, is_placeholder=column is None)
-    for number, row in enumerate(rows, 2):
+    for line, row in rows:
         if len(row) != len(header):
-            cells = f"{count(len(header), 'cell')} in row {number}, as in its header"
+            cells = f"{count(len(header), 'cell')} in line {line}, as in its header"
             problem = f"must have {cells}, got {count(len(row), 'cell')}"
             raise CannotRead(path, problem, REMEDY)
-    return [dict(zip(header, row, strict=True)) for row in rows]
+    return [dict(zip(header, row, strict=True)) for _, row in rows]
+
+
+def _check_separator(path: str, header: Sequence[str]) -> None:
+    """Refuse a header that has the separators of other programs."""
+    if len(header) == 1 and any(sign in header[0] for sign in ";\t"):
+        problem = f"must have commas between its columns, got {quoted(header[0])}"
+        raise CannotRead(path, problem, "save it with commas")
 
 
 def _check_column(path: str, name: str, header: Sequence[str], *, is_placeholder: bool) -> None:

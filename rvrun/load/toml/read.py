@@ -23,6 +23,21 @@ ONLY_MAIN = ("name", "root", "matrix")
 MERGED = ("config", "env", "commands")
 #: More digits than Python converts.
 _LONG_NUMBER = re.compile(r"[0-9][0-9_]{4300,}")
+_LONG_QUOTES = ('"""', "'''")
+#: Keys as a message of tomllib has them: `('commands', 'a')`.
+_KEYS = re.compile(r"\('[^()]*\)")
+#: What to do about what tomllib reports.
+_FIXES = {
+    "invalid value": "put strings in quotes, and write booleans as `true` and `false`",
+    "unescaped": "write `\\\\` for a backslash, or put the string in single quotes",
+    "illegal character '\\n'": "end the string in its line",
+    "unterminated string": "end it with the quotes that it begins with",
+    "expected '='": "write `key = value`",
+    "twice": "keep one of them",
+    "cannot overwrite": "keep one of them",
+    "unclosed array": "end the list with `]`",
+    "expected ']'": "end the name of the table with `]`",
+}
 _POSITION = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", re.DOTALL)
 
 
@@ -192,9 +207,12 @@ def _located(path: str, text: str, error: CannotRead) -> RvrunError:
         line, column = line_and_column(text, len(text))
         if match[2]:
             line, column = int(match[2]), int(match[3])
+        elif "string" in match[1] and (opening := max(map(text.rfind, _LONG_QUOTES))) >= 0:
+            line, column = line_and_column(text, opening)
         got = text.split("\n")[line - 1].strip()
-        problem = f"must be valid TOML, got {quoted(got)}: {match[1][:1].lower()}{match[1][1:]}"
-        remedy = "correct that line"
+        rule = _KEYS.sub(lambda keys: ".".join(re.findall(r"'([^']*)'", keys[0])), match[1])
+        problem = f"must be valid TOML, got {quoted(got)}: {rule[:1].lower()}{rule[1:]}"
+        remedy = next((fix for part, fix in _FIXES.items() if part in problem), "correct that line")
         if "{" in got and "key part" in problem:
             remedy = "write a table in braces on one line, without a comma at its end"
         return BadFile(f"{path}:{line}:{column}", problem, remedy)
