@@ -159,6 +159,10 @@ class Prepared:
             texts += misfits(self.run.plan, self.run.settings.of(MachineSettings))
         return texts
 
+    def changes_files(self) -> bool:
+        """Whether `write` would change what jobs of an earlier run in the run directory read."""
+        return rundir.would_change(self.run.run_dir, self.files, self.owned)
+
     def write(self) -> list[str]:
         """Write the files whose text changed into the run directory, and return their paths.
 

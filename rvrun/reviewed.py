@@ -32,6 +32,8 @@ VERSION = 1
 NUM_LINES = 6
 #: Settings that are not in a runner's section, and change what runs.
 SETTINGS = ("code", "code_packages", "aws.region")
+#: Its keys that have lists of strings.
+STRINGS = ("commands", "until", "from", "force", "splits", "runners")
 
 
 class NotSaved(RvrunError):
@@ -72,6 +74,8 @@ def with_request(prepared: Prepared, request: Request) -> Prepared:
         "commands": list(request.commands),
         "until": list(request.until),
         "from": list(request.start),
+        "force": list(request.forced),
+        "always_make": request.force,
         "splits": list(request.splits),
         "args": dict(request.args),
         "templates": request.flags.get("templates"),
@@ -121,6 +125,8 @@ def read_request(out: str) -> tuple[Request, tuple[str, ...]]:
         commands=document["commands"],
         until=document["until"],
         start=document["from"],
+        forced=document["force"],
+        force=document["always_make"],
         splits=document["splits"],
         args=document["args"],
         flags={"templates": document["templates"]},
@@ -142,7 +148,8 @@ def _check_types(out: str, document: Mapping[str, Any]) -> None:
         "config": _is_string,
         "templates": lambda value: value is None or _is_string(value),
         "args": lambda value: isinstance(value, dict) and all(map(_is_string, value.values())),
-        **dict.fromkeys(("commands", "until", "from", "splits", "runners"), _are_strings),
+        "always_make": lambda value: isinstance(value, bool),
+        **dict.fromkeys(STRINGS, _are_strings),
     }
     for key, is_right in is_valid.items():
         if not is_right(document.get(key)):
@@ -180,6 +187,8 @@ def prepare_saved(saved: Request, runners: Sequence[str], request: Request) -> P
         commands=saved.commands,
         until=saved.until,
         start=saved.start,
+        forced=saved.forced,
+        force=request.force or saved.force,
         splits=saved.splits,
         args=saved.args,
         flags={**request.flags, **saved.flags},
@@ -188,7 +197,7 @@ def prepare_saved(saved: Request, runners: Sequence[str], request: Request) -> P
     others = [name for name in runners if name != request.runner]
     prepared = kept(prepare_all([request.runner, *others], repeated))
     ordered = attrs.evolve(prepared, runners=tuple(runners))
-    files = with_request(ordered, repeated).files
+    files = with_request(ordered, attrs.evolve(repeated, force=saved.force)).files
     compiled = attrs.evolve(prepared, files=files)
     if lines := list(_differences(compiled)):
         raise PlanDiffers(out, "\n".join(lines))

@@ -256,3 +256,17 @@ def test_a_plan_that_was_run_runs_again(saved: Project) -> None:
     assert "0 targets ran, 10 up to date" in done.stderr
     saved.rvrun("plan", "tiny.py", "--splits", "4", "--check", LOCAL)
     assert json.loads(saved.read(f"{LOCAL}/request.json"))["splits"] == ["4"]
+
+
+def test_what_is_forced_is_part_of_what_was_reviewed(saved: Project) -> None:
+    """`--force` and `-B` of the plan that was saved; `-B` may be added."""
+    words = ("plan", "tiny.py", "--splits", "4", "--out", LOCAL)
+    run = ("run", "local", "--plan", LOCAL)
+    saved.rvrun(*run)
+    assert "10 targets ran" in saved.rvrun(*run, "-B").stderr
+    saved.rvrun(*words, "--force", "sum")
+    assert "2 targets ran, 8 up to date" in saved.rvrun(*run).stderr
+    saved.rvrun(*words, "-B")
+    assert "10 targets ran" in saved.rvrun(*run).stderr
+    saved.rvrun(*words)
+    assert "0 targets ran" in saved.rvrun(*run).stderr

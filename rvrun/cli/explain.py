@@ -27,6 +27,7 @@ from rvrun.cli.sides import read_plan
 from rvrun.errors import Problem
 from rvrun.inputs import read_text
 from rvrun.model import Plan
+from rvrun.observe.find import is_run_dir
 from rvrun.plan.select import stages_of
 from rvrun.plan.serialize import RENDER, NotAPlan
 from rvrun.prepare import Request, prepare_plan
@@ -143,11 +144,14 @@ def explain_request(target: str, request: Request) -> tuple[Explanation, str]:
 def find_run_dir(target: str) -> pathlib.Path:
     """Return the only run directory in runs/ whose plan has the target's pipeline.
 
-    Raises `NoRunDirectory`, or `NotAPlan` if only a plan that cannot be read might have it.
+    In a run directory, that is its own. Raises `NoRunDirectory`, or `NotAPlan` if only a plan that
+    cannot be read might have it.
     """
     pipeline = target.partition("/")[0]
+    here = pathlib.Path()
     # Not only what exists: a plan that is a broken link cannot be read.
     candidates = sorted(path.parent for path in pathlib.Path("runs").glob("*/*"))
+    candidates = [here] if is_run_dir(here) else candidates
     candidates = [f for f in dict.fromkeys(candidates) if os.path.lexists(f / paths.PLAN)]
     plans: dict[pathlib.Path, Plan] = {}
     unreadable: list[NotAPlan] = []

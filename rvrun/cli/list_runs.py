@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -10,14 +11,14 @@ from typing import Annotated, Any
 import attrs
 
 from rvrun.cli.messages import warn
-from rvrun.cli.options import AsJson, option
+from rvrun.cli.options import AsJson, BadOption, option
 from rvrun.errors import RvrunError
 from rvrun.observe.find import is_run_dir, last_local_activity, run_dirs
 from rvrun.observe.local_run import LocalRun
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.ended import read_ended
 from rvrun.remote.state import RunState, State, timestamp
-from rvrun.text import duration, local_time
+from rvrun.text import duration, local_time, shorten
 
 HERE = "."
 Below = Annotated[
@@ -58,6 +59,8 @@ def list_runs(runs: Below = HERE, as_json: AsJson = False) -> None:
 
     - `rvrun list`
     """
+    if not os.path.isdir(runs or HERE):
+        raise BadOption(f"--runs must name a directory, got `{shorten(runs)}`")
     rows = sorted(read_rows(pathlib.Path(runs)), key=lambda row: (row.began or 1e12, row.run))
     # With the others, not instead of them: one damaged file must not hide all runs.
     warn(*(row.problem for row in rows if row.problem))
@@ -113,7 +116,7 @@ def _with_state(row: Row, state: RunState) -> Row:
         state=state.word,
         ended=state.ended,
         done=state.count(State.SUCCEEDED),
-        targets=sum(stage.total for stage in state.stages),
+        targets=state.total,
     )
 
 

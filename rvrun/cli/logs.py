@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import pathlib
+import shlex
 from typing import Annotated
 
 from rvrun.cli.messages import say
@@ -107,7 +108,8 @@ def print_failures(run: Run) -> None:
         for line in log_end(run, failure.target):
             print(line)
     if len(failures) > NUM_FAILURES:
-        say(f"… and {len(failures) - NUM_FAILURES:,} more; see `rvrun status {run.handle} --json`")
+        handle = shlex.quote(run.handle)
+        say(f"… and {len(failures) - NUM_FAILURES:,} more; see `rvrun status {handle} --json`")
 
 
 #: What container runtimes say if an image does not have the worker.

@@ -40,9 +40,12 @@ from rvrun.cli.options import (
 )
 from rvrun.cli.plan_table import print_plan
 from rvrun.errors import DONE
+from rvrun.model import Plan
+from rvrun.plan.serialize import plan_to_json
 from rvrun.plugins import runner_names
-from rvrun.prepare import kept, prepare_all, prepare_plan, run_dir_of
+from rvrun.prepare import Request, kept, prepare_all, prepare_plan, run_dir_of
 from rvrun.runners.registry import DEFAULT
+from rvrun.settings.layers import load_settings
 
 Runners = Annotated[
     list[str] | None,
@@ -117,6 +120,7 @@ def plan(
 
         request = select_affected(request, affected)
         if not request.commands:
+            print_nothing(request, form, as_estimate=as_estimate)
             return DONE
     is_shown_only = not (runners or request.out or templates)
     # What only shows the stages needs no rendered file, and does without the template engine.
@@ -156,6 +160,19 @@ def plan(
 
         write_files(with_request(kept(prepared), request), quiet=quiet)
     return None
+
+
+def print_nothing(request: Request, form: DiffFormat, *, as_estimate: bool) -> None:
+    """Print a plan without pipelines, or the estimate of it, for programs."""
+    if form is DiffFormat.TEXT:
+        return
+    if as_estimate:
+        from rvrun.cli.estimates import estimate_changed
+
+        settings = load_settings(request.flags, request.profile)
+        print_document(estimate_changed(Plan(()), (), settings, DEFAULT, None, ()), form)
+    else:
+        print(plan_to_json(Plan(())), end="")
 
 
 def check_formats(

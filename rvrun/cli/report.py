@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import time
 from typing import Annotated
@@ -47,7 +48,7 @@ def report(
     """
     if html is None and trace is None:
         raise BadOption("`report` requires --html FILE, --trace FILE, or both")
-    if html == trace:
+    if html and trace and os.path.realpath(html) == os.path.realpath(trace):
         raise BadOption("--html and --trace name the same file; use two files")
     observed = find_run(run, pathlib.Path(runs))
     from rvrun.report.page import to_html

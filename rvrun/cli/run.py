@@ -354,6 +354,7 @@ def run_stages(
     with entered(run.run_dir, name, jobs, run.workdir_from_run_dir) as entry:
         outcome = runner.run(run, statuses, reporter)
         code = entry.exit_code = exit_code(outcome)
+        entry.stopped = outcome.stopped
     # Not if the output was shown, or was not wanted.
     is_unseen = show_output is None and not is_output_shown(common, run, None)
     if is_isolated and is_unseen and code == DONE and not common.quiet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -185,7 +186,7 @@ def _elapsed(stage: StageState, *, is_here: bool = False) -> str:
 
 def _headline(state: RunState) -> str:
     """Return `landcover-…: running for 3 min 20 s, 12 of 30 targets done, about 1.0 s left`."""
-    total, done = sum(stage.total for stage in state.stages), state.count(State.SUCCEEDED)
+    total, done = state.total, state.count(State.SUCCEEDED)
     elapsed = duration(max((state.ended or time.time()) - state.began, 0))
     words = {
         "running": f"running for {elapsed}",
@@ -212,8 +213,8 @@ def print_summary(state: RunState, log: Sequence[str], run: str) -> None:
         err.print(Text(f"first failure: {describe(failure)}", "bold red"))
         for line in log:
             err.print(f"  | {line}")
-        err.print(f"to see all of its log:  rvrun logs {run} {failure.target}")
-        err.print(f"to retry what failed:   rvrun retry {run}")
+        err.print(f"to see all of its log:  rvrun logs {shlex.quote(run)} {failure.target}")
+        err.print(f"to retry what failed:   rvrun retry {shlex.quote(run)}")
     if state.word == "interrupted" and state.active is None:
         err.print("to continue the submission, run the command that submitted it again")
     err.print(Text(_headline(state), RUN_STYLES.get(state.word, "bold red")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import shlex
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,6 +22,7 @@ from rvrun.remote.errors import StillRunning
 from rvrun.remote.state import Progress, RunState
 from rvrun.rundir.lock import locked, locked_if_writable
 from rvrun.runners.protocol import DetachedRunner
+from rvrun.runners.submissions import check_unread
 
 #: Seconds between two reads of a run's state from a service: at first, and at most.
 POLL_FIRST, POLL_MOST = 3.0, 30.0
@@ -38,6 +40,9 @@ def submit(prepared: Prepared, runner: DetachedRunner, common: Common, *, wait: 
     # there: its intention could not be noted.
     lock = locked_if_writable if wait else locked
     with shown_as(run.out_typed), lock(run.run_dir):
+        # Before writing: what is refused must not change what the jobs of the earlier run read.
+        if runner.CAPABILITIES.keeps_stamps and prepared.changes_files():
+            check_unread(ledgers.last(run.run_dir, prepared.runners[0]), runner.state)
         prepared.write()
         with counting("submitting", common) as progress:
             try:
@@ -60,8 +65,9 @@ def submit(prepared: Prepared, runner: DetachedRunner, common: Common, *, wait: 
     if wait:
         return wait_for(DetachedRun(ledger), common)
     if not common.quiet:
-        say(f"  to watch it:   rvrun status {ledger.handle} --watch")
-        say(f"  to cancel it:  rvrun cancel {ledger.handle}")
+        handle = shlex.quote(ledger.handle)
+        say(f"  to watch it:   rvrun status {handle} --watch")
+        say(f"  to cancel it:  rvrun cancel {handle}")
     print(ledger.run_id)
     return DONE
 
@@ -79,12 +85,13 @@ def wait_for(run: Run, common: Common) -> int:
         with watching(make_console(err=True), quiet=common.quiet) as show:
             state = follow(run.state, show, polls=polls)
     except KeyboardInterrupt:
+        handle = shlex.quote(run.handle)
         if is_here:
-            say(f"no longer watching; the run continues: rvrun status {run.handle}")
+            say(f"no longer watching; the run continues: rvrun status {handle}")
         else:
             say(
-                f"no longer waiting; the run continues: rvrun status {run.handle}, "
-                f"rvrun cancel {run.handle}"
+                f"no longer waiting; the run continues: rvrun status {handle}, "
+                f"rvrun cancel {handle}"
             )
         return INTERRUPTED
     log = [] if state.failure is None else log_end(run, state.failure.target)

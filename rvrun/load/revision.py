@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +16,8 @@ from rvrun.errors import RvrunError
 FETCH = "fetch it first, for example with `git fetch origin`"
 #: For a clone without the history.
 FETCH_ALL = "fetch all of it: `git fetch --unshallow`, or `fetch-depth: 0` in GitHub Actions"
+#: The mode of an entry of a tree that is a commit of another repository.
+SUBMODULE = "160000"
 
 
 class NoRevision(RvrunError):
@@ -51,17 +54,50 @@ def checked_out(commit: str) -> Iterator[pathlib.Path]:
     """Yield a temporary directory with all files of a commit.
 
     Not a worktree of git's, which would be noted in the repository, and would run its hooks. Files
-    that git does not track are not in it.
+    that git does not track are not in it, those of submodules are if the submodules are here.
+
+    Raises `NoRevision`.
     """
-    top = repository()
     with tempfile.TemporaryDirectory(prefix="rvrun-base-") as folder:
         files = pathlib.Path(os.path.realpath(folder), "files")
-        index = str(files.parent / "index")
         files.mkdir()
-        for words in (("read-tree", commit), ("checkout-index", "--all", f"--prefix={files}/")):
-            if _git(commit, *words, cwd=str(top), GIT_INDEX_FILE=index) is None:
-                raise NoRevision(commit, f"`git {words[0]}` failed", "check it with `git fsck`")
+        _check_out(commit, repository(), files)
         yield files
+
+
+def _check_out(commit: str, top: pathlib.Path, files: pathlib.Path, **variables: str) -> None:
+    """Write the files of a commit, and of its submodules, to a directory.
+
+    - `top`: of the repository. `variables`: which repository that is; none for the current one.
+    """
+
+    def git(*words: str) -> str:
+        output = _git(commit, *words, cwd=str(top), **variables)
+        if output is None:
+            raise NoRevision(commit, f"`git {words[0]}` failed", "check it with `git fsck`")
+        return output
+
+    with tempfile.TemporaryDirectory(prefix="rvrun-index-") as folder:
+        variables["GIT_INDEX_FILE"] = f"{folder}/index"
+        git("read-tree", commit)
+        git("checkout-index", "--all", f"--prefix={files}/")
+        entries = git("ls-files", "--stage", "-z").split("\0")
+    for entry in entries:
+        facts, _, path = entry.partition("\t")
+        own = top / path / ".git"
+        if facts.startswith(f"{SUBMODULE} ") and own.exists():
+            _check_out_submodule(commit, path, facts.split()[1], own, files / path)
+
+
+def _check_out_submodule(
+    commit: str, path: str, own: str, git_dir: pathlib.Path, files: pathlib.Path
+) -> None:
+    """Write the files of the commit `own` of a submodule, which the commit `commit` needs."""
+    top, which = git_dir.parent, str(git_dir)
+    if _git(commit, "cat-file", "-e", own, cwd=str(top), GIT_DIR=which) is None:
+        hint = f"fetch it: `git -C {shlex.quote(path)} fetch`"
+        raise NoRevision(commit, f"its submodule {path} needs commit {own[:12]}", hint)
+    _check_out(own, top, files, GIT_DIR=which)
 
 
 def repository() -> pathlib.Path:

@@ -13,10 +13,18 @@ from rvrun.cpus import num_cpus
 from rvrun.observe.attempts import AttemptReader
 from rvrun.observe.left import Left, seconds_left
 from rvrun.observe.local_logs import read_logs
-from rvrun.observe.snapshot import Snapshot, StageTargets, TargetState, read_snapshot
+from rvrun.observe.snapshot import (
+    Snapshot,
+    StageTargets,
+    TargetState,
+    read_snapshot,
+    run_began,
+    spans_of,
+)
 from rvrun.remote.state import RemoteFailure, RunningTarget, RunState, StageState, State
 from rvrun.rundir.attempts import Attempt
 from rvrun.rundir.exits import describe_exit, explain_exit
+from rvrun.rundir.history import Session
 from rvrun.text import duration
 
 #: What a run is shown with that only make ran, so that nobody recorded the runner.
@@ -55,12 +63,12 @@ def state_of(snapshot: Snapshot, handle: str) -> RunState:
     """Return the state of the run that a snapshot shows; `handle` is its name."""
     failures = tuple(map(_failure, _in_order(failed_targets(snapshot))))
     running = _in_order([one for one in snapshot.targets if one.state is State.RUNNING])
-    sessions, began = snapshot.sessions, snapshot.began
+    session = snapshot.session
     return RunState(
         run_id=handle,
-        runner=sessions[-1].runner if sessions else BY_HAND,
-        stages=tuple(_stage_state(stage, began) for stage in snapshot.stages),
-        began=began,
+        runner=BY_HAND if session is None else session.runner,
+        stages=tuple(_stage_state(stage, snapshot.sessions) for stage in snapshot.stages),
+        began=snapshot.began,
         ended=snapshot.ended,
         failure=failures[0] if failures else None,
         other_failures=failures[1:],
@@ -88,11 +96,12 @@ def _ended(one: TargetState) -> float | None:
     return None if one.attempt is None else one.attempt.ended
 
 
-def _stage_state(stage: StageTargets, since: float) -> StageState:
-    """The state of a stage; its times are of the run from `since` on, if it ran then."""
+def _stage_state(stage: StageTargets, sessions: Sequence[Session]) -> StageState:
+    """The state of a stage; its times are those of the last run in which it ran."""
     attempts = list(stage.attempts)
+    since = run_began(sessions, spans_of([stage])) if attempts else 0.0
     # Records have milliseconds.
-    latest = [a for a in attempts if a.began >= since - 0.001] or attempts
+    latest = [attempt for attempt in attempts if attempt.began >= since - 0.001]
     counts = {state: n for state in State if (n := len(stage.with_state(state)))}
     ends = [attempt.ended for attempt in latest if attempt.ended is not None]
     peaks = [a.peak_memory_kib for a in attempts if a.peak_memory_kib is not None]

@@ -16,9 +16,8 @@ from rvrun.plan.serialize import RENDER, NotAPlan, plan_from_json
 from rvrun.remote.state import State
 from rvrun.rundir.attempts import Attempt
 from rvrun.rundir.freshness import StageStatus, plan_status
-from rvrun.rundir.history import Session, read_sessions
+from rvrun.rundir.history import Session, read_sessions, session_at, was_stopped
 from rvrun.rundir.lock import is_active
-from rvrun.rundir.summary import ENDED
 from rvrun.rundir.times import NEVER
 from rvrun.rundir.workdir import working_in
 
@@ -87,17 +86,21 @@ class Snapshot:
         return (one for stage in self.stages for one in stage.targets)
 
     @property
+    def session(self) -> Session | None:
+        """The latest run; None if that is one of plain make, which leaves no trace of its own."""
+        if not self.sessions:
+            return None
+        latest = self.sessions[-1]
+        newest = max((began for began, _ in self._spans()), default=latest.began)
+        return session_at(self.sessions, max(newest, latest.began))
+
+    @property
     def began(self) -> float:
         """When the latest run began, or the plan was written if nothing ran."""
-        starts = [one.attempt.began for one in self.targets if one.attempt]
-        session = self.sessions[-1] if self.sessions else None
-        if session is not None and (
-            session.ended is None or session.ended >= max(starts, default=0)
-        ):
+        if (session := self.session) is not None:
             return session.began
-        if starts:
-            # Plain make leaves no trace of its own.
-            return _begin_of_last_burst(starts, self._ends())
+        if spans := self._spans():
+            return run_began(self.sessions, spans)
         return (self.run_dir / paths.PLAN).stat().st_mtime
 
     @property
@@ -105,34 +108,49 @@ class Snapshot:
         """When the latest run ended; None while it runs."""
         if self.is_active:
             return None
-        session = self.sessions[-1] if self.sessions else None
-        ends = [self.began, *self._ends()]
-        if session is not None and session.ended is not None:
+        ends = [self.began, *(end for _, end in self._spans())]
+        if (session := self.session) is not None and session.ended is not None:
             ends.append(session.ended)
         return max(ends)
 
     @property
     def jobs(self) -> int | None:
         """How many targets the latest run starts in parallel; None if that is unknown."""
-        return self.sessions[-1].jobs if self.sessions else None
+        return None if self.session is None else self.session.jobs
 
-    def _ends(self) -> list[float]:
-        attempts = [one.attempt for one in self.targets if one.attempt]
-        return [a.began if a.ended is None else a.ended for a in attempts]
+    def _spans(self) -> list[tuple[float, float]]:
+        """When the last attempts of all targets began and ended."""
+        return spans_of(self.stages)
 
 
 #: Seconds without any target that separate two runs, where nothing else tells them apart.
 PAUSE_SECONDS = 60.0
 
 
-def _begin_of_last_burst(starts: Sequence[float], ends: Sequence[float]) -> float:
-    spans = sorted(zip(starts, ends, strict=True))
-    began, until = spans[0]
-    for start, end in spans[1:]:
-        if start > until + PAUSE_SECONDS:
-            began = start
-        until = max(until, end)
-    return began
+def spans_of(stages: Sequence[StageTargets]) -> list[tuple[float, float]]:
+    """Return when the last attempts of all targets began and ended."""
+    attempts = (attempt for stage in stages for attempt in stage.attempts)
+    return [(a.began, a.began if a.ended is None else a.ended) for a in attempts]
+
+
+def run_began(sessions: Sequence[Session], spans: Sequence[tuple[float, float]]) -> float:
+    """Return when the run began that the newest of some spans is part of."""
+    session = session_at(sessions, max(spans)[0])
+    if session is not None:
+        return session.began
+    return bursts_of([span for span in spans if session_at(sessions, span[0]) is None])[-1][0]
+
+
+def bursts_of(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the times without a long pause in which something ran; there must be a span."""
+    first, *others = sorted(spans)
+    bursts = [first]
+    for began, ended in others:
+        if began > bursts[-1][1] + PAUSE_SECONDS:
+            bursts.append((began, ended))
+        else:
+            bursts[-1] = (bursts[-1][0], max(bursts[-1][1], ended))
+    return bursts
 
 
 def read_snapshot(run_dir: pathlib.Path, reader: AttemptReader | None = None) -> Snapshot:
@@ -147,13 +165,22 @@ def read_snapshot(run_dir: pathlib.Path, reader: AttemptReader | None = None) ->
         statuses = plan_status(plan, folder, saved_configs(folder))
     stages = tuple(_read_stage(status, reader, sessions) for status in statuses)
     is_running = any(stage.with_state(State.RUNNING) for stage in stages)
+    has_session = is_active(run_dir)
+    if sessions and sessions[-1].ended is None and not has_session:
+        sessions = (*sessions[:-1], _killed(sessions[-1], spans_of(stages)))
     return Snapshot(
         run_dir=run_dir,
         plan=plan,
         stages=stages,
         sessions=sessions,
-        is_active=is_running or is_active(run_dir),
+        is_active=is_running or has_session,
     )
+
+
+def _killed(session: Session, spans: Sequence[tuple[float, float]]) -> Session:
+    """Return a run that recorded no end with the end of what ran in it."""
+    later = [(session.began, session.began), *(span for span in spans if span[0] > session.began)]
+    return attrs.evolve(session, ended=bursts_of(later)[0][1])
 
 
 def read_saved_plan(run_dir: pathlib.Path) -> Plan:
@@ -194,18 +221,8 @@ def _state(
         return State.RUNNING
     is_newer = attempt is not None and done > (attempt.ended or attempt.began) * 1e9
     if attempt is not None and not attempt.has_succeeded and not is_newer:
-        return State.STOPPED if _was_stopped(attempt, sessions) else State.FAILED
+        return State.STOPPED if was_stopped(attempt, sessions) else State.FAILED
     if not is_stale:
         # A split without items has nothing to do, and no time.
         return State.SUCCEEDED
     return State.PENDING if done == NEVER else State.STALE
-
-
-def _was_stopped(attempt: Attempt, sessions: Sequence[Session]) -> bool:
-    """Whether a target ended because its run was interrupted, and not by itself."""
-    if attempt.signal is not None or (attempt.exit_code not in ENDED):
-        return False
-    own = [session for session in sessions if session.began <= attempt.began]
-    # Plain make does not tell. A target that ends with the code of such a signal was then ended by
-    # it; one that left no end was killed, which is a failure unless all of the run was.
-    return own[-1].was_interrupted if own else attempt.exit_code is not None

@@ -126,9 +126,12 @@ def _rerun_text(rerun: Rerun) -> str:
 
 
 def format_value(value: Any) -> str:
-    """Format a JSON value: strings without quotes, lists of strings with commas, others as JSON."""
-    if isinstance(value, str):
+    """Format a JSON value: strings without quotes, lists of strings with commas, others as JSON.
+
+    Strings with line breaks are JSON, too: a change is one line. So is what cannot be seen.
+    """
+    if isinstance(value, str) and value and value.isprintable():
         return value
     if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
-        return ", ".join(value) or "none"
+        return ", ".join(map(format_value, value)) or "none"
     return json.dumps(value, ensure_ascii=False)

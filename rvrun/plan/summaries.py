@@ -130,4 +130,4 @@ def _rates_from(key: str, values: Any) -> Rates:
 def _check_number(key: str, number: Any) -> None:
     # Not NaN or infinite either, and nothing that would overflow.
     if type(number) not in (int, float) or not 0 <= number < 1e12:
-        raise ValueError(f"`{key}` must be a number of at least 0, got {quoted(number)}")
+        raise ValueError(f"`{key}` must be a number between 0 and 1e12, got {quoted(number)}")

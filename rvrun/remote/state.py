@@ -127,6 +127,10 @@ class RunState:
         return done and (self.submitted or self.cancelled)
 
     @property
+    def total(self) -> int:
+        return sum(stage.total for stage in self.stages)
+
+    @property
     def has_failed(self) -> bool:
         return any(stage.count(State.FAILED) for stage in self.stages)
 
@@ -142,7 +146,8 @@ class RunState:
             return "interrupted"
         if not self.is_over:
             return "running"
-        if self.cancelled:
+        # All may have succeeded by then.
+        if self.cancelled and self.count(State.SUCCEEDED) < self.total:
             return "cancelled"
         if self.has_failed:
             return "failed"
@@ -157,8 +162,7 @@ class RunState:
             return "failed"
         if self.count(State.STOPPED):
             return "interrupted"
-        total = sum(stage.total for stage in self.stages)
-        return "succeeded" if self.count(State.SUCCEEDED) == total else "incomplete"
+        return "succeeded" if self.count(State.SUCCEEDED) == self.total else "incomplete"
 
 
 @attrs.frozen(kw_only=True)

@@ -12,6 +12,10 @@ from rvrun.model import NeedKind, PlannedPipeline
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 152, 54, 50, 18, 8
 
 
+#: How many letters fit into a box.
+NUM_LETTERS = 15
+
+
 @attrs.frozen(kw_only=True)
 class Node:
     """A stage in the drawing, by the upper left corner of its box."""
@@ -20,6 +24,12 @@ class Node:
     command: str
     x: int
     y: int
+
+    @property
+    def label(self) -> str:
+        """The command, shortened in its middle if it is too long for the box."""
+        long, half = self.command, NUM_LETTERS // 2
+        return long if len(long) <= NUM_LETTERS else f"{long[:half]}…{long[-half:]}"
 
 
 @attrs.frozen(kw_only=True)

@@ -15,7 +15,7 @@ from rvrun.render.jinja import Template, render
 from rvrun.report import graph
 from rvrun.report.data import span_columns
 from rvrun.report.source import Source
-from rvrun.report.statistics import distribution_of, seconds_of, stragglers_of
+from rvrun.report.statistics import distribution_of, stragglers_of
 from rvrun.report.timeline import Timeline
 from rvrun.rundir.exits import describe_exit
 from rvrun.rundir.explain import read_values
@@ -196,7 +196,7 @@ def _node(stage: StageTargets) -> dict[str, Any]:
 
 def _critical(timeline: Timeline) -> list[dict[str, str]]:
     return [
-        {"target": span.target.target.name, "seconds": duration(seconds_of(span.target) or 0.0)}
+        {"target": span.target.target.name, "seconds": duration(span.seconds)}
         for span in (timeline.spans[position] for position in timeline.critical)
     ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import pathlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
@@ -96,7 +95,8 @@ def _with_session(snapshot: Snapshot, state: RunState) -> Snapshot:
     """
     own = Session(
         began=state.began,
-        ended=state.ended,
+        # Its end is that of the service's clock, and nothing ran here since.
+        ended=None,
         runner=state.runner,
         jobs=None,
         exit_code=DONE,
@@ -113,12 +113,13 @@ def source_here(snapshot: Snapshot, state: RunState) -> Source:
 
 def _read_here(snapshot: Snapshot, one: TargetState) -> LogEnd:
     name = paths.log(one.target.path)
-    if one.attempt is None or one.attempt.log_offset is None:
-        return LogEnd(lines=(), name=name)
-    return LogEnd(
-        lines=tail(pathlib.Path(snapshot.run_dir, name), LOG_LINES, one.attempt.log_offset),
-        name=name,
-    )
+    if one.attempt is None:
+        return LogEnd(lines=(), problem="it was not started")
+    if one.attempt.log_offset is None:
+        return LogEnd(lines=(), problem="its output went to the terminal")
+    path = snapshot.run_dir / name
+    problem = "" if path.is_file() else "someone has removed or replaced it"
+    return LogEnd(lines=tail(path, LOG_LINES, one.attempt.log_offset), name=name, problem=problem)
 
 
 def _remote_logs(run: DetachedRun) -> Callable[[TargetState], LogEnd | None]:

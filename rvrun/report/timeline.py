@@ -10,7 +10,7 @@ import attrs
 from rvrun.model import NeedKind
 from rvrun.observe.snapshot import PAUSE_SECONDS, Snapshot, StageTargets, TargetState
 from rvrun.rundir.attempts import Attempt
-from rvrun.rundir.history import Session
+from rvrun.rundir.history import Session, session_at
 
 
 @attrs.frozen(kw_only=True)
@@ -138,7 +138,7 @@ def _group(
     group: list[Span] = []
     until, last = 0.0, None
     for span in spans:
-        session = next((s for s in reversed(sessions) if s.began <= span.began + 0.001), None)
+        session = session_at(sessions, span.began)
         is_same = session is not None and session is last
         if group and not is_same and span.began > until + PAUSE_SECONDS:
             yield group, last

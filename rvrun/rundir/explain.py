@@ -31,6 +31,7 @@ from rvrun.rundir.freshness import (
     Statuses,
     need_time,
 )
+from rvrun.rundir.history import Session, read_sessions, was_stopped
 from rvrun.rundir.times import NEVER
 from rvrun.text import local_time, name_some
 
@@ -282,7 +283,7 @@ def why_not_done(
     - `indices`: the targets to look at; None for all that are stale.
     """
     if failures := _failures(run_dir, status, indices):
-        return _describe_failures(failures)
+        return _describe_failures(failures, read_sessions(run_dir))
     stage = status.stage
     if status.items is not None:
         return _why_items_are_not_done(run_dir, status, indices)
@@ -326,11 +327,18 @@ def _failures(
     return [(target, a) for target, a in attempts if a and not a.has_succeeded]
 
 
-def _describe_failures(failures: Sequence[tuple[Target, Attempt]]) -> str:
-    """Return `failed 2026-01-02 03:04:05 (exit 1)`."""
-    target, first = failures[0]
+def _describe_failures(
+    failures: Sequence[tuple[Target, Attempt]], sessions: Sequence[Session]
+) -> str:
+    """Return `failed 2026-01-02 03:04:05 (exit 1)`, or `stopped` and when the run was interrupted.
+
+    Of several, the first one that was not stopped.
+    """
+    target, first = min(failures, key=lambda failure: was_stopped(failure[1], sessions))
     if first.has_process:
         text = f"running since {local_time(first.began)}"
+    elif was_stopped(first, sessions):
+        text = f"stopped {local_time(first.ended or first.began)}, when the run was interrupted"
     else:
         text = f"failed {local_time(first.ended or first.began)} ({describe_end(first)})"
     if target.split_ind is not None:

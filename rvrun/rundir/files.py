@@ -107,6 +107,13 @@ def strangers(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[st
     return sorted({path.relative_to(folder).as_posix() for path in present} - files.keys())
 
 
+def would_change(folder: pathlib.Path, files: Mapping[str, str], owned: Sequence[str]) -> bool:
+    """Whether `write` would change anything in `folder`."""
+    return bool(strangers(folder, files, owned)) or any(
+        not is_current(folder, path, text) for path, text in files.items()
+    )
+
+
 def _write_if_changed(
     folder: pathlib.Path,
     path: str,

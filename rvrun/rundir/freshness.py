@@ -118,6 +118,11 @@ class StageStatus:
         return f"{self.pipeline}/{self.stage.command}"
 
     @property
+    def num_idle(self) -> int:
+        """How many stale targets have no items, so that they leave no record."""
+        return 0 if self.items is None else sum(not self.items.shares[i] for i in self.stale)
+
+    @property
     def has_unknown_code(self) -> bool:
         """Whether targets were done, but nobody knows with which code."""
         is_done = max(self.done) > NEVER

@@ -79,7 +79,9 @@ class ItemStatus:
         for part, stamp, limit in zip(self.shares, self.stamps, limits, strict=True):
             newest = max(self.times[part.start : part.stop], default=NEVER)
             times.append(max(stamp, newest, limit))
-            done.append(min(self.done[part.start : part.stop], default=times[-1]))
+            # One without items is not done while it would run.
+            own = times[-1] if times[-1] < NOW else NEVER
+            done.append(min(self.done[part.start : part.stop], default=own))
         return tuple(done), tuple(times)
 
     def typical(self, split_ind: int | None = None) -> int | None:

@@ -20,6 +20,9 @@ from rvrun.rundir.freshness import StageStatus
 #: Exit codes of targets that a signal ended: 128 + SIGHUP, SIGINT, SIGQUIT, SIGTERM, or none.
 ENDED = (129, 130, 131, 143, None)
 
+#: A disk is full if less is free: what did not fit may have been larger.
+FULL_BYTES = 64 * 1024
+
 
 @attrs.frozen(kw_only=True)
 class Failure:
@@ -115,18 +118,31 @@ def read_outcome(
     stopped = [attempt for attempt in bad if was_stopped and attempt.exit_code in ENDED]
     failed = [attempt for attempt in bad if attempt not in stopped]
     num_stale = sum(len(status.stale) for status in statuses)
+    warnings = [text for attempt in attempts for text in attempt.warnings]
+    if bad or trouble:
+        warnings += _full_disk(run_dir, out)
     return Outcome(
         ran=len(attempts) - len(bad),
         up_to_date=sum(status.stage.num_targets for status in statuses) - num_stale,
-        not_started=num_stale - len(attempts),
+        not_started=sum(len(status.stale) - status.num_idle for status in statuses) - len(attempts),
         stopped=len(stopped),
         failures=tuple(_failure(attempt, out) for attempt in sorted(failed, key=lambda a: a.time)),
-        warnings=tuple(dict.fromkeys(text for attempt in attempts for text in attempt.warnings)),
+        warnings=tuple(dict.fromkeys(warnings)),
         seconds=until - since,
         signal=signal,
         largest=_largest(attempts),
         trouble=trouble,
     )
+
+
+def _full_disk(run_dir: pathlib.Path, out: str) -> Iterator[str]:
+    """Name a full disk as what targets may have failed of: then they cannot log it either."""
+    disk = os.statvfs(run_dir)
+    # The last blocks are for root.
+    free = disk.f_bavail if os.geteuid() else disk.f_bfree
+    # Some file systems do not count files.
+    if free * disk.f_frsize < FULL_BYTES or (disk.f_files and not disk.f_ffree):
+        yield f"the disk of {out} is full, so logs and records may be incomplete; free space on it"
 
 
 def _largest(attempts: Sequence[_Attempt]) -> tuple[str, int] | None:
@@ -159,7 +175,8 @@ def _failure(attempt: _Attempt, out: str) -> Failure:
     return Failure(
         target=attempt.target.name,
         exit_code=attempt.exit_code,
-        seconds=attempt.end["time"] - attempt.start["time"] if attempt.end else None,
+        # Not negative, also if someone has set the clock back.
+        seconds=max(attempt.end["time"] - attempt.start["time"], 0.0) if attempt.end else None,
         log=None if offset is None else pathlib.Path(out, paths.log(attempt.target.path)),
         rerun=rerun_line(attempt.stage, attempt.target, out),
         log_offset=offset or 0,

@@ -52,6 +52,20 @@ def unfinished(
     return None
 
 
+def check_unread(last: Ledger | None, read_state: Callable[[Ledger], RunState]) -> None:
+    """Raise if jobs may still read the files of a run directory, which are about to change.
+
+    - `last`: the latest run of the run directory, if there is one.
+
+    Raises `StillRunning`, or `Interrupted` if not all of it was submitted.
+    """
+    if last is None or not last.has(INTENDED):
+        return
+    state = read_state(last)
+    if not state.is_over:
+        raise StillRunning(last.handle) if state.submitted else Interrupted(last.handle)
+
+
 def notes(run: Run, uploads: Iterable[Upload], worker: Worker) -> dict[str, str]:
     """Return the files SAVED and ONCE, omitting those without entries."""
     contents = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -63,7 +62,7 @@ def _rule(field: Field) -> tuple[Callable[[Any], bool], str]:
 
 def _table_rule(field: Field) -> tuple[Callable[[Any], bool], str]:
     if float in typing.get_args(field.type):
-        return _is_price_table, "a table of numbers of at least 0"
+        return _is_price_table, "a table of numbers between 0 and 1e12"
     return _is_table, "a table of strings"
 
 
@@ -84,13 +83,14 @@ def _is_table(value: Any) -> bool:
 
 
 def _is_price(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < math.inf
+    # Not NaN or infinite either, and nothing that would overflow.
+    return type(value) in (int, float) and 0 <= value < 1e12
 
 
 #: The rules of types that need no more than themselves.
 _PLAIN: dict[Any, tuple[Callable[[Any], bool], str]] = {
     bool: (lambda value: isinstance(value, bool), "true or false"),
-    float: (_is_price, "a number of at least 0"),
+    float: (_is_price, "a number between 0 and 1e12"),
     str: (lambda value: isinstance(value, str), "a string"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 
@@ -81,6 +82,29 @@ def test_absolute_paths_name_the_files_of_the_base(branch: Project) -> None:
         git(branch, "checkout", "-q", "tiny.py")
 
 
+def test_code_in_a_submodule(branch: Project) -> None:
+    """It is as of the commit that the base had, which must be here."""
+    branch.write("part/words.py", "def is_long(word):\n    return len(word) > 1\n")
+    for command in ("init -q", "add .", "commit -q -m part"):
+        git(branch, "-C", "part", *command.split())
+    edit(branch, "return len(word) >= self.config.min_length", "return is_long(word)")
+    edit(branch, "import rvrun\n", "import rvrun\nfrom part.words import is_long\n")
+    git(branch, "add", ".")
+    git(branch, "commit", "-q", "-m", "a submodule")
+    words = ("diff", "--base", "HEAD", "tiny.py", "--splits", "2")
+    branch.rvrun(*words, code=0)
+    branch.write("part/words.py", "def is_long(word):\n    return len(word) > 2\n")
+    done = branch.rvrun(*words, code=1)
+    assert "~ tiny/count  code changed: Tiny.count → Tiny.counts → part.words.is_long" in (
+        done.stdout
+    )
+    git(branch, "update-index", "--cacheinfo", f"160000,{'1' * 40},part")
+    git(branch, "commit", "-q", "-m", "a commit that is not here")
+    assert "its submodule part needs commit 111111111111; fetch it: `git -C part fetch`" in (
+        branch.rvrun(*words, code=2).stderr
+    )
+
+
 def test_arguments_name_the_files_of_the_base(branch: Project) -> None:
     """A file that an argument names by its absolute path, and that the config reads."""
     source = branch.read("tiny.py").replace(
@@ -128,6 +152,10 @@ def test_a_base_that_is_the_same(branch: Project) -> None:
     done = branch.rvrun("run", "local", "tiny.py", "--affected", "main")
     assert done.stderr == "nothing differs from main; no stage is affected\n"
     assert not (branch.folder / "runs").exists()
+    words = ("plan", "tiny.py", "--affected", "main", "--json")
+    assert json.loads(branch.rvrun(*words).stdout) == {"rvrun_plan": 1, "pipelines": []}
+    estimate = json.loads(branch.rvrun(*words, "--estimate").stdout)
+    assert (estimate["seconds"], estimate["stages"]) == (None, [])
 
 
 def test_only_what_is_affected_runs(branch: Project) -> None:

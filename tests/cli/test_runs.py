@@ -139,6 +139,8 @@ def test_the_verbs_of_a_run_that_succeeded(work: Project) -> None:
     assert "nothing failed in runs/work" in work.rvrun("logs").stderr
     inside = work.run("rvrun", "status", cwd="runs/work")
     assert ".: succeeded" in inside.stdout
+    inside = work.run("rvrun", "explain", "work/last", cwd="runs/work")
+    assert "work/last is up to date" in inside.stdout
     assert work.rvrun("retry", "@latest", code=2).stderr == (
         "rvrun: nothing in run runs/work failed, so there is nothing to retry\n"
     )
@@ -275,7 +277,8 @@ def test_all_run_directories_below_here_are_listed(work: Project) -> None:
         (("logs", "work/part", "-f"), "--follow requires one split, such as work/part/0"),
         (("cancel", "work"), "`cancel` only works with detached runs; runs/work is a run on this"),
         (("report",), "`report` requires --html FILE, --trace FILE, or both"),
-        (("report", "--html", "x", "--trace", "x"), "--html and --trace name the same file"),
+        (("report", "--html", "x", "--trace", "./x"), "--html and --trace name the same file"),
+        (("list", "--runs", "no-folder"), "--runs must name a directory, got `no-folder`"),
         (
             ("report", "--html", "no/such/x"),
             "no/such/x cannot be written: No such file or directory",

@@ -16,6 +16,7 @@ from rvrun.observe.left import Left, seconds_left
 from rvrun.observe.local_run import LocalRun, state_of
 from rvrun.observe.snapshot import read_snapshot
 from rvrun.remote.state import State
+from rvrun.report.timeline import make_timeline
 from tests.report.made import BEGAN, Made, made, plan_of
 
 
@@ -120,6 +121,51 @@ def test_a_run_without_history(tmp_path: pathlib.Path) -> None:
     state = LocalRun(folder).state()
     assert (state.runner, state.word) == ("make", "succeeded")
     assert BEGAN < state.began < BEGAN + 1
+
+
+@pytest.mark.parametrize("was_killed", [False, True])
+@pytest.mark.parametrize("code", [1, 130])
+def test_plain_make_after_a_run(tmp_path: pathlib.Path, was_killed: bool, code: int) -> None:
+    """It is a run of its own: neither part of the run before nor of how that ended."""
+    folder = made(tmp_path, 3)
+    if was_killed:
+        begin, *_ = (folder / paths.RUNS).read_text(encoding="utf-8").splitlines()
+        (folder / paths.RUNS).write_text(f"{begin}\n", encoding="utf-8")
+    later = BEGAN + 10_000
+    append(
+        folder,
+        "records/land/eval.jsonl",
+        {"event": "start", "attempt": 2, "time": later, "host": "a", "pid": 1},
+        {"event": "end", "attempt": 2, "time": later + 8, "exit_code": code},
+    )
+    state = LocalRun(folder).state()
+    assert (state.runner, state.began, state.ended) == ("make", later, later + 8)
+    assert states(folder)["land/eval"] == ("failed" if code == 1 else "stopped")
+    spans = {stage.name: (stage.began, stage.ended) for stage in state.stages}
+    assert spans["land/eval"] == (later, later + 8)
+    timeline = make_timeline(read_snapshot(folder), later + 8)
+    assert [burst.began for burst in timeline.bursts][1:] == [later]
+
+
+def test_a_stage_that_was_done_in_several_runs(tmp_path: pathlib.Path) -> None:
+    """The time between them is not part of how long it took."""
+    folder = made(tmp_path, 3)
+    for later, path in ((BEGAN + 1000, "predict.3/1"), (BEGAN + 1050, "eval")):
+        append(
+            folder,
+            paths.RUNS,
+            {"event": "begin", "time": later, "runner": "local", "jobs": 2, "workdir": "."},
+            {"event": "end", "time": later + 9, "began": later, "exit_code": 0},
+        )
+        append(
+            folder,
+            f"records/land/{path}.jsonl",
+            {"event": "start", "attempt": 2, "time": later + 1, "host": "a", "pid": 1},
+            {"event": "end", "attempt": 2, "time": later + 3, "exit_code": 0},
+        )
+    spans = {s.name: (s.began, s.ended) for s in LocalRun(folder).state().stages}
+    assert spans["land/predict"] == (BEGAN + 1001, BEGAN + 1003)
+    assert spans["land/eval"] == (BEGAN + 1051, BEGAN + 1053)
 
 
 def test_what_was_read_before_is_read_again_when_it_changed(tmp_path: pathlib.Path) -> None:

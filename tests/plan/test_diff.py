@@ -364,9 +364,19 @@ def test_github() -> None:
     """A workflow command per line; characters that would end it are escaped."""
     difference = diff_plans(side(OTHER), side(OTHER, config={"lr": "5%\n::error::x"}))
     assert to_github(difference) == (
-        "::notice title=plan changed::~ other  config: lr 0.1 → 5%25%0A::error::x\n"
+        '::notice title=plan changed::~ other  config: lr 0.1 → "5%25\\n::error::x"\n'
         "::warning title=would run again::other/fetch: config changed\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("a b", "a b"), ("", '""'), ("a\n::error::x", '"a\\n::error::x"'), (["a", ""], 'a, ""')],
+)
+def test_a_change_is_one_line(value: object, shown: str) -> None:
+    """Whatever its values are; and an empty string can be seen."""
+    difference = diff_plans(side(OTHER), side(OTHER, config={"lr": value}))
+    assert to_text(difference).splitlines()[0] == f"~ other  config: lr 0.1 → {shown}"
 
 
 @given(plans())

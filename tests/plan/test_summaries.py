@@ -86,7 +86,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "not a number": (
         changed(lambda d: d["stages"]["p/a"]["by_split"].update(mean="1")),
-        "stage `p/a`: `by_split.mean` must be a number of at least 0, got '1'",
+        "stage `p/a`: `by_split.mean` must be a number between 0 and 1e12, got '1'",
     ),
     "infinite": (
         changed(lambda d: d["stages"]["p/a"].update(gap=float("inf"))),

@@ -14,8 +14,10 @@ from collections.abc import Callable
 
 import pytest
 
+from rvrun.model import PlannedPipeline, Stage
 from rvrun.observe.local_run import state_of
 from rvrun.observe.snapshot import read_snapshot
+from rvrun.report.graph import draw
 from rvrun.report.page import hide_secrets, to_html
 from rvrun.report.source import source_here
 from rvrun.report.timeline import make_timeline
@@ -94,6 +96,37 @@ def test_what_the_page_says(tmp_path: pathlib.Path) -> None:
     assert "&#34;lr&#34;: 0.01" in text
     assert "abcdefgh12345" not in text
     assert "(hidden)" in text
+
+
+def test_a_target_that_is_running_took_the_time_so_far(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is on the critical path with that."""
+    folder = made(tmp_path, 3)
+    record = folder / "records/land/eval.jsonl"
+    start = json.loads(record.read_text(encoding="utf-8").splitlines()[0])
+    record.write_text(json.dumps({**start, "time": BEGAN + 7140}) + "\n", encoding="utf-8")
+    monkeypatch.setattr("rvrun.rundir.attempts.is_locked", lambda path: path == str(record))
+    assert '<li>land/eval <span class="muted">1 min 00 s</span></li>' in page_of(folder)
+
+
+def test_why_there_is_no_log(tmp_path: pathlib.Path) -> None:
+    """Someone removed it, or plain make ran the target. Then not that nothing was printed."""
+    folder = made(tmp_path, 3, failing=[("land/predict/1", 3), ("land/predict/2", 3)])
+    (folder / "logs/land/predict.3/1.log").unlink()
+    record = folder / "records/land/predict.3/2.jsonl"
+    record.write_text(record.read_text(encoding="utf-8").replace("log_offset", "none"))
+    text = page_of(folder)
+    assert "<code>logs/land/predict.3/1.log</code>: someone has removed or replaced it" in text
+    assert "Log: its output went to the terminal" in text
+    assert "nothing was printed" not in text
+
+
+def test_a_long_name_fits_into_its_box() -> None:
+    """The beginning and the end of it are shown."""
+    stage = Stage(command="predict_windows_of_all_scenes")
+    pipeline = PlannedPipeline(name="land", config_digest="", stages=(stage,))
+    assert [node.label for node in draw(pipeline).nodes] == ["predict…_scenes"]
 
 
 def test_a_log_cannot_end_the_script(tmp_path: pathlib.Path) -> None:

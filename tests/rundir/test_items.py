@@ -102,6 +102,16 @@ def test_only_a_new_item_runs(land: Project, runner: str) -> None:
     assert effects(land) == of("chip", "f") + of("clean", "f")
 
 
+def test_a_split_without_items_is_not_from_the_future(land: Project) -> None:
+    """Before its first run it is pending, and the summary does not count it."""
+    done = land.rvrun("run", "local", *options("ab", "3"))
+    assert "future" not in done.stderr
+    assert "nobody knows" not in done.stderr
+    assert "done in " in done.stderr
+    assert "not started" not in done.stderr
+    assert "10 of 10 targets done" in land.rvrun("status").stdout
+
+
 def test_a_removed_item_runs_what_needs_all(land: Project) -> None:
     """Nothing of its own stage runs, and it comes back as done."""
     land.rvrun("run", "local", *options())

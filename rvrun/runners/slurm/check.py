@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import pathlib
 import re
@@ -13,9 +15,11 @@ from rvrun.finding import Finding, Level, error, ok, warning
 from rvrun.runners.problems import check_fit
 from rvrun.runners.run import Run
 from rvrun.runners.slurm import commands
+from rvrun.runners.slurm.commands import overriding
+from rvrun.runners.slurm.jobs import MAX_ARRAY_SIZE, job_from_json, submissions
 from rvrun.runners.slurm.nodes import are_complete, check_nodes, parse_node
 from rvrun.runners.slurm.options import job_settings, minutes_of
-from rvrun.runners.slurm.render import FOLDER, TITLE, render
+from rvrun.runners.slurm.render import FOLDER, JOBS, TITLE, render
 from rvrun.runners.slurm.settings import SlurmCommandSettings, SlurmSettings
 from rvrun.settings.schema import Settings
 
@@ -24,6 +28,9 @@ PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol")
 #: What sbatch prints if it would accept a job for which no node is usable at the moment. Whether
 #: one ever is, `check_nodes` tells.
 NOT_NOW = re.compile(r"allocation failure: (.*\b(?:not available|busy)\b.*)")
+#: What Slurm replaces in the path of a job's output, or makes it replace nothing (sbatch(1)). A
+#: script can escape that in a relative path, but not in the directory in which it is submitted.
+REPLACED = re.compile(r"%\d*[%AaJjNnbstux]|\\")
 #: Directories that each node has for itself, as a rule.
 LOCAL = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 - compared, not used
 
@@ -48,7 +55,7 @@ def check(run: Run) -> Iterator[Finding]:
         return
     yield from findings
     yield from _check_storage(run)
-    if not any(finding.level is Level.ERROR for finding in findings):
+    if not _has_error(findings):
         yield from _check_scripts(run, files)
 
 
@@ -64,6 +71,7 @@ def check_cluster(run: Run) -> Iterator[Finding]:
     Raises `NotInstalled`, `NoAnswer` or `CommandFailed`.
     """
     settings = run.settings.of(SlurmSettings)
+    yield from _check_workdir(run)
     yield _check_size(settings.max_array_size, commands.max_array_size())
     rows = commands.partitions()
     nodes = [node for line in commands.nodes() if (node := parse_node(line)) is not None]
@@ -74,9 +82,18 @@ def check_cluster(run: Run) -> Iterator[Finding]:
             name = f"{pipeline.name}/{stage.command}"
             own = job_settings(name, stage, settings)
             partitions = (own.partition or default or "").split(",")
-            yield from _check_stage(name, own, rows, partitions)
+            yield from check_partitions(name, own, rows, partitions)
             yield from check_nodes(name, own, partitions, nodes)
             yield from _check_container(name, own, run.workdir)
+
+
+def _check_workdir(run: Run) -> Iterator[Finding]:
+    workdir = str(run.workdir.absolute())
+    if (match := REPLACED.search(workdir)) and not os.path.isabs(run.out):
+        text = (
+            f"Slurm would not find {workdir}, because it reads `{match[0]}` as a part of a pattern"
+        )
+        yield error("storage", text, "rename the directory")
 
 
 def _check_size(setting: int | None, size: int | None) -> Finding:
@@ -88,12 +105,17 @@ def _check_size(setting: int | None, size: int | None) -> Finding:
     return ok("cluster", f"answers; MaxArraySize is {size:,}")
 
 
-def _check_stage(
+def check_partitions(
     name: str,
     own: SlurmCommandSettings,
     rows: Mapping[str, Mapping[str, str]],
     partitions: Iterable[str],
 ) -> Iterator[Finding]:
+    """Yield findings about the partitions of a stage; a job runs in whichever it fits.
+
+    - `rows`: the attributes of each partition.
+    """
+    limits: list[list[Finding]] = []
     for partition in partitions:
         if not partition:
             text = f"{name}: no partition, and the cluster has no default partition"
@@ -102,7 +124,15 @@ def _check_stage(
             text = f"{name}: partition `{partition}` does not exist"
             yield error("partition", text, f"set `slurm.partition` to one of {_names(rows)}")
         else:
-            yield from _check_limits(name, own, partition, rows[partition])
+            limits.append(list(_check_limits(name, own, partition, rows[partition])))
+    fits = any(not _has_error(findings) for findings in limits)
+    for finding in itertools.chain(*limits) if all(limits) else ():
+        if not (fits and finding.level is Level.ERROR):
+            yield finding
+
+
+def _has_error(findings: Iterable[Finding]) -> bool:
+    return any(finding.level is Level.ERROR for finding in findings)
 
 
 def _names(rows: Mapping[str, object]) -> str:
@@ -130,10 +160,12 @@ def _check_limits(
             f"{name}: a job must request at most {most} CPUs in partition `{partition}`, got {cpus}"
         )
         yield error("partition", text, "lower `slurm.cpus` or `slurm.parallel`")
-    accounts = row.get("AllowAccounts", "ALL").split(",")
-    if own.account and "ALL" not in accounts and own.account not in accounts:
-        text = f"{name}: account `{own.account}` must not use partition `{partition}`"
-        yield error("partition", text, f"set `slurm.account` to one of {', '.join(accounts)}")
+    accounts = row.get("AllowAccounts", "ALL").lower().split(",")
+    if own.account and not {"all", own.account.lower()}.intersection(accounts):
+        # In later versions of Slurm, accounts below these may, too (slurm.conf(5)).
+        allowed = ", ".join(accounts)
+        text = f"{name}: partition `{partition}` is for {allowed}, not for account `{own.account}`"
+        yield warning("partition", text, "choose another account, unless it belongs to one of them")
 
 
 def _check_container(
@@ -158,13 +190,22 @@ def _check_scripts(run: Run, files: Mapping[str, str]) -> Iterator[Finding]:
     """Have Slurm check each script, without submitting it (sbatch(1), `--test-only`)."""
     import tempfile
 
-    scripts = [path for path in files if path.endswith(".sh") and path[6:7].isdigit()]
+    size = run.settings.of(SlurmSettings).max_array_size or commands.max_array_size()
+    jobs = [job_from_json(values) for values in json.loads(files[JOBS])]
+    calls = submissions(
+        jobs, {job.stage: range(job.num_tasks) for job in jobs}, size or MAX_ARRAY_SIZE
+    )
     with tempfile.TemporaryDirectory(prefix="rvrun-") as folder:
-        for path in scripts:
-            script = pathlib.Path(folder, pathlib.PurePath(path).name)
-            script.write_text(files[path], encoding="utf-8")
-            done = commands.call(["sbatch", "--test-only", str(script)], cwd=run.workdir)
-            name = f"{FOLDER}/{script.name}"
+        for call in calls:
+            if call.offset:
+                continue
+            name = f"{FOLDER}/{call.job.script}"
+            script = pathlib.Path(folder, call.job.script)
+            script.write_text(files[name], encoding="utf-8")
+            # As `rvrun run` submits it, which asks for MaxArraySize; rendering does not.
+            array = [f"--array={call.array}"] if call.array else []
+            words = ["sbatch", "--test-only", *array, str(script)]
+            done = commands.call(words, cwd=run.workdir, unset=overriding(files[name]))
             if done.code and (match := NOT_NOW.match(done.stderr)):
                 text = f"{name}: no node can run it now ({match[1]})"
                 yield warning("script", text, "look at the nodes with `sinfo -R`")

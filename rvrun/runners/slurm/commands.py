@@ -6,7 +6,7 @@ import os
 import pathlib
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 
@@ -17,6 +17,18 @@ from rvrun.text import shorten
 OUTER_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEFILES", "GNUMAKEFLAGS")
 #: Slurm's variables that say which cluster to use; all others belong to an outer job.
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_CONF_SERVER")
+#: The variables that override an option in a script, if they are not called after it (sbatch(1),
+#: "INPUT ENVIRONMENT VARIABLES").
+OVERRIDING = {
+    "array": ("SBATCH_ARRAY_INX",),
+    "mem": ("SBATCH_MEM_PER_NODE", "SBATCH_MEM_PER_CPU", "SBATCH_MEM_PER_GPU"),
+    "requeue": ("SBATCH_NO_REQUEUE",),
+    "no-requeue": ("SBATCH_REQUEUE",),
+    "time": ("SBATCH_TIMELIMIT",),
+}
+#: Variables that no job of a run can have: most are not arrays, and sbatch must not wait for it.
+NEVER = ("SBATCH_ARRAY_INX", "SBATCH_WAIT")
+_OPTION = re.compile(r"#SBATCH --([a-z-]+)")
 #: Seconds after which a command is taken to hang. Slurm's own time-outs are shorter.
 TIMEOUT = 300.0
 #: The fields of a kind of node (sinfo(1)), as `nodes.parse_node` reads them.
@@ -52,6 +64,12 @@ class NoAnswer(Transient):
     fix = "wait until the cluster's controller is up again: `scontrol ping`"
 
 
+class NoAccounting(NoAnswer):
+    """A database of jobs that does not answer, whatever the controller does."""
+
+    fix = "wait until the cluster's accounting, slurmdbd, is up again"
+
+
 @attrs.frozen
 class Done:
     """How a command ended."""
@@ -77,17 +95,20 @@ def call(
     *,
     cwd: pathlib.Path | None = None,
     variables: Mapping[str, str] | None = None,
+    unset: Collection[str] = (),
     inherited: Sequence[int] = (),
 ) -> Done:
     """Run a command to its end, whatever its exit code. Raises `NotInstalled` or `NoAnswer`.
 
-    - `variables`: added to the environment. `inherited`: descriptors that it keeps open.
+    - `variables`: added to the environment. `unset`: removed from it.
+    - `inherited`: descriptors that it keeps open.
     """
+    own = {name: value for name, value in environment().items() if name not in unset}
     try:
         done = subprocess.run(
             words,
             cwd=cwd,
-            env={**environment(), **(variables or {})},
+            env={**own, **(variables or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -100,8 +121,12 @@ def call(
         if error.filename != words[0]:
             raise
         raise NotInstalled(words[0]) from None
-    except subprocess.TimeoutExpired:
-        raise NoAnswer(f"`{words[0]}` did not end within {TIMEOUT:.0f} s") from None
+    except subprocess.TimeoutExpired as error:
+        # sbatch says on stderr that it repeats its request, for example because there are too many
+        # jobs. What was read by then is bytes, whatever was asked for.
+        stderr = bytes(error.stderr or b"").decode(errors="replace")
+        why = f": {Done(1, '', stderr).message}" if stderr.strip() else ""
+        raise NoAnswer(f"`{words[0]}` did not end within {TIMEOUT:.0f} s{why}") from None
     return Done(done.returncode, done.stdout, done.stderr)
 
 
@@ -129,6 +154,16 @@ def environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if name not in OUTER_MAKE and (name in KEPT or not name.startswith(("SLURM_", "PMI")))
     }
+
+
+def overriding(script: str) -> set[str]:
+    """Return the variables of sbatch that would change what a script requests.
+
+    People set some as their own defaults, such as SBATCH_PARTITION, for scripts that do not say.
+    """
+    options = _OPTION.findall(script)
+    same = {f"SBATCH_{option.replace('-', '_').upper()}" for option in options}
+    return same.union(NEVER, *(OVERRIDING.get(option, ()) for option in options))
 
 
 def config_value(name: str) -> str | None:

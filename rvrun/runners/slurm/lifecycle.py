@@ -34,7 +34,7 @@ from rvrun.runners.slurm.state import failed_tasks, read_state
 from rvrun.runners.slurm.submit import (
     Submitter,
     job_variables,
-    known_tasks,
+    listed_tasks,
 )
 from rvrun.runners.submissions import unfinished
 from rvrun.settings.schema import Settings
@@ -127,7 +127,7 @@ def cancel(ledger: Ledger, progress: Progress) -> int:
     round_ = read_round(ledger, ledger.num_rounds)
     # An sbatch that a killed process left behind has the lock: what it submits is ended, too.
     with ledger.exclusive():
-        tasks = known_tasks(round_)
+        tasks = listed_tasks(round_)
         alive = sorted({task.job_id for task in tasks if not task.is_over})
         commands.cancel(alive)
         progress(len(alive), len(alive))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from rvrun.remote.errors import NoLog
 from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import OVER, State
 from rvrun.rundir.records import last_attempt
+from rvrun.runners.slurm.commands import NoAnswer
 from rvrun.runners.slurm.jobs import Job
 from rvrun.runners.slurm.looks import look
 from rvrun.runners.slurm.reasons import target_path
@@ -83,7 +85,8 @@ def _read(path: pathlib.Path, start: int) -> Iterator[str]:
 def _follow(path: pathlib.Path, is_over: Callable[[], bool]) -> Iterator[str]:
     """Yield complete lines as they are written, until `is_over`; then also the last, unended one.
 
-    A retry appends to the log, so what an earlier attempt printed comes first.
+    A retry appends to the log, so what an earlier attempt printed comes first. While the controller
+    does not answer, the log still grows.
     """
     position, unfinished, looked, ended = 0, b"", 0.0, False
     while True:
@@ -98,7 +101,9 @@ def _follow(path: pathlib.Path, is_over: Callable[[], bool]) -> Iterator[str]:
             break
         if time.monotonic() - looked >= STATE_SECONDS:
             # What was written before the end is read once more.
-            ended, looked = is_over(), time.monotonic()
+            with contextlib.suppress(NoAnswer):
+                ended = is_over()
+            looked = time.monotonic()
         if not ended:
             time.sleep(LOG_SECONDS)
     if unfinished:

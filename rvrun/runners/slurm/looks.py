@@ -8,7 +8,8 @@ import attrs
 
 from rvrun.remote.ledger import CANCELLED, Ledger
 from rvrun.remote.state import State
-from rvrun.runners.slurm.done import done_targets
+from rvrun.runners.slurm.commands import NoAccounting
+from rvrun.runners.slurm.done import done_targets, missing_targets
 from rvrun.runners.slurm.jobs import Job, Submission
 from rvrun.runners.slurm.queue import Task
 from rvrun.runners.slurm.rounds import Round, has_event, read_jobs, read_rounds
@@ -16,6 +17,7 @@ from rvrun.runners.slurm.submit import (
     accounted_tasks,
     end_duplicates,
     known_tasks,
+    listed_tasks,
     oldest_ids,
 )
 
@@ -50,7 +52,7 @@ def look(ledger: Ledger) -> tuple[list[Look], list[str]]:
     looks = {job.stage: _untouched(job) for job in read_jobs(ledger)}
     warnings: list[str] = []
     for round_ in read_rounds(ledger):
-        tasks = known_tasks(round_)
+        tasks = _known(round_)
         ids = {**oldest_ids(round_, tasks), **round_.ids}
         for key, id_ in end_duplicates(round_, ids, tasks):
             warnings.append(f"job {id_} repeated job {ids[key]} ({key}) and was cancelled")
@@ -67,6 +69,23 @@ def look(ledger: Ledger) -> tuple[list[Look], list[str]]:
             looks[stage] = _updated(looks[stage], call, own, done, absent=absent, blocked=blocked)
             succeeded[call.key] = _succeeded(call, looks[stage])
     return list(looks.values()), warnings
+
+
+def _known(round_: Round) -> list[Task]:
+    """The tasks of a round, of which accounting must know only those that stamps do not show done.
+
+    So a run can be looked at while accounting is down and its jobs run.
+    """
+    try:
+        return known_tasks(round_)
+    except NoAccounting:
+        tasks = listed_tasks(round_)
+        names = {task.name for task in tasks}
+        for call in round_.submissions:
+            is_done = call.key in round_.ids and not missing_targets(round_.ledger.run_dir, call)
+            if round_.names[call.key] not in names and not is_done:
+                raise
+        return tasks
 
 
 def _forgotten(

@@ -18,7 +18,7 @@ from rvrun.secret_marks import mark
 from rvrun.settings.overrides import matches, overridden
 
 #: `30`, `30:00`, `2:00:00`, `1-12`, `1-12:00`, `1-12:00:00` (sbatch(1), `--time`).
-_TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
+_TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", re.ASCII)
 #: Seconds that are added to time limits, in which targets start.
 START_SECONDS = 60
 _UNLIMITED = ("UNLIMITED", "INFINITE")
@@ -159,8 +159,12 @@ def problems(name: str, own: SlurmCommandSettings, settings: SlurmSettings) -> I
             yield f"{name}: `{key}` must be a name, got {value!r}; correct `slurm.{key}`"
     for key in ("constraint", "gres", "container"):
         value = getattr(own, key)
-        if value is not None and (not value or any(char in value for char in "\"'`$\\\n")):
+        if value == "":
+            yield f"{name}: `{key}` must not be empty; correct or remove `slurm.{key}`"
+        elif value is not None and any(char in value for char in "\"'`$\\\n"):
             yield f"{name}: `{key}` must not have quotes, `$` or backslashes, got {value!r}"
+    if own.gres and re.search(r"\s|#", own.gres):
+        yield f"{name}: `gres` must not have spaces or `#`, got {own.gres!r}; correct `slurm.gres`"
     yield from _time_problems(name, own, settings)
     if own.parallel and own.parallel > (own.pack or 1):
         yield (
@@ -182,6 +186,12 @@ def _time_problems(name: str, own: SlurmCommandSettings, settings: SlurmSettings
         )
     elif minutes == 0:
         yield f"{name}: `time` must be more than 0, got {own.time!r}; correct `slurm.time`"
+    elif minutes * 60 <= settings.signal_seconds:
+        yield (
+            f"{name}: `time` must be more than `signal_seconds`, {settings.signal_seconds}, "
+            f"because jobs get SIGTERM that long before their limit, got {own.time!r}; raise "
+            "`slurm.time`, or lower `slurm.signal_seconds`"
+        )
 
 
 def _option_problems(name: str, option: str) -> Iterator[str]:
@@ -191,13 +201,28 @@ def _option_problems(name: str, option: str) -> Iterator[str]:
             f"{option!r}; correct `slurm.sbatch`"
         )
         return
-    word = re.split(r"[=\s]", option, maxsplit=1)[0]
     for long, short in OWN.items():
-        if word == long or (short and not word.startswith("--") and word.startswith(short)):
+        if _has_option(option, long, short):
             yield (
                 f"{name}: `sbatch` must not have `{long}`, which rvrun sets itself, got "
                 f"{option!r}; remove it from `slurm.sbatch`"
             )
+    if _has_option(option, "--clusters", "-M"):
+        yield (
+            f"{name}: `sbatch` must not have `--clusters`, because all commands of Slurm must look "
+            f"at the same cluster, got {option!r}; set SLURM_CLUSTERS where you run rvrun instead"
+        )
+
+
+def _has_option(line: str, long: str, short: str) -> bool:
+    """Whether one of the words of a line is an option, which may be abbreviated or have a value."""
+    names = [word.partition("=")[0] for word in line.split()]
+    return any(
+        (long.startswith(name) and len(name) > len("--"))
+        if name.startswith("--")
+        else bool(short) and name.startswith(short)
+        for name in names
+    )
 
 
 def environment_problems(

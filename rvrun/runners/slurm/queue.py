@@ -8,11 +8,11 @@ was cut off before its id was known. The controller forgets a job MinJobAge seco
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
-from rvrun.runners.slurm.commands import CommandFailed, query
+from rvrun.runners.slurm.commands import CommandFailed, NoAccounting, NoAnswer, query
 from rvrun.split_ranges import read_ranges
 
 #: Between the name of a submission and the id of its run, in a job's name. sbatch accepts it, and
@@ -98,13 +98,16 @@ def listed(names: Sequence[str], user: str) -> list[Task]:
         f"--format={form}",
     )
     lines = (line for part in _parts(names) for line in query(*words, part).splitlines())
-    return [task for line in lines if (task := _from_squeue(line)) is not None]
+    tasks = (task for line in lines if (task := _from_squeue(line)) is not None)
+    return _named(names, tasks)
 
 
 def accounted(names: Sequence[str], user: str, since: float) -> list[Task]:
     """Return the tasks of jobs with these names in accounting; none without accounting.
 
     - `since`: when the run began, in seconds since 1970.
+
+    Raises `NotInstalled` or `NoAccounting`.
     """
     form = "JobID,JobName%200,State%40,Start,End,NodeList%200,Reason%80"
     # A day earlier: the clocks of the cluster and of this machine may differ.
@@ -116,7 +119,15 @@ def accounted(names: Sequence[str], user: str, since: float) -> list[Task]:
     except CommandFailed:
         # Without accounting, sacct refuses; what it would add is not needed to see what is done.
         return []
-    return [task for line in lines for task in _from_sacct(line)]
+    except NoAnswer as error:
+        raise NoAccounting(error.problem) from error
+    return _named(names, (task for line in lines for task in _from_sacct(line)))
+
+
+def _named(names: Sequence[str], tasks: Iterable[Task]) -> list[Task]:
+    """The tasks with exactly these names: Slurm does not tell apart `Train` and `train`."""
+    wanted = frozenset(names)
+    return [task for task in tasks if task.name in wanted]
 
 
 def _days_since(since: float) -> int:

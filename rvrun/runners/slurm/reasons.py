@@ -37,7 +37,7 @@ WAITING = {
     "BeginTime": "it starts again later, after it was requeued",
     "JobHeldUser": "it is held; release it with `scontrol release`",
     "JobHeldAdmin": "an administrator holds it",
-    "JobLaunchFailure": "it could not be launched",
+    "JobLaunchFailure": "it could not be launched; the log of slurmd on its node says why",
     "launch failed requeued held": "it could not be launched and is held; release it with "
     "`scontrol release`",
     "NodeDown": "a node that it needs is down",
@@ -67,10 +67,11 @@ def why_waiting(reason: str) -> str:
     return reason
 
 
-def why_ended(task: Task | None, exit_code: int | None) -> str:
+def why_ended(task: Task | None, exit_code: int | None, *, cancelled: bool = False) -> str:
     """Say why a target did not succeed.
 
     - `task`: what Slurm says about its job. `exit_code`: what its own record says.
+    - `cancelled`: whether the run was cancelled.
     """
     if task is None:
         return "its job ended, and Slurm no longer knows how"
@@ -78,13 +79,21 @@ def why_ended(task: Task | None, exit_code: int | None) -> str:
         is_invalid = task.reason.startswith("DependencyNeverSatisfied")
         why = "what it needs failed" if is_invalid else "it was cancelled before it began"
         return f"CANCELLED: {why}"
+    if cancelled and (task.state == "CANCELLED" or exit_code == TERMINATED):
+        return f"{task.state}: the run was cancelled"
     if task.state == "FAILED":
-        if exit_code == TERMINATED:
-            return "FAILED: it got SIGTERM, before its time limit or for a preemption"
-        return f"FAILED: its {'command' if exit_code else 'job'} failed"
+        return f"FAILED: {_why_failed(task, exit_code)}"
     words = ENDED.get(task.state, "")
     nodes = f" ({task.nodes})" if task.nodes and task.state == "NODE_FAIL" else ""
     return f"{task.state}: {words}{nodes}" if words else task.state
+
+
+def _why_failed(task: Task, exit_code: int | None) -> str:
+    if exit_code == TERMINATED:
+        return "it got SIGTERM, before its time limit or for a preemption"
+    if not exit_code and task.reason == "JobLaunchFailure":
+        return why_waiting(task.reason)
+    return f"its {'command' if exit_code else 'job'} failed"
 
 
 def exit_code_of(run_dir: pathlib.Path, job: Job, index: int) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
@@ -16,6 +16,7 @@ from rvrun import __version__, paths
 from rvrun.environment import LOGS, VERBOSITY
 from rvrun.model import Stage
 from rvrun.programs.engines import image_uri
+from rvrun.remote.ledger import ID_EXTRA, run_name
 from rvrun.render import jinja
 from rvrun.render.quote import for_make, for_recipe, for_shell
 from rvrun.runners.local import makefile
@@ -37,6 +38,7 @@ from rvrun.runners.slurm.options import (
     requested,
     sbatch_options,
 )
+from rvrun.runners.slurm.queue import job_name
 from rvrun.runners.slurm.settings import SlurmCommandSettings, SlurmSettings
 from rvrun.settings.overrides import check_globs
 from rvrun.settings.schema import key_of, variable
@@ -51,6 +53,8 @@ SUBMIT = f"{FOLDER}/submit.sh"
 TARGET = f"{FOLDER}/target.sh"
 #: Where jobs print what targets do not: below `logs/`.
 OUTPUT = f"{paths.LOGS}/{FOLDER}"
+#: Characters of a job's name in accounting, and how many rounds a run may have in it.
+MAX_NAME, MOST_ROUNDS = 255, 99
 STAGE_TEMPLATE = jinja.Template("rvrun.templates", FOLDER, "stage.sh.j2")
 SUBMIT_TEMPLATE = jinja.Template("rvrun.templates", FOLDER, "submit.sh.j2")
 TARGET_TEMPLATE = jinja.Template("rvrun.templates", FOLDER, "target.sh.j2")
@@ -96,7 +100,7 @@ def render(run: Run) -> dict[str, str]:
     check_globs("slurm.commands", settings.commands, run.command_names)
     stages = {f"{p.name}/{s.command}": s for p in run.plan.pipelines for s in p.stages}
     declared = {name: requested(name, stage, settings) for name, stage in stages.items()}
-    check_fit(TITLE, _problems(declared, settings))
+    check_fit(TITLE, [*_out_problems(run.out), *_problems(declared, settings)])
     own = {name: job_settings(name, stage, settings) for name, stage in stages.items()}
     packing = {name: Packing(value.pack or 1, value.max_running) for name, value in own.items()}
     jobs = plan_jobs(run.plan, packing)
@@ -105,13 +109,14 @@ def render(run: Run) -> dict[str, str]:
         {job.stage: range(job.num_tasks) for job in jobs},
         settings.max_array_size or MAX_ARRAY_SIZE,
     )
+    check_fit(TITLE, _name_problems(run, calls))
     templates = run.settings.templates
     scripts = {
         f"{FOLDER}/{call.job.script}": jinja.render(
             STAGE_TEMPLATE,
             templates,
             version=__version__,
-            submit=f"{run.out}/{SUBMIT}",
+            submit=for_shell(f"{run.out}/{SUBMIT}"),
             job=_script(run, call, stages[call.job.stage], own[call.job.stage]),
         )
         for call in calls
@@ -124,6 +129,25 @@ def render(run: Run) -> dict[str, str]:
         TARGET: jinja.render(TARGET_TEMPLATE, templates, rvrun=_rvrun(settings)),
         JOBS: json.dumps([job_to_json(job) for job in jobs], indent=2) + "\n",
     }
+
+
+def _out_problems(out: str) -> list[str]:
+    if "\\" not in out:
+        return []
+    # With one, sbatch replaces no pattern in the path of a job's output (sbatch(1)).
+    return [f"the run directory must not have backslashes, got {out!r}; choose another with --out"]
+
+
+def _name_problems(run: Run, calls: Sequence[Submission]) -> Iterator[str]:
+    """Names that accounting would cut off are not found again."""
+    name = run_name(run.out, run.name)
+    run_id = name + "x" * ID_EXTRA
+    longest = max(len(job_name(call.key, run_id, MOST_ROUNDS)) for call in calls)
+    if longest > MAX_NAME:
+        yield (
+            f"job names must have at most {MAX_NAME} characters, got {longest} in a run named "
+            f"`{name}` and its retries; use a shorter --run-name, or a shorter pipeline name"
+        )
 
 
 def _problems(declared: Mapping[str, SlurmCommandSettings], settings: SlurmSettings) -> list[str]:
@@ -184,7 +208,8 @@ def _as_option(path: str) -> str:
     """Write a path as sbatch reads it in a script: `%` begins a pattern (sbatch(1))."""
     for_recipe(path)
     name, pattern, end = path.rpartition("-%")
-    return f'"{name.replace("%", "%%")}{pattern}{end}"'
+    name = name.replace("%", "%%").replace('"', '\\"')
+    return f'"{name}{pattern}{end}"'
 
 
 def _title(job: Job) -> str:

@@ -44,7 +44,8 @@ def read_state(ledger: Ledger) -> RunState:
     )
     if state.is_over:
         state = attrs.evolve(state, stages=_with_records(ledger, state, looks))
-        ended = max((stage.ended or 0 for stage in state.stages), default=0) or state.began
+        # Slurm's times are whole seconds, so that they can be before the run began.
+        ended = max([state.began, *(stage.ended or 0 for stage in state.stages)])
         state = attrs.evolve(state, ended=ended)
         note_ended(ledger, state)
     return state
@@ -91,7 +92,9 @@ def _first_failure(ledger: Ledger, looks: Sequence[Look]) -> RemoteFailure | Non
     task = own.failed[index]
     code = exit_code_of(ledger.run_dir, own.job, target)
     name = own.job.target_name(target)
-    return RemoteFailure(target=name, reason=why_ended(task, code), exit_code=code)
+    is_cancelled = has_event(ledger, CANCELLED, ledger.num_rounds)
+    reason = why_ended(task, code, cancelled=is_cancelled)
+    return RemoteFailure(target=name, reason=reason, exit_code=code)
 
 
 def _rank(task: Task | None) -> tuple[bool, float]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import re
 import signal
 import sys
@@ -25,11 +26,19 @@ import attrs
 
 from rvrun.environment import VERBOSITY
 from rvrun.errors import RvrunError
-from rvrun.remote.ledger import CANCELLED, INTENDED, SUBMITTED, Ledger, UnwritableLedger
+from rvrun.inputs import read_text
+from rvrun.remote.ledger import (
+    CANCELLED,
+    INTENDED,
+    RESTORE,
+    SUBMITTED,
+    Ledger,
+    UnwritableLedger,
+)
 from rvrun.remote.state import Progress, timestamp
 from rvrun.runners.run import Run
 from rvrun.runners.slurm import commands
-from rvrun.runners.slurm.commands import CommandFailed, Done, NoAnswer
+from rvrun.runners.slurm.commands import CommandFailed, Done, NoAnswer, overriding
 from rvrun.runners.slurm.jobs import Submission
 from rvrun.runners.slurm.queue import Task, accounted, listed
 from rvrun.runners.slurm.render import FOLDER, dependency
@@ -159,6 +168,7 @@ class Submitter:
     def _submit_once(self, call: Submission, ids: Mapping[str, int], lock: int) -> int:
         """Submit a job, and return its id, which is in the ledger."""
         words = sbatch_words(self.round, call, ids)
+        unset = overriding(read_text(str(script_of(self.round, call)), RESTORE))
         for pause in (*self.pauses, None):
             # On disk before the call: if this process dies, the next one knows that there may be a
             # job.
@@ -167,6 +177,7 @@ class Submitter:
                 words,
                 cwd=workdir_of(self.ledger),
                 variables=variables_of(self.ledger),
+                unset=unset,
                 inherited=(lock,),
             )
             id_ = reply_of(done)
@@ -204,7 +215,6 @@ def sbatch_words(round_: Round, call: Submission, ids: Mapping[str, int]) -> lis
     """Return the command line that submits a job; its script is that in the ledger."""
     ledger = round_.ledger
     depends = dependency({key: str(id_) for key, id_ in ids.items()}, call)
-    script = ledger.round_folder(1).absolute() / FOLDER / call.job.script
     return [
         "sbatch",
         "--parsable",
@@ -212,9 +222,14 @@ def sbatch_words(round_: Round, call: Submission, ids: Mapping[str, int]) -> lis
         f"--comment=rvrun run={ledger.run_id} stage={call.job.stage} round={round_.number}",
         *([f"--array={call.array}"] if call.array else []),
         *([f"--dependency={depends}"] if depends else []),
-        os.path.relpath(script, workdir_of(ledger)),
+        os.path.relpath(script_of(round_, call), workdir_of(ledger)),
         *([str(call.offset)] if call.offset else []),
     ]
+
+
+def script_of(round_: Round, call: Submission) -> pathlib.Path:
+    """Return the script of a submission: the one in the ledger, which nothing changes."""
+    return round_.ledger.round_folder(1).absolute() / FOLDER / call.job.script
 
 
 def reply_of(done: Done) -> int | None:
@@ -232,10 +247,14 @@ def is_killed(done: Done) -> bool:
 
 def known_tasks(round_: Round) -> list[Task]:
     """Return the tasks of a round that the controller knows, and those in accounting."""
-    names, user = list(round_.names.values()), text_fact(round_.ledger, "user")
-    tasks = listed(names, user)
-    missing = set(names) - {task.name for task in tasks}
+    tasks = listed_tasks(round_)
+    missing = set(round_.names.values()) - {task.name for task in tasks}
     return tasks + accounted_tasks(round_, sorted(missing))
+
+
+def listed_tasks(round_: Round) -> list[Task]:
+    """Return the tasks of a round that the controller knows, with all that wait or run."""
+    return listed(list(round_.names.values()), text_fact(round_.ledger, "user"))
 
 
 def accounted_tasks(round_: Round, names: Sequence[str]) -> list[Task]:

@@ -205,6 +205,7 @@ def test_a_killed_make_ends_the_run(work: Project) -> None:
     _, err = running.communicate(timeout=60)
     assert (running.returncode, processes_of(work)) == (1, [])
     assert "make was killed by SIGKILL; its targets were ended" in err
+    assert ": interrupted after " in work.rvrun("status", code=1).stdout
 
 
 def test_a_second_interrupt_ends_daemons_too(work: Project) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.runners.slurm.runs import Site
+from rvrun.finding import Level
+from rvrun.runners.slurm.check import check_partitions
+from rvrun.runners.slurm.settings import SlurmCommandSettings
+from tests.engines.slurm import find
+from tests.runners.slurm.runs import MARKS, Site
 
 
 def findings(site: Site, *, code: int = 0) -> str:
@@ -52,6 +56,44 @@ def test_what_the_cluster_would_refuse(site: Site, settings: str, problem: str) 
     assert printed.startswith("rvrun: Slurm would not accept this plan, 1 problem:")
     assert problem in printed
     assert site.calls() == []
+
+
+def test_a_directory_that_slurm_reads_as_a_pattern(site: Site) -> None:
+    """No job in it could write its output."""
+    folder = site.folder / "100%j"
+    folder.mkdir()
+    (folder / "marks.py").write_text(MARKS, encoding="utf-8")
+    printed = site.rvrun("run", "slurm", "marks.py", code=2, cwd="100%j")
+    assert "because it reads `%j` as a part of a pattern; rename the directory\n" in printed
+
+
+def test_several_partitions() -> None:
+    """A job runs in whichever it fits, and accounts have subaccounts."""
+    rows = {
+        "short": {"MaxTime": "1:00:00"},
+        "long": {"MaxTime": "1-00:00:00", "AllowAccounts": "lab"},
+        "down": {"State": "DOWN"},
+    }
+    for partitions, account, time, expected in (
+        ("short,long", None, "2:00:00", []),
+        ("short,down", None, "2:00:00", [Level.WARNING]),
+        ("short,long", None, "2-0", [Level.ERROR, Level.ERROR]),
+        ("long", "LAB", "2:00:00", []),
+        ("long", "lab-of-physics", "2:00:00", [Level.WARNING]),
+    ):
+        own = SlurmCommandSettings(account=account, time=time)
+        findings_of_job = check_partitions("p/a", own, rows, partitions.split(","))
+        assert [finding.level for finding in findings_of_job] == expected, partitions
+
+
+def test_arrays_of_the_cluster(site: Site) -> None:
+    """Scripts are tested with the arrays that would be submitted."""
+    site.break_sbatch()
+    scontrol = site.folder / "wrapped/scontrol"
+    scontrol.write_text(f"#!/bin/sh\n{find('scontrol')} \"$@\" | sed 's/ 1001$/ 2/'\n")
+    scontrol.chmod(0o755)
+    assert "MaxArraySize is 2" in findings(site)
+    assert [call.split()[1] for call in site.calls()[1:3]] == ["--array=0-1"] * 2
 
 
 def test_what_only_sbatch_knows(site: Site) -> None:

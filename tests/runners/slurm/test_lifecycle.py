@@ -173,12 +173,13 @@ def test_packed_splits_resume(site: Site) -> None:
 
 
 def test_log_of_the_last_attempt(site: Site) -> None:
-    """`logs` prints that of the retry, and `-f` ends with the target."""
+    """`logs` prints that of the retry; `-f` ends with the target, whatever the controller does."""
     site.act("part1", "fail 3")
     site.submit("first", "part")
     site.wait()
     site.act("part1", "sleep 1")
     site.rvrun("retry", "@latest")
+    site.break_readers(squeue=["unanswered"])
     followed = site.rvrun("logs", "@latest", "marks/part/1", "-f").splitlines()
     assert followed.count("ran part1") == 2
     lines = site.rvrun("logs", "@latest", "marks/part/1").splitlines()
@@ -260,6 +261,16 @@ def test_a_run_in_progress_is_not_submitted_again(site: Site) -> None:
     site.act("first", "")
     assert "succeeded after" in site.submit("first", "--wait")
     assert len(site.run_ids) == 2
+
+
+def test_a_refused_run_changes_nothing(site: Site) -> None:
+    """The jobs of the run in progress still read the files that it was submitted with."""
+    site.act("first", "sleep 2")
+    site.submit(splits=2)
+    for words in ((), ("--wait",)):
+        assert "is still running" in site.submit(*words, splits=3, code=2)
+    assert site.wait()["state"] == "succeeded"
+    assert site.counted_marks() == dict.fromkeys(ALL_ONCE.keys() - {"part2", "match2"}, 1)
 
 
 def test_why_jobs_wait(site: Site) -> None:
@@ -407,7 +418,7 @@ def test_other_directories(site: Site) -> None:
     """Runs are found by their run directory, and retried from anywhere."""
     site.act("first", "fail 1")
     run = "some runs/a %b"
-    site.submit("first", "--out", run)
+    assert "rvrun status 'some runs/a %b/submitted/a-b-" in site.submit("first", "--out", run)
     site.until("all jobs end", lambda: not site.slurm.call("squeue", "-h").strip())
     (site.folder / "elsewhere").mkdir()
     assert site.state(f"../{run}", cwd="elsewhere")["state"] == "failed"

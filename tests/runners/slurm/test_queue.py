@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rvrun.runners.slurm import commands, queue
-from rvrun.runners.slurm.commands import CommandFailed, Done
+from rvrun.runners.slurm.commands import CommandFailed, Done, NoAnswer
 from rvrun.runners.slurm.options import minutes_of
 from rvrun.runners.slurm.queue import Task, accounted, job_name, listed
 from rvrun.runners.slurm.reasons import why_ended, why_waiting
@@ -16,6 +16,7 @@ p/a@r|7|0|COMPLETED|None|1700000000|1700000060|n1
 p/a@r|7|12|PENDING|Resources|N/A|N/A|
 p/b@r|8|12|PENDING|Dependency|1700000000|N/A|
 p/c@r|9|N/A|CANCELLED|DependencyNeverSatisfied|1700000001|1700000001|
+P/C@r|10|N/A|RUNNING|None|1700000001|N/A|n1
 something else
 """
 SACCT = """\
@@ -40,11 +41,11 @@ def printing(text: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]
 def test_squeue(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each task has a line; other lines do not count."""
     calls = printing(SQUEUE, monkeypatch)
-    tasks = listed(["p/a@r", "p/b@r"], "me")
+    tasks = listed(["p/a@r", "p/b@r", "p/c@r"], "me")
     assert calls == [
         (
             *("squeue", "--noheader", "--array", "--states=all", "--user=me"),
-            *("--format=%j|%F|%K|%T|%r|%S|%e|%N", "--name=p/a@r,p/b@r"),
+            *("--format=%j|%F|%K|%T|%r|%S|%e|%N", "--name=p/a@r,p/b@r,p/c@r"),
         )
     ]
     assert tasks[0] == Task(
@@ -68,7 +69,7 @@ def test_squeue(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sacct(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks that never began are one line."""
     printing(SACCT, monkeypatch)
-    tasks = accounted(["p/a@r"], "me", 0.0)
+    tasks = accounted(["p/a@r", "p/c@r"], "me", 0.0)
     assert [(task.job_id, task.index, task.state) for task in tasks] == [
         (7, 0, "COMPLETED"),
         *[(7, index, "CANCELLED") for index in (3, 4, 6)],
@@ -155,6 +156,11 @@ def test_reasons() -> None:
     lost = Task(name="p/a@r", job_id=7, index=0, state="NODE_FAIL", nodes="n1")
     assert why_ended(lost, None) == "NODE_FAIL: a node failed (n1)"
     assert why_ended(Task(name="p", job_id=7, index=0, state="NEW_STATE"), None) == "NEW_STATE"
+    ended = Task(name="p", job_id=7, index=0, state="CANCELLED", nodes="n1")
+    assert why_ended(ended, 143) == "CANCELLED: it was cancelled, but not by this run"
+    assert why_ended(ended, 143, cancelled=True) == "CANCELLED: the run was cancelled"
+    failed = Task(name="p", job_id=7, index=0, state="FAILED", reason="JobLaunchFailure")
+    assert why_ended(failed, None).startswith("FAILED: JobLaunchFailure: it could not be launched")
 
 
 def test_variables_of_an_outer_job(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,3 +171,21 @@ def test_variables_of_an_outer_job(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {name for name in kept if name.startswith("SLURM_")} == {"SLURM_CONF"}
     assert "MAKEFLAGS" not in kept
     assert "SBATCH_ACCOUNT" in kept
+
+
+def test_variables_that_override_a_script() -> None:
+    """Those of its options, whatever they are called, and what no job can have."""
+    script = "#SBATCH --partition=main\n#SBATCH --time=1:00\n#SBATCH --requeue\n# --account=lab\n"
+    assert commands.overriding(script) == {
+        *("SBATCH_PARTITION", "SBATCH_TIME", "SBATCH_TIMELIMIT"),
+        *("SBATCH_REQUEUE", "SBATCH_NO_REQUEUE"),
+        *("SBATCH_ARRAY_INX", "SBATCH_WAIT"),
+    }
+
+
+@pytest.mark.usefixtures("processes")
+def test_a_command_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it printed until then says why, such as that there are too many jobs."""
+    monkeypatch.setattr(commands, "TIMEOUT", 0.3)
+    with pytest.raises(NoAnswer, match="`sh` did not end within 0 s: sh: sleeping and retrying"):
+        commands.call(["sh", "-c", "echo sh: sleeping and retrying >&2; exec sleep 60"])

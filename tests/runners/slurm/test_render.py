@@ -226,8 +226,12 @@ def test_the_run_directory_is_quoted(in_folder: pathlib.Path) -> None:
     files = rendered(in_folder, out="a b$c%d")
     assert '--output="a b$c%%d/logs/slurm/small-chip-%A_%a.out"' in files["slurm/2-small-chip.sh"]
     assert "out='a b$c%d'\n" in files["slurm/2-small-chip.sh"]
+    files = rendered(in_folder, out="a\"b'c#d")
+    assert '--output="a\\"b\'c#d/logs/slurm/small-chip-%A_%a.out"' in files["slurm/2-small-chip.sh"]
     with pytest.raises(Unquotable):
         rendered(in_folder, out="a\nb")
+    with pytest.raises(Unfit, match="the run directory must not have backslashes"):
+        rendered(in_folder, out="a\\b")
 
 
 @pytest.mark.parametrize(
@@ -239,6 +243,26 @@ def test_the_run_directory_is_quoted(in_folder: pathlib.Path) -> None:
             "'2h'; correct `slurm.time`",
         ),
         ('time = "0:00"', "`time` must be more than 0, got '0:00'; correct `slurm.time`"),
+        (
+            'time = "1"',
+            "`time` must be more than `signal_seconds`, 60, because jobs get SIGTERM that long "
+            "before their limit, got '1'; raise `slurm.time`, or lower `slurm.signal_seconds`",
+        ),
+        ('constraint = ""', "`constraint` must not be empty; correct or remove `slurm.constraint`"),
+        (
+            'gres = "gpu:1 --array=0-9"',
+            "`gres` must not have spaces or `#`, got 'gpu:1 --array=0-9'; correct `slurm.gres`",
+        ),
+        (
+            'sbatch = ["--nice=5 --arr=0-9"]',
+            "`sbatch` must not have `--array`, which rvrun sets itself, got '--nice=5 --arr=0-9'; "
+            "remove it from `slurm.sbatch`",
+        ),
+        (
+            'sbatch = ["-M other"]',
+            "`sbatch` must not have `--clusters`, because all commands of Slurm must look at the "
+            "same cluster, got '-M other'; set SLURM_CLUSTERS where you run rvrun instead",
+        ),
         ('partition = "a b"', "`partition` must be a name, got 'a b'; correct `slurm.partition`"),
         (
             "constraint = 'a\"b'",
@@ -285,6 +309,13 @@ def test_refused_settings(in_folder: pathlib.Path, settings: str, problem: str) 
     first, *lines = str(caught.value).split("\n  ")
     assert first.startswith("Slurm would not accept this plan, 1 problem:")
     assert [line.partition(": ")[2] for line in lines] == [problem]
+
+
+def test_names_that_accounting_can_have(in_folder: pathlib.Path) -> None:
+    """Jobs are found by their names; those of retries are longer."""
+    rendered(in_folder, name="x" * 212)
+    with pytest.raises(Unfit, match="at most 255 characters, got 256 in a run named `x"):
+        rendered(in_folder, name="x" * 213)
 
 
 def test_a_glob_without_a_command(in_folder: pathlib.Path) -> None:

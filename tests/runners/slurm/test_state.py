@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import pathlib
 
+import attrs
 import pytest
 
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.ledger import Ledger
 from rvrun.remote.state import State
-from rvrun.runners.slurm import looks
+from rvrun.runners.slurm import commands, lifecycle, looks, queue
+from rvrun.runners.slurm.commands import NoAnswer
 from rvrun.runners.slurm.jobs import Job, job_to_json
+from rvrun.runners.slurm.lifecycle import cancel
 from rvrun.runners.slurm.queue import Task
 from rvrun.runners.slurm.render import JOBS
 from rvrun.runners.slurm.rounds import ACCEPTED, Round, facts
@@ -108,3 +111,43 @@ def test_a_task_that_was_cancelled_while_it_waited(
     assert state.stages[1].counts == {State.PENDING: 2, State.FAILED: 1}
     assert state.failure is not None
     assert state.failure.reason == "CANCELLED: it was cancelled before it began"
+
+
+def test_accounting_is_down(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has to be asked of it where stamps say enough, such as about jobs that are done."""
+    lines = [
+        f"p/{stage}@{ledger.run_id}|{number}|{index}|PENDING|Resources|N/A|N/A|\n"
+        for number, stage in enumerate("bc", start=2)
+        for index in range(3)
+    ]
+
+    def query(program: str, *words: str) -> str:
+        if program == "sacct":
+            raise NoAnswer("`sacct`: Problem talking to the database: Connection refused")
+        return "".join(lines)
+
+    monkeypatch.setattr(queue, "query", query)
+    with pytest.raises(NoAnswer, match="`sacct`: Problem talking"):
+        read_state(ledger)
+    stamp = ledger.run_dir / "done/p/a"
+    stamp.parent.mkdir(parents=True)
+    stamp.touch()
+    counts = [stage.counts for stage in read_state(ledger).stages]
+    assert counts == [{State.SUCCEEDED: 1}, {State.RUNNABLE: 3}, {State.PENDING: 3}]
+    monkeypatch.setattr(commands, "query", query)
+    assert cancel(ledger, lambda done, total: None) == 2
+
+
+def test_cancelled_when_all_was_done(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There was nothing to cancel, and whole seconds of Slurm do not end before the beginning."""
+    done = [
+        attrs.evolve(task(ledger, job.stage, index, "COMPLETED", ""), ended=1.0)
+        for job in JOBS_OF_RUN
+        for index in ([None] if job.num_splits is None else range(3))
+    ]
+    monkeypatch.setattr(looks, "known_tasks", lambda round_: done)
+    monkeypatch.setattr(lifecycle, "listed_tasks", lambda round_: done)
+    assert cancel(ledger, lambda done, total: None) == 0
+    state = read_state(ledger)
+    assert state.word == "succeeded"
+    assert state.ended == state.began

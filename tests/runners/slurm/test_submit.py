@@ -46,6 +46,15 @@ def test_faults_of_sbatch(site: Site, faults: tuple[str, ...]) -> None:
     assert site.counted_marks() == ALL_ONCE
 
 
+def test_settings_override_variables_of_sbatch(site: Site) -> None:
+    """Variables are people's defaults for scripts that do not say."""
+    site.write("rvrun.toml", '[slurm]\npartition = "main"\n')
+    site.variables.update(SBATCH_PARTITION="closed", SBATCH_ACCOUNT="lab", SBATCH_WAIT="1")
+    site.act("first", "sleep 600")
+    site.submit("first")
+    assert site.slurm.call("squeue", "-h", "-o", "%P %a").split() == ["main", "lab"]
+
+
 def test_a_refusal(site: Site) -> None:
     """The message is sbatch's own, and the same command continues."""
     site.break_sbatch("", "refused")
