@@ -101,19 +101,19 @@ class Programs(Pipeline):
         if isinstance(need, str):
             return need
         other = need["aligned"]
+        are_split = self._is_split(command) and self._is_split(other)
         # Nothing of a command as a whole corresponds to an item of another.
-        is_aligned = command in self.splits and other in self.splits
-        is_aligned = is_aligned and (command in self.items) == (other in self.items)
+        is_aligned = are_split and self._has_items(command) == self._has_items(other)
         return Aligned(other) if is_aligned else other
 
     @property
     def splits(self) -> Mapping[str, int | str]:  # type: ignore[override]
         """The number of splits of each command that can be split."""
-        return {
-            name: options["splits"]
-            for name, options in self._options()
-            if "splits" in options and not (options["splits"] == 1 and self._writes_one(name))
-        }
+        return {name: o["splits"] for name, o in self._options() if self._is_split(name)}
+
+    def _is_split(self, command: str) -> bool:
+        splits = self.config.options[command].get("splits")
+        return splits is not None and not (splits == 1 and self._writes_one(command))
 
     @property
     def config_keys(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
@@ -123,24 +123,24 @@ class Programs(Pipeline):
     def _keys(self, command: str) -> list[str]:
         names = dict.fromkeys(mentions(self.config.commands[command]))
         keys = [name for name in names if name.startswith(CONFIG) or name == "name"]
-        if command in self.config.items and self._is_whole(command):
+        if command in self.config.items and not self._has_items(command):
             keys.append(f"items.{command}")
         return [f"commands.{command}", *keys]
 
     @property
     def items(self) -> Mapping[str, str]:  # type: ignore[override]
         """Where the items of each command are in the config, if each can be done by itself."""
-        return {name: f"items.{name}" for name in self.config.items if not self._is_whole(name)}
+        return {name: f"items.{name}" for name in self.config.items if self._has_items(name)}
 
-    def _is_whole(self, command: str) -> bool:
-        """Whether what a command with items writes depends on all of them.
+    def _has_items(self, command: str) -> bool:
+        """Whether a command has items each of which can be done by itself.
 
-        Then no item is done by itself. With the number of its split, a program probably writes a
-        file per split.
+        None can if what it writes depends on all of them: one file, or probably a file per split
+        if it gets the number of its split.
         """
-        return (self._has_split(command) and not self._has_output_of_item(command)) or (
-            self._writes_one(command)
-        )
+        is_by_split = self._has_split(command) and not self._has_output_of_item(command)
+        has_items = command in self.config.items
+        return has_items and not is_by_split and not self._writes_one(command)
 
     def _writes_one(self, command: str) -> bool:
         """Whether a program gets all items of its split together, and writes them to one file."""
@@ -233,10 +233,10 @@ class Programs(Pipeline):
 
     def _call(self, command: str) -> str:
         """Return what the method of a command gets: `item`, `items`, its `share`, or nothing."""
-        if command not in self.split_commands:
+        if not self._is_split(command):
             return "nothing"
         # With the number of its split, a program is called for exactly that split.
-        if command not in self.items or self._has_split(command):
+        if not self._has_items(command) or self._has_split(command):
             return "share"
         return "item" if _has_item(mentions(self.config.commands[command])) else "items"
 
