@@ -6,7 +6,7 @@ that of one pipeline.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rvrun.errors import check_known
@@ -51,7 +51,7 @@ def select_range(plan: Plan, until: Sequence[str], start: Sequence[str]) -> tupl
     """
     chosen = set(stage_names(plan))
     if until:
-        chosen &= _needed(plan, _find_all(plan, until, "--until"))
+        chosen &= with_needed(plan, _find_all(plan, until, "--until"))
     if start:
         chosen &= _dependents(plan, _find_all(plan, start, "--from"))
     return tuple(name for name in stage_names(plan) if name in chosen)
@@ -61,8 +61,8 @@ def _find_all(plan: Plan, names: Iterable[str], option: str) -> frozenset[str]:
     return frozenset().union(*(find_stages(plan, name, option) for name in names))
 
 
-def _needed(plan: Plan, names: frozenset[str]) -> set[str]:
-    """The named stages, and what they need, directly or through others."""
+def with_needed(plan: Plan, names: Collection[str]) -> set[str]:
+    """Return the named stages, and what they need, directly or through others."""
     reached = set(names)
     for pipeline in plan.pipelines:
         # Backwards: a stage comes after those that it needs, so one pass reaches all.

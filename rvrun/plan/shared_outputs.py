@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rvrun.item_list import make_list
-from rvrun.model import Plan, PlannedPipeline, Stage
+from rvrun.model import Plan, Stage
 from rvrun.patterns import ITEM, fill, is_glob, is_of_stage, is_per_item, item_path, placeholders
 from rvrun.pipelines.declare import LoadedPipeline
 from rvrun.pipelines.items import saved_items
+from rvrun.plan.select import with_needed
 from rvrun.text import name_some
 
 
@@ -30,31 +31,20 @@ def shared_outputs(pipelines: Sequence[LoadedPipeline], plan: Plan) -> list[str]
 
 def _shared(plan: Plan) -> Iterator[tuple[str, list[str]]]:
     """Yield each path that several stages write of which none needs another."""
-    writers: dict[str, list[tuple[PlannedPipeline, Stage]]] = {}
+    writers: dict[str, list[str]] = {}
     for pipeline in plan.pipelines:
         for stage in pipeline.stages:
+            name = f"{pipeline.name}/{stage.command}"
             for output in stage.outputs:
                 if is_of_stage(output) and not is_glob(output):
-                    writers.setdefault(fill(output, {}), []).append((pipeline, stage))
+                    writers.setdefault(fill(output, {}), []).append(name)
     for path, stages in writers.items():
         names: list[str] = []
-        for pipeline, stage in stages if len(stages) > 1 else ():
-            if not any(f"{pipeline.name}/{name}" in names for name in _reached(pipeline, stage)):
-                names.append(f"{pipeline.name}/{stage.command}")
+        for name in stages if len(stages) > 1 else ():
+            if with_needed(plan, [name]).isdisjoint(names):
+                names.append(name)
         if len(names) > 1:
             yield path, names
-
-
-def _reached(pipeline: PlannedPipeline, stage: Stage) -> set[str]:
-    """Return the commands that a stage needs, directly or through others."""
-    stages = {stage.command: stage for stage in pipeline.stages}
-    reached: set[str] = set()
-    todo = [stage]
-    while todo:
-        near = {need.command for need in todo.pop().needs} - reached
-        reached |= near
-        todo += [stages[command] for command in near]
-    return reached
 
 
 def _clashes(stage: Stage, config: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
