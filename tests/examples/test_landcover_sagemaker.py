@@ -5,6 +5,8 @@ from __future__ import annotations
 import pathlib
 import shutil
 
+import pytest
+
 from tests.conftest import Project
 from tests.engines.moto import Moto
 from tests.engines.sagemaker import SagemakerEngine
@@ -21,6 +23,7 @@ split_by = "instances"
 """
 
 
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 def test_the_bytes_are_the_same(moto: Moto, project: Project, tmp_path: pathlib.Path) -> None:
     """With all jobs as processes, and one stage with its splits on instances."""
     moto.bucket("lake")
