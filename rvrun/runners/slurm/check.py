@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import pathlib
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from rvrun.errors import RvrunError
 from rvrun.finding import Finding, Level, error, ok, warning
@@ -16,7 +15,7 @@ from rvrun.runners.problems import check_fit
 from rvrun.runners.run import Run
 from rvrun.runners.slurm import commands
 from rvrun.runners.slurm.commands import overriding
-from rvrun.runners.slurm.jobs import MAX_ARRAY_SIZE, job_from_json, submissions
+from rvrun.runners.slurm.jobs import MAX_ARRAY_SIZE, jobs_from_json, submissions
 from rvrun.runners.slurm.nodes import are_complete, check_nodes, parse_node
 from rvrun.runners.slurm.options import job_settings, minutes_of
 from rvrun.runners.slurm.render import FOLDER, JOBS, TITLE, render
@@ -54,6 +53,8 @@ def check(run: Run) -> Iterator[Finding]:
         yield error("cluster", problem, "check `scontrol ping`")
         return
     yield from findings
+    # Fewer if some of it is done.
+    yield from check_count(sum(job.num_tasks for job in jobs_from_json(files[JOBS])), warning)
     yield from _check_storage(run)
     if not _has_error(findings):
         yield from _check_scripts(run, files)
@@ -85,6 +86,18 @@ def check_cluster(run: Run) -> Iterator[Finding]:
             yield from check_partitions(name, own, rows, partitions)
             yield from check_nodes(name, own, partitions, nodes)
             yield from _check_container(name, own, run.workdir)
+
+
+def check_count(num_jobs: int, report: Callable[..., Finding] = error) -> Iterator[Finding]:
+    """Yield what `report` makes of it if the cluster cannot accept so many jobs at a time.
+
+    The controller counts each task of an array when the array is submitted (`_add_job_record` in
+    its job_mgr.c), and sbatch repeats its request, silently, until other jobs have ended.
+    """
+    most = commands.max_job_count()
+    if most is not None and num_jobs >= most:
+        text = f"{num_jobs:,} jobs are too many for the cluster, whose MaxJobCount is {most:,}"
+        yield report("cluster", text, "put several splits into each job with `slurm.pack`")
 
 
 def _check_workdir(run: Run) -> Iterator[Finding]:
@@ -191,7 +204,7 @@ def _check_scripts(run: Run, files: Mapping[str, str]) -> Iterator[Finding]:
     import tempfile
 
     size = run.settings.of(SlurmSettings).max_array_size or commands.max_array_size()
-    jobs = [job_from_json(values) for values in json.loads(files[JOBS])]
+    jobs = jobs_from_json(files[JOBS])
     calls = submissions(
         jobs, {job.stage: range(job.num_tasks) for job in jobs}, size or MAX_ARRAY_SIZE
     )

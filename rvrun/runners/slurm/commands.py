@@ -177,7 +177,16 @@ def config_value(name: str) -> str | None:
 
 def max_array_size() -> int | None:
     """Return the cluster's MaxArraySize; None if it does not say."""
-    value = config_value("MaxArraySize")
+    return _limit("MaxArraySize")
+
+
+def max_job_count() -> int | None:
+    """Return how many jobs the controller keeps at a time; None if it does not say."""
+    return _limit("MaxJobCount")
+
+
+def _limit(name: str) -> int | None:
+    value = config_value(name)
     return int(value) if value is not None and value.isdecimal() and int(value) else None
 
 

@@ -7,6 +7,7 @@ the cluster's MaxArraySize, and because tasks that are done are not submitted.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -175,8 +176,13 @@ def job_to_json(job: Job) -> dict[str, Any]:
     return attrs.asdict(job)
 
 
-def job_from_json(values: Mapping[str, Any]) -> Job:
-    """Return the job that `job_to_json` wrote. Raises TypeError, KeyError or ValueError."""
+def jobs_from_json(text: str) -> list[Job]:
+    """Return the jobs of a run. Raises TypeError, KeyError or ValueError."""
+    return [_job_from_json(values) for values in json.loads(text)]
+
+
+def _job_from_json(values: Mapping[str, Any]) -> Job:
+    """Return the job that `job_to_json` wrote."""
     own = {name: tuple(map(str, values[name])) for name in ("after", "corresponding")}
     job = Job(**{**values, **own})
     if not all(isinstance(text, str) for text in (job.stage, job.script, job.stamps)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import shlex
@@ -18,7 +17,7 @@ from rvrun.remote.state import Progress, RunState
 from rvrun.rundir.fingerprints import read_text
 from rvrun.runners.run import Run
 from rvrun.runners.slurm import commands
-from rvrun.runners.slurm.check import check_cluster, require
+from rvrun.runners.slurm.check import check_cluster, check_count, require
 from rvrun.runners.slurm.done import (
     forget,
     missing_targets,
@@ -26,7 +25,7 @@ from rvrun.runners.slurm.done import (
     stale_targets,
     tasks_of,
 )
-from rvrun.runners.slurm.jobs import job_from_json
+from rvrun.runners.slurm.jobs import jobs_from_json
 from rvrun.runners.slurm.render import FOLDER, JOBS, OUTPUT, render
 from rvrun.runners.slurm.rounds import facts, has_event, read_round, task_files
 from rvrun.runners.slurm.settings import SlurmSettings
@@ -78,9 +77,10 @@ def _create(run: Run, files: Mapping[str, str]) -> Ledger | None:
     if not any(status.stale for status in statuses):
         return None
     settings = run.settings.of(SlurmSettings)
-    jobs = [job_from_json(values) for values in json.loads(files[JOBS])]
+    tasks = tasks_of(jobs_from_json(files[JOBS]), statuses)
+    require(check_count(sum(map(len, tasks.values()))))
     own = facts(
-        tasks_of(jobs, statuses),
+        tasks,
         size=settings.max_array_size or commands.max_array_size(),
         workdir=os.path.relpath(run.workdir, run.run_dir),
         # Its number: the name may be missing on the nodes, and in containers.

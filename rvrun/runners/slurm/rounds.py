@@ -16,7 +16,7 @@ from rvrun.runners.slurm.jobs import (
     MAX_ARRAY_SIZE,
     Job,
     Submission,
-    job_from_json,
+    jobs_from_json,
     submissions,
 )
 from rvrun.runners.slurm.queue import job_name
@@ -115,7 +115,7 @@ def read_jobs(ledger: Ledger) -> list[Job]:
     path = ledger.round_folder(1) / JOBS
     text = read_text(str(path), RESTORE)
     with reading(str(path)):
-        return [job_from_json(values) for values in json.loads(text)]
+        return jobs_from_json(text)
 
 
 def has_event(ledger: Ledger, kind: str, number: int) -> bool:

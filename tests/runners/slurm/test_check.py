@@ -89,11 +89,29 @@ def test_several_partitions() -> None:
 def test_arrays_of_the_cluster(site: Site) -> None:
     """Scripts are tested with the arrays that would be submitted."""
     site.break_sbatch()
-    scontrol = site.folder / "wrapped/scontrol"
-    scontrol.write_text(f"#!/bin/sh\n{find('scontrol')} \"$@\" | sed 's/ 1001$/ 2/'\n")
-    scontrol.chmod(0o755)
+    change_limit(site, "MaxArraySize", 2)
     assert "MaxArraySize is 2" in findings(site)
     assert [call.split()[1] for call in site.calls()[1:3]] == ["--array=0-1"] * 2
+
+
+def change_limit(site: Site, name: str, value: int) -> None:
+    """Have scontrol say that the cluster has another limit."""
+    scontrol = site.folder / "wrapped/scontrol"
+    scontrol.write_text(f"#!/bin/sh\n{find('scontrol')} \"$@\" | sed '/{name} /s/=.*/= {value}/'\n")
+    scontrol.chmod(0o755)
+
+
+def test_more_jobs_than_the_cluster_keeps(site: Site) -> None:
+    """A run is refused, as sbatch would repeat its request without a word; packed, it is not."""
+    site.break_sbatch()
+    change_limit(site, "MaxJobCount", 8)
+    rule = "8 jobs are too many for the cluster, whose MaxJobCount is 8"
+    fix = "put several splits into each job with `slurm.pack`"
+    assert f"{rule}; {fix}" in site.submit(code=2)
+    assert not site.calls()
+    assert rule in findings(site)
+    site.write("rvrun.toml", "[slurm]\npack = 3\n")
+    assert "submitted" in site.submit()
 
 
 def test_what_only_sbatch_knows(site: Site) -> None:

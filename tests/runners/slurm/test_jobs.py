@@ -12,8 +12,8 @@ from rvrun.model import Need, NeedKind, Plan, PlannedPipeline, Stage
 from rvrun.runners.slurm.jobs import (
     Job,
     Packing,
-    job_from_json,
     job_to_json,
+    jobs_from_json,
     plan_jobs,
     submissions,
 )
@@ -134,10 +134,10 @@ def test_every_stale_target_runs_once_and_not_too_early(
 def test_jobs_as_json() -> None:
     """They are read as they were written, and damage is noticed."""
     job = planned(10, packs=(4, 4))[2]
-    values = json.loads(json.dumps(job_to_json(job)))
-    assert job_from_json(values) == job
+    values = job_to_json(job)
+    assert jobs_from_json(json.dumps([values])) == [job]
     for name, value in (("pack", 0), ("pack", "1"), ("stage", 3), ("num_splits", "2")):
         with pytest.raises((TypeError, ValueError)):
-            job_from_json({**values, name: value})
+            jobs_from_json(json.dumps([{**values, name: value}]))
     with pytest.raises(KeyError):
-        job_from_json({"stage": "p/a"})
+        jobs_from_json('[{"stage": "p/a"}]')
