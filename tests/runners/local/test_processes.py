@@ -140,10 +140,11 @@ def is_locked(project: Project) -> bool:
     return False
 
 
-def end(*processes: psutil.Process) -> None:
+def send(number: signal.Signals, *processes: psutil.Process) -> None:
+    """Send a signal to processes, some of which may have ended since they were found."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+            process.send_signal(number)
 
 
 def test_make_ends_with_a_killed_rvrun(work: Project) -> None:
@@ -177,7 +178,7 @@ def test_what_a_killed_run_left_keeps_the_directory_locked(work: Project) -> Non
         refused.stderr
     )
     assert str(target.pid) in refused.stderr.rpartition("kill ")[2].split()
-    end(*processes_of(work))
+    send(signal.SIGKILL, *processes_of(work))
 
 
 def test_the_lock_is_free_after_a_run_that_left_a_process(work: Project) -> None:
@@ -192,7 +193,7 @@ def test_the_lock_is_free_after_a_run_that_left_a_process(work: Project) -> None
         assert "0 targets ran, 3 up to date" in work.run(*RUN).stderr
         assert "Nothing to be done" in work.run(*MAKE).stdout
     finally:
-        end(*left)
+        send(signal.SIGKILL, *left)
 
 
 def test_a_killed_make_ends_the_run(work: Project) -> None:
@@ -344,8 +345,7 @@ def test_explain_tells_running_from_killed(work: Project) -> None:
     running = start(work, *MAKE)
     wait_for_target(work, "part0")
     assert "last run   it is running" in work.rvrun("explain", "work/part/0").stdout
-    for process in find(work, "run_command"):
-        process.kill()
+    send(signal.SIGKILL, *find(work, "run_command"))
     running.communicate(timeout=60)
     assert "last run   killed" in work.rvrun("explain", "work/part/0").stdout
 
@@ -472,8 +472,7 @@ def test_nohup(work: Project) -> None:
     work.write("hold-part0", "")
     running = start(work, "nohup", *RUN)
     wait_for_target(work, "part0")
-    for process in processes_of(work):
-        process.send_signal(signal.SIGHUP)
+    send(signal.SIGHUP, *processes_of(work))
     (work.folder / "hold-part0").unlink()
     running.communicate(timeout=60)
     assert running.returncode == 0
