@@ -165,8 +165,14 @@ class Run:
 
     def one(self, role: str) -> psutil.Process:
         """Wait until there is a process with a role, and return one."""
-        wait_for(lambda: self.roles()[role])
-        return self.roles()[role][0]
+        found: list[psutil.Process] = []
+
+        def look() -> list[psutil.Process]:
+            found[:] = self.roles()[role]
+            return found
+
+        wait_for(look)
+        return found[0]
 
     def processes(self) -> list[str]:
         """Return the processes that run in the folder of the project or below."""
