@@ -165,14 +165,14 @@ class Run:
 
     def one(self, role: str) -> psutil.Process:
         """Wait until there is a process with a role, and return one."""
-        found: list[psutil.Process] = []
+        processes: list[psutil.Process] = []
 
         def look() -> list[psutil.Process]:
-            found[:] = self.roles()[role]
-            return found
+            processes[:] = self.roles()[role]
+            return processes
 
         wait_for(look)
-        return found[0]
+        return processes[0]
 
     def processes(self) -> list[str]:
         """Return the processes that run in the folder of the project or below."""
