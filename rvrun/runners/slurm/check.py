@@ -7,15 +7,15 @@ import os
 import pathlib
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from rvrun.errors import RvrunError
 from rvrun.finding import Finding, Level, error, ok, warning
 from rvrun.runners.problems import check_fit
 from rvrun.runners.run import Run
 from rvrun.runners.slurm import commands
-from rvrun.runners.slurm.commands import overriding
-from rvrun.runners.slurm.jobs import MAX_ARRAY_SIZE, jobs_from_json, submissions
+from rvrun.runners.slurm.commands import Limits, overriding
+from rvrun.runners.slurm.jobs import MAX_ARRAY_SIZE, Job, jobs_from_json, submissions
 from rvrun.runners.slurm.nodes import are_complete, check_nodes, parse_node
 from rvrun.runners.slurm.options import job_settings, minutes_of
 from rvrun.runners.slurm.render import FOLDER, JOBS, TITLE, render
@@ -48,16 +48,19 @@ def check(run: Run) -> Iterator[Finding]:
     """Yield findings about the cluster, the partitions and the scripts; nothing is submitted."""
     files = render(run)
     try:
-        findings = list(check_cluster(run))
+        limits = commands.limits()
+        findings = list(check_cluster(run, limits))
     except RvrunError as problem:
         yield error("cluster", problem, "check `scontrol ping`")
         return
     yield from findings
+    jobs = jobs_from_json(files[JOBS])
     # Fewer if some of it is done.
-    yield from check_count(sum(job.num_tasks for job in jobs_from_json(files[JOBS])), warning)
+    yield from check_count(sum(job.num_tasks for job in jobs), limits, warning)
     yield from _check_storage(run)
     if not _has_error(findings):
-        yield from _check_scripts(run, files)
+        size = run.settings.of(SlurmSettings).max_array_size or limits.max_array_size
+        yield from _check_scripts(run, files, jobs, size or MAX_ARRAY_SIZE)
 
 
 def require(findings: Iterable[Finding]) -> None:
@@ -66,14 +69,14 @@ def require(findings: Iterable[Finding]) -> None:
     check_fit(TITLE, (f"{finding.text}; {finding.fix}" for finding in errors))
 
 
-def check_cluster(run: Run) -> Iterator[Finding]:
+def check_cluster(run: Run, limits: Limits) -> Iterator[Finding]:
     """Yield findings about MaxArraySize and the partitions, which `scontrol show` prints.
 
     Raises `NotInstalled`, `NoAnswer` or `CommandFailed`.
     """
     settings = run.settings.of(SlurmSettings)
     yield from _check_workdir(run)
-    yield _check_size(settings.max_array_size, commands.max_array_size())
+    yield _check_size(settings.max_array_size, limits.max_array_size)
     rows = commands.partitions()
     nodes = [node for line in commands.nodes() if (node := parse_node(line)) is not None]
     nodes = nodes if are_complete(rows, nodes) else []
@@ -88,13 +91,15 @@ def check_cluster(run: Run) -> Iterator[Finding]:
             yield from _check_container(name, own, run.workdir)
 
 
-def check_count(num_jobs: int, report: Callable[..., Finding] = error) -> Iterator[Finding]:
+def check_count(
+    num_jobs: int, limits: Limits, report: Callable[..., Finding] = error
+) -> Iterator[Finding]:
     """Yield what `report` makes of it if the cluster cannot accept so many jobs at a time.
 
     The controller counts each task of an array when the array is submitted (`_add_job_record` in
     its job_mgr.c), and sbatch repeats its request, silently, until other jobs have ended.
     """
-    most = commands.max_job_count()
+    most = limits.max_job_count
     if most is not None and num_jobs >= most:
         text = f"{num_jobs:,} jobs are too many for the cluster, whose MaxJobCount is {most:,}"
         yield report("cluster", text, "put several splits into each job with `slurm.pack`")
@@ -199,15 +204,14 @@ def _check_storage(run: Run) -> Iterator[Finding]:
         yield warning("storage", text, "use a run directory on storage that all nodes share")
 
 
-def _check_scripts(run: Run, files: Mapping[str, str]) -> Iterator[Finding]:
+def _check_scripts(
+    run: Run, files: Mapping[str, str], jobs: Sequence[Job], max_array_size: int
+) -> Iterator[Finding]:
     """Have Slurm check each script, without submitting it (sbatch(1), `--test-only`)."""
     import tempfile
 
-    size = run.settings.of(SlurmSettings).max_array_size or commands.max_array_size()
-    jobs = jobs_from_json(files[JOBS])
-    calls = submissions(
-        jobs, {job.stage: range(job.num_tasks) for job in jobs}, size or MAX_ARRAY_SIZE
-    )
+    tasks = {job.stage: range(job.num_tasks) for job in jobs}
+    calls = submissions(jobs, tasks, max_array_size)
     with tempfile.TemporaryDirectory(prefix="rvrun-") as folder:
         for call in calls:
             if call.offset:

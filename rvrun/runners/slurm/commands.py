@@ -70,6 +70,17 @@ class NoAccounting(NoAnswer):
     fix = "wait until the cluster's accounting, slurmdbd, is up again"
 
 
+@attrs.frozen(kw_only=True)
+class Limits:
+    """Limits of a cluster; None for what it does not say.
+
+    - `max_job_count`: how many jobs the controller keeps at a time.
+    """
+
+    max_array_size: int | None
+    max_job_count: int | None
+
+
 @attrs.frozen
 class Done:
     """How a command ended."""
@@ -166,28 +177,19 @@ def overriding(script: str) -> set[str]:
     return same.union(NEVER, *(OVERRIDING.get(option, ()) for option in options))
 
 
-def config_value(name: str) -> str | None:
-    """Return a value of the cluster's configuration; None if it has no such value."""
-    for line in query("scontrol", "show", "config").splitlines():
-        key, equals, value = line.partition("=")
-        if equals and key.strip() == name:
-            return value.strip()
-    return None
+def limits() -> Limits:
+    """Return the limits of the cluster's configuration."""
+    lines = query("scontrol", "show", "config").splitlines()
+    pairs = (line.partition("=") for line in lines)
+    values = {name.strip(): value.strip() for name, _, value in pairs}
+    return Limits(
+        max_array_size=_limit(values.get("MaxArraySize", "")),
+        max_job_count=_limit(values.get("MaxJobCount", "")),
+    )
 
 
-def max_array_size() -> int | None:
-    """Return the cluster's MaxArraySize; None if it does not say."""
-    return _limit("MaxArraySize")
-
-
-def max_job_count() -> int | None:
-    """Return how many jobs the controller keeps at a time; None if it does not say."""
-    return _limit("MaxJobCount")
-
-
-def _limit(name: str) -> int | None:
-    value = config_value(name)
-    return int(value) if value is not None and value.isdecimal() and int(value) else None
+def _limit(value: str) -> int | None:
+    return int(value) if value.isdecimal() and int(value) else None
 
 
 def partitions() -> dict[str, dict[str, str]]:

@@ -18,6 +18,7 @@ from rvrun.rundir.fingerprints import read_text
 from rvrun.runners.run import Run
 from rvrun.runners.slurm import commands
 from rvrun.runners.slurm.check import check_cluster, check_count, require
+from rvrun.runners.slurm.commands import Limits
 from rvrun.runners.slurm.done import (
     forget,
     missing_targets,
@@ -63,25 +64,26 @@ def submit(run: Run, progress: Progress) -> Ledger | None:
     ledger = _unfinished(run.run_dir, files)
     is_new = ledger is None
     if ledger is None:
-        require(check_cluster(run))
-        ledger = _create(run, files)
+        limits = commands.limits()
+        require(check_cluster(run, limits))
+        ledger = _create(run, files, limits)
     if ledger is not None:
         (run.run_dir / OUTPUT).mkdir(parents=True, exist_ok=True)
         _submit_round(ledger, 1, run.settings, progress, is_new=is_new)
     return ledger
 
 
-def _create(run: Run, files: Mapping[str, str]) -> Ledger | None:
+def _create(run: Run, files: Mapping[str, str], limits: Limits) -> Ledger | None:
     """Create the ledger of a new run with the tasks that have stale targets; None without any."""
     statuses = stale_targets(run)
     if not any(status.stale for status in statuses):
         return None
     settings = run.settings.of(SlurmSettings)
     tasks = tasks_of(jobs_from_json(files[JOBS]), statuses)
-    require(check_count(sum(map(len, tasks.values()))))
+    require(check_count(sum(map(len, tasks.values())), limits))
     own = facts(
         tasks,
-        size=settings.max_array_size or commands.max_array_size(),
+        size=settings.max_array_size or limits.max_array_size,
         workdir=os.path.relpath(run.workdir, run.run_dir),
         # Its number: the name may be missing on the nodes, and in containers.
         user=str(os.getuid()),
