@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -85,22 +86,22 @@ class Snapshot:
     def targets(self) -> Iterator[TargetState]:
         return (one for stage in self.stages for one in stage.targets)
 
-    @property
+    @functools.cached_property
     def session(self) -> Session | None:
         """The latest run; None if that is one of plain make, which leaves no trace of its own."""
         if not self.sessions:
             return None
         latest = self.sessions[-1]
-        newest = max((began for began, _ in self._spans()), default=latest.began)
+        newest = max((began for began, _ in self._spans), default=latest.began)
         return session_at(self.sessions, max(newest, latest.began))
 
-    @property
+    @functools.cached_property
     def began(self) -> float:
         """When the latest run began, or the plan was written if nothing ran."""
         if (session := self.session) is not None:
             return session.began
-        if spans := self._spans():
-            return run_began(self.sessions, spans)
+        if self._spans:
+            return run_began(self.sessions, self._spans)
         return (self.run_dir / paths.PLAN).stat().st_mtime
 
     @property
@@ -108,7 +109,7 @@ class Snapshot:
         """When the latest run ended; None while it runs."""
         if self.is_active:
             return None
-        ends = [self.began, *(end for _, end in self._spans())]
+        ends = [self.began, *(end for _, end in self._spans)]
         if (session := self.session) is not None and session.ended is not None:
             ends.append(session.ended)
         return max(ends)
@@ -118,6 +119,7 @@ class Snapshot:
         """How many targets the latest run starts in parallel; None if that is unknown."""
         return None if self.session is None else self.session.jobs
 
+    @functools.cached_property
     def _spans(self) -> list[tuple[float, float]]:
         """When the last attempts of all targets began and ended."""
         return spans_of(self.stages)

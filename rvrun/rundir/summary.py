@@ -124,7 +124,7 @@ def read_outcome(
     return Outcome(
         ran=len(attempts) - len(bad),
         up_to_date=sum(status.stage.num_targets for status in statuses) - num_stale,
-        not_started=sum(len(status.stale) - status.num_idle for status in statuses) - len(attempts),
+        not_started=num_stale - sum(status.num_idle for status in statuses) - len(attempts),
         stopped=len(stopped),
         failures=tuple(_failure(attempt, out) for attempt in sorted(failed, key=lambda a: a.time)),
         warnings=tuple(dict.fromkeys(warnings)),
