@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rvrun.checks.case import Case
 from rvrun.finding import Finding, error, ok, warning
@@ -80,26 +80,19 @@ def _check_directory(label: str, program: Program) -> Iterator[Finding]:
 
 def _check_path(label: str, program: Program) -> Iterator[Finding]:
     """Check the program itself, or the first one of a script: the rest is known when it runs."""
-    run, values = program.run, program.values
-    is_script = isinstance(run, str)
-    first = _FIRST_WORD.match(run) if is_script else None
-    name = (first[1] if first else "") if is_script else run[0]
-    path = program.declaration.get("env", {}).get("PATH", "")
-    directory = program.declaration.get("cwd", "")
-    if not name or not all(
-        n in values for text in (name, path, directory) for n in placeholders(text)
-    ):
+    is_script, values = isinstance(program.run, str), program.values
+    own_path = program.declaration.get("env", {}).get("PATH", "")
+    texts = (_first_word(program.run), own_path, program.declaration.get("cwd", ""))
+    if not texts[0] or not all(n in values for text in texts for n in placeholders(text)):
         # They depend on the item.
         return
-    name, directory = fill(name, values), fill(directory, values)
-    path = fill(path, values) or os.environ.get("PATH", os.defpath)
+    name, path, directory = (fill(text, values) for text in texts)
     if "/" in name and _may_be_made(name, directory, values["root"]):
         return
-    if directory and not os.path.isdir(directory):
-        directory = ""
-    if is_script and _is_known_to_shell(name, path, directory):
-        return
-    if not is_script and find_program(name, path, directory or None) is not None:
+    path = path or os.environ.get("PATH", os.defpath)
+    directory = directory if os.path.isdir(directory) else ""
+    is_found = _is_known_to_shell if is_script else find_program
+    if is_found(name, path, directory or None):
         return
     where = "does not exist, or cannot be executed" if "/" in name else "is not on the PATH"
     if is_script:
@@ -109,6 +102,14 @@ def _check_path(label: str, program: Program) -> Iterator[Finding]:
         yield error("programs", f"{label} runs `{name}`, which {where}", how_to_find(name))
 
 
+def _first_word(run: str | Sequence[str]) -> str:
+    """Return the program of a list, or the first one of a script; empty if that is not plain."""
+    if not isinstance(run, str):
+        return run[0]
+    first = _FIRST_WORD.match(run)
+    return first[1] if first else ""
+
+
 def _may_be_made(name: str, directory: str, root: str) -> bool:
     """Whether a command may still make a program, or the directory that its path is relative to."""
     path = os.path.abspath(os.path.join(directory, name))
@@ -116,12 +117,12 @@ def _may_be_made(name: str, directory: str, root: str) -> bool:
     return is_lost or is_inside(os.path.abspath(root), path)
 
 
-def _is_known_to_shell(name: str, path: str, directory: str) -> bool:
+def _is_known_to_shell(name: str, path: str, directory: str | None) -> bool:
     """Whether a word is a program, or a word that sh knows itself."""
     done = subprocess.run(
         ["/bin/sh", "-c", 'command -v "$1"', "sh", name],
         env={**os.environ, "PATH": path},
-        cwd=directory or None,
+        cwd=directory,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
