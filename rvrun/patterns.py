@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import fnmatch
 import functools
-import os
 import re
+
+from rvrun.path_parts import path_parts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,16 +127,6 @@ def item_path(output: str, item: Any) -> str:
             value = value[field]
         values[name] = str(value)
     return fill(output, values)
-
-
-def path_parts(path: str) -> dict[str, str]:
-    """Return what placeholders can name of a path: `a`, `.tif`, `a.tif` and the folder."""
-    # A folder may end with a slash.
-    path = path.rstrip("/") or path
-    name = os.path.basename(path)
-    stem, suffix = os.path.splitext(name)
-    parent = os.path.dirname(path) or "."
-    return {"name": name, "stem": stem, "suffix": suffix, "parent": parent}
 
 
 def output_path(output: str, split_ind: int | str | None, num_splits: int | None) -> str:

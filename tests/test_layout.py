@@ -40,6 +40,7 @@ FOUNDATION = (
     "item_list",
     "model",
     "finding",
+    "path_parts",
     "patterns",
     "globs",
 )
@@ -94,6 +95,7 @@ LIGHT = (
     "errors.py",
     "inputs.py",
     "item_list.py",
+    "path_parts.py",
     "paths.py",
     "patterns.py",
     "pipelines/base.py",

@@ -8,13 +8,13 @@ from typing import Any
 
 from rvrun.aws.storage import S3, is_on_s3, scheme
 from rvrun.errors import RvrunError, check_known
+from rvrun.path_parts import path_parts
 from rvrun.patterns import (
     NUM_SPLITS,
     SPLIT_IND,
     escape,
     fill,
     is_item_name,
-    path_parts,
     placeholders,
 )
 from rvrun.text import quoted

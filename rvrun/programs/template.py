@@ -6,6 +6,7 @@ Light on purpose: the worker fills them in.
 from __future__ import annotations
 
 from rvrun.errors import Problem, RvrunError, closest
+from rvrun.path_parts import path_parts
 from rvrun.text import shorten
 
 TYPE_CHECKING = False
@@ -140,17 +141,8 @@ def item_values(item: Any) -> dict[str, str]:
     """Return the values of the placeholders for one item."""
     if isinstance(item, dict):
         return {f"{ITEM}.{key}": to_text(value) for key, value in item.items()}
-    import os
-
     text = to_text(item)
-    # A folder may end with a slash.
-    path = text.rstrip("/") or text
-    name = os.path.basename(path)
-    stem, suffix = os.path.splitext(name)
-    parent = os.path.dirname(path) or "."
-    # As `patterns.path_parts`, which imports `re`.
-    parts = {"name": name, "stem": stem, "suffix": suffix, "parent": parent}
-    return {ITEM: text, **{f"{ITEM}.{key}": value for key, value in parts.items()}}
+    return {ITEM: text, **{f"{ITEM}.{key}": value for key, value in path_parts(text).items()}}
 
 
 def config_values(config: Mapping[str, Any], prefix: str = CONFIG) -> dict[str, str]:
