@@ -240,7 +240,8 @@ def test_a_stopped_preloader(run: Run, way: tuple[str, ...]) -> None:
 
 
 def test_an_early_end(run: Run) -> None:
-    """A run that ends while its warm worker starts, or while that imports."""
+    """A run that ends while its warm worker starts, while that imports, or soon after."""
+    run.hold(*PARTS)  # else make may be done before it is killed
     run.project.write("acts.py", "import time\ntime.sleep(0.5)\n" + run.project.read("acts.py"))
     for seconds in (0.0, 0.1, 0.2, 0.4, 0.6):
         run.start("rvrun", "warm", "sh", "-c", f"{' '.join(MAKE[2:])} & sleep {seconds}; kill $!")
