@@ -133,7 +133,8 @@ class Command:
 
     - `needs`: None if the user did not declare any, so that it needs the command before it.
     - `config_keys`: config fields it depends on, with dots for nested fields; None for all.
-    - `inputs`, `outputs`: paths, globs and URIs of files that it reads and writes, as in `Stage`.
+    - `inputs`, `item_inputs`, `outputs`: paths, globs and URIs of files that it reads and writes,
+      as in `Stage`.
     - `has_code`: whether it reaches code whose changes matter; if not, its config says it all.
     - `num_splits`: the number of splits unless somebody asks for another one.
     - `items`: those that its splits share out; None if it declares none. `item_list`: each of them.
@@ -148,6 +149,7 @@ class Command:
     needs: tuple[Need, ...] | None = None
     config_keys: tuple[str, ...] | None = None
     inputs: tuple[str, ...] = ()
+    item_inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     resources: Resources = Resources()
     has_code: bool = True
@@ -199,7 +201,9 @@ class Stage:
     """A command as planned; `num_splits` is None if the command cannot be split.
 
     - `inputs`: paths, globs and URIs of the files that it reads.
-    - `produced`: those among them that stages it needs write; they are not in its fingerprint.
+    - `item_inputs`: templates of what it reads for each item, in which `{item}` stands for the item
+      and `{item.FIELD}` for a field of it, and braces are doubled.
+    - `produced`: what stages it needs write of both; such files are in no fingerprint.
     - `outputs`: templates of what it writes, in which `{split_ind}` and `{num_splits}` stand for
       numbers, and braces are doubled.
     """
@@ -211,6 +215,7 @@ class Stage:
     config_keys: tuple[str, ...] | None = None
     code: CodeMode = CodeMode.OFF
     inputs: tuple[str, ...] = ()
+    item_inputs: tuple[str, ...] = ()
     produced: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     resources: Resources = Resources()
@@ -265,6 +270,10 @@ class Stage:
         """Return the path of the fingerprint of its inputs; None if stages it needs write all."""
         has_own = any(path not in self.produced for path in self.inputs)
         return paths.inputs(pipeline, self.command) if has_own else None
+
+    def item_inputs_file(self, pipeline: str) -> str | None:
+        """Return the path of the fingerprints of its items' inputs; None if it declares none."""
+        return paths.item_inputs(pipeline, self.command) if self.item_inputs else None
 
     def fingerprints(self, pipeline: str) -> tuple[str, ...]:
         """Return the paths of the files that make it stale when they change, needs apart."""

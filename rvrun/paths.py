@@ -5,6 +5,7 @@ config/tiny.json               the config of pipeline `tiny`
 config/tiny/chip.json          the part that `chip` depends on, if it declares `config_keys`
 code/tiny/chip.txt             the fingerprint of the code that `chip` reaches
 inputs/tiny/chip.txt           the fingerprint of the files that `chip` reads
+inputs/tiny/chip.items.txt     the files that `chip` reads for each of its items
 items/tiny/chip.txt            the items that `chip` shares out, if it declares `items`
 done/tiny/train                stamp: touched when `train` is done
 done/tiny/chip.4/0             stamp: split 0 of 4 of `chip` is done
@@ -28,6 +29,8 @@ MAKEFILE = "Makefile"
 CONFIGS = "config"
 CODE = "code"
 INPUTS = "inputs"
+#: How the names of the fingerprints of items' inputs end; names of commands have no dot.
+ITEMS_SUFFIX = ".items.txt"
 ITEMS = "items"
 DONE = "done"
 RECORDS = "records"
@@ -67,6 +70,11 @@ def code(pipeline: str, command: str) -> str:
 def inputs(pipeline: str, command: str) -> str:
     """Return the path of the fingerprint of the files that a command reads."""
     return f"{INPUTS}/{pipeline}/{command}.txt"
+
+
+def item_inputs(pipeline: str, command: str) -> str:
+    """Return the path of the fingerprints of the files that a command reads for each item."""
+    return f"{INPUTS}/{pipeline}/{command}{ITEMS_SUFFIX}"
 
 
 def target(

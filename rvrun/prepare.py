@@ -215,7 +215,7 @@ def prepare_plan(request: Request) -> Prepared:
     run = make_run(plan, pipelines, settings, runner, request)
     files = render_common(plan, pipelines, settings.code_packages)
     if runner.CAPABILITIES.keeps_stamps:
-        files |= input_fingerprints(plan, request.hashing)
+        files |= input_fingerprints(plan, run.run_dir, files, request.hashing)
     warnings = idle_splits([pipeline.declared for pipeline in pipelines], plan)
     warnings += shared_outputs(pipelines, plan)
     return Prepared(

@@ -20,7 +20,9 @@ def check_inputs(case: Case) -> Iterator[Finding]:
     run, files = case.run, case.files
     if run is None or not isinstance(files, Mapping):
         return
-    num_stages = sum(bool(stage.inputs) for p in run.plan.pipelines for stage in p.stages)
+    num_stages = sum(
+        bool(stage.inputs or stage.item_inputs) for p in run.plan.pipelines for stage in p.stages
+    )
     if not num_stages:
         return
     absent = attempt(lambda: _find_absent(run, files, has_stamps=_keeps_stamps(case)))
@@ -41,5 +43,5 @@ def _keeps_stamps(case: Case) -> bool:
 
 def _find_absent(run: Run, files: Mapping[str, str], *, has_stamps: bool) -> list[str]:
     """Return what is absent, as sentences. Raises `CannotRead`, `CannotReach` or `OtherRoot`."""
-    everything = {**files, **input_fingerprints(run.plan)}
+    everything = {**files, **input_fingerprints(run.plan, run.run_dir, files)}
     return absent_inputs(plan_status(run.plan, run.run_dir, everything, force=not has_stamps))

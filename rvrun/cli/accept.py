@@ -141,7 +141,8 @@ def read_saved(folder: pathlib.Path, request: Request) -> tuple[Plan, Mapping[st
             saved = os.path.relpath(folder / paths.config(pipeline.name))
             loaded += load_pipelines(attrs.evolve(request, config=saved), settings)
     code = fingerprints(loaded, settings.code_packages)
-    return plan, {**configs, **code, **input_fingerprints(plan, request.hashing)}
+    inputs = input_fingerprints(plan, folder, configs, request.hashing)
+    return plan, {**configs, **code, **inputs}
 
 
 def accept_changes(

@@ -123,7 +123,7 @@ def _explain_in(folder: pathlib.Path, plan: Plan, target: str) -> Explanation:
         *(folder / paths.CODE).rglob("*.txt"),
     ]
     files = {path.relative_to(folder).as_posix(): read_text(str(path), RENDER) for path in saved}
-    files |= input_fingerprints(plan, hashing_line(is_quiet=False))
+    files |= input_fingerprints(plan, folder, files, hashing_line(is_quiet=False))
     statuses = plan_status(plan, folder, files)
     return explain_target(plan, folder, statuses, target, files=files)
 

@@ -73,6 +73,8 @@ class Objects:
         if beginning not in self.listings:
             self.listings[beginning] = _list(beginning) if listed or is_glob(uri) else _look_up(uri)
         listing = self.listings[beginning]
+        if uri in listing and not is_glob(uri):
+            return {uri: listing[uri]}
         # A folder that somebody created in the console is an empty object.
         return {k: o for k, o in listing.items() if covers(uri, k) and k[-1] != "/"} or None
 

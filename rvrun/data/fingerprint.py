@@ -11,11 +11,11 @@ from __future__ import annotations
 from rvrun.aws import storage
 from rvrun.data.find import Objects, find_local
 from rvrun.data.hashes import Hashes
-from rvrun.patterns import covers, overlap
+from rvrun.patterns import covers, item_path, overlap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
     from rvrun.data.hashes import Advance
@@ -30,6 +30,12 @@ _HEADER = """\
 # A line is the SHA-256 of a file (on S3 its ETag), its size in bytes, and its path.
 {newest}{time} ns since 1970.
 """
+_OF_ITEMS = """\
+{mark}{version}: the files that {command} reads for each item.
+# Below the digest of an item, a line is the SHA-256 of a file (on S3 its ETag), its size in bytes,
+# and its path.
+"""
+_ITEM = "item "
 #: How many changed files are named in one line.
 NUM_CHANGES = 3
 
@@ -53,35 +59,98 @@ class Finder:
 
         Raises `CannotRead` or `CannotReach`.
         """
-        lines: dict[str, str] = {}
-        newest = 0
-        files: dict[str, None] = {}
-        for pattern in inputs:
-            matches = self._find(pattern)
-            if matches is None and not any(overlap(other, pattern) for other in produced):
-                lines[pattern] = f"{MISSING}  -"
-            for path, item in (matches or {}).items():
-                if any(covers(other, path) for other in produced):
-                    continue
-                if item is None:
-                    files[path] = None
-                else:
-                    lines[path] = f"{item['ETag'].strip(chr(34))}  {item['Size']}"
-                    newest = max(newest, int(item["LastModified"].timestamp() * 1e9))
-        for path, (digest, size, mtime_ns) in self.hashes.of(list(files)).items():
-            lines[path] = f"{digest}  {size}"
-            newest = max(newest, mtime_ns)
+        facts, newest = self._facts(self._find_all(inputs, produced))
         header = _HEADER.format(
             mark=_MARK, version=VERSION, command=command, newest=_NEWEST, time=newest
         )
-        return header + "".join(f"{lines[p]}  {_printable(p)}\n" for p in sorted(lines))
+        return header + _lines(facts)
 
-    def _find(self, pattern: str) -> dict[str, Any] | None:
+    def of_items(
+        self, inputs: Sequence[str], items: Iterable[Any], produced: Sequence[str] = ()
+    ) -> list[str]:
+        """Return, for each item, the lines of the files that a command reads for it.
+
+        - `inputs`: as `model.Stage.item_inputs`. `items`: their JSON values. `produced`: as in
+          `text`.
+
+        Raises `CannotRead` or `CannotReach`.
+        """
+        found = [
+            self._find_all([item_path(t, item) for t in inputs], produced, is_one_of_many=True)
+            for item in items
+        ]
+        # All at once, because the cache of hashes is read and written each time.
+        facts, _ = self._facts({path: file for files in found for path, file in files.items()})
+        return [_lines({path: facts[path] for path in files if path in facts}) for files in found]
+
+    def _find_all(
+        self, inputs: Iterable[str], produced: Sequence[str], *, is_one_of_many: bool = False
+    ) -> dict[str, Any]:
+        """Return what is at some paths: an object on S3, None for a local file, or MISSING.
+
+        - `is_one_of_many`: whether a folder on S3 is better listed as a whole.
+        """
+        found: dict[str, Any] = {}
+        for pattern in inputs:
+            folder = pattern.rpartition("/")[0]
+            matches = self._find(pattern, f"{folder}/" if is_one_of_many else None)
+            if matches is None and not any(overlap(other, pattern) for other in produced):
+                found[pattern] = MISSING
+            found |= {
+                path: item
+                for path, item in (matches or {}).items()
+                if not any(covers(other, path) for other in produced)
+            }
+        return found
+
+    def _facts(self, found: Mapping[str, Any]) -> tuple[dict[str, str], int]:
+        """Return hash and size of what was found, by path, and the time of the newest."""
+        facts: dict[str, str] = {}
+        newest = 0
+        for path, item in found.items():
+            if item == MISSING:
+                facts[path] = f"{MISSING}  -"
+            elif item is not None:
+                facts[path] = f"{item['ETag'].strip(chr(34))}  {item['Size']}"
+                newest = max(newest, int(item["LastModified"].timestamp() * 1e9))
+        local = [path for path, item in found.items() if item is None]
+        for path, (digest, size, mtime_ns) in self.hashes.of(local).items():
+            facts[path] = f"{digest}  {size}"
+            newest = max(newest, mtime_ns)
+        return facts, newest
+
+    def _find(self, pattern: str, listed: str | None) -> dict[str, Any] | None:
         """Return what is at a path or glob: objects on S3 by URI, or None by path."""
         if storage.is_on_s3(pattern):
-            return self.objects.find(pattern)
+            return self.objects.find(pattern, listed)
         local = find_local(pattern)
         return None if local is None else dict.fromkeys(local)
+
+
+def _lines(facts: Mapping[str, str]) -> str:
+    return "".join(f"{facts[path]}  {_printable(path)}\n" for path in sorted(facts))
+
+
+def join_items(command: str, texts: Mapping[str, str]) -> str:
+    """Return the lines of all items of a command as one text, sorted.
+
+    - `command`: for the heading, `landcover/chip`. `texts`: the lines of each item by its digest.
+    """
+    header = _OF_ITEMS.format(mark=_MARK, version=VERSION, command=command)
+    return header + "".join(f"{_ITEM}{digest}\n{texts[digest]}" for digest in sorted(texts))
+
+
+def split_items(text: str) -> dict[str, str]:
+    """Return the lines of each item by its digest: what `join_items` got."""
+    texts: dict[str, str] = {}
+    digest = None
+    for line in text.splitlines(keepends=True):
+        if line.startswith(_ITEM):
+            digest = line.removeprefix(_ITEM).strip()
+            texts[digest] = ""
+        elif digest is not None:
+            texts[digest] += line
+    return texts
 
 
 def _printable(path: str) -> str:

@@ -6,7 +6,7 @@ import inspect
 import linecache
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -28,7 +28,7 @@ from rvrun.pipelines import serialize
 from rvrun.pipelines.base import Aligned, Late, Pipeline
 from rvrun.pipelines.imports import ROOT_FILE, user_code
 from rvrun.pipelines.items import saved_items
-from rvrun.pipelines.placeholders import resolve
+from rvrun.pipelines.placeholders import names_items, resolve
 from rvrun.text import quoted, shorten
 
 
@@ -293,20 +293,23 @@ def _declare_command(
         check_call(pipeline, name, is_split=is_split)
         if not isinstance(field, Late):
             items = declare_items(pipeline, name, field, config, owner)
+    values = _item_values(declarations.items.get(name), config)
+    inputs, item_inputs = _by_item(declarations.inputs.get(name, ()), values)
     return Command(
         name=name,
         is_split=is_split,
         gpu=name in declarations.gpu_commands,
         needs=_declare_needs(declarations, name, owner),
         config_keys=keys,
-        inputs=_resolve_all(declarations.inputs.get(name, ()), config, f"`inputs` of {place}"),
+        inputs=_resolve_all(inputs, config, f"`inputs` of {place}"),
+        item_inputs=_resolve_all(item_inputs, config, f"`inputs` of {place}", items=values),
         outputs=_resolve_all(
             declarations.outputs.get(name, ()),
             config,
             f"`outputs` of {place}",
             is_output=True,
             is_split=is_split,
-            items=_item_values(declarations.items.get(name), config),
+            items=values,
         ),
         resources=_declare_resources(pipeline, declarations, name),
         has_code=getattr(pipeline, "has_code", True),
@@ -318,10 +321,21 @@ def _declare_command(
     )
 
 
+def _by_item(inputs: Sequence[str], items: list[Any] | str | None) -> tuple[list[str], list[str]]:
+    """Return those of the declared inputs that all items share, and those of each item.
+
+    - `items`: as `resolve` takes them.
+    """
+    of_items = [text for text in inputs if items is not None and names_items(text)]
+    return [text for text in inputs if text not in of_items], of_items
+
+
 def read_paths(
     pipeline: Any, command: str, config: Mapping[str, Any]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the paths and globs of the inputs and the outputs that `pipeline` declares.
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return the inputs, the inputs of items and the outputs that `pipeline` declares.
+
+    They are as in `model.Stage`.
 
     - `config`: its saved config.
 
@@ -333,8 +347,10 @@ def read_paths(
         _read_lists(pipeline, attribute).get(command, ()) for attribute in ("inputs", "outputs")
     )
     items = _item_values(getattr(pipeline, "items", {}).get(command), config)
+    of_all, of_items = _by_item(inputs, items)
     return (
-        _resolve_all(inputs, config, f"`inputs` {place}"),
+        _resolve_all(of_all, config, f"`inputs` {place}"),
+        _resolve_all(of_items, config, f"`inputs` {place}", items=items),
         _resolve_all(
             outputs, config, f"`outputs` {place}", is_output=True, is_split=is_split, items=items
         ),

@@ -47,11 +47,12 @@ def resolve(
 ) -> tuple[str, ...]:
     """Return the paths and globs that a declared input or output stands for.
 
-    A field that is a list gives a path for each of its items. The paths of outputs are templates:
-    they keep the placeholders of splits, and all other braces are doubled.
+    A field that is a list gives a path for each of its items. The paths of outputs, and of inputs
+    of items, are templates: they keep the placeholders of splits and items, and all other braces
+    are doubled.
 
     - `config`: the saved config. `place`: where it is declared, for messages.
-    - `items`: the JSON values of the command's items, or why outputs cannot be named by them; None
+    - `items`: the JSON values of the command's items, or why files cannot be named by them; None
       if it declares none.
 
     Raises `BadPath` or `UnknownName`.
@@ -61,7 +62,7 @@ def resolve(
     except ValueError as error:
         raise BadPath(place, template, f"cannot be read: {error}") from None
     own = [SPLIT_IND, NUM_SPLITS] if is_output and is_split and items is None else []
-    if is_output and items is not None:
+    if items is not None:
         own = [name for name in names if is_item_name(name)]
         _check_items(template, own, items, place)
     for name in names:
@@ -72,7 +73,7 @@ def resolve(
         name: [f"{{{name}}}"] if name in own else _values(name, config, template, place, own)
         for name in dict.fromkeys(names)
     }
-    if is_output:
+    if is_output or own:
         values |= {n: list(map(escape, v)) for n, v in values.items() if n not in own}
         template = _keep_doubled(template)
     paths = (
@@ -80,6 +81,14 @@ def resolve(
         for combination in itertools.product(*values.values())
     )
     return tuple(dict.fromkeys(paths))
+
+
+def names_items(template: str) -> bool:
+    """Whether a declared input or output, which may be wrong, names an item."""
+    try:
+        return any(map(is_item_name, placeholders(template)))
+    except ValueError:
+        return False
 
 
 def _keep_doubled(template: str) -> str:

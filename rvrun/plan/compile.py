@@ -352,6 +352,7 @@ def expand(
         config_keys=command.config_keys,
         code=code if command.has_code else CodeMode.OFF,
         inputs=command.inputs,
+        item_inputs=command.item_inputs,
         produced=produced,
         outputs=command.outputs,
         resources=command.resources,

@@ -62,7 +62,7 @@ def _produced(
     pipeline: str, command: Command, outputs: Mapping[str, list[str]], reached: set[str]
 ) -> tuple[str, ...]:
     produced: dict[str, None] = {}
-    for path in command.inputs:
+    for path in (*command.inputs, *map(any_split, command.item_inputs)):
         for writer, written in outputs.items():
             for output in written:
                 if not overlap(path, output):

@@ -285,7 +285,7 @@ def _attributes(stage: Stage) -> dict[str, Any]:
         "gpu": stage.gpu,
         "config keys": "all" if stage.config_keys is None else list(stage.config_keys),
         "code": stage.code.value,
-        "inputs": list(stage.inputs),
+        "inputs": [*stage.inputs, *stage.item_inputs],
         "produced inputs": list(stage.produced),
         "outputs": list(stage.outputs),
         "resources": attrs.asdict(stage.resources, filter=lambda _, value: value is not None),
@@ -347,9 +347,16 @@ def _reason(old: Stage | None, new: Stage) -> str:
         return "splits changed"
     if old.config_keys != new.config_keys:
         return "config keys changed"
-    if old.inputs and new.inputs and (old.inputs, old.produced) != (new.inputs, new.produced):
+    if _reads_other_files(old, new):
         return "inputs changed"
     return ""
+
+
+def _reads_other_files(old: Stage, new: Stage) -> bool:
+    """Whether a stage declares other inputs than before, if it declared some."""
+    before, after = ((s.inputs, s.item_inputs, s.produced) for s in (old, new))
+    pairs = zip(before[:2], after[:2], strict=True)
+    return before != after and any(theirs and ours for theirs, ours in pairs)
 
 
 def _reads_change(stage: Stage, old: Config, new: Config) -> bool:

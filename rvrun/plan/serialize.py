@@ -31,7 +31,7 @@ VERSION = 1
 RENDER = "write it again with `rvrun plan` or `rvrun render`, or name another file"
 _PIPELINE_KEYS = ("name", "config", "config_digest", "stages")
 #: Keys that a stage only has if the list is not empty, as in plans of earlier versions.
-_PATH_KEYS = ("inputs", "produced", "outputs")
+_PATH_KEYS = ("inputs", "item_inputs", "produced", "outputs")
 _STAGE_KEYS = (
     *("command", "splits", "items", "gpu", "needs", "config_keys", "code"),
     *_PATH_KEYS,
@@ -166,10 +166,11 @@ def _items_from_dict(item: dict[str, Any] | None) -> StageItems | None:
 def _paths_from_list(key: str, value: Any) -> tuple[str, ...]:
     if not (_is_list_of_strings(value) and all(value)):
         raise ValueError(f"`{key}` must be a list of non-empty strings, got {quoted(value)}")
-    for template in value if key == "outputs" else ():
+    others = {"item_inputs": (), "outputs": (SPLIT_IND, NUM_SPLITS)}
+    for template in value if key in others else ():
         for name in placeholders(template):
-            if name not in (SPLIT_IND, NUM_SPLITS) and not is_item_name(name):
-                raise ValueError(f"unknown placeholder `{shorten(name)}` in `outputs`")
+            if name not in others[key] and not is_item_name(name):
+                raise ValueError(f"unknown placeholder `{shorten(name)}` in `{key}`")
     return tuple(value)
 
 

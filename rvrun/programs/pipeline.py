@@ -147,7 +147,7 @@ class Programs(Pipeline):
         names = mentions(self.config.commands[command])
         if command not in self.config.items or _has_item(names) or self._has_split(command):
             return False
-        is_certain = any(map(_is_certain, self._files(command, "outputs")))
+        is_certain = any(map(_is_certain, self.files(command, "outputs")))
         return is_certain and not self._has_output_of_item(command)
 
     def _has_split(self, command: str) -> bool:
@@ -159,8 +159,24 @@ class Programs(Pipeline):
 
     @property
     def inputs(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
-        """The files that commands read, with all values in them."""
-        return self._all_files("inputs")
+        """The files that commands read; the placeholders of items are left.
+
+        A command of which no item can be done by itself reads the files of all items.
+        """
+        return {
+            name: texts if self._has_items(name) else self._of_all_items(name, texts)
+            for name, texts in self._all_files("inputs").items()
+        }
+
+    def _of_all_items(self, command: str, texts: Sequence[str]) -> list[str]:
+        from rvrun.patterns import is_per_item, item_path
+
+        items = self.config.items.get(command, ())
+        paths: list[str] = []
+        for text in texts:
+            of_items = [escape(item_path(text, item)) for item in items]
+            paths += of_items if is_per_item(text) else [text]
+        return paths
 
     @property
     def outputs(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
@@ -168,9 +184,10 @@ class Programs(Pipeline):
         return self._all_files("outputs")
 
     def _all_files(self, key: str) -> dict[str, list[str]]:
-        return {name: self._files(name, key) for name, options in self._options() if key in options}
+        return {name: self.files(name, key) for name, options in self._options() if key in options}
 
-    def _files(self, command: str, key: str) -> list[str]:
+    def files(self, command: str, key: str) -> list[str]:
+        """Return the `inputs` or `outputs` of a command; the placeholders of items are left."""
         texts = self.config.options[command].get(key, ())
         return [self._fill_some(command, text) for text in texts]
 

@@ -17,7 +17,7 @@ import attrs
 from rvrun.errors import RvrunError
 from rvrun.model import NeedKind, Stage
 from rvrun.rundir.freshness import FINGERPRINTS, StageStatus
-from rvrun.rundir.item_status import spread
+from rvrun.rundir.item_status import ItemStatus, spread
 from rvrun.rundir.marks import Marks
 from rvrun.rundir.own_files import touch
 from rvrun.rundir.times import NEVER
@@ -83,8 +83,13 @@ def find_acceptable(statuses: Sequence[StageStatus], names: Collection[str] = ()
 
 def has_changed(status: StageStatus) -> bool:
     """Whether the config, code or inputs of a stage changed since one of its targets was done."""
-    newest = max(status.changed[reason] for reason in FINGERPRINTS if reason in status.changed)
-    return any(NEVER < done < newest for done in status.units)
+    return any(NEVER < done < _own_change(status, unit) for unit, done in enumerate(status.units))
+
+
+def _own_change(status: StageStatus, unit: int) -> int:
+    """When something of the stage itself changed for one of its units."""
+    changed = status.changes_of(unit)
+    return max(changed[reason] for reason in FINGERPRINTS if reason in changed)
 
 
 def _is_acceptable(status: StageStatus, valid: Validity) -> bool:
@@ -128,14 +133,13 @@ def _find_valid(statuses: Sequence[StageStatus], accepted: Collection[str]) -> d
     valid: dict[str, Validity] = {}
     by_name = {status.name: status for status in statuses}
     for status in statuses:
-        own = NEVER if status.name in accepted else max(status.changed.values())
         needs = [
             (need.kind, by_name[f"{status.pipeline}/{need.command}"]) for need in status.stage.needs
         ]
         units = tuple(
             done > NEVER
             and not (status.lost or status.absent or unit in status.lost_outputs)
-            and own <= done
+            and (status.name in accepted or max(status.changes_of(unit).values()) <= done)
             and all(_is_older(kind, needed, unit, done, valid) for kind, needed in needs)
             for unit, done in enumerate(status.units)
         )
@@ -197,7 +201,7 @@ def renew(
                 zip(status.units, valid[status.name].units, strict=True)
             )
         ]
-        _touch_changed(run_dir, status, units)
+        _touch_changed(run_dir, status, units, valid[status.name].units)
         if status.items is not None:
             # Settled later, with the same times.
             least = limit(None) if all(valid[status.name].targets) else NEVER
@@ -242,12 +246,28 @@ def _limit(
     return lambda unit: whole if unit is None else max([whole, *(units[unit] for units in aligned)])
 
 
-def _touch_changed(run_dir: pathlib.Path, status: StageStatus, times: Sequence[int]) -> None:
-    marks = Marks(str(run_dir), status.pipeline, status.stage.command)
+def _touch_changed(
+    run_dir: pathlib.Path, status: StageStatus, times: Sequence[int], is_valid: Sequence[bool]
+) -> None:
+    if status.items is not None:
+        _mark_changed(run_dir, status, status.items, times, is_valid)
+        return
     for unit, (before, after) in enumerate(zip(status.units, times, strict=True)):
-        if after == before:
-            continue
-        if status.items is not None:
-            marks.add(status.items.list.digests[unit], after)
-        else:
+        if after != before:
             touch(str(run_dir / status.stage.target_stamp(status.pipeline, unit)), after)
+
+
+def _mark_changed(
+    run_dir: pathlib.Path,
+    status: StageStatus,
+    items: ItemStatus,
+    times: Sequence[int],
+    is_valid: Sequence[bool],
+) -> None:
+    """Give the marks of items their times, and let those of valid ones say what they read."""
+    marks, inputs = Marks(str(run_dir), status.pipeline, status.stage.command), items.inputs
+    for unit, (before, after) in enumerate(zip(status.units, times, strict=True)):
+        is_other = inputs is not None and is_valid[unit] and not inputs.is_known(unit)
+        text = inputs.texts[unit] if inputs is not None and is_other else ""
+        if after != before or text:
+            marks.add(items.list.digests[unit], after, text)

@@ -59,9 +59,9 @@ class DeclaredFiles:
     """The declared files of one target.
 
     - `name`: of the target, `tiny/chip/3`. `split_ind`, `num_splits`: None if it is a whole stage.
-    - `inputs`, `produced`, `outputs`: as in `model.Stage`.
+    - `inputs`, `item_inputs`, `produced`, `outputs`: as in `model.Stage`.
     - `items`: the JSON values of all items that this target does, where nothing else looks for
-      their outputs.
+      their files.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class DeclaredFiles:
         num_splits: int | None,
         *,
         inputs: Sequence[str],
+        item_inputs: Sequence[str] = (),
         outputs: Sequence[str],
         produced: Sequence[str] = (),
         items: Sequence[Any] = (),
@@ -78,6 +79,7 @@ class DeclaredFiles:
         self.name = name
         self.split_ind, self.num_splits = split_ind, num_splits
         self.inputs, self.produced = inputs, produced
+        self.of_items = [item_path(path, item) for path in item_inputs for item in items]
         is_own = split_ind is None or num_splits == 1
         per_item = [output for output in outputs if is_per_item(output)]
         others = [output for output in outputs if output not in per_item]
@@ -89,10 +91,7 @@ class DeclaredFiles:
 
     def check_inputs(self) -> None:
         """Raise `MissingInput` unless all inputs exist."""
-        objects = Objects()
-        for path in self.inputs:
-            if not exists(path, objects):
-                raise MissingInput(self.name, path)
+        check_present(self.name, [*self.inputs, *self.of_items])
 
     def check_outputs(self) -> None:
         """Raise `MissingOutput` unless all outputs exist that only this target writes."""
@@ -128,7 +127,7 @@ class DeclaredFiles:
             return
         # One split writes it. Written again by the next one, it would be newer than what the first
         # has seen, and that split would count as stale.
-        with _locked(os.path.join(run_dir, path)):
+        with locked_beside(os.path.join(run_dir, path)):
             text = Finder().text(name, self.inputs, self.produced)
             import pathlib
 
@@ -145,6 +144,14 @@ class DeclaredFiles:
         return is_same(old, Finder().text(name, self.inputs, self.produced))
 
 
+def check_present(name: str, inputs: Sequence[str]) -> None:
+    """Raise `MissingInput` unless all inputs of the target called `name` exist."""
+    objects = Objects()
+    for path in inputs:
+        if not exists(path, objects):
+            raise MissingInput(name, path)
+
+
 def check_written(name: str, outputs: Sequence[str]) -> None:
     """Raise `MissingOutput` unless all outputs of the target called `name` exist."""
     objects = Objects()
@@ -154,7 +161,7 @@ def check_written(name: str, outputs: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: str) -> Iterator[None]:
+def locked_beside(path: str) -> Iterator[None]:
     """Hold a lock beside the file at `path`."""
     folder, name = os.path.split(path)
     os.makedirs(folder, exist_ok=True)

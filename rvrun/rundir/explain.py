@@ -163,8 +163,8 @@ def explain(
         config_time=changed[CONFIG_CHANGED],
         code_time=None if stage.code is CodeMode.OFF else status.code,
         code_changes=tuple(code_changes(run_dir, status, when, files)),
-        input_changes=tuple(input_changes(run_dir, status, when, files)),
-        inputs=stage.inputs,
+        input_changes=tuple(input_changes(run_dir, status, unit, files)),
+        inputs=(*stage.inputs, *stage.item_inputs),
         outputs=_outputs(stage, split_ind),
         is_code_ignored=stage.code is CodeMode.WARN,
         accepted=last_accepted(run_dir, pipeline.name, stage.command),
@@ -396,12 +396,34 @@ def code_changes(
 
 
 def input_changes(
-    run_dir: pathlib.Path, status: StageStatus, when: int, files: Mapping[str, str] | None = None
+    run_dir: pathlib.Path,
+    status: StageStatus,
+    unit: int | None,
+    files: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Return the inputs that changed since `when`, if that is known.
+    """Return the inputs that changed since a unit was done, if that is known.
 
     - `files`: the fingerprints that would be written, by path; None for those in `run_dir`.
     """
+    when = status.when(unit)
+    own = _item_input_changes(status, unit)
+    return own or _stage_input_changes(run_dir, status, when, files)
+
+
+def _item_input_changes(status: StageStatus, unit: int | None) -> list[str]:
+    """Return what changed of the files that one item reads."""
+    if status.items is None or status.items.inputs is None or unit is None:
+        return []
+    when, inputs = status.when(unit), status.items.inputs
+    if not NEVER < when < inputs.times[unit]:
+        return []
+    known, text = inputs.known[unit], inputs.texts[unit]
+    return data.changes(known, text) if known else _newer_files(text, when)
+
+
+def _stage_input_changes(
+    run_dir: pathlib.Path, status: StageStatus, when: int, files: Mapping[str, str] | None
+) -> list[str]:
     path = status.stage.inputs_file(status.pipeline)
     if path is None or not NEVER < when < status.changed.get(INPUT_CHANGED, NEVER):
         return []
@@ -414,8 +436,12 @@ def input_changes(
         # A file that changed and changed back differs only from what was written in between.
         return data.changes(old, new) or data.changes(read_text(run_dir, path) or old, new)
     # Before the first fingerprint, only the times of the files are known.
-    newer = (name for name in data.paths_of(new) if _is_newer(name, when))
-    return [*(f"{name} (missing)" for name in data.missing(new)), *newer]
+    return _newer_files(new, when)
+
+
+def _newer_files(text: str, when: int) -> list[str]:
+    newer = (name for name in data.paths_of(text) if _is_newer(name, when))
+    return [*(f"{name} (missing)" for name in data.missing(text)), *newer]
 
 
 def _is_newer(path: str, when: int) -> bool:

@@ -171,7 +171,8 @@ def _versions_of(path: str) -> str | None:
         return paths.config_versions(parts[0].removesuffix(".json"))
     if kind == paths.CODE and len(parts) == 2:
         return paths.code_versions(parts[0], parts[1].removesuffix(".txt"))
-    if kind == paths.INPUTS and len(parts) == 2:
+    # What an item read is in its mark.
+    if kind == paths.INPUTS and len(parts) == 2 and not parts[1].endswith(paths.ITEMS_SUFFIX):
         return paths.input_versions(parts[0], parts[1].removesuffix(".txt"))
     return None
 

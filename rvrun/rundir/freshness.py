@@ -4,7 +4,8 @@ A target is stale if its stamp is missing, or older than one of its fingerprints
 code, its inputs) or than the stamps of what it needs, or if an output of it is missing. A
 fingerprint that would be written first, and what stale targets produce, count as new. All targets
 of a pipeline are stale if its root was removed.
-`item_status` has the rule for splits that share out items.
+`item_status` has the rule for splits that share out items, and `item_inputs` that for what an item
+reads.
 """
 
 from __future__ import annotations
@@ -107,10 +108,17 @@ class StageStatus:
             unit,
             self.when(unit),
             statuses,
-            self.changed,
+            self.changes_of(unit),
             lost=self.lost,
             lost_output=None if unit is None else self.lost_outputs.get(unit),
         )
+
+    def changes_of(self, unit: int | None) -> Mapping[str, int]:
+        """Return `changed` with what changed for one unit only: the inputs of an item."""
+        own = NEVER if self.items is None or unit is None else self.items.inputs_time(unit)
+        if own == NEVER:
+            return self.changed
+        return {**self.changed, INPUT_CHANGED: max(own, self.changed.get(INPUT_CHANGED, NEVER))}
 
     @property
     def name(self) -> str:
@@ -179,7 +187,7 @@ def plan_status(
             status = _stage_status(
                 rendered, pipeline.name, stage, changed, earlier, lost=lost, is_void=is_void
             )
-            absent = _absent_inputs(pipeline.name, stage, files)
+            absent = _absent_inputs(pipeline.name, stage, files, status.items)
             earlier[stage.command] = attrs.evolve(status, code=code, absent=absent)
         statuses += earlier.values()
     return statuses
@@ -232,9 +240,13 @@ def _input_time(
     return mtime(run_dir / path) if data.is_same(old, text) else NOW
 
 
-def _absent_inputs(pipeline: str, stage: Stage, files: Mapping[str, str]) -> tuple[str, ...]:
+def _absent_inputs(
+    pipeline: str, stage: Stage, files: Mapping[str, str], items: ItemStatus | None
+) -> tuple[str, ...]:
     path = stage.inputs_file(pipeline)
-    return tuple(data.missing(files.get(path, ""))) if path else ()
+    of_all = data.missing(files.get(path, "")) if path else []
+    of_items = items.inputs.absent if items is not None and items.inputs is not None else []
+    return tuple(dict.fromkeys([*of_all, *of_items]))
 
 
 def _list_of(need: Need, statuses: Statuses) -> ItemStatus | None:

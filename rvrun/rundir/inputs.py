@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rvrun.data.fingerprint import Finder
-from rvrun.model import Plan
+from rvrun.data.fingerprint import Finder, join_items
+from rvrun.model import Plan, Stage
 from rvrun.patterns import describe_absence
 from rvrun.rundir.freshness import StageStatus
+from rvrun.rundir.item_status import Rendered
 
 if TYPE_CHECKING:
     from rvrun.data.hashes import Advance
 
 
-def input_fingerprints(plan: Plan, advance: Advance | None = None) -> dict[str, str]:
-    """Return the input fingerprint of each stage that declares inputs, by path.
+def input_fingerprints(
+    plan: Plan, run_dir: pathlib.Path, files: Mapping[str, str], advance: Advance | None = None
+) -> dict[str, str]:
+    """Return the input fingerprints of each stage that declares inputs, by path.
 
+    - `run_dir`, `files`: as in `plan_status`: where the items are.
     - `advance`: as in `data.hashes.Hashes`.
 
     Raises `CannotRead` or `CannotReach`.
     """
-    finder = Finder(advance)
-    return {
-        path: finder.text(f"{pipeline.name}/{stage.command}", stage.inputs, stage.produced)
-        for pipeline in plan.pipelines
-        for stage in pipeline.stages
-        if (path := stage.inputs_file(pipeline.name)) is not None
-    }
+    finder, rendered = Finder(advance), Rendered(run_dir, files)
+    texts: dict[str, str] = {}
+    for pipeline in plan.pipelines:
+        for stage in pipeline.stages:
+            name = f"{pipeline.name}/{stage.command}"
+            if (path := stage.inputs_file(pipeline.name)) is not None:
+                texts[path] = finder.text(name, stage.inputs, stage.produced)
+            if (path := stage.item_inputs_file(pipeline.name)) is not None:
+                texts[path] = join_items(name, _of_items(finder, rendered, pipeline.name, stage))
+    return texts
+
+
+def _of_items(finder: Finder, rendered: Rendered, pipeline: str, stage: Stage) -> dict[str, str]:
+    """Return the input fingerprint of each item of a stage by its digest."""
+    digests = rendered.read_items(pipeline, stage).digests
+    values = rendered.read_values(pipeline, stage) or ()
+    texts = finder.of_items(stage.item_inputs, values, stage.produced)
+    return dict(zip(digests, texts, strict=False))
 
 
 def absent_inputs(statuses: Sequence[StageStatus]) -> list[str]:

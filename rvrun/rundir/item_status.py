@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 
 from rvrun import item_list, paths
+from rvrun.data.fingerprint import is_comparable, split_items
 from rvrun.inputs import CannotRead, parse_object
 from rvrun.item_list import ItemList
 from rvrun.model import ItemCall, Stage
@@ -22,6 +23,7 @@ from rvrun.pipelines.base import share
 from rvrun.pipelines.items import saved_items
 from rvrun.rundir.files import is_current
 from rvrun.rundir.fingerprints import read_text
+from rvrun.rundir.item_inputs import ItemInputs
 from rvrun.rundir.marks import Marks
 from rvrun.rundir.outputs import lost_item_outputs
 from rvrun.rundir.times import NEVER, NOW
@@ -40,6 +42,7 @@ class ItemStatus:
     - `shares`: the positions of the items of each split.
     - `changed`: when an item was added or removed; NOW if the list would be written.
     - `lost_outputs`: the first missing output of each item that is done and lacks one.
+    - `inputs`: what each item reads; None if the stage declares no inputs of items.
     """
 
     list: ItemList
@@ -51,6 +54,11 @@ class ItemStatus:
     shares: tuple[range, ...]
     changed: int
     lost_outputs: Mapping[int, str] = attrs.field(factory=dict)
+    inputs: ItemInputs | None = None
+
+    def inputs_time(self, position: int) -> int:
+        """Return when the inputs of an item changed; NEVER if it has none or they did not."""
+        return NEVER if self.inputs is None else self.inputs.times[position]
 
     def share(self, split_ind: int | None = None) -> range:
         """Return the positions of the items of one split, or of all."""
@@ -130,6 +138,17 @@ class Rendered:
             return None
         return saved_items(document.get("config"), stage.items.field)
 
+    def read_inputs(self, pipeline: str, stage: Stage, items: ItemList) -> ItemInputs | None:
+        """Return what the items of a stage read; None if it does not declare that."""
+        path = stage.item_inputs_file(pipeline)
+        if path is None:
+            return None
+        text = self.files.get(path) or read_text(self.run_dir, path) or ""
+        texts = split_items(text) if is_comparable(text) else {}
+        marks = Marks(str(self.run_dir), pipeline, stage.command)
+        known = marks.read_texts(items.digests)
+        return ItemInputs([texts.get(digest, "") for digest in items.digests], known)
+
     def items_time(self, pipeline: str, stage: Stage) -> int:
         """Return when an item of a stage was added or removed; NOW if the list would be written."""
         path = str(stage.items_file(pipeline))
@@ -172,7 +191,12 @@ def find_item_status(
     shares = shares_of(stage)
     read_values = functools.partial(rendered.read_values, pipeline, stage)
     lost = lost_item_outputs(stage, read_values, done)
-    alone = [then >= limit(i) and i not in lost for i, then in enumerate(done)]
+    inputs = rendered.read_inputs(pipeline, stage, items)
+    limits = (max(limit(i), inputs.times[i] if inputs else NEVER) for i in range(len(items)))
+    alone = [
+        then >= newest and i not in lost
+        for i, (then, newest) in enumerate(zip(done, limits, strict=True))
+    ]
     is_valid = spread(stage, shares, alone)
     times = (then if ok else NOW for then, ok in zip(done, is_valid, strict=True))
     return ItemStatus(
@@ -185,6 +209,7 @@ def find_item_status(
         shares=shares,
         changed=rendered.items_time(pipeline, stage),
         lost_outputs=lost,
+        inputs=inputs,
     )
 
 

@@ -1,5 +1,6 @@
 """The marks of the items of a stage that are done: a file per item, named by its digest.
 
+It holds what the item read if its command declares that (`item_inputs`), and is empty otherwise.
 Its time is that of the start of the target that did the item, or of the newest thing that the
 target depends on, so that what changes while the target runs makes the item stale. Nothing else
 knows where marks are.
@@ -48,10 +49,23 @@ class Marks:
         except (FileNotFoundError, NotADirectoryError):
             return NEVER
 
-    def add(self, digest: str, time_ns: int) -> None:
-        """Mark an item as done at a time. Raises `LinkInTheWay`, and OSError."""
+    def read_texts(self, digests: Iterable[str]) -> list[str]:
+        """Return what each of these items read; empty without a mark, or if that is unknown."""
+        return [self._text(digest) for digest in digests]
+
+    def _text(self, digest: str) -> str:
+        missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+        with missing, open(f"{self.folder}/{digest}", encoding="utf-8", errors="replace") as file:
+            return file.read()
+        return ""
+
+    def add(self, digest: str, time_ns: int, text: str = "") -> None:
+        """Mark an item as done at a time. Raises `LinkInTheWay`, and OSError.
+
+        - `text`: what it read.
+        """
         os.makedirs(self.folder, exist_ok=True)
-        touch(f"{self.folder}/{digest}", time_ns)
+        touch(f"{self.folder}/{digest}", time_ns, text)
 
     def remove(self, digests: Iterable[str]) -> None:
         """Remove the marks of these items, as far as there are any."""

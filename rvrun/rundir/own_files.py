@@ -37,13 +37,18 @@ def open_own(path: str, flags: int) -> int:
         raise
 
 
-def touch(path: str, time_ns: int | None = None) -> None:
-    """Create an empty file at `path` if there is none, and set its time, by default to now.
+def touch(path: str, time_ns: int | None = None, text: str = "") -> None:
+    """Create a file at `path` if there is none, and set its time, by default to now.
 
-    Raises `LinkInTheWay`.
+    - `text`: what the file gets as its content; if it is empty, the content stays.
+
+    Raises `LinkInTheWay`, and OSError.
     """
     descriptor = open_own(path, os.O_WRONLY | os.O_CREAT)
     try:
+        if text:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, text.encode())
         if time_ns is None:
             os.utime(descriptor)
         else:

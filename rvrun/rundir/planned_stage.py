@@ -26,7 +26,7 @@ class PlannedStage:
     - `split_ind`, `num_splits`: None if the target is not a split.
     - `items`: what the plan says about the stage's items; None if it has none.
     - `stamp`: the path of the target's stamp. `prerequisites`: those in the Makefile.
-    - `inputs`, `produced`, `outputs`: as in `model.Stage`.
+    - `inputs`, `item_inputs`, `produced`, `outputs`: as in `model.Stage`.
     - `own`: the prerequisites that all targets of the stage have.
     - `aligned`: the commands whose items the stage's items need one by one.
     """
@@ -40,6 +40,7 @@ class PlannedStage:
         self.split_ind, self.num_splits = parse_integer(split), parse_integer(number)
         self.items = stage.get("items")
         self.inputs = _strings(stage, "inputs")
+        self.item_inputs = _strings(stage, "item_inputs")
         self.produced = _strings(stage, "produced")
         self.outputs = _strings(stage, "outputs")
         self.stamp = f"{paths.DONE}/{target}"

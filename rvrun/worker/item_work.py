@@ -13,6 +13,7 @@ import time
 from rvrun.errors import RvrunError
 from rvrun.inputs import CannotRead, read_text
 from rvrun.item_list import ItemList, digest_of, from_text
+from rvrun.paths import item_inputs
 from rvrun.paths import items as items_file
 from rvrun.pipelines.base import share
 from rvrun.pipelines.items import read_path, saved_items, to_json
@@ -25,6 +26,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
+
+    from rvrun.rundir.item_inputs import ItemInputs
 
 #: What a method gets: `model.ItemCall`.
 ITEM, ITEMS = "item", "items"
@@ -46,16 +49,18 @@ class OtherItems(RvrunError):
 class ItemWork:
     """The items of one split, some of which must be done.
 
+    - `saved`: the JSON values of the pipeline's config.
     - `positions`: those of the share in the list of all items.
+    - `inputs`: what the items of the share read; None if the stage does not declare that.
     - `unfinished`: the positions of the items that will be done.
     - `since`: the time that marks get, in ns since 1970.
     - `newest`: that of the newest mark of the share; of items that are not done, NEVER.
     """
 
-    def __init__(self, run_dir: str, stage: PlannedStage, *, is_forced: bool) -> None:
+    def __init__(self, run_dir: str, stage: PlannedStage, saved: Any, *, is_forced: bool) -> None:
         assert stage.items is not None
         assert stage.split_ind is not None
-        self.stage = stage
+        self.run_dir, self.stage = run_dir, stage
         self.name = f"{stage.pipeline}/{stage.command}"
         self.field, self.call = stage.items["field"], stage.items["call"]
         # Before anything is read: what changes from now on makes stale what is done with it.
@@ -66,7 +71,10 @@ class ItemWork:
         self.marks = Marks(run_dir, stage.pipeline, stage.command)
         done = self.marks.read_some(digests)
         limits = self._limits(run_dir, digests)
-        is_stale = [is_forced or then < limit for then, limit in zip(done, limits, strict=True)]
+        self.inputs = self._read_inputs(saved, digests)
+        changed = self.inputs.times if self.inputs is not None else [NEVER] * len(digests)
+        times = zip(done, limits, changed, strict=True)
+        is_stale = [is_forced or then < max(newest) for then, *newest in times]
         if self.call not in (ITEM, ITEMS) and any(is_stale):
             is_stale = [True] * len(is_stale)
         self.since = max(now, *limits) if limits else now
@@ -85,6 +93,20 @@ class ItemWork:
         if items is None or items.digest != self.stage.items["digest"]:
             raise OtherItems(self.name, self.field)
         return items
+
+    def _read_inputs(self, saved: Any, digests: Sequence[str]) -> ItemInputs | None:
+        """What the items of the share read now, and what they read when they were done."""
+        if not self.stage.item_inputs:
+            return None
+        from rvrun.data.fingerprint import Finder
+        from rvrun.rundir.item_inputs import ItemInputs
+
+        values = saved_items(saved, self.field)
+        if values is None or len(values) != len(self.items):
+            raise OtherItems(self.name, self.field)
+        share = [values[position] for position in self.positions]
+        texts = Finder().of_items(self.stage.item_inputs, share, self.stage.produced)
+        return ItemInputs(texts, self.marks.read_texts(digests))
 
     def _limits(self, run_dir: str, digests: Sequence[str]) -> list[int]:
         """The time of the newest thing on which each item depends."""
@@ -106,6 +128,7 @@ class ItemWork:
             return
         values = read_items(config, self.field)
         self._check(values, saved)
+        self._check_inputs()
         # They may have written the same files as the items that follow them will.
         self.marks.keep_only(set(self.items.digests))
         if self.call == ITEM:
@@ -126,10 +149,34 @@ class ItemWork:
         self.marks.remove(digests)
         yield
         self._check_outputs(positions)
-        for digest in digests:
-            self.marks.add(digest, self.since)
+        for position, digest in zip(positions, digests, strict=True):
+            self.marks.add(digest, self.since, self._text(position))
         self.num_done += len(digests)
         self.newest = max(self.newest, self.since)
+
+    def _text(self, position: int) -> str:
+        """What an item has read, for its mark."""
+        if self.inputs is None:
+            return ""
+        return self.inputs.texts[position - self.positions[0]]
+
+    def _check_inputs(self) -> None:
+        """Raise `MissingInput` unless the inputs of all unfinished items exist.
+
+        Also let the run directory describe them.
+        """
+        if self.inputs is None:
+            return
+        from rvrun.data.fingerprint import missing
+        from rvrun.rundir.declared_files import MissingInput
+        from rvrun.rundir.item_inputs import refresh
+
+        texts = {self.items.digests[p]: self._text(p) for p in self.unfinished}
+        for text in texts.values():
+            for path in missing(text):
+                raise MissingInput(f"{self.name}/{self.stage.split_ind}", path)
+        path = item_inputs(self.stage.pipeline, self.stage.command)
+        refresh(self.run_dir, path, self.name, texts)
 
     def _check_outputs(self, positions: Sequence[int]) -> None:
         """Raise `MissingOutput` unless the outputs of these items exist."""

@@ -139,12 +139,13 @@ def declared_files(
     from rvrun.pipelines.declare import read_paths
     from rvrun.rundir.declared_files import DeclaredFiles
 
-    inputs, outputs = read_paths(pipeline, call.command, document["config"])
+    inputs, item_inputs, outputs = read_paths(pipeline, call.command, document["config"])
     return DeclaredFiles(
         name,
         call.split_ind,
         call.num_splits,
         inputs=inputs,
+        item_inputs=item_inputs,
         outputs=outputs,
         items=_share_of(pipeline, document["config"], call),
     )

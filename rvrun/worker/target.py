@@ -216,7 +216,8 @@ class _Target:
         if stage.items and self.failure is None:
             from rvrun.worker.item_work import ItemWork
 
-            self.work = ItemWork(run_dir, stage, is_forced=is_forced)
+            config = self.document["config"]
+            self.work = ItemWork(run_dir, stage, config, is_forced=is_forced)
             if not self.work.unfinished:
                 return self._skip_items(recorder)
         facts = {}

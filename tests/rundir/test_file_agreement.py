@@ -69,7 +69,8 @@ class State(base.State):
         return STAND_IN
 
     def files(self) -> dict[str, str]:
-        return {**super().files(), **input_fingerprints(self.plan())}
+        files = super().files()
+        return {**files, **input_fingerprints(self.plan(), self.run_dir, files)}
 
     def write(self) -> None:
         """Write all files, as `Prepared.write` does."""

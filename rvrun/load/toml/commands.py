@@ -258,16 +258,15 @@ def _check_timeout(context: Context, command: str) -> None:
 
 
 def _check_file(context: Context, command: str, text: str, *, is_output: bool) -> None:
-    """Check the placeholders of an input or output: items or splits are only in outputs."""
+    """Check the placeholders of an input or output: splits are only in outputs."""
     names = template.placeholders(text)
     own = [name for name in names if name in SPLIT or name.partition(".")[0] == ITEM]
     if together := [name for name in names if name in OF_ALL_ITEMS]:
-        raise BadTemplate(
-            f"must not have `{{{together[0]}}}`; write `{{item}}` in `outputs`, or a glob"
-        )
-    if own and not is_output:
-        raise BadTemplate(f"must not have `{{{own[0]}}}`, as all splits share them; write a glob")
-    if command in context.items and (split := [name for name in own if name in SPLIT]):
+        raise BadTemplate(f"must not have `{{{together[0]}}}`; write `{{item}}`, or a glob")
+    split = [name for name in own if name in SPLIT]
+    if split and not is_output:
+        raise BadTemplate(f"must not have `{{{split[0]}}}`, as all splits share them; write a glob")
+    if command in context.items and split:
         problem = f"must not have `{{{split[0]}}}`, as the command has items"
         raise BadTemplate(f"{problem}; write `{{item}}`")
     _check_text(context, command, text)

@@ -12,7 +12,7 @@ from rvrun.load.toml.kinds import Path, name_of
 from rvrun.load.toml.needs import name_of as command_of
 from rvrun.load.toml.read import Source
 from rvrun.patterns import any_split, overlap
-from rvrun.pipelines.placeholders import BadPath, resolve
+from rvrun.pipelines.placeholders import BadPath, names_items, resolve
 from rvrun.programs.pipeline import Programs, ProgramsConfig
 from rvrun.text import quoted
 
@@ -44,12 +44,11 @@ def check_paths(source: Source, config: ProgramsConfig) -> None:
 def _files(source: Source, pipeline: Programs, key: str) -> Iterator[_File]:
     config = pipeline.config
     document = {"root_uri": config.root_uri}
-    for command, texts in getattr(pipeline, key).items():
+    for command in getattr(pipeline, key):
         options: dict[str, Any] = {"is_output": key == "outputs"}
-        if options["is_output"]:
-            options["items"] = config.items.get(command)
+        options["items"] = config.items.get(command)
         options["is_split"] = command in pipeline.split_commands
-        for index, text in enumerate(texts):
+        for index, text in enumerate(pipeline.files(command, key)):
             place = ("commands", command, key, index)
             try:
                 (path,) = resolve(text, document, "", **options)
@@ -58,7 +57,8 @@ def _files(source: Source, pipeline: Programs, key: str) -> Iterator[_File]:
                     f"{name_of(place)} must be a path, but {quoted(error.path)} {error.problem}"
                 )
                 source.fail(place, problem, f"correct `{key}`")
-            yield _File(command, place, any_split(path) if options["is_output"] else path)
+            is_template = options["is_output"] or names_items(text)
+            yield _File(command, place, any_split(path) if is_template else path)
 
 
 def _reached(config: ProgramsConfig) -> dict[str, set[str]]:

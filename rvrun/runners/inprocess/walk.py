@@ -16,6 +16,7 @@ import attrs
 from rvrun.adapters import registry as adapters
 from rvrun.errors import DONE, FAILED, INTERRUPTED, RvrunError
 from rvrun.model import Target
+from rvrun.pipelines.declare import LoadedPipeline
 from rvrun.rundir import stamps
 from rvrun.rundir.declared_files import DeclaredFiles, of_plan
 from rvrun.rundir.freshness import StageStatus
@@ -117,7 +118,8 @@ class _Walk:
             work = None
             least = newest(run_dir, stage.prerequisites)
             if stage.items and failure is None:
-                work = ItemWork(run_dir, stage, is_forced=self.run.force)
+                saved = self.loaded(target).document["config"]
+                work = ItemWork(run_dir, stage, saved, is_forced=self.run.force)
                 if not work.unfinished:
                     recorder.note("skip", pid=os.getpid())
                     renew_stamp(run_dir, stage, max(least, work.newest))
@@ -189,7 +191,7 @@ class _Walk:
     def call_method(self, pipeline: Any, target: Target, work: ItemWork | None) -> None:
         method = getattr(pipeline, target.command)
         if work is not None:
-            loaded = next(p for p in self.run.pipelines if p.name == target.pipeline)
+            loaded = self.loaded(target)
             run_items(work, pipeline, loaded.document, target.command)
         elif target.split_ind is not None:
             num_splits = target.num_splits or 1
@@ -197,9 +199,12 @@ class _Walk:
         else:
             method()
 
+    def loaded(self, target: Target) -> LoadedPipeline:
+        return next(p for p in self.run.pipelines if p.name == target.pipeline)
+
     def open_pipeline(self, target: Target, recorder: Recorder) -> AbstractContextManager[Any]:
         """Open the target's pipeline; a pipeline of rvrun's is shared by all targets of a run."""
-        loaded = next(p for p in self.run.pipelines if p.name == target.pipeline)
+        loaded = self.loaded(target)
         adapter = adapters.of_document(loaded.document)
         if adapter is None:
             return contextlib.nullcontext(loaded.pipeline)
