@@ -139,6 +139,7 @@ class Command:
     - `num_splits`: the number of splits unless somebody asks for another one.
     - `items`: those that its splits share out; None if it declares none. `item_list`: each of them.
     - `num_items`: how many items its splits share out; None if unknown.
+    - `item_paths`: the paths of `item_inputs` for all items.
     - `if_each`: the command as it is with one split per item; None if that makes no difference.
     - `location`: `file:line` of its method, for messages.
     """
@@ -157,6 +158,7 @@ class Command:
     items: StageItems | None = None
     item_list: ItemList | None = None
     num_items: int | None = attrs.field(default=None, eq=False)
+    item_paths: tuple[str, ...] = attrs.field(default=(), eq=False, repr=False)
     if_each: Command | None = attrs.field(default=None, eq=False)
     location: str = attrs.field(default="", eq=False)
 

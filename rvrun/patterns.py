@@ -194,6 +194,31 @@ def overlap(one: str, other: str, *, is_likely: bool = False) -> bool:
     return _parts_overlap(*parts, (ours, theirs))
 
 
+def by_folder(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Return paths by the folders that they are in, which end with a slash."""
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        folder, slash, _ = path.rpartition("/")
+        folders.setdefault(f"{folder}{slash}", []).append(path)
+    return folders
+
+
+def find_overlap(
+    folders: Mapping[str, Sequence[str]], other: str, *, is_likely: bool = False
+) -> str | None:
+    """Return the first of many patterns that overlaps with another one; None if none does.
+
+    - `folders`: the patterns, as `by_folder` returns them: no others are looked at in a folder that
+      cannot have such files. `is_likely`: as in `overlap`.
+    """
+    for folder, paths in folders.items():
+        if len(paths) == 1 or overlap(f"{folder}*", other):
+            for path in paths:
+                if overlap(path, other, is_likely=is_likely):
+                    return path
+    return None
+
+
 def _parts_overlap(
     one: tuple[str, ...], other: tuple[str, ...], are_folders: tuple[bool, bool]
 ) -> bool:

@@ -183,7 +183,7 @@ def _changes(
     return {
         "config": list(config_changes(folder, status, when, config) or {}),
         "code": code_changes(folder, status, when, files),
-        "inputs": input_changes(folder, status, when, files),
+        "inputs": input_changes(folder, status, files=files),
     }
 
 

@@ -110,7 +110,7 @@ def _change(prepared: Prepared, status: StageStatus, config: Mapping[str, Any]) 
         changes = explain.config_changes(run_dir, status, when, config)
         return name_keys(status.reason, changes or {})
     if status.reason == INPUT_CHANGED:
-        files = explain.input_changes(run_dir, status, status.typical(), prepared.files)
+        files = explain.input_changes(run_dir, status, files=prepared.files)
         return name_changes(status.reason, files)
     if status.reason == CODE_CHANGED or (not status.reason and status.has_ignored_code):
         when = status.when(status.typical())

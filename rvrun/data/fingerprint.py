@@ -36,6 +36,8 @@ _OF_ITEMS = """\
 # and its path.
 """
 _ITEM = "item "
+#: In place of the lines of an item that reads nothing, such as an empty folder.
+NO_FILES = "no files\n"
 #: How many changed files are named in one line.
 NUM_CHANGES = 3
 
@@ -68,7 +70,7 @@ class Finder:
     def of_items(
         self, inputs: Sequence[str], items: Iterable[Any], produced: Sequence[str] = ()
     ) -> list[str]:
-        """Return, for each item, the lines of the files that a command reads for it.
+        """Return, for each item, the lines of the files that a command reads for it, or NO_FILES.
 
         - `inputs`: as `model.Stage.item_inputs`. `items`: their JSON values. `produced`: as in
           `text`.
@@ -81,7 +83,10 @@ class Finder:
         ]
         # All at once, because the cache of hashes is read and written each time.
         facts, _ = self._facts({path: file for files in found for path, file in files.items()})
-        return [_lines({path: facts[path] for path in files if path in facts}) for files in found]
+        return [
+            _lines({path: facts[path] for path in files if path in facts}) or NO_FILES
+            for files in found
+        ]
 
     def _find_all(
         self, inputs: Iterable[str], produced: Sequence[str], *, is_one_of_many: bool = False

@@ -24,6 +24,7 @@ from rvrun.model import (
     Resources,
     check_command_name,
 )
+from rvrun.patterns import item_path
 from rvrun.pipelines import serialize
 from rvrun.pipelines.base import Aligned, Late, Pipeline
 from rvrun.pipelines.imports import ROOT_FILE, user_code
@@ -294,7 +295,8 @@ def _declare_command(
         if not isinstance(field, Late):
             items = declare_items(pipeline, name, field, config, owner)
     values = _item_values(declarations.items.get(name), config)
-    inputs, item_inputs = _by_item(declarations.inputs.get(name, ()), values)
+    inputs, of_items = _by_item(declarations.inputs.get(name, ()), values)
+    item_inputs = _resolve_all(of_items, config, f"`inputs` of {place}", items=values)
     return Command(
         name=name,
         is_split=is_split,
@@ -302,7 +304,7 @@ def _declare_command(
         needs=_declare_needs(declarations, name, owner),
         config_keys=keys,
         inputs=_resolve_all(inputs, config, f"`inputs` of {place}"),
-        item_inputs=_resolve_all(item_inputs, config, f"`inputs` of {place}", items=values),
+        item_inputs=item_inputs,
         outputs=_resolve_all(
             declarations.outputs.get(name, ()),
             config,
@@ -317,6 +319,7 @@ def _declare_command(
         items=items and items[0],
         item_list=items and items[1],
         num_items=_num_items(pipeline, name, owner, items and items[1]) if is_split else None,
+        item_paths=tuple(item_path(t, v) for t in item_inputs for v in values or ()),
         location=location(getattr(type(pipeline), name, None)),
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from rvrun.errors import RvrunError
 from rvrun.model import Command, DeclaredPipeline, Need
-from rvrun.patterns import any_split, overlap
+from rvrun.patterns import any_split, by_folder, find_overlap
 
 
 class Unordered(RvrunError):
@@ -62,14 +62,15 @@ def _produced(
     pipeline: str, command: Command, outputs: Mapping[str, list[str]], reached: set[str]
 ) -> tuple[str, ...]:
     produced: dict[str, None] = {}
-    for path in (*command.inputs, *map(any_split, command.item_inputs)):
+    for paths in (*((path,) for path in command.inputs), command.item_paths):
+        folders = by_folder(paths)
         for writer, written in outputs.items():
             for output in written:
-                if not overlap(path, output):
+                if find_overlap(folders, output) is None:
                     continue
                 if writer in reached:
                     produced[output] = None
-                elif overlap(path, output, is_likely=True):
+                elif path := find_overlap(folders, output, is_likely=True):
                     raise (
                         ReadsOwnOutput(pipeline, command.name, path, output)
                         if writer == command.name

@@ -147,7 +147,7 @@ class Programs(Pipeline):
         names = mentions(self.config.commands[command])
         if command not in self.config.items or _has_item(names) or self._has_split(command):
             return False
-        is_certain = any(map(_is_certain, self.files(command, "outputs")))
+        is_certain = any(map(_is_certain, declared_paths(self, command, "outputs")))
         return is_certain and not self._has_output_of_item(command)
 
     def _has_split(self, command: str) -> bool:
@@ -184,21 +184,11 @@ class Programs(Pipeline):
         return self._all_files("outputs")
 
     def _all_files(self, key: str) -> dict[str, list[str]]:
-        return {name: self.files(name, key) for name, options in self._options() if key in options}
-
-    def files(self, command: str, key: str) -> list[str]:
-        """Return the `inputs` or `outputs` of a command; the placeholders of items are left."""
-        texts = self.config.options[command].get(key, ())
-        return [self._fill_some(command, text) for text in texts]
-
-    def _fill_some(self, command: str, text: str) -> str:
-        values = {name: escape(value) for name, value in self.program(command).values.items()}
-        values |= {"split": "{split_ind}", "splits": "{num_splits}"}
-        parts = (
-            values.get(part, f"{{{part}}}") if isinstance(part, Placeholder) else escape(part)
-            for part in parse(text)
-        )
-        return "".join(parts)
+        return {
+            name: declared_paths(self, name, key)
+            for name, options in self._options()
+            if key in options
+        }
 
     @property
     def resources(self) -> Mapping[str, Resources]:  # type: ignore[override]
@@ -355,3 +345,21 @@ def _has_item(names: Sequence[str]) -> bool:
 def _is_certain(path: str) -> bool:
     """Whether an output is one file, rather than a folder or all that match a glob."""
     return not path.endswith("/") and not any(sign in path for sign in "*?[")
+
+
+def declared_paths(pipeline: Programs, command: str, key: str) -> list[str]:
+    """Return the `inputs` or `outputs` of a command; the placeholders of items and splits are left.
+
+    - `key`: which of the two.
+    """
+    values = {name: escape(value) for name, value in pipeline.program(command).values.items()}
+    values |= {"split": "{split_ind}", "splits": "{num_splits}"}
+
+    def fill_some(text: str) -> str:
+        parts = (
+            values.get(part, f"{{{part}}}") if isinstance(part, Placeholder) else escape(part)
+            for part in parse(text)
+        )
+        return "".join(parts)
+
+    return [fill_some(text) for text in pipeline.config.options[command].get(key, ())]

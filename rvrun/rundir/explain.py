@@ -163,7 +163,7 @@ def explain(
         config_time=changed[CONFIG_CHANGED],
         code_time=None if stage.code is CodeMode.OFF else status.code,
         code_changes=tuple(code_changes(run_dir, status, when, files)),
-        input_changes=tuple(input_changes(run_dir, status, unit, files)),
+        input_changes=tuple(input_changes(run_dir, status, split_ind, files)),
         inputs=(*stage.inputs, *stage.item_inputs),
         outputs=_outputs(stage, split_ind),
         is_code_ignored=stage.code is CodeMode.WARN,
@@ -398,27 +398,32 @@ def code_changes(
 def input_changes(
     run_dir: pathlib.Path,
     status: StageStatus,
-    unit: int | None,
+    split_ind: int | None = None,
     files: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Return the inputs that changed since a unit was done, if that is known.
+    """Return the inputs that changed since a split or a stage was done, if that is known.
 
     - `files`: the fingerprints that would be written, by path; None for those in `run_dir`.
     """
-    when = status.when(unit)
-    own = _item_input_changes(status, unit)
-    return own or _stage_input_changes(run_dir, status, when, files)
+    when = status.when(status.typical(split_ind))
+    return [
+        *_stage_input_changes(run_dir, status, when, files),
+        *_item_input_changes(status, split_ind),
+    ]
 
 
-def _item_input_changes(status: StageStatus, unit: int | None) -> list[str]:
-    """Return what changed of the files that one item reads."""
-    if status.items is None or status.items.inputs is None or unit is None:
+def _item_input_changes(status: StageStatus, split_ind: int | None) -> list[str]:
+    """Return what changed of the files that single items read."""
+    items = status.items
+    if items is None or items.inputs is None:
         return []
-    when, inputs = status.when(unit), status.items.inputs
-    if not NEVER < when < inputs.times[unit]:
-        return []
-    known, text = inputs.known[unit], inputs.texts[unit]
-    return data.changes(known, text) if known else _newer_files(text, when)
+    changes: dict[str, None] = {}
+    for position in items.share(split_ind):
+        done = items.done[position]
+        if NEVER < done < items.inputs.times[position]:
+            known, text = items.inputs.known[position], items.inputs.texts[position]
+            changes |= dict.fromkeys(data.changes(known, text) if known else _newer(text, done))
+    return list(changes)
 
 
 def _stage_input_changes(
@@ -436,10 +441,10 @@ def _stage_input_changes(
         # A file that changed and changed back differs only from what was written in between.
         return data.changes(old, new) or data.changes(read_text(run_dir, path) or old, new)
     # Before the first fingerprint, only the times of the files are known.
-    return _newer_files(new, when)
+    return _newer(new, when)
 
 
-def _newer_files(text: str, when: int) -> list[str]:
+def _newer(text: str, when: int) -> list[str]:
     newer = (name for name in data.paths_of(text) if _is_newer(name, when))
     return [*(f"{name} (missing)" for name in data.missing(text)), *newer]
 

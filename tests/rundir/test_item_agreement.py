@@ -68,7 +68,7 @@ least = newest(run_dir, stage.prerequisites)
 if stage.items:
     saved = json.load(open(os.path.join(run_dir, paths.config(name))))["config"]
     data = types.SimpleNamespace(scenes=saved["data"]["scenes"])
-    work = ItemWork(run_dir, stage, is_forced=False)
+    work = ItemWork(run_dir, stage, saved, is_forced=False)
     if not work.unfinished:
         renew_stamp(run_dir, stage, max(least, work.newest))
         sys.exit()

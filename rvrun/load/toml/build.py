@@ -73,7 +73,7 @@ def _build(source: Source, combination: dict[str, Any]) -> ProgramsConfig:
     context = commands.Context(source, config, values, resolved)
     declared = {command: commands.declare(context, command) for command in names}
     planned = {command: commands.plan(context, command) for command in names}
-    needs = find_needs(source, values)
+    needs = find_needs(source, values, resolved)
     result = ProgramsConfig(
         name=name,
         root_uri=root,

@@ -148,7 +148,11 @@ COMMAND = Table(
             "The commands that must be done before; default: those whose outputs are its inputs.",
             '["chip"]',
         ),
-        "inputs": Key(STRINGS, "Files it reads; if one changes, it runs again.", '["data/a.tif"]'),
+        "inputs": Key(
+            STRINGS,
+            "Files it reads; if one changes, it runs again; with {item}, for that item.",
+            '["data/a.tif"]',
+        ),
         "outputs": Key(
             STRINGS, "Files it writes; if one is missing, it runs again.", '["{root}/b.tif"]'
         ),

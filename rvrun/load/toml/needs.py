@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from typing import Any
 
 from rvrun.errors import closest
 from rvrun.load.toml.read import Source
-from rvrun.patterns import overlap
+from rvrun.patterns import by_folder, escape, find_overlap, is_per_item, item_path
 from rvrun.programs.pipeline import ProgramsConfig
 from rvrun.programs.template import Placeholder, parse
 
 Need = str | dict[str, str]
 
 
-def find_needs(source: Source, values: Mapping[str, str]) -> dict[str, list[Need]]:
+def find_needs(
+    source: Source, values: Mapping[str, str], items: Mapping[str, Sequence[Any]]
+) -> dict[str, list[Need]]:
     """Return the needs of each command, checked. Raises `BadFile`.
 
     A command that declares none needs those that write its inputs; one without inputs, nothing.
 
-    - `values`: the values of placeholders.
+    - `values`: the values of placeholders. `items`: those of each command that has some.
     """
     commands = source.values["commands"]
     needs = {name: _declared(source, name) for name in commands}
@@ -28,8 +31,11 @@ def find_needs(source: Source, values: Mapping[str, str]) -> dict[str, list[Need
     result: dict[str, list[Need]] = {}
     for name, table in commands.items():
         declared = needs[name]
-        inputs = _paths(table.get("inputs", ()), values)
-        result[name] = _writers(name, inputs, outputs) if declared is None else declared
+        if declared is None:
+            texts = table.get("inputs", ())
+            inputs = [_input_paths(text, values, items.get(name, ())) for text in texts]
+            declared = _writers(name, inputs, outputs)
+        result[name] = declared
     _check_cycles(source, result)
     return result
 
@@ -72,13 +78,27 @@ def _paths(texts: Sequence[str], values: Mapping[str, str]) -> list[str]:
     ]
 
 
+def _input_paths(text: str, values: Mapping[str, str], items: Sequence[Any]) -> Iterator[str]:
+    """The path of an input, or the paths of all items."""
+    template = "".join(
+        (escape(values[part]) if part in values else f"{{{part}}}")
+        if isinstance(part, Placeholder)
+        else escape(part)
+        for part in parse(text)
+    )
+    for item in items if is_per_item(template) else [None]:
+        yield posixpath.normpath(item_path(template, item))
+
+
 def _writers(
-    command: str, inputs: Sequence[str], outputs: Mapping[str, Sequence[str]]
+    command: str, inputs: Sequence[Iterable[str]], outputs: Mapping[str, Sequence[str]]
 ) -> list[Need]:
+    folders = list(map(by_folder, inputs))
     return [
         other
         for other, paths in outputs.items()
-        if other != command and any(overlap(path, inp) for path in paths for inp in inputs)
+        if other != command
+        and any(find_overlap(read, path) is not None for path in paths for read in folders)
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
 from typing import Any
 
@@ -11,19 +11,28 @@ import attrs
 from rvrun.load.toml.kinds import Path, name_of
 from rvrun.load.toml.needs import name_of as command_of
 from rvrun.load.toml.read import Source
-from rvrun.patterns import any_split, overlap
+from rvrun.patterns import any_split, by_folder, find_overlap, item_path
 from rvrun.pipelines.placeholders import BadPath, names_items, resolve
-from rvrun.programs.pipeline import Programs, ProgramsConfig
+from rvrun.programs.pipeline import Programs, ProgramsConfig, declared_paths
 from rvrun.text import quoted
 
 
 @attrs.frozen
 class _File:
-    """A declared path with the values of the config, and where it is declared."""
+    """A declared input or output with the values of the config, and where it is declared.
+
+    - `folders`: its path, or those of all items, as `patterns.by_folder` returns them.
+    """
 
     command: str
     place: Path
-    path: str
+    folders: Mapping[str, Sequence[str]]
+
+    @property
+    def path(self) -> str:
+        """The path of an output, in which everything that belongs to items and splits matches."""
+        ((path,),) = self.folders.values()
+        return path
 
 
 def check_paths(source: Source, config: ProgramsConfig) -> None:
@@ -48,7 +57,7 @@ def _files(source: Source, pipeline: Programs, key: str) -> Iterator[_File]:
         options: dict[str, Any] = {"is_output": key == "outputs"}
         options["items"] = config.items.get(command)
         options["is_split"] = command in pipeline.split_commands
-        for index, text in enumerate(pipeline.files(command, key)):
+        for index, text in enumerate(declared_paths(pipeline, command, key)):
             place = ("commands", command, key, index)
             try:
                 (path,) = resolve(text, document, "", **options)
@@ -57,8 +66,13 @@ def _files(source: Source, pipeline: Programs, key: str) -> Iterator[_File]:
                     f"{name_of(place)} must be a path, but {quoted(error.path)} {error.problem}"
                 )
                 source.fail(place, problem, f"correct `{key}`")
-            is_template = options["is_output"] or names_items(text)
-            yield _File(command, place, any_split(path) if is_template else path)
+            if options["is_output"]:
+                paths = [any_split(path)]
+            elif names_items(text):
+                paths = [item_path(path, item) for item in config.items[command]]
+            else:
+                paths = [path]
+            yield _File(command, place, by_folder(paths))
 
 
 def _reached(config: ProgramsConfig) -> dict[str, set[str]]:
@@ -72,13 +86,14 @@ def _reached(config: ProgramsConfig) -> dict[str, set[str]]:
 
 def _check_flow(source: Source, file: _File, output: _File) -> None:
     """Refuse an input that its own command writes, or one that may run at the same time."""
-    if not overlap(file.path, output.path, is_likely=True):
+    path = find_overlap(file.folders, output.path, is_likely=True)
+    if path is None:
         return
     reader, writer = file.command, output.command
     if reader == writer:
-        problem = f"must not be a file that `{writer}` writes itself, got {quoted(file.path)}"
+        problem = f"must not be a file that `{writer}` writes itself, got {quoted(path)}"
         remedy = "remove it from `inputs` or `outputs`"
     else:
-        problem = f"is {quoted(file.path)}, which `{writer}` writes, so `{reader}` must need it"
+        problem = f"is {quoted(path)}, which `{writer}` writes, so `{reader}` must need it"
         remedy = f'add "{writer}" to `needs`, or correct the path'
     source.fail(file.place, f"{name_of(file.place)} {problem}", remedy)

@@ -150,7 +150,11 @@ OTHERS = {
     "placeholder in the name of an output": f'{OK}outputs = ["{{items...}}"]\n',
     "list of items in an output": '[commands.a]\nrun = ["x", "{items_file}"]\nitems = ["y"]\n'
     'outputs = ["{items_file}"]\n',
-    "item in an input": f'{ITEM}items = ["y"]\ninputs = ["{{item}}"]\n',
+    "item in an input": f'{OK}inputs = ["{{item}}"]\n',
+    "items in an input": f'{ITEM}items = ["y"]\ninputs = ["{{items...}}"]\n',
+    "split in an input": f'{ITEM}items = ["y"]\ninputs = ["{{split}}"]\n',
+    "no such field of an item in an input": '[commands.a]\nrun = ["x", "{item.id}"]\n'
+    'items = [{ id = 1 }]\ninputs = ["{item.x}"]\n',
     "split in an output with items": f'{ITEM}items = ["y"]\noutputs = ["{{split}}"]\n',
     "line break in an output": f'{OK}outputs = ["a\\nb"]\n',
     "line break in the root": f'root = "a\\nb"\n{OK}',
