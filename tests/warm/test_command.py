@@ -7,11 +7,12 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from rvrun.warm import supervisor
-from rvrun.warm.protocol import CLIENT, TAKEN, line
+from rvrun.warm.protocol import BEAT_SECONDS, CLIENT, TAKEN, line
 from tests.conftest import Project, clean_environment
 from tests.warm.runs import MAKE, Run, wait_for
 
@@ -52,6 +53,21 @@ def test_exit_codes(project: Project, command: list[str], code: int) -> None:
 )
 def test_commands_that_cannot_run(project: Project, command: list[str], message: str) -> None:
     assert project.rvrun("warm", *command, code=2).stderr == f"rvrun: {message}\n"
+
+
+def test_a_stop(project: Project) -> None:
+    """A command goes on after `rvrun warm` was stopped for longer than it waits at a time."""
+    run = Run.of(project)
+    run.start("rvrun", "warm", "sh", "-c", "touch on; until [ -e go ]; do sleep 0.1; done; exit 5")
+    wait_for((project.folder / "on").exists)
+    assert run.process is not None
+    for _ in range(2):
+        time.sleep(0.3)
+        run.process.send_signal(signal.SIGSTOP)
+        time.sleep(1.5 * BEAT_SECONDS)
+        run.process.send_signal(signal.SIGCONT)
+    project.write("go", "")
+    assert run.code() == 5, run.output()
 
 
 def test_several_makes(project: Project) -> None:
