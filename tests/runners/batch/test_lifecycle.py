@@ -27,7 +27,7 @@ from rvrun.remote.ledger import Ledger
 from rvrun.runners.batch import lifecycle
 from rvrun.runners.batch import logs as batch_logs
 from rvrun.runners.batch.spec_files import FOLDER
-from tests.conftest import clean_environment, unmeasured_environment
+from tests.conftest import PATIENCE, clean_environment, unmeasured_environment
 from tests.disks import fill_disk, obey_modes, protect, unprotect
 from tests.engines.attempts import Attempt, Outcome, run_process
 from tests.engines.batch import BatchEngine
@@ -458,13 +458,13 @@ def test_one_split_is_retried_as_a_plain_job(site: Site, printed: Read) -> None:
 
 def test_the_first_failure_is_the_earliest(site: Site, printed: Read) -> None:
     """It need not be in the first pipeline."""
-    started = threading.Event()
+    b_failed = threading.Event()
     script = site.script
 
     def execute(attempt: Attempt) -> Outcome | int:
         target = Script.target(attempt)
         if target == "a/first":
-            started.wait(30)
+            assert b_failed.wait(PATIENCE)
             return 1
         if target == "b/first":
             return 1
@@ -472,11 +472,10 @@ def test_the_first_failure_is_the_earliest(site: Site, printed: Read) -> None:
 
     CURRENT[0] = execute
     site.run("-a", "names", "a b")
-    site.engine.wait_for(
-        lambda: any(j.status == "FAILED" and j.name.endswith("b-first") for j in jobs(site))
-    )
-    time.sleep(0.002)  # so that they stop at different milliseconds
-    started.set()
+    (b,) = [job for job in jobs(site) if job.name.endswith("b-first")]
+    site.engine.wait_for(lambda: b.status == "FAILED")
+    b.head.stopped -= 1  # so that they stop at different milliseconds
+    b_failed.set()
     site.engine.wait()
     printed()
     site.rvrun("status", "@latest", code=1)
@@ -540,7 +539,7 @@ def test_logs_are_followed(site: Site, printed: Read) -> None:
     def execute(attempt: Attempt) -> Outcome | int:
         target = Script.target(attempt)
         if target == "work/first":
-            gate.wait(30)
+            assert gate.wait(PATIENCE)
         if target != "work/chip/1":
             return script(attempt)
         attempts.append(attempt.number)
@@ -883,7 +882,7 @@ def test_failed_arrays_are_looked_at_in_parallel(site: Site, printed: Read) -> N
 
     def fault(operation: str, request: dict[str, Any], number: int) -> None:
         if operation == "ListJobs" and request.get("jobStatus") == "FAILED":
-            barrier.wait(20)
+            barrier.wait(PATIENCE)
 
     site.engine.fault = fault
     site.engine.calls.clear()
@@ -1114,7 +1113,7 @@ def test_ctrl_c_ends_the_waiting_but_not_the_run(site: Site) -> None:
         "no longer waiting; the run continues: rvrun status work-ID, rvrun cancel work-ID"
     )
     (job,) = jobs(site)
-    assert job.status == "RUNNING"
+    site.engine.wait_until_running(job.id)
 
 
 def test_waiting_survives_a_missing_network(
