@@ -49,6 +49,8 @@ SETTINGS = BatchSettings(cpu_job_queue="cpu", cpu_job_def="work")
 READS = ("ListJobs", "DescribeJobs", "TerminateJob")
 #: Repeats calls almost immediately.
 HASTY = Patience(wait_initial=0.001, wait_max=0.002, wait_jitter=0.0, attempts=30)
+#: More than any submission that is disturbed at random needs: each life completes one in four.
+MOST_LIVES = 1000
 
 
 class Died(BaseException):
@@ -205,7 +207,7 @@ def test_each_spec_becomes_one_job_whatever_happens(
         submitting = faults.seeded(seed, rate=0.3, operations=("SubmitJob",))
         reading = faults.seeded(seed, rate=0.05, operations=READS)
         engine.fault = lambda *call, s=submitting, r=reading: s(*call) or r(*call)
-        for _ in range(40):
+        for _ in range(MOST_LIVES):
             life = Life(dice.choice([None, dice.randrange(1, 60)]))
             try:
                 ids = submit(submitter(engine, run, life))
