@@ -24,7 +24,7 @@ from rvrun.cli import submit as submission
 from rvrun.cli.app import main
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.ledger import Ledger
-from rvrun.runners.batch import lifecycle
+from rvrun.runners.batch import inventory, lifecycle
 from rvrun.runners.batch import logs as batch_logs
 from rvrun.runners.batch.spec_files import FOLDER
 from tests.conftest import PATIENCE, clean_environment, unmeasured_environment
@@ -480,6 +480,38 @@ def test_the_first_failure_is_the_earliest(site: Site, printed: Read) -> None:
     printed()
     site.rvrun("status", "@latest", code=1)
     assert "first failure: b/first (exit 1)" in printed()[0]
+
+
+def test_a_failure_while_jobs_are_described(
+    site: Site, printed: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dependent that has failed is not the first failure if its need still ran a call before."""
+    monkeypatch.setattr(inventory, "MAX_DESCRIBED", 1)
+    gate = threading.Event()
+    CURRENT[0] = lambda attempt: 7 if gate.wait(PATIENCE) else 0
+    site.run()
+    first = jobs(site)[0]
+    site.engine.wait_until_running(first.id)
+    site.engine.calls.clear()
+
+    def is_described() -> bool:
+        return any(
+            call.request.get("jobs") == [first.id] and call.outcome == "done"
+            for call in site.engine.calls
+        )
+
+    def fault(operation: str, request: dict[str, Any], number: int) -> None:
+        if operation == "DescribeJobs" and request["jobs"] != [first.id]:
+            site.engine.wait_for(is_described)
+            gate.set()
+            site.engine.wait()
+
+    site.engine.fault = fault
+    printed()
+    site.rvrun("status", "@latest", code=1)
+    assert "first failure" not in printed()[0]
+    site.rvrun("status", "@latest", code=1)
+    assert "first failure: work/first (exit 7)" in printed()[0]
 
 
 def jobs(site: Site) -> list[Any]:
