@@ -35,9 +35,16 @@ class Guard:
     def __init__(self) -> None:
         self.is_armed = False
         self.violation = ""
+        #: Threads that earlier tests, or pytest, have started.
+        self.others: set[int | None] = set()
+
+    def arm(self) -> None:
+        main = threading.main_thread()
+        self.others = {thread.ident for thread in threading.enumerate() if thread is not main}
+        self.is_armed = True
 
     def audit(self, event: str, args: tuple[object, ...]) -> None:
-        if self.is_armed and event in FORBIDDEN:
+        if self.is_armed and event in FORBIDDEN and threading.get_ident() not in self.others:
             self.violation = (
                 f"this test caused `{event}` {args[:2]!r}, but does not request the fixture "
                 f'`{FIXTURE}`; mark it with `@pytest.mark.usefixtures("{FIXTURE}")`, which takes '
@@ -79,7 +86,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Arm the guard also for the test's fixtures; disarm it for pytest's own work in between."""
-    guard.is_armed = is_fast(item)
+    if is_fast(item):
+        guard.arm()
     try:
         return (yield)
     finally:

@@ -160,6 +160,9 @@ def read_snapshot(run_dir: pathlib.Path, reader: AttemptReader | None = None) ->
 
     - `reader`: reads only records that changed since it was used before.
     """
+    # Asked before and after all else: a run that ends meanwhile is shown as running, and not as one
+    # that has stopped between what was read before its end and what was read after it.
+    was_active = is_active(run_dir)
     plan = read_saved_plan(run_dir)
     reader = reader or AttemptReader(run_dir)
     sessions = tuple(read_sessions(run_dir))
@@ -167,7 +170,7 @@ def read_snapshot(run_dir: pathlib.Path, reader: AttemptReader | None = None) ->
         statuses = plan_status(plan, folder, saved_configs(folder))
     stages = tuple(_read_stage(status, reader, sessions) for status in statuses)
     is_running = any(stage.with_state(State.RUNNING) for stage in stages)
-    has_session = is_active(run_dir)
+    has_session = was_active or is_active(run_dir)
     if sessions and sessions[-1].ended is None and not has_session:
         sessions = (*sessions[:-1], _killed(sessions[-1], spans_of(stages)))
     return Snapshot(

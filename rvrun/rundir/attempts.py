@@ -50,9 +50,23 @@ class Attempt:
     def is_running(self) -> bool:
         return self.has_process and self.ended is None
 
+    @property
+    def was_lost(self) -> bool:
+        """Whether it has neither an end nor a process."""
+        return not self.has_process and self.ended is None
+
 
 def read_attempt(path: str) -> Attempt | None:
     """Return the last attempt in the record at `path`; None if there was none."""
+    attempt, before = _read_once(path), None
+    # One without an end and without a process may have ended after its record was read: its end is
+    # recorded before its lock is released. It was killed if the record still has no end.
+    while attempt is not None and attempt.was_lost and attempt != before:
+        attempt, before = _read_once(path), attempt
+    return attempt
+
+
+def _read_once(path: str) -> Attempt | None:
     start: dict[str, Any] | None = None
     end: dict[str, Any] = {}
     seconds = None

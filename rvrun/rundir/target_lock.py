@@ -183,8 +183,17 @@ def start_of(pid: int) -> float:
             ticks = int(stat.read().rpartition(b")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return 0
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    return time.time() - age
+    return _time_of_boot() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _time_of_boot() -> float:
+    """Return when the machine started, in seconds since 1970, as its clock has it now."""
+    while True:
+        before = time.clock_gettime(time.CLOCK_BOOTTIME)
+        now = time.time()
+        # This process may have been stopped in between for longer than the clocks may differ.
+        if time.clock_gettime(time.CLOCK_BOOTTIME) - before < CLOCK_SECONDS / 2:
+            return now - before
 
 
 def is_always_make(makeflags: str) -> bool:

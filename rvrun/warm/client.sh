@@ -14,6 +14,11 @@ set -C
 
 fresh() {
     trap - HUP INT QUIT TERM
+    # A target that was asked to end must not start again. From here on, a signal ends this process.
+    [ -z "$received" ] || end_by "$received"
+    # The lock of a run directory makes a fresh process wait for what is left of the target. Without
+    # a run directory, the target might run twice.
+    [ -z "$target" ] || [ "$RVRUN_RUN_DIR" ] || exit 137
     exec "${RVRUN_PYTHON:-python3}" -P -m rvrun "$@"
 }
 
@@ -69,19 +74,14 @@ follow() {
     done
 }
 
-# shellcheck disable=SC2015 # all three conditions must hold
-[ "$1" = run_command ] && [ -p "$RVRUN_WARM/requests" ] && take_slot || fresh "$@"
 target=
 received=
+# shellcheck disable=SC2015 # all three conditions must hold
+[ "$1" = run_command ] && [ -p "$RVRUN_WARM/requests" ] && take_slot || fresh "$@"
 for signal in HUP INT QUIT TERM; do
     # shellcheck disable=SC2064 # the name of the signal is part of the trap
     trap "forward $signal" $signal
 done
 # shellcheck disable=SC2094 # a FIFO
 follow 4<>"$RVRUN_WARM/$slot" 3<"$RVRUN_WARM/$slot" 5<&0 6>&1
-# A target that was asked to end must not start again.
-[ -z "$received" ] || end_by "$received"
-# The lock of a run directory makes a fresh process wait for what is left of the target. Without a
-# run directory, the target might run twice.
-[ -z "$target" ] || [ "$RVRUN_RUN_DIR" ] || exit 137
 fresh "$@"

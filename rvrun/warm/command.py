@@ -107,7 +107,10 @@ def _wait(
             if worker is not None:
                 worker.beat()
         received = signal.sigtimedwait(awaited, BEAT_SECONDS)
-        if received is None or received.si_signo == signal.SIGCHLD:
+        # After a stop (SIGSTOP) that was longer than the wait, Python returns no signal, but what
+        # happens to be in memory (`sigtimedwait` in CPython's signalmodule.c).
+        is_signal = received is not None and received.si_signo in awaited
+        if received is None or not is_signal or received.si_signo == signal.SIGCHLD:
             reap_orphans(process.pid)
             continue
         # Above 0: sent by the kernel (sigaction(2)).

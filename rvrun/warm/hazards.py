@@ -31,8 +31,10 @@ from rvrun.signals import name_of
 #: Native threads that survive a fork although they are still there after a trial fork, by name.
 #: jemalloc (in pyarrow) prepares its locks for a fork, and needs no background thread in the child.
 SURVIVING_THREADS = frozenset({"jemalloc_bg_thd"})
-#: How long threads may take to end that a trial fork has shut down, in seconds.
-SHUTDOWN_SECONDS = 0.2
+#: How often to look, and every how many seconds, whether threads have ended that a trial fork has
+#: shut down. Looks are counted, because time also passes while the machine runs other processes.
+SHUTDOWN_LOOKS = 100
+SHUTDOWN_POLL_SECONDS = 0.002
 #: How long the child of a trial fork may take to end, in seconds.
 TRIAL_SECONDS = 5.0
 #: Device files that a GPU's driver keeps open.
@@ -260,13 +262,13 @@ def _fork_once() -> str:
 
 def _remaining_threads(before: frozenset[int]) -> list[str]:
     """Return the names of new native threads, once those that are ending have ended."""
-    deadline = time.monotonic() + SHUTDOWN_SECONDS
-    while True:
+    for _ in range(SHUTDOWN_LOOKS):
         threads = {i: name for i, name in _native_threads().items() if i not in before}
         names = [name for name in threads.values() if name not in SURVIVING_THREADS]
-        if not names or time.monotonic() > deadline:
-            return names
-        time.sleep(0.002)
+        if not names:
+            break
+        time.sleep(SHUTDOWN_POLL_SECONDS)
+    return names
 
 
 def _native_threads() -> Mapping[int, str]:

@@ -52,6 +52,33 @@ def get_configs(runner, root_uri, seconds="0", fail=""):
         for name in ("one", "two")
     ]
 """
+#: As CONFIGS and CONFIG, but each of the first two targets waits until the other one runs, too.
+MEETING = """
+import os
+import pathlib
+import time
+
+from rastervision.pipeline.config import register_config
+from rastervision.tiles import TilesConfig
+from rastervision.tiles.pipeline import Tiles
+
+class Meeting(Tiles):
+    def chip(self, split_ind=0, num_splits=1):
+        pathlib.Path(f"began-{os.getpid()}").touch()
+        deadline = time.monotonic() + 60
+        while len(list(pathlib.Path().glob("began-*"))) < 2:
+            assert time.monotonic() < deadline, "no other target runs"
+            time.sleep(0.02)
+        super().chip(split_ind, num_splits)
+
+@register_config("meeting.meeting")
+class MeetingConfig(TilesConfig):
+    def build(self, tmp_dir):
+        return Meeting(self, tmp_dir)
+
+def get_configs(runner, roots):
+    return [MeetingConfig(root_uri=root) for root in roots.split()]
+"""
 CHIPS = """
 from rastervision.pytorch_backend.pipeline import ChipsConfig
 
@@ -260,14 +287,14 @@ def test_sets_are_always_in_the_same_order(project: PluginProject) -> None:
     words = ("tiles.py", "--splits", "2", "-a", "root_uri", "out")
     project.rvrun("run", "local", *words, PYTHONHASHSEED="1")
     uri = project.folder / "out/pipeline-config.json"
-    before = uri.stat()
+    before = uri.stat().st_ino, uri.stat().st_mtime_ns
     assert json.loads(uri.read_text())["dataset"]["groups"]["train"] == ["a", "b", "c"]
     for seed in ("2", "3", "4"):
         project.rvrun("render", "local", *words, PYTHONHASHSEED=seed)
         project.make("-q", "-C", "runs/tiles")
     config = "runs/tiles/config/tiles.json"
     project.rvrun("run_command", config, "eval", PYTHONHASHSEED="5")
-    assert uri.stat() == before
+    assert (uri.stat().st_ino, uri.stat().st_mtime_ns) == before
 
 
 @pytest.mark.usefixtures("processes")
@@ -444,16 +471,14 @@ def test_a_root_without_a_plugin_is_refused(project: PluginProject, runner: str)
 @pytest.mark.usefixtures("processes")
 def test_two_configs_run_in_parallel(project: PluginProject) -> None:
     """It runs them one after the other; here, targets of both run at the same time."""
-    words = ("run", "local", "both.py", "-j2", "-a", "root_uri", "out", "-a", "seconds", "0.3")
-    project.rvrun(*words)
-    spans = {
-        name: [
-            json.loads(line)["time"]
-            for line in project.read(f"runs/both/records/tiles-{name}/chip.1/0.jsonl").splitlines()
-        ]
-        for name in ("one", "two")
-    }
-    assert max(start for start, _ in spans.values()) < min(end for _, end in spans.values())
+    project.write("meeting.py", MEETING)
+    project.rvrun("run", "local", "meeting.py", "-j2", "-a", "roots", "out/one out/two")
+    spans = [
+        [json.loads(line)["time"] for line in path.read_text().splitlines()]
+        for path in (project.folder / "runs/meeting/records").glob("*/chip.1/0.jsonl")
+    ]
+    assert len(spans) == 2
+    assert max(start for start, _ in spans) <= min(end for _, end in spans)
     assert project.files("out/one").keys() == project.files("out/two").keys()
 
 
@@ -501,10 +526,11 @@ def test_an_unknown_command_is_refused(project: PluginProject) -> None:
 @pytest.mark.usefixtures("processes")
 def test_the_number_of_parallel_targets_is_limited(project: PluginProject) -> None:
     """It starts all splits at the same time (`make -j`)."""
-    words = ("tiles.py", "chip", "--splits", "5", "-a", "root_uri", "out", "-a", "seconds", "0.2")
+    project.write("meeting.py", MEETING)
+    words = ("meeting.py", "chip", "--splits", "5", "-a", "roots", "out")
     project.rvrun("run", "local", *words, "-j2")
     events = []
-    for path in (project.folder / "runs/tiles/records/tiles/chip.5").iterdir():
+    for path in (project.folder / "runs/meeting/records").glob("*/chip.5/*"):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         events += [(line["time"], 1 if line["event"] == "start" else -1) for line in lines]
     running = [sum(step for _, step in sorted(events)[: n + 1]) for n in range(len(events))]

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import pathlib
+import queue
 import signal
 import subprocess
 import zipfile
@@ -413,15 +414,18 @@ def test_a_crash_half_way_leaves_no_job_untracked(site: Site) -> None:
     command = ("rvrun", "run", "batch", *ROOT, "chip", "train", "eval", "-a", "scenes", "a")
     site.put("ours/predict/a.txt")
     environment = clean_environment(**site.variables)
+    started: queue.Queue[subprocess.Popen[bytes]] = queue.Queue()
+
+    def killed(operation: str, request: dict[str, Any], number: int) -> Fault | None:
+        is_second = operation == "SubmitJob" and number == 2
+        return DropReplyAfter(then=lambda: started.get().kill()) if is_second else None
+
+    # Before it starts, so that no call is too early.
+    site.batch.fault = killed
     with subprocess.Popen(
         command, cwd=site.folder, env=environment, stdout=subprocess.DEVNULL
     ) as process:
-
-        def killed(operation: str, request: dict[str, Any], number: int) -> Fault | None:
-            is_second = operation == "SubmitJob" and number == 2
-            return DropReplyAfter(then=process.kill) if is_second else None
-
-        site.batch.fault = killed
+        started.put(process)
     assert process.returncode == -signal.SIGKILL
     status = site.rvrun("status", "@latest", code=1).stdout
     assert "interrupted while it was submitted" in status

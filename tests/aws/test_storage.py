@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Iterator
 
 import pytest
 
+from rvrun.aws import client as aws
 from rvrun.aws import storage
 from rvrun.aws.client import Account
 from rvrun.aws.storage import CannotReach
@@ -14,12 +16,15 @@ from tests.engines.moto import Moto
 
 
 @pytest.fixture
-def s3(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> Moto:
+def s3(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> Iterator[Moto]:
     """A server with an empty bucket, set in the environment of this process."""
     for name, value in moto.variables.items():
         monkeypatch.setenv(name, value)
     moto.bucket()
-    return moto
+    # Clients are cached, with the servers of earlier tests.
+    aws._client.cache_clear()
+    yield moto
+    aws._client.cache_clear()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ SPLITS = ("--splits", "3")
 
 def without_times(text: str) -> str:
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "THEN", text)
-    return re.sub(r"\d+ MiB", "N MiB", re.sub(r"\d+\.\d s|\d+ ms", "N s", text))
+    return re.sub(r"\d+ MiB", "N MiB", re.sub(r"\d+\.\d s|\d+ ms|\d+ min \d+ s", "N s", text))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -69,13 +70,14 @@ def run(work: Project, *words: str, code: int = 0) -> str:
 
 
 def plain(text: str) -> str:
+    text = re.sub(r"\d+ min \d+ s\b", "N s", text)
     text = re.sub(r"\d+(\.\d+)? (m?s\b|MiB|GiB)", lambda m: f"N {m[2].removeprefix('m')}", text)
     return re.sub(r"; peak memory .*", "", text)
 
 
-def status(work: Project, *words: str, code: int = 0) -> dict[str, object]:
+def status(work: Project, *words: str, code: int = 0) -> dict[str, Any]:
     text = work.rvrun("status", *words, "--json", code=code).stdout
-    document: dict[str, object] = json.loads(text)
+    document: dict[str, Any] = json.loads(text)
     check(SchemaName.STATUS, document)
     return document
 
@@ -209,7 +211,12 @@ def test_a_run_is_watched(work: Project, running: Callable[..., subprocess.Popen
     process = running("-j2")
     record = work.folder / "runs/work/records/work/part.3/1.jsonl"
     wait_for(record.exists)
-    wait_for(lambda: status(work)["running"] != [])
+
+    def only_it_runs() -> bool:
+        document = status(work)
+        return bool(document["stages"][1]["succeeded"] == 2 and document["running"])
+
+    wait_for(only_it_runs)
     document = status(work)
     assert (document["state"], document["ended"]) == ("running", None)
     targets = document["running"]

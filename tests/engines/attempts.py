@@ -138,7 +138,7 @@ def _run(
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     group.close()
     code = process.wait()
-    pump.join(timeout=5)
+    pump.join(timeout=60)
     return Outcome(code if code >= 0 else 128 - code)
 
 

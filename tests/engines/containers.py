@@ -44,8 +44,8 @@ driver = "{driver}"
 graphroot = "{folder}/storage"
 runroot = "{folder}/run"
 """
-#: How long an engine may take to start, in seconds.
-PATIENCE = 30.0
+#: How long an engine may take to start, and its client to answer, on a machine however busy.
+PATIENCE = 120.0
 
 
 class Engine:

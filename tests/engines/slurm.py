@@ -39,7 +39,8 @@ SlurmdUser={user}
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 AuthType=auth/munge
 CryptoType=crypto/munge
-AuthInfo=socket={folder}/munge.sock,cred_expire=5
+AuthInfo=socket={folder}/munge.sock,cred_expire=60
+MessageTimeout=60
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -57,11 +58,11 @@ DefMemPerCPU=500
 ReturnToService=2
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1,bf_interval=1,\
 requeue_setup_env_fail
-KillWait=2
+KillWait=60
 CompleteWait=0
 MinJobAge={min_job_age}
 MaxArraySize={max_array_size}
-SlurmdTimeout=10
+SlurmdTimeout=120
 GresTypes=gpu
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -149,6 +150,7 @@ class Slurm:
         self.cpus = cpus
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ports: list[socket.socket] = []
+        self._hastened: set[str] = set()
         self.values: dict[str, object] = {
             "folder": self.folder,
             "host": socket.gethostname().partition(".")[0],
@@ -196,12 +198,17 @@ class Slurm:
         self.start_controller()
         for node in self.nodes:
             self.start_node(node)
-        self.wait_for("the nodes are idle", self._are_idle)
+        self.wait_for("the nodes are idle", self._is_idle)
 
-    def _are_idle(self) -> bool:
-        done = self.call("sinfo", "-h", "-N", "-o", "%T", check=False)
-        states = done.split()
-        return bool(states) and set(states) == {"idle"}
+    def _is_idle(self) -> bool:
+        """Whether the controller answers, has no jobs, and all nodes are usable."""
+        states = self._ask("sinfo", "-h", "-N", "-o", "%T")
+        return set(states or ()) == {"idle"} and self._ask("squeue", "-h") == []
+
+    def _ask(self, *words: str) -> list[str] | None:
+        """The words that a command prints; None if it failed, as without a controller."""
+        done = self._run(*words)
+        return done.stdout.split() if done.returncode == 0 else None
 
     def write(self, name: str, template: str, **values: object) -> None:
         path = self.folder / name
@@ -228,7 +235,7 @@ class Slurm:
             *(f"--log-file={folder}/munged.log", f"--pid-file={folder}/munged.pid"),
             *(f"--seed-file={folder}/munged.seed", "--num-threads=4"),
         )
-        self.wait_for("munged listens", (folder / "munge.sock").exists)
+        self.wait_for("munged listens", lambda: is_listening_at(folder / "munge.sock"))
 
     def _start_accounting(self) -> None:
         port, database_port = self._port(), self._port()
@@ -252,17 +259,38 @@ class Slurm:
         self.values["accounting"] = ACCOUNTING.format(port=port, folder=self.folder)
         (self.folder / "slurm.conf").touch()
         self.write("slurm.conf", CONFIG)
-        for words in (["cluster", "tests"], ["account", "lab"], ["user", "root", "account=lab"]):
-            self.call("sacctmgr", "-i", "add", *words, check=False)
+        name = str(self.values["user"])
+        for entity in (["cluster", "tests"], ["account", "lab"], ["user", name, "account=lab"]):
+            self.call("sacctmgr", "-i", "add", *entity)
 
     def start_controller(self) -> None:
         """Start slurmctld, which reads the state that an earlier one saved."""
         self.daemon("slurmctld", "-D", "-i")
 
+    def wait_for_controller(self) -> None:
+        """Wait until slurmctld, which was just started, answers."""
+        self.wait_for("slurmctld answers", lambda: self._ask("squeue", "-h") is not None)
+
+    def wait_until_answered(self) -> None:
+        """Wait until slurmctld has handled all that it was sent, also by commands that are gone."""
+        self.wait_for("slurmctld has answered", lambda: not self.has_questions())
+
+    def has_questions(self) -> bool:
+        """Whether slurmctld has connections that it has not closed yet."""
+        states = connections(int(str(self.values["controller_port"])))
+        # ESTABLISHED, and CLOSE_WAIT: the command is gone.
+        return not {"01", "08"}.isdisjoint(states)
+
     def stop(self, program: str) -> None:
         """End a daemon in order."""
         process = self.processes.pop(program)
         process.terminate()
+        process.wait(PATIENCE)
+
+    def kill(self, program: str) -> None:
+        """Kill a daemon."""
+        process = self.processes.pop(program)
+        process.kill()
         process.wait()
 
     def start_node(self, name: str) -> None:
@@ -272,9 +300,17 @@ class Slurm:
 
     def stop_node(self, name: str) -> None:
         """Kill the slurmd of a node, with the jobs on it, as a power failure would."""
-        process = self.processes.pop(name)
-        process.kill()
-        process.wait()
+        self.kill(name)
+        jobs = self._processes_of_jobs(name)
+        # The parents first, or they would report how their jobs ended.
+        parents = {parent for pid in jobs if is_slurmstepd(parent := parent_of(pid))}
+        for pid in (*parents, *jobs):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _processes_of_jobs(self, node: str) -> list[int]:
+        own, variable = watchdog.processes_of(self.folder), f"SLURMD_NODENAME={node}\0".encode()
+        return [pid for pid in own if variable in read_process(pid, "environ")]
 
     def daemon(self, program: str, *words: str, key: str = "") -> None:
         """Start a daemon in the foreground; it ends with `close`."""
@@ -305,7 +341,12 @@ class Slurm:
 
     def call(self, *words: str, check: bool = True, **env: str) -> str:
         """Run one of Slurm's commands, and return what it prints."""
-        done = subprocess.run(
+        done = self._run(*words, **env)
+        assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def _run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             words,
             env={**os.environ, **self.variables, **env},
             capture_output=True,
@@ -313,17 +354,34 @@ class Slurm:
             check=False,
             timeout=PATIENCE,
         )
-        assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-        return done.stdout
 
     def reset(self) -> None:
         """Cancel all jobs, and make all nodes usable again."""
-        self.call("scancel", "--user", str(self.values["user"]), check=False)
         for node in self.nodes:
             if node not in self.processes:
                 self.start_node(node)
-            self.call("scontrol", "update", f"nodename={node}", "state=resume", check=False)
-        self.wait_for("no jobs", lambda: not self.call("squeue", "-h", check=False).strip())
+        self.wait_for("no jobs, and the nodes are idle", self._is_reset)
+
+    def _is_reset(self) -> bool:
+        """Whether there are no jobs, and all nodes are usable; if not, see to it.
+
+        Each time, as the controller may not answer, and a node may not have registered yet.
+        """
+        if self._is_idle():
+            return True
+        self._run("scancel", "--user", str(self.values["user"]))
+        for node in self.nodes:
+            self._run("scontrol", "update", f"nodename={node}", "state=resume")
+        return False
+
+    def start_requeued(self) -> None:
+        """Let jobs that were requeued start soon, instead of after their credentials expired."""
+        for line in self.call("squeue", "-h", "--format=%i|%r").splitlines():
+            id_, _, reason = line.partition("|")
+            if reason == "BeginTime" and id_ not in self._hastened:
+                self._hastened.add(id_)
+                # Not in the second of their end: slurmd would take the credential for the old one.
+                self._run("scontrol", "update", f"jobid={id_}", "StartTime=now+2")
 
     def close(self) -> None:
         """End all daemons, and remove the folder."""
@@ -359,3 +417,33 @@ def reserved_port() -> socket.socket:
 def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def is_listening_at(path: pathlib.Path) -> bool:
+    """Whether a daemon listens on a unix socket, which exists a moment before it does."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def connections(port: int) -> list[str]:
+    """The states of the sockets of a daemon at its port, as in /proc/net/tcp (proc(5))."""
+    rows = pathlib.Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    return [row.split()[3] for row in rows if row.split()[1].endswith(f":{port:04X}")]
+
+
+def parent_of(pid: int) -> int:
+    """The id of the parent of a process; 0 if it has ended."""
+    fields = read_process(pid, "stat").rpartition(b")")[2].split()
+    return int(fields[1]) if fields else 0
+
+
+def is_slurmstepd(pid: int) -> bool:
+    return read_process(pid, "comm").strip() == b"slurmstepd"
+
+
+def read_process(pid: int, file: str) -> bytes:
+    """What a file of a process in /proc says; nothing if it has ended."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/{file}").read_bytes()
+    except OSError:
+        return b""

@@ -273,12 +273,16 @@ def test_the_number_of_parallel_steps_is_limited(start: Start) -> None:
     """By ParallelismConfiguration of the pipeline, unless that of the start overrides it."""
     running, most = set[str](), list[int]()
     lock = threading.Lock()
+    #: Where the steps that run in parallel wait for each other.
+    meetings = [threading.Barrier(3)]
 
     def execute(attempt: Attempt) -> int:
         with lock:
             running.add(attempt.job_name)
             most.append(len(running))
         threading.Event().wait(0.02)
+        for barrier in meetings:
+            barrier.wait(60)
         with lock:
             running.remove(attempt.job_name)
         return 0
@@ -288,6 +292,7 @@ def test_the_number_of_parallel_steps_is_limited(start: Start) -> None:
     region.run(*(step(f"s{i}", "") for i in range(12)), ParallelismConfiguration=parallel)
     assert (max(most), len(most)) == (3, 12)
     most.clear()
+    meetings.clear()
     region.start(ParallelismConfiguration={"MaxParallelExecutionSteps": 1})
     region.engine.wait()
     assert (max(most), len(most)) == (1, 12)

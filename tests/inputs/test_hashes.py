@@ -32,8 +32,12 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return paths
 
 
-def settle() -> None:
-    time.sleep(SETTLED_NS / 1e9 + 0.05)
+def settle(folder: pathlib.Path) -> None:
+    """Wait until the files of a folder changed long enough ago to be remembered."""
+    changes = [path.stat() for path in folder.iterdir()]
+    newest = max(max(status.st_mtime_ns, status.st_ctime_ns) for status in changes)
+    while time.time_ns() - newest <= SETTLED_NS:
+        time.sleep(0.02)
 
 
 def test_a_file_is_read_once(tmp_path: pathlib.Path, read: list[str]) -> None:
@@ -41,7 +45,7 @@ def test_a_file_is_read_once(tmp_path: pathlib.Path, read: list[str]) -> None:
     file, cache = tmp_path / "a", str(tmp_path / "cache.json")
     file.write_text("one")
     before = file.stat()
-    settle()
+    settle(tmp_path)
     expected = hashlib.sha256(b"one").hexdigest()
     for _ in range(3):
         assert Hashes(cache).of([str(file)])[str(file)] == (expected, 3, before.st_mtime_ns)
@@ -51,10 +55,15 @@ def test_a_file_is_read_once(tmp_path: pathlib.Path, read: list[str]) -> None:
     assert Hashes(cache).of([str(file)])[str(file)][0] == hashlib.sha256(b"two").hexdigest()
 
 
-def test_a_file_that_just_changed_is_not_kept(tmp_path: pathlib.Path, read: list[str]) -> None:
+def test_a_file_that_just_changed_is_not_kept(
+    tmp_path: pathlib.Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another change within the same tick of the clock could not be seen."""
     file, cache = tmp_path / "a", str(tmp_path / "cache.json")
     file.write_text("one")
+    changed = file.stat().st_ctime_ns
+    # However long this process is held up.
+    monkeypatch.setattr(time, "time_ns", lambda: changed + SETTLED_NS)
     Hashes(cache).of([str(file)])
     Hashes(cache).of([str(file)])
     assert read == [str(file), str(file)]
@@ -90,7 +99,7 @@ def test_processes_share_the_cache(tmp_path: pathlib.Path) -> None:
     for number in range(20):
         (tmp_path / str(number)).write_text(str(number))
         paths.append(str(tmp_path / str(number)))
-    settle()
+    settle(tmp_path)
     cache = str(tmp_path / "cache.json")
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         results = pool.starmap(_hash_all, [(cache, paths[i:]) for i in range(8)])
@@ -126,7 +135,7 @@ def test_progress_is_reported(tmp_path: pathlib.Path) -> None:
         *((total - 1, total), (1, 1)),
     ]
     calls.clear()
-    settle()
+    settle(tmp_path)
     Hashes(cache).of(paths)
     assert Hashes(cache, advance).of(paths) == plain
     assert calls == []

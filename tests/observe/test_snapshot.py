@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
 import random
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,8 @@ from rvrun.observe.local_run import LocalRun, state_of
 from rvrun.observe.snapshot import read_snapshot
 from rvrun.remote.state import State
 from rvrun.report.timeline import make_timeline
+from rvrun.rundir.freshness import StageStatus, plan_status
+from rvrun.rundir.lock import locked
 from tests.report.made import BEGAN, Made, made, plan_of
 
 
@@ -112,6 +116,47 @@ def test_a_record_without_an_end(tmp_path: pathlib.Path) -> None:
     state = LocalRun(folder).state()
     assert state.failure is not None
     assert (state.failure.target, state.failure.reason) == ("land/eval", "killed")
+
+
+def test_a_target_that_ends_while_it_is_looked_at(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its record is read, and before its lock is tried. It was not killed."""
+    folder = made(tmp_path, 3, failing=[("land/eval", 3)])
+    path = "records/land/eval.jsonl"
+    start, end = (folder / path).read_text(encoding="utf-8").splitlines()
+    (folder / path).write_text(f"{start}\n", encoding="utf-8")
+
+    def is_locked(record: str) -> bool:
+        if record == str(folder / path):
+            (folder / path).write_text(f"{start}\n{end}\n", encoding="utf-8")
+        return False
+
+    monkeypatch.setattr("rvrun.rundir.attempts.is_locked", is_locked)
+    failure = LocalRun(folder).state().failure
+    assert failure is not None
+    assert (failure.target, failure.exit_code) == ("land/eval", 3)
+
+
+def test_a_run_that_ends_while_it_is_looked_at(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its stamps are read. It is not over yet then, nor incomplete."""
+    folder = made(tmp_path, 3)
+    stamp = folder / "done/land/eval"
+    stamp.unlink()
+    with contextlib.ExitStack() as run:
+        run.enter_context(locked(folder))
+
+        def read_stamps(*args: Any) -> list[StageStatus]:
+            statuses = plan_status(*args)
+            stamp.touch()
+            run.close()
+            return statuses
+
+        monkeypatch.setattr("rvrun.observe.snapshot.plan_status", read_stamps)
+        assert LocalRun(folder).state().word == "running"
+    assert LocalRun(folder).state().word == "succeeded"
 
 
 def test_a_run_without_history(tmp_path: pathlib.Path) -> None:

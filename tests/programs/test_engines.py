@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.conftest import Project, clean_environment
+from tests.conftest import PATIENCE, Project, clean_environment
 from tests.engines.containers import ENGINES, Engine, started
 
 #: A program that says that it runs, and does not end by itself.
@@ -84,7 +84,7 @@ def case(project: Project, engine: Engine) -> Case:
     return Case(project, engine)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "nothing happened in time"
@@ -218,9 +218,9 @@ def test_an_interrupted_run_leaves_no_container(case: Case, signum: int, trap: s
         os.killpg(run.pid, signum)
     else:
         run.send_signal(signum)
-    output, _ = run.communicate(timeout=30)
+    output, _ = run.communicate(timeout=PATIENCE)
     assert run.returncode in (128 + signum, -signum), output
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     assert case.engine.containers() == []
 
 
@@ -239,7 +239,7 @@ def test_a_killed_client_leaves_no_container(case: Case) -> None:
     case.write(f'[commands.wait]\nCONTAINER }}\nrun = "{WAIT.format(trap="")}"\n')
     run = case.start()
     os.kill(case.process(f"{case.engine.name} run"), signal.SIGKILL)
-    output, _ = run.communicate(timeout=30)
+    output, _ = run.communicate(timeout=PATIENCE)
     assert run.returncode == 1, output
     assert case.engine.containers() == []
 
@@ -258,7 +258,7 @@ def test_the_next_attempt_removes_what_a_killed_one_left(case: Case) -> None:
     assert left[0].startswith("rvrun-pipeline-wait-")
     os.kill(run.pid, signal.SIGSTOP)
     os.killpg(run.pid, signal.SIGKILL)
-    run.communicate(timeout=30)
+    run.communicate(timeout=PATIENCE)
     case.project.write("out/once", "")
     case.run()
     assert case.engine.containers() == []

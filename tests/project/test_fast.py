@@ -55,6 +55,23 @@ def test_a_fast_test_fails_there(act: Callable[[], object], event: str) -> None:
     guard.violation = ""
 
 
+def test_threads_of_other_tests_may() -> None:
+    """A server that an earlier test has left running does not fail this one."""
+    begin, end = threading.Event(), threading.Event()
+
+    def act() -> None:
+        begin.wait(60)
+        listen()
+        end.set()
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    guard.arm()
+    begin.set()
+    thread.join(60)
+    assert end.is_set()
+
+
 def test_the_marker_is_set(request: pytest.FixtureRequest) -> None:
     """A test without the fixture is fast."""
     assert "fast" in [mark.name for mark in request.node.iter_markers()]

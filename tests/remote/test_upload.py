@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+import shutil
 import sys
 
 import pytest
@@ -85,8 +86,11 @@ def test_an_installed_module_is_not_uploaded(
     in_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is in the image; only the config is uploaded."""
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    (pipeline,) = load("tiny", "batch", {"root_uri": "s3://bucket/tiny"})
+    # A copy of its own: other tests copy the examples, and import modules called `tiny`.
+    (in_folder / "site").mkdir()
+    shutil.copy(ROOT / "examples/tiny.py", in_folder / "site/installed_tiny.py")
+    monkeypatch.syspath_prepend(str(in_folder / "site"))
+    (pipeline,) = load("installed_tiny", "batch", {"root_uri": "s3://bucket/tiny"})
     assert list(plan_upload(pipeline).files) == [plan_upload(pipeline).config_uri]
 
 

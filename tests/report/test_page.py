@@ -21,6 +21,7 @@ from rvrun.report.graph import draw
 from rvrun.report.page import hide_secrets, to_html
 from rvrun.report.source import source_here
 from rvrun.report.timeline import make_timeline
+from tests.conftest import PATIENCE
 from tests.report.made import BEGAN, made
 
 BROWSER = (
@@ -179,7 +180,7 @@ def browse(tmp_path: pathlib.Path, processes: None) -> Callable[..., tuple[str, 
         outputs = []
         for option in options:
             ended = subprocess.run(
-                [*common, *option, page.as_uri()], capture_output=True, timeout=120, check=True
+                [*common, *option, page.as_uri()], capture_output=True, timeout=PATIENCE, check=True
             )
             outputs.append(ended.stdout.decode())
         return outputs[1], shot.read_bytes()
@@ -264,18 +265,25 @@ def test_a_browser_draws_the_timeline(
 def test_a_browser_draws_ten_thousand_targets(
     tmp_path: pathlib.Path, browse: Callable[..., tuple[str, bytes]], rows: str
 ) -> None:
-    """In a second, in each view, with a list of which only a part is in the document."""
+    """With few calls in each view, and a list of which only a part is in the document.
+
+    Calls are counted, because how long they take depends on what else the machine does.
+    """
     text = ten_thousand(tmp_path)
     script = f"""
-      const began = performance.now();
+      let calls = 0;
+      const canvas = CanvasRenderingContext2D.prototype;
+      const members = Object.entries(Object.getOwnPropertyDescriptors(canvas));
+      for (const [name, {{ value }}] of members) if (typeof value === "function")
+        canvas[name] = function (...words) {{ calls += 1; return value.apply(this, words); }};
       document.querySelector('[data-rows="{rows}"]').click();
-      document.documentElement.dataset.took = performance.now() - began;
+      document.documentElement.dataset.calls = calls;
     """
     dom, png = browse(text, script)
     assert "data-error" not in dom
-    took = re.search(r'data-took="([\d.]+)"', dom)
-    assert took is not None
-    assert float(took[1]) < 1000
+    calls = re.search(r'data-calls="(\d+)"', dom)
+    assert calls is not None
+    assert 0 < int(calls[1]) < 10 * 9_999
     assert "9,999 of 9,999 targets" in dom
     assert dom.count("<tr") < 120
     _, _, colours = pixels(png)

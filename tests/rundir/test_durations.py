@@ -83,10 +83,15 @@ def test_the_wait_for_a_cpu_does_not_count(tmp_path: pathlib.Path) -> None:
 def test_busy_targets_wait_for_cpus(tmp_path: pathlib.Path) -> None:
     """Of two processes on one CPU, one waits while the other runs."""
     code = (
-        "import os, sys, time\nfrom rvrun.rundir.records import Recorder\n"
+        "import os, pathlib, sys, time\nfrom rvrun.rundir.records import Recorder\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        f"writer = Recorder({str(tmp_path)!r}, sys.argv[1])\nwriter.start()\n"
-        "while time.process_time() < 0.4:\n    pass\nwriter.end(0)\n"
+        "writer = Recorder(str(folder), sys.argv[1])\nwriter.start()\n"
+        # Else one could be done before the other one begins.
+        "(folder / os.path.basename(sys.argv[1])).touch()\n"
+        "while not all((folder / name).exists() for name in 'ab'):\n    time.sleep(0.001)\n"
+        "began = time.process_time()\n"
+        "while time.process_time() < began + 0.4:\n    pass\nwriter.end(0)\n"
     )
     started = [subprocess.Popen([sys.executable, "-c", code, f"p/{name}"]) for name in "ab"]
     assert [process.wait() for process in started] == [0, 0]

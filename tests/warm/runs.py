@@ -178,24 +178,42 @@ class Run:
         """Return the processes that run in the folder of the project or below."""
         return processes_in(self.project.folder)
 
-    def assert_nothing_is_left(self, seconds: float = 15.0) -> None:
+    def assert_nothing_is_left(self) -> None:
+        """Wait until all processes have ended, for what they do after their run has ended."""
         folder = self.project.folder
-        wait_for(lambda: not processes_in(folder), seconds, lambda: processes_in(folder))
-        left = os.listdir(folder / "tmp")
-        wait_for(lambda: not os.listdir(folder / "tmp"), 2.0, lambda: left)
+        wait_for(lambda: not processes_in(folder), describe=lambda: processes_in(folder))
+        assert os.listdir(folder / "tmp") == []
+
+    def assert_all_have_ended(self) -> None:
+        """Check that no process is left now, as a run that ends in order leaves none."""
+        assert processes_in(self.project.folder) == []
+        assert os.listdir(self.project.folder / "tmp") == []
 
 
 def _below(root: psutil.Process) -> Iterator[tuple[psutil.Process, int]]:
     """All descendants, and for the warm worker and those below it how deep they are in it."""
 
     def walk(process: psutil.Process, depth: int) -> Iterator[tuple[psutil.Process, int]]:
-        with contextlib.suppress(psutil.Error):
-            for child in process.children():
-                inside = depth + 1 if depth or VERB in child.cmdline() else 0
-                yield child, inside
-                yield from walk(child, inside)
+        for child in children_of(process):
+            inside = depth + 1 if depth or VERB in words_of(child) else 0
+            yield child, inside
+            yield from walk(child, inside)
 
     yield from walk(root, 0)
+
+
+def children_of(process: psutil.Process) -> list[psutil.Process]:
+    """Return the children of a process; none if it has ended."""
+    with contextlib.suppress(psutil.Error):
+        return list(process.children())
+    return []
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    """Return the command line of a process; nothing if it has ended."""
+    with contextlib.suppress(psutil.Error):
+        return list(process.cmdline())
+    return []
 
 
 def _own_terminal() -> None:

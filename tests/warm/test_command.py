@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import pathlib
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 
 from rvrun.warm import supervisor
-from rvrun.warm.protocol import CLIENT, TAKEN, line
-from tests.conftest import Project
+from rvrun.warm.protocol import BEAT_SECONDS, CLIENT, TAKEN, line
+from tests.conftest import Project, clean_environment
 from tests.warm.runs import MAKE, Run, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has warm workers")
@@ -49,6 +53,21 @@ def test_exit_codes(project: Project, command: list[str], code: int) -> None:
 )
 def test_commands_that_cannot_run(project: Project, command: list[str], message: str) -> None:
     assert project.rvrun("warm", *command, code=2).stderr == f"rvrun: {message}\n"
+
+
+def test_a_stop(project: Project) -> None:
+    """A command goes on after `rvrun warm` was stopped for longer than it waits at a time."""
+    run = Run.of(project)
+    run.start("rvrun", "warm", "sh", "-c", "touch on; until [ -e go ]; do sleep 0.1; done; exit 5")
+    wait_for((project.folder / "on").exists)
+    assert run.process is not None
+    for _ in range(2):
+        time.sleep(0.3)
+        run.process.send_signal(signal.SIGSTOP)
+        time.sleep(1.5 * BEAT_SECONDS)
+        run.process.send_signal(signal.SIGCONT)
+    project.write("go", "")
+    assert run.code() == 5, run.output()
 
 
 def test_several_makes(project: Project) -> None:
@@ -103,6 +122,39 @@ def test_few_files(project: Project) -> None:
     assert len(run.marks("end")) == 4
 
 
+def test_a_signal_before_a_fresh_process(project: Project) -> None:
+    """A client that is asked to end after it has lost its warm worker starts nothing any more."""
+    text = pathlib.Path(CLIENT).read_text(encoding="utf-8")
+    assert text.endswith('\nfresh "$@"\n')
+    late = text.removesuffix('fresh "$@"\n') + 'kill -TERM $$\nfresh "$@"\n'
+    script = project.write("client.sh", late)
+    folder = project.folder / "worker"
+    folder.mkdir()
+    for name in ("requests", "0"):
+        os.mkfifo(folder / name)
+    # Open before the client starts, as the warm worker has them.
+    requests, slot = (os.open(folder / name, os.O_RDWR) for name in ("requests", "0"))
+    variables = {"RVRUN_WARM": str(folder), "RVRUN_PYTHON": "echo", "RVRUN_RUN_DIR": "."}
+    target = subprocess.Popen(["sleep", "600"])
+    client = subprocess.Popen(
+        ["sh", script, "run_command"],
+        env=clean_environment(**variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert os.read(requests, 1024) == f"0 {client.pid}\n".encode()
+        os.write(slot, line(client.pid, f"pid {target.pid}"))
+        os.close(slot)
+        assert client.communicate(timeout=60)[0] == b""
+        assert (client.returncode, target.wait(60)) == (-signal.SIGTERM, -signal.SIGTERM)
+    finally:
+        for process in (client, target):
+            process.kill()
+            process.wait()
+        os.close(requests)
+
+
 def test_lost_requests(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slots of clients that have ended are used again; one that cannot be found is answered."""
     monkeypatch.setattr("tempfile.tempdir", str(project.folder))
@@ -120,4 +172,4 @@ def test_lost_requests(project: Project, monkeypatch: pytest.MonkeyPatch) -> Non
         assert os.read(reading, 1024) == line(gone, "fresh") * 2
         os.close(reading)
         left = [f"{worker.folder}/{slot}{TAKEN}" for slot in range(20)]
-        wait_for(lambda: not any(map(os.path.exists, left)), 20.0)
+        wait_for(lambda: not any(map(os.path.exists, left)))

@@ -132,17 +132,35 @@ def test_modules_that_are_imported_after_the_fork(project: Project) -> None:
     assert ran(project) == {"warm"}
 
 
+#: `rvrun` that soon gives a server up once a test says that it is lost. One that is slow to start
+#: must not be given up.
+IMPATIENT = """
+import os
+from rvrun.warm import protocol
+protocol.BEAT_SECONDS = 0.1
+from rvrun.warm.supervisor import WarmWorker
+from rvrun.__main__ import main
+
+beat = WarmWorker.beat
+
+def impatient_beat(self):
+    if os.path.exists("lost"):
+        protocol.MISSED_BEATS = 5
+    else:
+        self._unanswered = 0
+    beat(self)
+
+WarmWorker.beat = impatient_beat
+main()
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 @pytest.mark.parametrize("victim", ["the server", "the preloader"])
 def test_a_lost_warm_worker(project: Project, victim: str, number: signal.Signals) -> None:
     """Killed or stopped: the targets that are left run in fresh processes, and one line says so."""
-    script = (
-        "from rvrun.warm import protocol\n"
-        "protocol.BEAT_SECONDS, protocol.MISSED_BEATS = 0.1, 5\n"
-        "from rvrun.__main__ import main\nmain()\n"
-    )
     work(project).write("hold", "")
-    project.write("quick.py", script)
+    project.write("quick.py", IMPATIENT)
     words = ("run", "local", "work.py", "--splits", "6", "-j2", "--warm", "-k")
     running = subprocess.Popen(
         [sys.executable, "-P", "quick.py", *words],
@@ -161,6 +179,8 @@ def test_a_lost_warm_worker(project: Project, victim: str, number: signal.Signal
     [preloader] = [child for child in server.children() if child.children()]
     chosen = server if victim == "the server" else preloader
     os.kill(chosen.pid, number)
+    if chosen is server:
+        project.write("lost", "")
     (project.folder / "hold").unlink()
     _, stderr = running.communicate(timeout=PATIENCE)
     assert not chosen.is_running() or chosen.status() == psutil.STATUS_ZOMBIE
@@ -193,11 +213,21 @@ def test_the_client_in_several_shells(project: Project, shell: str) -> None:
     assert ran(project) == {"warm"}
 
 
-def test_many_clients_at_a_time(project: Project) -> None:
-    """More than there are slots, all of which wait for the same preloader."""
+@pytest.mark.parametrize(
+    ("targets", "jobs"),
+    [
+        pytest.param(250, 250, id="more slots are made"),
+        # With twice as many slots as jobs, there is a free one also before the server knows that
+        # clients have ended.
+        pytest.param(300, 100, id="slots are used again"),
+    ],
+)
+def test_many_clients_at_a_time(project: Project, targets: int, jobs: int) -> None:
+    """All of them wait for the same preloader."""
     (work(project).folder / "hold").touch()
     text = project.read("work.py").replace("while os", "time.sleep(0.5)\n        while not os")
     project.write("work.py", text)
-    project.rvrun("run", "local", "work.py", "--splits", "300", "-j250", "--no-show-output")
-    assert len(list(project.folder.glob("ran-*"))) == 300
+    words = ("--splits", str(targets), f"-j{jobs}", "--no-show-output")
+    project.rvrun("run", "local", "work.py", *words)
+    assert len(list(project.folder.glob("ran-*"))) == targets
     assert ran(project) == {"warm"}

@@ -206,6 +206,18 @@ def test_what_is_safe(project: Project, module: str) -> None:
     assert hazards(project, module) == []
 
 
+def test_threads_that_end_slowly_are_safe(project: Project) -> None:
+    """On a machine where other processes run, for which a thread has to wait at its end."""
+    module = (
+        "import _thread, time, types\n"
+        "from rvrun.warm import hazards\n"
+        "def pause(seconds): time.sleep(0.3)\n"
+        "hazards.time = types.SimpleNamespace(sleep=pause, monotonic=time.monotonic)\n"
+        "_thread.start_new_thread(time.sleep, (1,))\n"
+    )
+    assert hazards(project, module) == []
+
+
 LIBRARIES = (
     *("numpy", "scipy.linalg", "rasterio", "PIL.Image", "sklearn.ensemble", "boto3", "pydantic"),
     *("tqdm", "matplotlib.pyplot", "pandas", "pyarrow", "grpc", "torch"),

@@ -63,7 +63,13 @@ def both(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         project = Project(tmp_path_factory.mktemp("world"))
         project.write("world.py", WORLD.read_text(encoding="utf-8"))
         words = ("--splits", str(num_splits), "-k", "-j2", "--no-show-output", "--out", "run", "-v")
-        environment = {"VARIABLE": "value", "RVRUN_LOCAL_GPUS": "0,1", "PYTHONUNBUFFERED": ""}
+        environment = {
+            "VARIABLE": "value",
+            "RVRUN_LOCAL_GPUS": "0,1",
+            # Targets of other tests may hold slots of this machine.
+            "RVRUN_LOCAL_GPU_LOCKS": str(project.folder / "locks"),
+            "PYTHONUNBUFFERED": "",
+        }
         done = project.rvrun("run", "local", "world.py", how, *words, code=1, **environment)
         return Ran(project, done.stderr)
 

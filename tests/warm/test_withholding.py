@@ -19,7 +19,9 @@ def folder(in_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.syspath_prepend(in_folder)
     (in_folder / "heavy.py").write_text("")
     yield in_folder
-    sys.modules.clear()
+    # Never without a module that other threads use.
+    for name in sys.modules.keys() - before.keys():
+        del sys.modules[name]
     sys.modules.update(before)
 
 

@@ -17,14 +17,17 @@ from rvrun.rundir.own_files import LinkInTheWay
 from rvrun.worker.gpu_slots import ForeignLocks, _try_lock, find_gpus, slot
 
 HOLD = """
-import os, sys, time
+import os, pathlib, sys, time
 from rvrun.worker.gpu_slots import slot
-folder, log, total, seconds, *devices = sys.argv[1:]
-log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+folder, path, total, seconds, *devices = sys.argv[1:]
+log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 def announce(text):
     print(text, file=sys.stderr, flush=True)
 with slot(devices, int(total) or None, folder, announce) as device:
     os.write(log, f"+{device}\\n".encode())
+    # Else each process could end before the next one begins.
+    while not all(f"+{name}" in pathlib.Path(path).read_text() for name in devices):
+        time.sleep(0.01)
     time.sleep(float(seconds))
     os.write(log, f"-{device}\\n".encode())
 """
@@ -33,7 +36,10 @@ with slot(devices, int(total) or None, folder, announce) as device:
 def hold(
     folder: pathlib.Path, total: int = 0, seconds: float = 60, devices: tuple[str, ...] = ()
 ) -> subprocess.Popen[str]:
-    """Start a process that holds a slot for `seconds` and writes so to `log`."""
+    """Start a process that holds a slot for `seconds` and writes so to `log`.
+
+    It also holds the slot until all devices have been used.
+    """
     arguments = [str(folder), str(folder / "log"), str(total), str(seconds), *devices]
     return subprocess.Popen(
         [sys.executable, "-c", HOLD, *arguments], stderr=subprocess.PIPE, text=True

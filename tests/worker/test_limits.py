@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.synchronize import Event
 from typing import Any
 
 import pytest
@@ -30,11 +31,22 @@ import rvrun
 class C(rvrun.PipelineConfig):
     how: str = "fine"
     def build(self):
+        if "run_command" in sys.argv:
+            # Before the clock of the time limit starts, so that it is done on any machine.
+            prepare(self.how)
         return P(self)
+
+def prepare(how):
+    if how == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if how in ("slow", "stubborn"):
+        number = len(list(pathlib.Path().glob("attempt-*")))
+        child = subprocess.Popen(["sleep", "600"])
+        pathlib.Path(f"child-{number}").write_text(str(child.pid))
 
 class P(rvrun.Pipeline):
     commands = ("a", "b")
-    resources = {"a": rvrun.Resources(timeout_seconds=1, retries=2)}
+    resources = {"a": rvrun.Resources(timeout_seconds=600, retries=2)}
 
     def a(self):
         number = len(list(pathlib.Path().glob("attempt-*")))
@@ -63,13 +75,9 @@ class P(rvrun.Pipeline):
         os.abort()
 
     def slow(self, number):
-        child = subprocess.Popen(["sleep", "600"])
-        pathlib.Path(f"child-{number}").write_text(str(child.pid))
         time.sleep(600)
 
-    def stubborn(self, number):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        self.slow(number)
+    stubborn = slow
 
     def waits(self, number):
         pathlib.Path("started").touch()
@@ -81,6 +89,8 @@ class P(rvrun.Pipeline):
 def get_config(runner, how="fine"):
     return C(root_uri="out", name="p", how=how)
 """
+#: With a time limit that an attempt may reach also on its way, so only for attempts that do.
+HURRIED = SOURCE.replace("timeout_seconds=600", "timeout_seconds=1")
 WAYS = ("--warm", "--no-warm", "make")
 
 
@@ -143,6 +153,7 @@ def test_retries_are_shown(limited: Project) -> None:
 @pytest.mark.parametrize("way", ["--warm", "--no-warm"])
 def test_a_target_is_ended_after_its_time(limited: Project, way: str) -> None:
     """With what it started; each attempt has the whole time, and the log says why it ended."""
+    limited.write("p.py", HURRIED)
     done = run(limited, "slow", way, 1)
     ends = [line for line in record(limited) if line["event"] == "end"]
     assert [line["exit_code"] for line in ends] == [124, 124, 124]
@@ -162,7 +173,7 @@ def is_running(pid: int) -> bool:
 
 def test_a_target_that_ignores_signals_is_killed(limited: Project) -> None:
     """After the grace period, and all that it started with it."""
-    limited.write("p.py", SOURCE.replace(", retries=2", ""))
+    limited.write("p.py", HURRIED.replace(", retries=2", ""))
     done = run(limited, "stubborn", "--warm", 1)
     end = record(limited)[-1]
     assert (end["event"], end["signal"], end["timeout_seconds"]) == ("killed", signal.SIGKILL, 1)
@@ -174,7 +185,6 @@ def test_a_target_that_ignores_signals_is_killed(limited: Project) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_is_not_a_failure(limited: Project, number: signal.Signals) -> None:
     """It ends the target and its supervisor, and nothing is attempted again."""
-    limited.write("p.py", SOURCE.replace("timeout_seconds=1", "timeout_seconds=600"))
     process = subprocess.Popen(
         ["rvrun", "run", "local", "p.py", "-a", "how", "slow"],
         cwd=limited.folder,
@@ -182,7 +192,7 @@ def test_an_interrupt_is_not_a_failure(limited: Project, number: signal.Signals)
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 60
-    while not (limited.folder / "child-0").exists() and time.monotonic() < deadline:
+    while not (limited.folder / "attempt-0").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(number)
     assert process.wait(60) == 128 + number
@@ -194,7 +204,7 @@ def test_an_interrupt_is_not_a_failure(limited: Project, number: signal.Signals)
 
 def test_the_clock_starts_when_the_target_does(limited: Project) -> None:
     """Time that it waits for its share of the machine does not count."""
-    source = SOURCE.replace("timeout_seconds=1, retries=2", "timeout_seconds=5, vcpus=1").replace(
+    source = SOURCE.replace("timeout_seconds=600, retries=2", "timeout_seconds=5, vcpus=1").replace(
         'commands = ("a", "b")', 'commands = ("a",)'
     )
     limited.write("p.py", source)
@@ -228,6 +238,11 @@ def hold(folder: str, needed: tuple[int, int], limits: tuple[int, int], seconds:
         line = json.dumps([*needed, began, time.monotonic()])
         with open(f"{folder}/log", "a", encoding="utf-8") as log:
             log.write(f"{line}\n")
+
+
+def hold_until(folder: str, needed: tuple[int, int], limits: tuple[int, int], event: Event) -> None:
+    with share(folder, needed, limits, lambda _: None):
+        event.wait(60)
 
 
 def test_shares_are_never_exceeded(tmp_path: pathlib.Path, processes: None) -> None:
@@ -274,12 +289,19 @@ def test_the_share_of_a_killed_process_is_free(tmp_path: pathlib.Path, processes
 def test_what_a_target_waits_for_is_shown(tmp_path: pathlib.Path, processes: None) -> None:
     """With the limit of what it needs, once."""
     context = multiprocessing.get_context("fork")
-    worker = context.Process(target=hold, args=(str(tmp_path), (1, 2000), (2, 3000), 0.5))
+    is_shown = context.Event()
+    arguments = (str(tmp_path), (1, 2000), (2, 3000), is_shown)
+    worker = context.Process(target=hold_until, args=arguments)
     worker.start()
     while not [name for name in os.listdir(tmp_path) if name.startswith(RUNNING)]:
         time.sleep(0.01)
     texts: list[str] = []
-    with share(str(tmp_path), (0, 2000), (2, 3000), texts.append):
+
+    def show(text: str) -> None:
+        texts.append(text)
+        is_shown.set()
+
+    with share(str(tmp_path), (0, 2000), (2, 3000), show):
         pass
     worker.join()
     assert texts == ["waiting for 2,000 MiB (limit: 3,000 MiB)"]

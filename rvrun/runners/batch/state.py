@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
@@ -57,6 +57,7 @@ def read_state(ledger: Ledger, batch: Client) -> RunState:
     memory = Memory(ledger, last)
     stages = list(_group_by_stage(rounds))
     roots = root_failures(rounds[last])
+    unfinished = {job.spec.key for job in rounds[last] if job.state not in OVER}
     failure = memory.failure
     children = ask(
         batch,
@@ -73,7 +74,7 @@ def read_state(ledger: Ledger, batch: Client) -> RunState:
         began=timestamp(ledger.facts["began"]),
         submitted=is_submitted(ledger, last, rounds[last]),
         cancelled=is_cancelled(ledger, last, rounds[last]),
-        failure=failure or memory.keep_failure(first_failure(roots, children)),
+        failure=failure or memory.keep_failure(first_failure(roots, unfinished, children)),
         warnings=run.warnings,
     )
     if state.is_over:
@@ -236,13 +237,22 @@ def root_failures(jobs: Sequence[TrackedJob]) -> list[TrackedJob]:
     return [job for job in failed if keys.isdisjoint(job.spec.depends)]
 
 
-def first_failure(jobs: Sequence[TrackedJob], children: Children) -> RemoteFailure | None:
-    """Return the earliest failure of `jobs` that is not that of a cancelled job."""
+def first_failure(
+    jobs: Sequence[TrackedJob], unfinished: Collection[str], children: Children
+) -> RemoteFailure | None:
+    """Return the earliest failure of `jobs` that is not that of a cancelled job.
+
+    Jobs are described by several calls. One that failed before it started, while what it depends on
+    was still running in an earlier call, has failed because of that, so the next look tells.
+
+    - `unfinished`: the keys of jobs that are not over.
+    """
     failures = [
         (target, summary)
         for job in jobs
         for target, summary in _failed_targets(job, children)
         if summary.get("statusReason") != CANCEL_REASON
+        and (summary.get("startedAt") or set(job.spec.depends).isdisjoint(unfinished))
     ]
     if not failures:
         return None

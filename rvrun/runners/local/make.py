@@ -269,8 +269,7 @@ def _lines(
     Ends early when a signal arrives.
 
     The warm worker, or a process that a target leaves behind, may hold the pipe for long, so the
-    end of the pipe alone is not enough. An event missed at the end only affects the progress that
-    is shown: the outcome is read from the records.
+    end of the pipe alone is not enough.
     """
     unfinished = b""
     looked = beaten = 0.0
@@ -278,7 +277,9 @@ def _lines(
         for file in (pipe.fileno(), events.signals.fileno(), *ending):
             selector.register(file, selectors.EVENT_READ)
         while not events.signals.first:
-            ready = [key.fd for key, _ in selector.select(POLL_SECONDS)]
+            # Asked before the pipe is looked at: what targets wrote is there then, and is read.
+            has_ended = process.poll() is not None
+            ready = [key.fd for key, _ in selector.select(0 if has_ended else POLL_SECONDS)]
             if time.monotonic() - looked >= POLL_SECONDS:
                 looked = time.monotonic()
                 events.look()
@@ -287,9 +288,9 @@ def _lines(
                 beaten = time.monotonic()
                 warm.beat()
             if pipe.fileno() not in ready:
-                if process.poll() is None:
-                    continue
-                return
+                if has_ended:
+                    return
+                continue
             data = pipe.read(65536)
             if not data:
                 return

@@ -37,6 +37,7 @@ NODES = "%R|%D|%c|%m|%G|%f"
 _NO_ANSWER = re.compile(
     r"socket timed out|unable to contact|connection refused|temporarily unable|"
     r"temporarily unavailable|connection timed out|transport endpoint|communication.*failure|"
+    r"connection reset|message (?:send|receive) failure|broken pipe|"
     r"zero bytes were transmitted|in standby mode",
     re.IGNORECASE,
 )

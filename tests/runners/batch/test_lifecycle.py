@@ -24,10 +24,10 @@ from rvrun.cli import submit as submission
 from rvrun.cli.app import main
 from rvrun.remote import ledger as ledgers
 from rvrun.remote.ledger import Ledger
-from rvrun.runners.batch import lifecycle
+from rvrun.runners.batch import inventory, lifecycle
 from rvrun.runners.batch import logs as batch_logs
 from rvrun.runners.batch.spec_files import FOLDER
-from tests.conftest import clean_environment, unmeasured_environment
+from tests.conftest import PATIENCE, clean_environment, unmeasured_environment
 from tests.disks import fill_disk, obey_modes, protect, unprotect
 from tests.engines.attempts import Attempt, Outcome, run_process
 from tests.engines.batch import BatchEngine
@@ -458,13 +458,13 @@ def test_one_split_is_retried_as_a_plain_job(site: Site, printed: Read) -> None:
 
 def test_the_first_failure_is_the_earliest(site: Site, printed: Read) -> None:
     """It need not be in the first pipeline."""
-    started = threading.Event()
+    b_failed = threading.Event()
     script = site.script
 
     def execute(attempt: Attempt) -> Outcome | int:
         target = Script.target(attempt)
         if target == "a/first":
-            started.wait(30)
+            assert b_failed.wait(PATIENCE)
             return 1
         if target == "b/first":
             return 1
@@ -472,15 +472,46 @@ def test_the_first_failure_is_the_earliest(site: Site, printed: Read) -> None:
 
     CURRENT[0] = execute
     site.run("-a", "names", "a b")
-    site.engine.wait_for(
-        lambda: any(j.status == "FAILED" and j.name.endswith("b-first") for j in jobs(site))
-    )
-    time.sleep(0.002)  # so that they stop at different milliseconds
-    started.set()
+    (b,) = [job for job in jobs(site) if job.name.endswith("b-first")]
+    site.engine.wait_for(lambda: b.status == "FAILED")
+    b.head.stopped -= 1  # so that they stop at different milliseconds
+    b_failed.set()
     site.engine.wait()
     printed()
     site.rvrun("status", "@latest", code=1)
     assert "first failure: b/first (exit 1)" in printed()[0]
+
+
+def test_a_failure_while_jobs_are_described(
+    site: Site, printed: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dependent that has failed is not the first failure if its need still ran a call before."""
+    monkeypatch.setattr(inventory, "MAX_DESCRIBED", 1)
+    gate = threading.Event()
+    CURRENT[0] = lambda attempt: 7 if gate.wait(PATIENCE) else 0
+    site.run()
+    first = jobs(site)[0]
+    site.engine.wait_until_running(first.id)
+    site.engine.calls.clear()
+
+    def is_described() -> bool:
+        return any(
+            call.request.get("jobs") == [first.id] and call.outcome == "done"
+            for call in site.engine.calls
+        )
+
+    def fault(operation: str, request: dict[str, Any], number: int) -> None:
+        if operation == "DescribeJobs" and request["jobs"] != [first.id]:
+            site.engine.wait_for(is_described)
+            gate.set()
+            site.engine.wait()
+
+    site.engine.fault = fault
+    printed()
+    site.rvrun("status", "@latest", code=1)
+    assert "first failure" not in printed()[0]
+    site.rvrun("status", "@latest", code=1)
+    assert "first failure: work/first (exit 7)" in printed()[0]
 
 
 def jobs(site: Site) -> list[Any]:
@@ -540,7 +571,7 @@ def test_logs_are_followed(site: Site, printed: Read) -> None:
     def execute(attempt: Attempt) -> Outcome | int:
         target = Script.target(attempt)
         if target == "work/first":
-            gate.wait(30)
+            assert gate.wait(PATIENCE)
         if target != "work/chip/1":
             return script(attempt)
         attempts.append(attempt.number)
@@ -883,7 +914,7 @@ def test_failed_arrays_are_looked_at_in_parallel(site: Site, printed: Read) -> N
 
     def fault(operation: str, request: dict[str, Any], number: int) -> None:
         if operation == "ListJobs" and request.get("jobStatus") == "FAILED":
-            barrier.wait(20)
+            barrier.wait(PATIENCE)
 
     site.engine.fault = fault
     site.engine.calls.clear()
@@ -1114,7 +1145,7 @@ def test_ctrl_c_ends_the_waiting_but_not_the_run(site: Site) -> None:
         "no longer waiting; the run continues: rvrun status work-ID, rvrun cancel work-ID"
     )
     (job,) = jobs(site)
-    assert job.status == "RUNNING"
+    site.engine.wait_until_running(job.id)
 
 
 def test_waiting_survives_a_missing_network(

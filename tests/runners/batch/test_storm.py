@@ -29,6 +29,7 @@ from tests.engines import faults
 from tests.engines.batch import BatchEngine
 from tests.runners.batch.test_submit import (
     KEYS,
+    MOST_LIVES,
     READS,
     Died,
     Life,
@@ -114,7 +115,7 @@ class Storm:
 
     def submit_all(self) -> None:
         """Submit until all is submitted, in as many lives as that takes."""
-        for _ in range(60):
+        for _ in range(MOST_LIVES):
             if self._live():
                 return
             if self.damage is not spare and self.dice.random() < 0.5 and self.events.exists():

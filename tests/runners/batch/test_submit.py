@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import collections
+import concurrent.futures as cf
 import pathlib
 import random
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,7 +31,7 @@ from rvrun.runners.batch.specs import Source
 from rvrun.runners.batch.state import read_state
 from rvrun.runners.batch.submit import NotAllSubmitted, Submitter
 from tests.build import pipeline
-from tests.conftest import Project, clean_environment
+from tests.conftest import PATIENCE, Project, clean_environment
 from tests.engines import faults
 from tests.engines.batch import BatchEngine
 from tests.engines.faults import Delay, DropReplyAfter, ServerError, Throttle
@@ -49,6 +49,8 @@ SETTINGS = BatchSettings(cpu_job_queue="cpu", cpu_job_def="work")
 READS = ("ListJobs", "DescribeJobs", "TerminateJob")
 #: Repeats calls almost immediately.
 HASTY = Patience(wait_initial=0.001, wait_max=0.002, wait_jitter=0.0, attempts=30)
+#: More than any submission that is disturbed at random needs: each life completes one in four.
+MOST_LIVES = 1000
 
 
 class Died(BaseException):
@@ -205,7 +207,7 @@ def test_each_spec_becomes_one_job_whatever_happens(
         submitting = faults.seeded(seed, rate=0.3, operations=("SubmitJob",))
         reading = faults.seeded(seed, rate=0.05, operations=READS)
         engine.fault = lambda *call, s=submitting, r=reading: s(*call) or r(*call)
-        for _ in range(40):
+        for _ in range(MOST_LIVES):
             life = Life(dice.choice([None, dice.randrange(1, 60)]))
             try:
                 ids = submit(submitter(engine, run, life))
@@ -311,7 +313,7 @@ def test_independent_jobs_are_submitted_concurrently(
             inside += 1
             most = max(most, inside)
         if request["jobName"].endswith(("a-chip", "b-chip", "c-1-train")):
-            barrier.wait(20)
+            barrier.wait(PATIENCE)
         with lock:
             inside -= 1
 
@@ -336,6 +338,8 @@ def test_a_killed_process_is_continued(
     command = [sys.executable, "-m", "rvrun", "run", "batch", "words.py", "--splits", "2"]
     codes = []
     for last in (dice.randrange(1, 4), dice.randrange(1, 3), None):
+        started = cf.Future[subprocess.Popen[bytes]]()
+        engine.fault = killing(started, last, after=dice.random() < 0.5)
         process = subprocess.Popen(
             command,
             cwd=project.folder,
@@ -343,8 +347,10 @@ def test_a_killed_process_is_continued(
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        engine.fault = killing(process, last, after=dice.random() < 0.5)
+        started.set_result(process)
         _, stderr = process.communicate()
+        # The call in which it died is served before the next process looks, as Batch would.
+        engine.wait_for(lambda: len(engine.submitted) == engine.count("SubmitJob"))
         codes.append((process.returncode, stderr))
         if process.returncode == 0:
             break
@@ -354,7 +360,9 @@ def test_a_killed_process_is_continued(
     assert jobs(engine, run) == {"words/chip": 1, "words/count": 1, "words/sum": 1}
 
 
-def killing(process: subprocess.Popen[bytes], last: int | None, *, after: bool) -> faults.Hook:
+def killing(
+    started: cf.Future[subprocess.Popen[bytes]], last: int | None, *, after: bool
+) -> faults.Hook:
     """Kills the process at its SubmitJob call number `last`, before or after it is served."""
     seen = 0
 
@@ -364,8 +372,8 @@ def killing(process: subprocess.Popen[bytes], last: int | None, *, after: bool) 
         if last is None or seen != last or operation != "SubmitJob":
             return None
         if after:
-            return DropReplyAfter(then=lambda: process.send_signal(signal.SIGKILL))
-        process.send_signal(signal.SIGKILL)
+            return DropReplyAfter(then=started.result().kill)
+        started.result().kill()
         return Delay(0.05)
 
     return hook
@@ -403,8 +411,8 @@ class Dying(Client):
 @pytest.mark.usefixtures("processes")
 def test_a_duplicate_listed_after_the_end(tmp_path: pathlib.Path) -> None:
     """It is reported although no reply was lost, and although the state of the end is stored."""
-    lag = 1.0
-    with BatchEngine(execute=lambda attempt: 0, list_lag=lag) as engine:
+    # So long that no job is listed before the test wants it, however slow the machine is.
+    with BatchEngine(execute=lambda attempt: 0, list_lag=86_400) as engine:
         engine.add_queue("cpu")
         engine.add_definition("work", command=["true"])
         client = Client("batch", engine.client("batch"))
@@ -416,6 +424,6 @@ def test_a_duplicate_listed_after_the_end(tmp_path: pathlib.Path) -> None:
         state = read_state(run, client)
         assert (state.is_over, state.warnings) == (True, ())
         assert engine.count("SubmitJob") == 2
-        time.sleep(lag)
+        engine.list_lag = 0.0
         (warning,) = read_state(run, client).warnings
         assert warning.startswith("a/chip was submitted twice; job ")

@@ -340,7 +340,8 @@ def test_targets_that_ignore_sigterm_are_killed(work: Project) -> None:
     running = start(work, "run", "local", "work.py")
     wait_for((work.folder / "asleep-first").exists)
     running.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    # What the target has started does not ignore SIGTERM.
+    wait_for(lambda: not [p for p in processes_of(work) if p.startswith("sleep 100")])
     running.send_signal(signal.SIGINT)
     running.communicate(timeout=60)
     assert running.returncode == 130
@@ -362,11 +363,12 @@ def test_ctrl_c_at_a_terminal(work: Project) -> None:
     )
     os.close(terminal)
     wait_for((work.folder / "asleep-part1").exists)
+    # What is shown may come later than what a target does.
+    shown = read_until(controller, "1/2")
     os.write(controller, b"\x03")
-    shown = read_terminal(controller)
+    shown += read_terminal(controller)
     assert running.wait(timeout=60) == 130, shown
     assert "work/part" in shown
-    assert "1/2" in shown
     assert "interrupted" in shown
     assert "Traceback" not in shown
     assert processes_of(work) == []
@@ -394,6 +396,16 @@ def _own_terminal() -> None:
 
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def read_until(descriptor: int, text: str) -> str:
+    """Read what a terminal shows until it has shown a text."""
+    shown = b""
+    while text.encode() not in shown:
+        part = os.read(descriptor, 65536)
+        assert part, shown
+        shown += part
+    return shown.decode(errors="replace")
 
 
 def read_terminal(descriptor: int) -> str:
@@ -492,6 +504,10 @@ class Gpu(rvrun.Pipeline):
         device = os.environ.get("CUDA_VISIBLE_DEVICES", "none")
         mine = pathlib.Path(f"on-{device}-{split_ind}")
         mine.touch()
+        # Else each of them could end before the next one begins.
+        pathlib.Path(f"used-{device}").touch()
+        while len(list(pathlib.Path().glob("used-*"))) < int(os.environ["NUM_USED"]):
+            time.sleep(0.01)
         time.sleep(0.15)
         print(device, len(list(pathlib.Path().glob(f"on-{device}-*"))))
         mine.unlink()
@@ -520,6 +536,7 @@ def test_gpu_targets_share_slots(
     """`make -j8` never runs more targets on a GPU than it has slots, also without `rvrun run`."""
     project.write("gpu.py", GPU)
     env = {"RVRUN_LOCAL_GPU_LOCKS": str(project.folder / "locks"), "CUDA_VISIBLE_DEVICES": visible}
+    env["NUM_USED"] = str(len(expected))
     if slots:
         env["RVRUN_LOCAL_GPU_SLOTS"] = slots
     if by_hand:
@@ -547,6 +564,7 @@ def test_gpu_slots_from_a_flag_or_a_profile_reach_the_targets(project: Project, 
         "RVRUN_LOCAL_GPU_LOCKS": str(project.folder / "locks"),
         "CUDA_VISIBLE_DEVICES": "0,1",
         "XDG_CONFIG_HOME": str(project.folder / "home"),
+        "NUM_USED": "1",
     }
     words = ("run", "local", "gpu.py", "--splits", "3", "-j3")
     if way == "flag":

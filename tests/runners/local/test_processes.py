@@ -140,6 +140,21 @@ def is_locked(project: Project) -> bool:
     return False
 
 
+def pid_of(project: Project, split_ind: int) -> int:
+    """Return the process of a target that has not ended yet, from its record."""
+    line = project.read(f"runs/work/records/work/part.2/{split_ind}.jsonl")
+    pid = json.loads(line)["pid"]
+    assert isinstance(pid, int)
+    return pid
+
+
+def has_ended(pid: int) -> bool:
+    """Return whether a process has ended, also if nobody has read its exit status yet."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    return True
+
+
 def send(number: signal.Signals, *processes: psutil.Process) -> None:
     """Send a signal to processes, some of which may have ended since they were found."""
     for process in processes:
@@ -152,11 +167,16 @@ def test_make_ends_with_a_killed_rvrun(work: Project) -> None:
     work.write("hold-part0", "")
     running = start(work, *RUN)
     wait_for_target(work, "part0")
+    pid = pid_of(work, 0)
     running.kill()
     running.communicate(timeout=60)
+    again = start(work, *RUN)
+    # Else it could finish its work first, or be ended between that and its stamp.
+    wait_for(lambda: has_ended(pid))
     (work.folder / "hold-part0").unlink()
-    again = work.run(*RUN)
-    assert "2 targets ran" in again.stderr or "3 targets ran" in again.stderr
+    _, err = again.communicate(timeout=60)
+    assert again.returncode == 0, err
+    assert "2 targets ran" in err or "3 targets ran" in err
     assert work.read("log").splitlines().count("-part0") == 1
     assert processes_of(work) == []
 
@@ -168,7 +188,7 @@ def test_what_a_killed_run_left_keeps_the_directory_locked(work: Project) -> Non
     # A warm worker would end it.
     running = start(work, *RUN, "--no-warm")
     wait_for_target(work, "part0")
-    target = next(p for p in find(work, "run_command") if "0" in p.cmdline())
+    target = pid_of(work, 0)
     running.kill()
     running.communicate(timeout=60)
     wait_for(lambda: len(find(work, "run_command")) == 1)
@@ -177,7 +197,7 @@ def test_what_a_killed_run_left_keeps_the_directory_locked(work: Project) -> Non
     assert f"rvrun (process {running.pid}) was killed, but what it started still runs in it; " in (
         refused.stderr
     )
-    assert str(target.pid) in refused.stderr.rpartition("kill ")[2].split()
+    assert str(target) in refused.stderr.rpartition("kill ")[2].split()
     send(signal.SIGKILL, *processes_of(work))
 
 
@@ -217,8 +237,8 @@ def test_a_second_interrupt_ends_daemons_too(work: Project) -> None:
     for name in ("part0", "part1"):
         wait_for_target(work, name)
     running.send_signal(signal.SIGINT)
-    # part/1 does not ignore SIGTERM.
-    wait_for(lambda: len(find(work, "run_command")) == 1)
+    # part/1 does not ignore SIGTERM; part/0 is killed after the grace period.
+    wait_for(lambda: len(find(work, "run_command")) <= 1)
     running.send_signal(signal.SIGINT)
     running.communicate(timeout=60)
     assert (running.returncode, processes_of(work)) == (130, [])
@@ -233,7 +253,7 @@ def test_a_target_runs_once(work: Project, first: tuple[str, ...], second: tuple
     work.write("hold-part0", "")
     running = start(work, *first)
     wait_for_target(work, "part0")
-    pid = json.loads(work.read("runs/work/records/work/part.2/0.jsonl"))["pid"]
+    pid = pid_of(work, 0)
     with (work.folder / "second").open("w") as output:
         beside = start(work, *second, stdout=output, stderr=output)
         text = f"work/part/0: waiting for process {pid}, which runs it"
@@ -257,6 +277,8 @@ def test_a_decision_of_make_is_checked_again(work: Project) -> None:
     slow = start(work, *MAKE)
     for name in ("part0", "part1"):
         wait_for_target(work, name)
+    # Only once it has looked at part/2 it waits for one of the others to end.
+    wait_for(lambda: psutil.Process(slow.pid).status() == psutil.STATUS_SLEEPING)
     work.run(*MAKE, "work/part/2")
     for name in ("part0", "part1"):
         (work.folder / f"hold-{name}").unlink()
@@ -299,6 +321,25 @@ def test_a_failed_target_is_run_by_who_waits(work: Project) -> None:
     assert work.read("log").split().count("+part0") == 2
 
 
+#: `rvrun` that makes a file once it has seen how much memory a target uses.
+LOOKING = """
+import pathlib
+from rvrun.__main__ import main
+from rvrun.runners.local.killed import Watch
+
+look = Watch.look
+
+def look_and_tell(self):
+    killed = look(self)
+    if any((sample.peak_memory_kib or 0) > 100 << 10 for sample in self.samples.values()):
+        pathlib.Path("looked").touch()
+    return killed
+
+Watch.look = look_and_tell
+main()
+"""
+
+
 @pytest.mark.parametrize(
     ("number", "text"),
     [
@@ -322,10 +363,9 @@ def test_the_signal_that_killed_a_target_is_named(
     work.write("memory-part0", "")
     work.write("hold-part0", "")
     work.write("signal-part0", str(int(number)))
-    running = start(work, *RUN)
-    wait_for_target(work, "part0")
-    # Running targets are looked at five times a second.
-    time.sleep(1)
+    work.write("looking.py", LOOKING)
+    running = start(work, sys.executable, "-P", "looking.py", *RUN[1:])
+    wait_for((work.folder / "looked").exists)
     (work.folder / "hold-part0").unlink()
     _, err = running.communicate(timeout=60)
     assert running.returncode == 1
@@ -390,6 +430,35 @@ def test_progress_bars_of_a_terminal_that_goes_away(work: Project) -> None:
     (work.folder / "hold-part0").unlink()
     assert running.wait(timeout=60) == 0
     assert processes_of(work) == []
+
+
+#: Looks at make again only after it has ended, as a process does that gets no CPU for long.
+LATE = """
+import os, pathlib
+from rvrun.__main__ import main
+from rvrun.runners.local import make
+
+def wait_for_make(pid):
+    if os.path.exists("at-last"):
+        pathlib.Path("hold-last").unlink(missing_ok=True)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+make.reap_orphans = wait_for_make
+main()
+"""
+
+
+def test_the_last_events_are_not_lost(work: Project) -> None:
+    """What targets report while nobody looks is shown, also if make has ended since."""
+    work.write("hold-last", "")
+    work.write("late.py", LATE)
+    words = ("run", "local", "work.py", "--splits", "2", "-j1", "--no-show-output")
+    done = work.run(sys.executable, "-P", "late.py", *words)
+    assert [line for line in done.stderr.splitlines() if line.endswith(" done")] == [
+        "work/part/0 done",
+        "work/part/1 done",
+        "work/last done",
+    ]
 
 
 BROKEN = """
@@ -542,8 +611,14 @@ def test_gpu_targets_without_a_gpu_run_in_parallel(project: Project) -> None:
         "    commands = split_commands = gpu_commands = ('part',)\n"
         "    def part(self, split_ind, num_splits):\n"
         "        open(f'here-{split_ind}', 'w').close()\n"
-        "        if os.path.exists('alone'): return time.sleep(0.5)\n"
+        "        if os.path.exists('alone'): return self.hold_until_waited_for(split_ind)\n"
         "        while len([f for f in os.listdir() if f.startswith('here-')]) < 2:\n"
+        "            time.sleep(0.01)\n"
+        "    def hold_until_waited_for(self, split_ind):\n"
+        "        open(f'alone-{split_ind}', 'w').close()\n"
+        "        log = f'runs/meet/logs/meet/part.2/{1 - split_ind}.log'\n"
+        "        while 'waiting' not in open(log).read():\n"
+        "            if os.path.exists(f'alone-{1 - split_ind}'): return\n"
         "            time.sleep(0.01)\n"
         "def get_config(runner): return MeetConfig(root_uri='out')\n",
     )

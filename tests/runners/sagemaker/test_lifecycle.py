@@ -27,7 +27,7 @@ from rvrun.runners.sagemaker.events import started_executions
 from rvrun.runners.sagemaker.files import Job, Submission
 from rvrun.runners.sagemaker.state import read_executions
 from rvrun.runners.sagemaker.submit import display_name, start_once
-from tests.conftest import ROOT, Project, unmeasured_environment
+from tests.conftest import PATIENCE, ROOT, Project, unmeasured_environment
 from tests.disks import fill_disk, obey_modes, protect, unprotect
 from tests.engines import faults
 from tests.engines.moto import Moto
@@ -569,7 +569,7 @@ def test_a_single_attempt_is_not_repeated(make: Callable[..., Site]) -> None:
 def test_cancelling_twice_reports_the_jobs_once(make: Callable[..., Site]) -> None:
     """While the first cancel takes effect, nothing is left to cancel."""
     gate = threading.Event()
-    site = make(execute=lambda attempt: gate.wait(60) and 0)
+    site = make(execute=lambda attempt: 0 if gate.wait(PATIENCE) else 1)
     site.run("chip")
     site.engine.wait_for(lambda: "Executing" in site.engine.statuses().values())
     assert "3 jobs ended" in site.rvrun("cancel", "@latest")

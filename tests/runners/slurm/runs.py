@@ -17,6 +17,7 @@ from tests.conftest import PATIENCE, Project, clean_environment
 from tests.engines.slurm import Slurm, find
 
 #: Each target appends its name to `marks`, and does what the file `ACT-NAME` says, if there is one.
+#: The file is read, and SIGTERM is handled, before the mark: tests go on as soon as they see that.
 MARKS = """
 import os
 import pathlib
@@ -50,24 +51,30 @@ class Marks(rvrun.Pipeline):
         self.mark("last")
 
     def mark(self, name):
+        act = pathlib.Path(f"act-{name}")
+        word, _, value = (act.read_text() if act.exists() else "").partition(" ")
+        if word in ("sleep", "wait"):
+            signal.signal(signal.SIGTERM, lambda *_: self.stop(name))
         with open("marks", "a") as marks:
             marks.write(f"{name}\\n")
         print(f"ran {name}", flush=True)
-        act = pathlib.Path(f"act-{name}")
-        if not act.exists():
-            return
-        word, _, value = act.read_text().partition(" ")
         if word == "fail":
             sys.exit(int(value))
         if word == "once":
             act.unlink()
             sys.exit(int(value))
         if word == "sleep":
-            signal.signal(signal.SIGTERM, lambda *_: self.stop(name))
             time.sleep(float(value))
-        if word in ("print", "hold"):
+        if word == "wait":
+            self.wait(pathlib.Path(value).exists)
+        if word in ("print", "meet"):
             print(os.environ.get(value))
-            time.sleep(2 if word == "hold" else 0)
+        if word == "meet":
+            self.wait(lambda: len(pathlib.Path("marks").read_text().splitlines()) == 2)
+
+    def wait(self, is_so):
+        while not is_so():
+            time.sleep(0.05)
 
     def stop(self, name):
         with open("marks", "a") as marks:
@@ -91,6 +98,7 @@ lag*) {sbatch} "$@"; code=$?; sleep "${{fault#lag }}"; exit $code ;;
 refused) echo "sbatch: error: Batch job submission failed: Invalid partition name specified" >&2
     exit 1 ;;
 unanswered) echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1 ;;
+reset) echo "sbatch: error: Batch job submission failed: Connection reset by peer" >&2; exit 1 ;;
 lost) {sbatch} "$@" >/dev/null
     echo "sbatch: error: Socket timed out on send/recv operation" >&2
     exit 1 ;;
@@ -177,18 +185,27 @@ class Site:
         deadline = time.monotonic() + PATIENCE / 4
         while True:
             if is_so is None:
-                self.until("all jobs end", lambda: not self.slurm.call("squeue", "-h").strip())
+                self.until_jobs_end()
             state = self.state()
             if is_so(state) if is_so else state["state"] not in ("running", "interrupted"):
                 return state
             assert time.monotonic() < deadline, state
             time.sleep(0.2)
 
-    def until(self, event: str, is_so: Callable[[], bool]) -> None:
+    def until_jobs_end(self) -> None:
+        """Wait until no job waits or runs."""
+
+        def have_ended() -> bool:
+            self.slurm.start_requeued()
+            return not self.slurm.call("squeue", "-h").strip()
+
+        self.until("all jobs end", have_ended)
+
+    def until(self, event: str, is_so: Callable[[], bool], *, pause: float = 0.1) -> None:
         deadline = time.monotonic() + PATIENCE / 4
         while not is_so():
             assert time.monotonic() < deadline, f"{event}: {self.slurm.call('squeue')}"
-            time.sleep(0.1)
+            time.sleep(pause)
 
     @property
     def marks(self) -> list[str]:

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 from tests.engines.slurm import reserved_port
 from tests.engines.watchdog import processes_of
 
@@ -21,8 +21,9 @@ import time
 from tests.engines.slurm import Slurm
 
 cluster = Slurm(nodes=1)
-cluster.call("sbatch", "--output=/dev/null", "--wrap", "sleep 600")
-cluster.wait_for("the job runs", lambda: "R" in cluster.call("squeue", "-h", "-o", "%t").split())
+began = cluster.folder / "began"
+cluster.call("sbatch", "--output=/dev/null", "--wrap", f"touch {began}; sleep 600")
+cluster.wait_for("the job runs", began.exists)
 print(cluster.folder, flush=True)
 time.sleep(600)
 """
@@ -72,7 +73,7 @@ def test_nothing_survives_killed_tests() -> None:
     assert len(processes_of(folder)) > 4
     tests.kill()
     tests.communicate()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while folder.exists() or processes_of(folder):
         assert time.monotonic() < deadline, processes_of(folder)
         time.sleep(0.05)

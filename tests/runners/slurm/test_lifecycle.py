@@ -25,7 +25,7 @@ def test_scripts_submitted_by_hand(site: Site) -> None:
         check=True,
     )
     assert re.fullmatch(r"submitted 4 jobs: \d+ \d+ \d+ \d+\n", done.stdout), done
-    site.until("all jobs end", lambda: not site.slurm.call("squeue", "-h").strip())
+    site.until_jobs_end()
     assert site.counted_marks() == ALL_ONCE
     assert "all up to date" in site.rvrun("plan", "marks.py", "--splits", "3")
 
@@ -94,11 +94,11 @@ def test_items(site: Site) -> None:
     for splits, names in (("2", "a b c"), ("3", "a b c d"), ("1", "d c b a")):
         words = ("scenes.py", "-a", "names", names, "--splits", splits, "-q")
         site.rvrun("run", "slurm", *words)
-        site.until("all jobs end", lambda: not site.slurm.call("squeue", "-h").strip())
+        site.until_jobs_end()
         assert site.state()["state"] == "succeeded"
     assert sorted(site.marks) == ["a", "b", "c", "d"]
     site.rvrun("run", "slurm", *words, "-B")
-    site.until("all jobs end", lambda: not site.slurm.call("squeue", "-h").strip())
+    site.until_jobs_end()
     assert sorted(site.marks) == sorted("abcd" * 2)
 
 
@@ -131,7 +131,7 @@ def test_items_inputs_and_outputs_of_programs(site: Site) -> None:
         (site.folder / "marks").unlink(missing_ok=True)
         site.rvrun(*words, "-q")
         if "slurm" in words:
-            site.until("all jobs end", lambda: not site.slurm.call("squeue", "-h").strip())
+            site.until_jobs_end()
             assert site.state()["state"] == state
         return sorted(site.marks)
 
@@ -184,7 +184,7 @@ def test_log_of_the_last_attempt(site: Site) -> None:
     assert followed.count("ran part1") == 2
     lines = site.rvrun("logs", "@latest", "marks/part/1").splitlines()
     assert lines[:2] == ["rvrun: marks/part/1 of 3, attempt 1", "ran part1"]
-    assert lines[2].startswith("rvrun: marks/part/1 done after 1.")
+    assert re.match(r"rvrun: marks/part/1 done after [1-9]\d*\.\d s", lines[2])
     assert len(lines) == 3
     wrong = site.rvrun("logs", "@latest", "marks/part/3", code=2)
     assert wrong == "rvrun: the splits of marks/part are 0 to 2, got `3`\n"
@@ -265,10 +265,11 @@ def test_a_run_in_progress_is_not_submitted_again(site: Site) -> None:
 
 def test_a_refused_run_changes_nothing(site: Site) -> None:
     """The jobs of the run in progress still read the files that it was submitted with."""
-    site.act("first", "sleep 2")
+    site.act("first", "wait go")
     site.submit(splits=2)
     for words in ((), ("--wait",)):
         assert "is still running" in site.submit(*words, splits=3, code=2)
+    site.write("go", "")
     assert site.wait()["state"] == "succeeded"
     assert site.counted_marks() == dict.fromkeys(ALL_ONCE.keys() - {"part2", "match2"}, 1)
 
@@ -309,9 +310,13 @@ def test_a_node_dies(site: Site) -> None:
 
 def test_the_time_limit(site: Site) -> None:
     """Targets get SIGTERM before it, and the reason says so."""
-    site.write("rvrun.toml", '[slurm]\ntime = "1:00"\nsignal_seconds = 59\n')
+    site.write("rvrun.toml", '[slurm]\ntime = "30:00"\nsignal_seconds = 59\n')
     site.act("first", "sleep 600")
     site.submit("first")
+    site.until("first sleeps", lambda: "first" in site.marks)
+    # Only now, so that the signal does not come before the target is there to handle it.
+    (job_id,) = site.slurm.call("squeue", "-h", "--format=%i").split()
+    site.slurm.call("scontrol", "update", f"jobid={job_id}", "TimeLimit=1")
     state = site.wait()
     assert "sigterm first" in site.marks
     assert state["failure"] == {
@@ -347,19 +352,20 @@ def test_preemption(site: Site) -> None:
     site.slurm.call(*urgent, "--wrap=sleep 1")
     assert site.wait()["state"] == "succeeded"
     # Slurm sends SIGTERM as a notice and again before SIGKILL, so it may arrive twice.
-    num_signals = site.counted_marks().get("sigterm first")
-    assert num_signals in (1, 2)
+    num_signals = site.counted_marks().get("sigterm first", 0)
+    assert num_signals >= 1
     assert site.counted_marks() == {"first": 2, "sigterm first": num_signals}
 
 
 def test_what_a_job_needs_has_changed(site: Site) -> None:
     """It fails and says why, instead of running the stages before it on its own."""
-    site.act("part0", "sleep 2")
+    site.act("part0", "wait go")
     site.submit(splits=1)
-    site.until("part0 sleeps", lambda: "part0" in site.marks)
+    site.until("part0 waits", lambda: "part0" in site.marks)
     source = (site.folder / "marks.py").read_text(encoding="utf-8")
     site.write("marks.py", source.replace("def first(self):", "def first(self):\n        1 + 1"))
     site.rvrun("render", "slurm", "marks.py", "--splits", "1")
+    site.write("go", "")
     assert site.wait()["state"] == "failed"
     assert site.counted_marks() == {"first": 1, "part0": 1}
     log = site.rvrun("logs", "@latest", "marks/match/0")
@@ -388,7 +394,7 @@ def test_targets_share_the_gpus_of_their_job(site: Site) -> None:
     site.write("marks.py", source.replace(line, f'    gpu_commands = ("part",)\n{line}'))
     site.write("rvrun.toml", "[slurm]\npack = 2\nparallel = 2\n")
     for index in range(2):
-        site.act(f"part{index}", "hold CUDA_VISIBLE_DEVICES")
+        site.act(f"part{index}", "meet CUDA_VISIBLE_DEVICES")
     site.submit("part", splits=2)
     assert site.wait()["state"] == "succeeded"
     logs = [site.rvrun("logs", "@latest", f"marks/part/{index}") for index in range(2)]
@@ -419,12 +425,12 @@ def test_other_directories(site: Site) -> None:
     site.act("first", "fail 1")
     run = "some runs/a %b"
     assert "rvrun status 'some runs/a %b/submitted/a-b-" in site.submit("first", "--out", run)
-    site.until("all jobs end", lambda: not site.slurm.call("squeue", "-h").strip())
+    site.until_jobs_end()
     (site.folder / "elsewhere").mkdir()
     assert site.state(f"../{run}", cwd="elsewhere")["state"] == "failed"
     site.act("first", "")
     site.rvrun("retry", f"../{run}", cwd="elsewhere")
-    site.until("all jobs end", lambda: not site.slurm.call("squeue", "-h").strip())
+    site.until_jobs_end()
     assert site.state(f"../{run}", cwd="elsewhere")["state"] == "succeeded"
     assert site.marks == ["first", "first"]
 
@@ -463,11 +469,18 @@ def forgetful(processes: None) -> Iterator[Slurm]:
     yield from started(min_job_age=2)
 
 
+def submit_all(site: Site, *words: str) -> None:
+    """Submit a run of which no job ends, and is forgotten, before another one names it."""
+    site.act("first", "wait go")
+    site.submit(*words)
+    site.write("go", "")
+
+
 def test_what_slurm_forgets(site: Site, forgetful: Slurm) -> None:
     """Without accounting, stamps say what is done."""
     own = Site(site.project, forgetful)
     own.act("part1", "fail 4")
-    own.submit("first", "part")
+    submit_all(own, "first", "part")
     own.until("jobs are gone", lambda: "part1" in own.marks and not own.jobs())
     state = own.state()
     assert state["state"] == "failed"
@@ -503,11 +516,13 @@ def test_what_accounting_remembers(site: Site, with_accounting: Slurm) -> None:
     """How a job ended, after the controller has forgotten it."""
     own = Site(site.project, with_accounting)
     own.act("part1", "sleep 600")
-    own.submit()
+    submit_all(own)
     own.until("part1 sleeps", lambda: "part1" in own.marks)
     own.slurm.call("scancel", own.job_of("part", 1))
     own.until("jobs are gone", lambda: not own.jobs())
-    own.until("accounting knows", lambda: "CANCELLED" in own.slurm.call("sacct", "-X"))
+    # Not since midnight, which is the default.
+    sacct = ("sacct", "-X", "--starttime=now-2days")
+    own.until("accounting knows", lambda: "CANCELLED" in own.slurm.call(*sacct))
     state = own.state()
     assert state["failure"]["target"] == "marks/part/1"
     assert state["failure"]["reason"] == "CANCELLED: it was cancelled, but not by this run"

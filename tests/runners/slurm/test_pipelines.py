@@ -38,7 +38,7 @@ def run_on_both(site: Site, config: str, *words: str) -> None:
     for runner, root in (("local", "one"), ("slurm", "two")):
         own = ("-a", "root_uri", root, *words, "--out", f"runs/{root}", "-q")
         site.rvrun("run", runner, config, *own)
-    site.until("all jobs end", lambda: not site.slurm.call("squeue", "-h").strip())
+    site.until_jobs_end()
     state = site.state("runs/two")
     assert state["state"] == "succeeded", json.dumps(state)
     one, two = contents(site.folder / "one"), contents(site.folder / "two")

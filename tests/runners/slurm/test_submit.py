@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
@@ -9,10 +11,13 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import unmeasured_environment
+from rvrun.runners.slurm import commands
+from tests.conftest import PATIENCE, unmeasured_environment
+from tests.engines.slurm import started
 from tests.runners.slurm.runs import ALL_ONCE, Site
 
 #: How many kills to try, and the first seed.
@@ -33,6 +38,7 @@ def assert_one_job_per_stage(site: Site) -> None:
         ("", "lost"),
         ("cut", "", "silent"),
         ("killed", "unsent"),
+        ("reset", "", "reset"),
         ("slow 0.5", "lag 0.5"),
     ],
     ids=" ".join,
@@ -87,8 +93,8 @@ def test_the_first_job_is_refused(site: Site) -> None:
     assert site.wait()["state"] == "succeeded"
 
 
-def kill_at(site: Site, seconds: float, how: str) -> None:
-    """Submit, and kill rvrun `seconds` after it has begun to; `group`: with its sbatch."""
+def kill_at(site: Site, has_begun: Callable[[], bool], seconds: float, how: str) -> None:
+    """Submit, and kill rvrun `seconds` after it `has_begun`; `group`: with its sbatch."""
     process = subprocess.Popen(
         ["rvrun", "run", "slurm", "marks.py", "--splits", "3", "-q"],
         cwd=site.folder,
@@ -97,13 +103,13 @@ def kill_at(site: Site, seconds: float, how: str) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 30
-    while process.poll() is None and not has_begun(site.folder) and time.monotonic() < deadline:
-        time.sleep(0.005)
+    site.until("rvrun begins", lambda: process.poll() is not None or has_begun(), pause=0.005)
     time.sleep(seconds)
     if process.poll() is None:
         (os.killpg if how == "group" else os.kill)(process.pid, signal.SIGKILL)
     process.wait()
+    # What a killed sbatch has sent is listed before `lookup_delay` begins, on any machine.
+    site.slurm.wait_until_answered()
 
 
 def has_begun(folder: pathlib.Path) -> bool:
@@ -113,8 +119,7 @@ def has_begun(folder: pathlib.Path) -> bool:
 def test_sbatch_outlives_the_submitter(site: Site) -> None:
     """The next one waits for it, and finds what it submitted."""
     site.break_sbatch("slow 4")
-    kill_at(site, 1.0, "rvrun")
-    assert site.calls(), "rvrun was killed before it called sbatch"
+    kill_at(site, lambda: bool(site.calls()), 0.0, "rvrun")
     site.submit()
     site.wait()
     assert_one_job_per_stage(site)
@@ -144,14 +149,21 @@ def test_the_submitter_is_killed(site: Site, seed: int) -> None:
     faults = ("", "", "slow 0.3", "unanswered", "killed")
     site.break_readers(**{name: chance.choices(faults, k=6) for name in READERS})
     for _ in range(chance.randint(1, 2)):
-        kill_at(site, chance.uniform(0, 1.5), chance.choice(("rvrun", "group")))
-    while not was_submitted(site.folder):
-        # It may be refused, because nobody answers what there is already.
-        site.start("rvrun", "run", "slurm", "marks.py", "--splits", "3")
+        seconds, how = chance.uniform(0, 1.5), chance.choice(("rvrun", "group"))
+        kill_at(site, lambda: has_begun(site.folder), seconds, how)
+    submit_to_the_end(site)
     site.break_readers(**dict.fromkeys(READERS, ()))
     assert_one_job_per_stage(site)
     assert site.wait()["state"] == "succeeded"
     assert site.counted_marks() == ALL_ONCE
+
+
+def submit_to_the_end(site: Site) -> None:
+    """Repeat the command, which may be refused because nobody answers what there is already."""
+    deadline = time.monotonic() + PATIENCE
+    while not was_submitted(site.folder):
+        done = site.start("rvrun", "run", "slurm", "marks.py", "--splits", "3")
+        assert time.monotonic() < deadline, done.stderr
 
 
 def was_submitted(folder: pathlib.Path) -> bool:
@@ -175,9 +187,24 @@ def test_the_controller_restarts(site: Site, seed: int) -> None:
     site.slurm.stop("slurmctld")
     time.sleep(chance.uniform(0, 2))
     site.slurm.start_controller()
-    process.wait()
-    while not was_submitted(site.folder):
-        site.start("rvrun", "run", "slurm", "marks.py", "--splits", "3")
+    process.wait(PATIENCE)
+    submit_to_the_end(site)
+    # It may have been stopped when all was submitted already.
+    site.slurm.wait_for_controller()
     assert_one_job_per_stage(site)
     assert site.wait()["state"] == "succeeded"
     assert site.counted_marks() == ALL_ONCE
+
+
+@pytest.mark.usefixtures("processes")
+def test_a_controller_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connections that it had accepted are reset, which is not a refusal."""
+    with contextlib.contextmanager(started)(nodes=1) as slurm:
+        monkeypatch.setenv("SLURM_CONF", slurm.variables["SLURM_CONF"])
+        slurm.processes["slurmctld"].send_signal(signal.SIGSTOP)
+        with concurrent.futures.ThreadPoolExecutor() as executor:
+            future = executor.submit(commands.call, ["scontrol", "show", "config"])
+            slurm.wait_for("scontrol has asked", slurm.has_questions)
+            slurm.kill("slurmctld")
+            done = future.result()
+    assert done.has_no_answer, done

@@ -74,6 +74,9 @@ class Engine:
                 env={**os.environ, **own},
             )
             self.processes.add(process)
+            # `stop` may have been called after the look at `stopped`, and before `add`.
+            if self.stopped:
+                process.terminate()
             code = process.wait()
         self.set(target, "succeeded" if code == 0 else "failed")
 
