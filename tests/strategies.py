@@ -45,7 +45,10 @@ resources = st.builds(
 _parts = st.sampled_from(("a", "*.tif", "[ab]", "**", "ä b", "s3:", "-"))
 _paths = st.lists(_parts, min_size=1, max_size=3).map("/".join)
 declared_paths = st.lists(_paths, max_size=2, unique=True).map(tuple)
-#: Outputs have placeholders, and doubled braces.
+#: Inputs of items and outputs have placeholders, and doubled braces.
+declared_item_inputs = st.lists(
+    st.tuples(_paths, st.sampled_from(("/{item}", "/{item.a}.{{x}}"))).map("".join), max_size=1
+).map(tuple)
 declared_outputs = st.lists(
     st.tuples(_paths, st.sampled_from(("", "/{split_ind}", "/{{x}}", "/{item.a}"))).map("".join),
     max_size=2,
@@ -83,6 +86,7 @@ def _planned_pipelines(draw: DrawFn, name: str, max_stages: int) -> PlannedPipel
                 config_keys=draw(config_keys),
                 code=draw(st.sampled_from(CodeMode)),
                 inputs=draw(declared_paths),
+                item_inputs=draw(declared_item_inputs),
                 produced=draw(declared_paths),
                 outputs=draw(declared_outputs),
                 resources=draw(resources),

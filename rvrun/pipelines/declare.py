@@ -295,24 +295,19 @@ def _declare_command(
         if not isinstance(field, Late):
             items = declare_items(pipeline, name, field, config, owner)
     values = _item_values(declarations.items.get(name), config)
-    inputs, of_items = _by_item(declarations.inputs.get(name, ()), values)
-    item_inputs = _resolve_all(of_items, config, f"`inputs` of {place}", items=values)
+    declared = (declarations.inputs.get(name, ()), declarations.outputs.get(name, ()))
+    inputs, item_inputs, outputs = _declare_paths(
+        declared, config, place, is_split=is_split, items=values
+    )
     return Command(
         name=name,
         is_split=is_split,
         gpu=name in declarations.gpu_commands,
         needs=_declare_needs(declarations, name, owner),
         config_keys=keys,
-        inputs=_resolve_all(inputs, config, f"`inputs` of {place}"),
+        inputs=inputs,
         item_inputs=item_inputs,
-        outputs=_resolve_all(
-            declarations.outputs.get(name, ()),
-            config,
-            f"`outputs` of {place}",
-            is_output=True,
-            is_split=is_split,
-            items=values,
-        ),
+        outputs=outputs,
         resources=_declare_resources(pipeline, declarations, name),
         has_code=getattr(pipeline, "has_code", True),
         num_splits=declarations.splits.get(name, 1),
@@ -324,38 +319,49 @@ def _declare_command(
     )
 
 
-def _by_item(inputs: Sequence[str], items: list[Any] | str | None) -> tuple[list[str], list[str]]:
-    """Return those of the declared inputs that all items share, and those of each item.
-
-    - `items`: as `resolve` takes them.
-    """
-    of_items = [text for text in inputs if items is not None and names_items(text)]
-    return [text for text in inputs if text not in of_items], of_items
+#: Inputs that all items share, inputs of single items, and outputs, as in `model.Stage`.
+Paths = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 
 
-def read_paths(
-    pipeline: Any, command: str, config: Mapping[str, Any]
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Return the inputs, the inputs of items and the outputs that `pipeline` declares.
-
-    They are as in `model.Stage`.
+def read_paths(pipeline: Any, command: str, config: Mapping[str, Any]) -> Paths:
+    """Return the inputs and outputs that `pipeline` declares.
 
     - `config`: its saved config.
 
     Raises `BadDeclaration`, `BadPath` or `UnknownName`.
     """
-    place = f"of command `{command}` of pipeline `{type(pipeline).__name__}`"
-    is_split = command in pipeline.split_commands
-    inputs, outputs = (
+    declared = tuple(
         _read_lists(pipeline, attribute).get(command, ()) for attribute in ("inputs", "outputs")
     )
-    items = _item_values(getattr(pipeline, "items", {}).get(command), config)
-    of_all, of_items = _by_item(inputs, items)
+    return _declare_paths(
+        declared,
+        config,
+        f"command `{command}` of pipeline `{type(pipeline).__name__}`",
+        is_split=command in pipeline.split_commands,
+        items=_item_values(getattr(pipeline, "items", {}).get(command), config),
+    )
+
+
+def _declare_paths(
+    declared: Sequence[Sequence[str]],
+    config: Mapping[str, Any],
+    place: str,
+    *,
+    is_split: bool,
+    items: list[Any] | str | None,
+) -> Paths:
+    """Return the paths of declared inputs and outputs.
+
+    - `items`: as `resolve` takes them.
+    """
+    inputs, outputs = declared
+    of_items = [text for text in inputs if items is not None and names_items(text)]
+    of_all = [text for text in inputs if text not in of_items]
     return (
-        _resolve_all(of_all, config, f"`inputs` {place}"),
-        _resolve_all(of_items, config, f"`inputs` {place}", items=items),
+        _resolve_all(of_all, config, f"`inputs` of {place}"),
+        _resolve_all(of_items, config, f"`inputs` of {place}", items=items),
         _resolve_all(
-            outputs, config, f"`outputs` {place}", is_output=True, is_split=is_split, items=items
+            outputs, config, f"`outputs` of {place}", is_output=True, is_split=is_split, items=items
         ),
     )
 

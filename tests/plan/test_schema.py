@@ -135,7 +135,7 @@ def test_keys_are_in_the_order_of_the_schema() -> None:
         (DEFS["stage"], stage),
         (DEFS["need"], stage["needs"][0]),
     ):
-        optional = ("inputs", "produced", "outputs")
+        optional = ("inputs", "item_inputs", "produced", "outputs")
         properties = [key for key in schema["properties"] if key not in optional]
         assert list(value) == properties == schema["required"]
 
