@@ -77,15 +77,15 @@ class Finder:
 
         Raises `CannotRead` or `CannotReach`.
         """
-        found = [
+        all_files = [
             self._find_all([item_path(t, item) for t in inputs], produced, is_one_of_many=True)
             for item in items
         ]
         # All at once, because the cache of hashes is read and written each time.
-        facts, _ = self._facts({path: file for files in found for path, file in files.items()})
+        facts, _ = self._facts({path: file for files in all_files for path, file in files.items()})
         return [
             _lines({path: facts[path] for path in files if path in facts}) or NO_FILES
-            for files in found
+            for files in all_files
         ]
 
     def _find_all(
@@ -95,30 +95,30 @@ class Finder:
 
         - `is_one_of_many`: whether a folder on S3 is better listed as a whole.
         """
-        found: dict[str, Any] = {}
+        files: dict[str, Any] = {}
         for pattern in inputs:
             folder = pattern.rpartition("/")[0]
             matches = self._find(pattern, f"{folder}/" if is_one_of_many else None)
             if matches is None and not any(overlap(other, pattern) for other in produced):
-                found[pattern] = MISSING
-            found |= {
+                files[pattern] = MISSING
+            files |= {
                 path: item
                 for path, item in (matches or {}).items()
                 if not any(covers(other, path) for other in produced)
             }
-        return found
+        return files
 
-    def _facts(self, found: Mapping[str, Any]) -> tuple[dict[str, str], int]:
+    def _facts(self, files: Mapping[str, Any]) -> tuple[dict[str, str], int]:
         """Return hash and size of what was found, by path, and the time of the newest."""
         facts: dict[str, str] = {}
         newest = 0
-        for path, item in found.items():
+        for path, item in files.items():
             if item == MISSING:
                 facts[path] = f"{MISSING}  -"
             elif item is not None:
                 facts[path] = f"{item['ETag'].strip(chr(34))}  {item['Size']}"
                 newest = max(newest, int(item["LastModified"].timestamp() * 1e9))
-        local = [path for path, item in found.items() if item is None]
+        local = [path for path, item in files.items() if item is None]
         for path, (digest, size, mtime_ns) in self.hashes.of(local).items():
             facts[path] = f"{digest}  {size}"
             newest = max(newest, mtime_ns)

@@ -267,7 +267,7 @@ def _mark_changed(
     """Give the marks of items their times, and let those of valid ones say what they read."""
     marks, inputs = Marks(str(run_dir), status.pipeline, status.stage.command), items.inputs
     for unit, (before, after) in enumerate(zip(status.units, times, strict=True)):
-        is_other = inputs is not None and is_valid[unit] and not inputs.is_known(unit)
+        is_other = inputs is not None and is_valid[unit] and not inputs.is_recorded(unit)
         text = inputs.texts[unit] if inputs is not None and is_other else ""
         if after != before or text:
             marks.add(items.list.digests[unit], after, text)

@@ -421,8 +421,8 @@ def _item_input_changes(status: StageStatus, split_ind: int | None) -> list[str]
     for position in items.share(split_ind):
         done = items.done[position]
         if NEVER < done < items.inputs.times[position]:
-            known, text = items.inputs.known[position], items.inputs.texts[position]
-            changes |= dict.fromkeys(data.changes(known, text) if known else _newer(text, done))
+            old, new = items.inputs.recorded[position], items.inputs.texts[position]
+            changes |= dict.fromkeys(data.changes(old, new) if old else _newer(new, done))
     return list(changes)
 
 

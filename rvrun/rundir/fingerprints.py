@@ -59,6 +59,12 @@ class FingerprintTimes:
         return self.stamps[pipeline]
 
 
+def newest_stamp(run_dir: str, pipeline: str) -> int:
+    """Return the time of the newest stamp or mark of a pipeline, in ns; 0 without any."""
+    stamps = _read_stamps(pathlib.Path(run_dir) / paths.DONE / pipeline)
+    return max((time for _, time in stamps), default=0)
+
+
 def _read_stamps(folder: pathlib.Path) -> list[tuple[str, int]]:
     times: list[tuple[str, int]] = []
     # Twice as fast as `rglob`: there may be 100,000 marks.

@@ -22,19 +22,19 @@ class ItemInputs:
     """What the items of a stage read, in the order of the items.
 
     - `texts`: the lines of the input fingerprint of each item, as they are now.
-    - `known`: the same from when it was done; empty if it was not, or if that is unknown.
+    - `recorded`: the same, as its mark has them; empty without a mark, or if it has none.
     - `times`: when it changed; NOW if the item has to run again.
     """
 
-    __slots__ = ("known", "texts", "times")
+    __slots__ = ("recorded", "texts", "times")
 
-    def __init__(self, texts: Sequence[str], known: Sequence[str]) -> None:
-        self.texts, self.known = tuple(texts), tuple(known)
-        self.times = tuple(map(_changed_at, self.known, self.texts))
+    def __init__(self, texts: Sequence[str], recorded: Sequence[str]) -> None:
+        self.texts, self.recorded = tuple(texts), tuple(recorded)
+        self.times = tuple(map(_changed_at, self.recorded, self.texts))
 
-    def is_known(self, position: int) -> bool:
+    def is_recorded(self, position: int) -> bool:
         """Whether the mark of an item says what the item reads now."""
-        return self.known[position] == self.texts[position]
+        return self.recorded[position] == self.texts[position]
 
     @property
     def absent(self) -> list[str]:
@@ -66,8 +66,8 @@ def refresh(run_dir: str, path: str, name: str, texts: Mapping[str, str]) -> Non
 
 
 def _has(file: str, texts: Mapping[str, str]) -> bool:
-    known = _read(file)
-    return all(known.get(digest) == text for digest, text in texts.items())
+    texts_by_digest = _read(file)
+    return all(texts_by_digest.get(digest) == text for digest, text in texts.items())
 
 
 def _read(file: str) -> dict[str, str]:
@@ -78,9 +78,9 @@ def _read(file: str) -> dict[str, str]:
         return {}
 
 
-def _changed_at(known: str, text: str) -> int:
-    if known:
-        return NEVER if known == text else NOW
+def _changed_at(recorded: str, text: str) -> int:
+    if recorded:
+        return NEVER if recorded == text else NOW
     return NOW if missing(text) else max(map(_mtime, paths_of(text)), default=NEVER)
 
 

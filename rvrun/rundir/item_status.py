@@ -146,8 +146,8 @@ class Rendered:
         text = self.files.get(path) or read_text(self.run_dir, path) or ""
         texts = split_items(text) if is_comparable(text) else {}
         marks = Marks(str(self.run_dir), pipeline, stage.command)
-        known = marks.read_texts(items.digests)
-        return ItemInputs([texts.get(digest, "") for digest in items.digests], known)
+        recorded = marks.read_texts(items.digests)
+        return ItemInputs([texts.get(digest, "") for digest in items.digests], recorded)
 
     def items_time(self, pipeline: str, stage: Stage) -> int:
         """Return when an item of a stage was added or removed; NOW if the list would be written."""

@@ -77,8 +77,10 @@ class ItemWork:
         is_stale = [is_forced or then < max(newest) for then, *newest in times]
         if self.call not in (ITEM, ITEMS) and any(is_stale):
             is_stale = [True] * len(is_stale)
-        self.since = max(now, *limits) if limits else now
         self.newest = max(done, default=NEVER)
+        self.since = max([now, *limits])
+        if max(self.newest, self.since) > now:
+            self.since = self._after_all(run_dir)
         pairs = zip(self.positions, is_stale, strict=True)
         self.unfinished = [position for position, is_one in pairs if is_one]
         self.num_done = 0
@@ -93,6 +95,15 @@ class ItemWork:
         if items is None or items.digest != self.stage.items["digest"]:
             raise OtherItems(self.name, self.field)
         return items
+
+    def _after_all(self, run_dir: str) -> int:
+        """A time after all stamps and marks of the pipeline, as the clock was set back since.
+
+        What needs these items has marks from the future, and must be older than theirs.
+        """
+        from rvrun.rundir.fingerprints import newest_stamp
+
+        return max(self.since, newest_stamp(run_dir, self.stage.pipeline) + 1)
 
     def _read_inputs(self, saved: Any, digests: Sequence[str]) -> ItemInputs | None:
         """What the items of the share read now, and what they read when they were done."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 
@@ -129,6 +130,34 @@ def test_marks_of_removed_items_do_not_outlive_other_items(land: Project) -> Non
     for scenes in ("abcde", "abcdx", "abcde"):
         land.rvrun("run", "local", *options(scenes), "chip")
     assert effects(land)["chip e"] == 2
+
+
+def test_what_is_done_again_after_the_clock_was_set_back(land: Project) -> None:
+    """A split that does its items together does `a` again, too; so does what is aligned."""
+    old = """    def chip(self, item):
+        self.note("chip", item)
+        if item == os.environ.get("KILL"):
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+    new = """    def chip(self, split_ind, num_splits):
+        for item in rvrun.share(self.config.data.scenes, split_ind, num_splits):
+            self.note("chip", item)
+"""
+    assert old in LAND
+    land.write("land.py", LAND.replace(old, new))
+    words = ("local", "land.py", "--splits", "2", "-a", "scenes")
+    land.rvrun("run", *words, "a,b,c,d")
+    land.rvrun("render", *words, "a,e,c,d")
+    for path in land.folder.joinpath("runs/land").rglob("*"):
+        if path.is_file():
+            later = path.stat().st_mtime + 3600
+            os.utime(path, (later, later))
+    effects(land)
+    land.make("-C", "runs/land")
+    done = effects(land)
+    assert done["chip a"] == done["chip e"] == 1
+    assert done["clean a"] == done["clean e"] == 1
+    assert done["chip c"] == done["clean c"] == 0
 
 
 def test_a_killed_split_continues(land: Project) -> None:
