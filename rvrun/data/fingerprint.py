@@ -81,7 +81,7 @@ class Finder:
             self._find_all([item_path(t, item) for t in inputs], produced, is_one_of_many=True)
             for item in items
         ]
-        # Of all items together, because each call reads and writes the cache of hashes.
+        # Of all items together, as each call reads and writes the cache of hashes.
         facts, _ = self._facts({path: file for files in all_files for path, file in files.items()})
         return [
             _lines({path: facts[path] for path in files if path in facts}) or NO_FILES
