@@ -287,8 +287,8 @@ def test_edited_while_targets_run(run: Run) -> None:
 def wait_until_the_client_knows_its_target(run: Run) -> None:
     """Wait until the one client has read which process its target is, which runs already.
 
-    The preloader sends it right after the fork, and then waits; a client with something to read does
-    not wait before it has read that.
+    The preloader sends it right after the fork, and then waits; a client with something to read
+    does not wait before it has read that.
     """
     for role in ("preloader", "client"):
         process = run.one(role)
