@@ -116,17 +116,30 @@ def item_path(output: str, item: Any) -> str:
     - `item`: its JSON value. A string is a path, with the fields `name`, `stem`, `suffix` and
       `parent`. Raises KeyError for a field that it does not have.
     """
-    values = {}
-    for name in placeholders(output):
-        value = item
-        for field in name.split(".")[1:]:
-            if isinstance(value, str):
-                value = path_parts(value)
-            if not isinstance(value, dict):
-                raise KeyError(field)
-            value = value[field]
-        values[name] = str(value)
-    return fill(output, values)
+    parts = _parts_of(output)
+    return "".join([part if isinstance(part, str) else str(_look_up(item, part)) for part in parts])
+
+
+@functools.lru_cache(maxsize=100)
+def _parts_of(output: str) -> list[str | list[str]]:
+    """Split a template into texts, and lists of the fields that its placeholders name."""
+    parts: list[str | list[str]] = []
+    end = 0
+    for token in _TOKEN.finditer(output):
+        parts.append(output[end : token.start()])
+        parts.append(token[0][0] if token[1] is None else token[1].split(".")[1:])
+        end = token.end()
+    return [part for part in (*parts, output[end:]) if part != ""]
+
+
+def _look_up(item: Any, fields: Sequence[str]) -> Any:
+    for field in fields:
+        if isinstance(item, str):
+            item = path_parts(item)
+        if not isinstance(item, dict):
+            raise KeyError(field)
+        item = item[field]
+    return item
 
 
 def output_path(output: str, split_ind: int | str | None, num_splits: int | None) -> str:
