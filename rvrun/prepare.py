@@ -201,7 +201,7 @@ class Prepared:
 def prepare(request: Request) -> Prepared:
     """Load, compile and render what `request` asks for."""
     prepared = prepare_plan(request)
-    check_reachable(prepared.run.plan, prepared.runner, request.runner)
+    check_reachable(prepared.run, prepared.runner, request.runner)
     files = {**prepared.files, **prepared.runner.render(prepared.run)}
     return attrs.evolve(prepared, files=files)
 
@@ -300,7 +300,7 @@ def check_local_roots(pipelines: Sequence[LoadedPipeline], runner: Runner) -> No
 
 def render_files(run: Run, runner: Runner, name: str) -> dict[str, str]:
     """Render all files of the run directory for the runner called `name`, by relative path."""
-    check_reachable(run.plan, runner, name)
+    check_reachable(run, runner, name)
     common = render_common(run.plan, run.pipelines, run.settings.code_packages)
     return {**common, **runner.render(run)}
 

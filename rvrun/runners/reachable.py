@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rvrun.aws.storage import is_on_s3
 from rvrun.errors import RvrunError
-from rvrun.model import Plan
 from rvrun.runners.protocol import Runner
+from rvrun.runners.run import Run
 
 
 class UnreachableFile(RvrunError):
@@ -22,17 +22,23 @@ class UnreachableFile(RvrunError):
     fix = "put the file on S3, and let `{attribute}` name it there"
 
 
-def check_reachable(plan: Plan, runner: Runner, name: str) -> None:
+def check_reachable(run: Run, runner: Runner, name: str) -> None:
     """Raise `UnreachableFile` if jobs of a runner could not reach a declared input or output.
 
     - `name`: of the runner.
     """
     if not runner.CAPABILITIES.needs_remote_storage:
         return
-    for pipeline in plan.pipelines:
+    of_items = {
+        f"{pipeline.name}/{command.name}": command.item_paths
+        for pipeline in run.pipelines
+        for command in pipeline.declared.commands
+    }
+    for pipeline in run.plan.pipelines:
         for stage in pipeline.stages:
-            for attribute in ("inputs", "outputs"):
-                for path in getattr(stage, attribute):
+            stage_name = f"{pipeline.name}/{stage.command}"
+            inputs = (*stage.inputs, *of_items.get(stage_name, ()))
+            for attribute, paths in (("inputs", inputs), ("outputs", stage.outputs)):
+                for path in paths:
                     if not is_on_s3(path):
-                        stage_name = f"{pipeline.name}/{stage.command}"
                         raise UnreachableFile(stage_name, attribute, path, name)

@@ -242,6 +242,19 @@ def test_a_target_by_hand(land: Project) -> None:
     assert sentence in land.rvrun(*words, "--split-ind", "0", code=1).stderr
 
 
+def test_local_files_of_jobs(land: Project) -> None:
+    """Jobs on other machines cannot read files of this one."""
+    text = LAND.replace(', "labels.csv"', "").replace(
+        "    commands", "    handles_uris = True\n    commands"
+    )
+    land.write("land.py", text)
+    words = ("render", "batch", "land.py", "-a", "root_uri", "s3://bucket/land")
+    message = "`inputs` of land/chip must be s3:// URIs for runner `batch`"
+    stderr = land.rvrun(*words, code=2, AWS_DEFAULT_REGION="us-east-1").stderr
+    assert message in stderr
+    assert "got data/a.tif" in stderr
+
+
 def test_on_s3(land: Project, moto: Moto) -> None:
     """By the ETag of each object; a folder is listed once."""
     bucket = moto.client("s3")
