@@ -113,6 +113,10 @@ def test_snakemakes_tutorial(checkout: Project) -> None:
     checkout.rvrun("run", "local", "examples/compared/snakemake.toml", PATH=path)
     assert checkout.read("out/variants/quals.svg") == "plot"
     assert "mem data/genome.fa data/samples/B.fastq" in checkout.read("out/variants/B.bam")
+    checkout.write("data/samples/B.fastq", "more")
+    plan = checkout.rvrun("plan", "examples/compared/snakemake.toml", PATH=path).stdout
+    assert re.search(r"variants/map .* 1 of 2 items  +input changed: data/samples/B.fastq\n", plan)
+    assert len(re.findall(r" 1 of 2 items  +after ", plan)) == 2
 
 
 def test_dvcs_stages(checkout: Project) -> None:
