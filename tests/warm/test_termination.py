@@ -79,7 +79,9 @@ def test_ctrl_c(run: Run, way: tuple[str, ...]) -> None:
     assert run.terminal is not None
     os.write(run.terminal, b"\x03")
     shown = read_terminal(run.terminal)
-    assert run.code() == 130
+    # Seldom, make itself ends with 2, as after a failure; an error of rvrun would be shown.
+    is_make = way == MAKE and "rvrun: " not in shown
+    assert run.code() in ((130, 2) if is_make else (130,)), shown
     assert "Traceback" not in shown
     assert "cannot" not in shown
     run.assert_all_have_ended()
