@@ -21,12 +21,11 @@ from rvrun.programs.program import Program, mentions
 from rvrun.programs.template import (
     CONFIG,
     ITEM,
-    Placeholder,
     config_values,
     escape,
     fill,
+    fill_some,
     item_values,
-    parse,
     placeholders,
 )
 
@@ -163,19 +162,20 @@ class Programs(Pipeline):
 
         A command of which no item can be done by itself reads the files of all items.
         """
+        together = {name for name in self.config.items if not self._has_items(name)}
         return {
-            name: texts if self._has_items(name) else self._of_all_items(name, texts)
+            name: self._of_all_items(name, texts) if name in together else texts
             for name, texts in self._all_files("inputs").items()
         }
 
     def _of_all_items(self, command: str, texts: Sequence[str]) -> list[str]:
         from rvrun.patterns import is_per_item, item_path
 
-        items = self.config.items.get(command, ())
+        items = self.config.items[command]
         paths: list[str] = []
         for text in texts:
-            of_items = [escape(item_path(text, item)) for item in items]
-            paths += of_items if is_per_item(text) else [text]
+            is_own = is_per_item(text)
+            paths += [escape(item_path(text, item)) for item in items] if is_own else [text]
         return paths
 
     @property
@@ -352,14 +352,7 @@ def declared_paths(pipeline: Programs, command: str, key: str) -> list[str]:
 
     - `key`: which of the two.
     """
-    values = {name: escape(value) for name, value in pipeline.program(command).values.items()}
-    values |= {"split": "{split_ind}", "splits": "{num_splits}"}
-
-    def fill_some(text: str) -> str:
-        parts = (
-            values.get(part, f"{{{part}}}") if isinstance(part, Placeholder) else escape(part)
-            for part in parse(text)
-        )
-        return "".join(parts)
-
-    return [fill_some(text) for text in pipeline.config.options[command].get(key, ())]
+    templates = {name: escape(value) for name, value in pipeline.program(command).values.items()}
+    templates |= {"split": "{split_ind}", "splits": "{num_splits}"}
+    texts = pipeline.config.options[command].get(key, ())
+    return [fill_some(text, templates) for text in texts]

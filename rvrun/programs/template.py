@@ -117,6 +117,15 @@ def fill(text: str, values: Mapping[str, str]) -> str:
     return "".join(look_up(values, p) if isinstance(p, Placeholder) else p for p in parse(text))
 
 
+def fill_some(text: str, templates: Mapping[str, str]) -> str:
+    """Return `text` with placeholders replaced by `templates`; those that it lacks are left."""
+    parts = (
+        templates.get(part, f"{{{part}}}") if isinstance(part, Placeholder) else escape(part)
+        for part in parse(text)
+    )
+    return "".join(parts)
+
+
 def escape(text: str) -> str:
     """Return a template that stands for `text` itself."""
     return text.replace("{", "{{").replace("}", "}}")

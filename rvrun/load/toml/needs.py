@@ -9,9 +9,9 @@ from typing import Any
 
 from rvrun.errors import closest
 from rvrun.load.toml.read import Source
-from rvrun.patterns import by_folder, escape, find_overlap, is_per_item, item_path
+from rvrun.patterns import any_split, by_folder, find_overlap, is_per_item, item_path
 from rvrun.programs.pipeline import ProgramsConfig
-from rvrun.programs.template import Placeholder, parse
+from rvrun.programs.template import escape, fill_some
 
 Need = str | dict[str, str]
 
@@ -27,14 +27,21 @@ def find_needs(
     """
     commands = source.values["commands"]
     needs = {name: _declared(source, name) for name in commands}
-    outputs = {name: _paths(table.get("outputs", ()), values) for name, table in commands.items()}
+    templates = {name: escape(value) for name, value in values.items()}
+    outputs = {
+        name: [
+            posixpath.normpath(any_split(fill_some(text, templates)))
+            for text in table.get("outputs", ())
+        ]
+        for name, table in commands.items()
+    }
     result: dict[str, list[Need]] = {}
     for name, table in commands.items():
         declared = needs[name]
         if declared is None:
-            texts = table.get("inputs", ())
-            inputs = [_input_paths(text, values, items.get(name, ())) for text in texts]
-            declared = _writers(name, inputs, outputs)
+            inputs = (fill_some(text, templates) for text in table.get("inputs", ()))
+            read = [_paths(template, items.get(name, ())) for template in inputs]
+            declared = _writers(name, read, outputs)
         result[name] = declared
     _check_cycles(source, result)
     return result
@@ -65,27 +72,8 @@ def name_of(need: Need) -> str:
     return need if isinstance(need, str) else need["aligned"]
 
 
-def _paths(texts: Sequence[str], values: Mapping[str, str]) -> list[str]:
-    """Paths as patterns, in which everything that belongs to items and splits matches."""
-    return [
-        posixpath.normpath(
-            "".join(
-                values.get(part, "*") if isinstance(part, Placeholder) else part
-                for part in parse(text)
-            )
-        )
-        for text in texts
-    ]
-
-
-def _input_paths(text: str, values: Mapping[str, str], items: Sequence[Any]) -> Iterator[str]:
-    """The path of an input, or the paths of all items."""
-    template = "".join(
-        (escape(values[part]) if part in values else f"{{{part}}}")
-        if isinstance(part, Placeholder)
-        else escape(part)
-        for part in parse(text)
-    )
+def _paths(template: str, items: Sequence[Any]) -> Iterator[str]:
+    """Yield the path of an input, or the paths of all items."""
     for item in items if is_per_item(template) else [None]:
         yield posixpath.normpath(item_path(template, item))
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from graphlib import TopologicalSorter
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 
@@ -21,18 +21,13 @@ from rvrun.text import quoted
 class _File:
     """A declared input or output with the values of the config, and where it is declared.
 
-    - `folders`: its path, or those of all items, as `patterns.by_folder` returns them.
+    - `paths`: its path, in which everything that belongs to items and splits matches; of an input
+      of items, the paths of all items.
     """
 
     command: str
     place: Path
-    folders: Mapping[str, Sequence[str]]
-
-    @property
-    def path(self) -> str:
-        """The path of an output, in which everything that belongs to items and splits matches."""
-        ((path,),) = self.folders.values()
-        return path
+    paths: Sequence[str]
 
 
 def check_paths(source: Source, config: ProgramsConfig) -> None:
@@ -45,9 +40,14 @@ def check_paths(source: Source, config: ProgramsConfig) -> None:
     inputs = [*_files(source, pipeline, "inputs")]
     reached = _reached(config)
     for file in inputs:
+        folders = by_folder(file.paths)
         for output in outputs:
-            if output.command not in reached[file.command]:
-                _check_flow(source, file, output)
+            if output.command in reached[file.command]:
+                continue
+            (pattern,) = output.paths
+            path = find_overlap(folders, pattern, is_likely=True)
+            if path is not None:
+                _refuse_flow(source, file, path, output.command)
 
 
 def _files(source: Source, pipeline: Programs, key: str) -> Iterator[_File]:
@@ -72,7 +72,7 @@ def _files(source: Source, pipeline: Programs, key: str) -> Iterator[_File]:
                 paths = [item_path(path, item) for item in config.items[command]]
             else:
                 paths = [path]
-            yield _File(command, place, by_folder(paths))
+            yield _File(command, place, paths)
 
 
 def _reached(config: ProgramsConfig) -> dict[str, set[str]]:
@@ -84,12 +84,9 @@ def _reached(config: ProgramsConfig) -> dict[str, set[str]]:
     return reached
 
 
-def _check_flow(source: Source, file: _File, output: _File) -> None:
-    """Refuse an input that its own command writes, or one that may run at the same time."""
-    path = find_overlap(file.folders, output.path, is_likely=True)
-    if path is None:
-        return
-    reader, writer = file.command, output.command
+def _refuse_flow(source: Source, file: _File, path: str, writer: str) -> NoReturn:
+    """Refuse a path that its own command writes, or one that may run at the same time."""
+    reader = file.command
     if reader == writer:
         problem = f"must not be a file that `{writer}` writes itself, got {quoted(path)}"
         remedy = "remove it from `inputs` or `outputs`"
