@@ -83,13 +83,11 @@ def find_acceptable(statuses: Sequence[StageStatus], names: Collection[str] = ()
 
 def has_changed(status: StageStatus) -> bool:
     """Whether the config, code or inputs of a stage changed since one of its targets was done."""
-    return any(NEVER < done < _own_change(status, unit) for unit, done in enumerate(status.units))
-
-
-def _own_change(status: StageStatus, unit: int) -> int:
-    """When something of the stage itself changed for one of its units."""
-    changed = status.changes_of(unit)
-    return max(changed[reason] for reason in FINGERPRINTS if reason in changed)
+    newest = max(status.changed[reason] for reason in FINGERPRINTS if reason in status.changed)
+    return any(
+        NEVER < done < max(newest, status.inputs_time(unit))
+        for unit, done in enumerate(status.units)
+    )
 
 
 def _is_acceptable(status: StageStatus, valid: Validity) -> bool:
@@ -133,13 +131,14 @@ def _find_valid(statuses: Sequence[StageStatus], accepted: Collection[str]) -> d
     valid: dict[str, Validity] = {}
     by_name = {status.name: status for status in statuses}
     for status in statuses:
+        own = max(status.changed.values())
         needs = [
             (need.kind, by_name[f"{status.pipeline}/{need.command}"]) for need in status.stage.needs
         ]
         units = tuple(
             done > NEVER
             and not (status.lost or status.absent or unit in status.lost_outputs)
-            and (status.name in accepted or max(status.changes_of(unit).values()) <= done)
+            and (status.name in accepted or max(own, status.inputs_time(unit)) <= done)
             and all(_is_older(kind, needed, unit, done, valid) for kind, needed in needs)
             for unit, done in enumerate(status.units)
         )

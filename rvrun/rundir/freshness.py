@@ -113,9 +113,14 @@ class StageStatus:
             lost_output=None if unit is None else self.lost_outputs.get(unit),
         )
 
+    def inputs_time(self, unit: int | None) -> int:
+        """Return when the inputs of one item changed; NEVER if it has none or they did not."""
+        inputs = None if self.items is None else self.items.inputs
+        return NEVER if inputs is None or unit is None else inputs.times[unit]
+
     def changes_of(self, unit: int | None) -> Mapping[str, int]:
         """Return `changed` with what changed for one unit only: the inputs of an item."""
-        own = NEVER if self.items is None or unit is None else self.items.inputs_time(unit)
+        own = self.inputs_time(unit)
         if own == NEVER:
             return self.changed
         return {**self.changed, INPUT_CHANGED: max(own, self.changed.get(INPUT_CHANGED, NEVER))}

@@ -56,10 +56,6 @@ class ItemStatus:
     lost_outputs: Mapping[int, str] = attrs.field(factory=dict)
     inputs: ItemInputs | None = None
 
-    def inputs_time(self, position: int) -> int:
-        """Return when the inputs of an item changed; NEVER if it has none or they did not."""
-        return NEVER if self.inputs is None else self.inputs.times[position]
-
     def share(self, split_ind: int | None = None) -> range:
         """Return the positions of the items of one split, or of all."""
         return range(len(self.list)) if split_ind is None else self.shares[split_ind]
