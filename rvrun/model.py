@@ -228,6 +228,11 @@ class Stage:
         return 1 if self.num_splits is None else self.num_splits
 
     @property
+    def declared_inputs(self) -> tuple[str, ...]:
+        """What it reads, for all items and for each."""
+        return (*self.inputs, *self.item_inputs)
+
+    @property
     def argv(self) -> tuple[str, ...]:
         """The argv template; runners fill in {config}, {split_ind} and {num_splits}."""
         argv = ("rvrun", "run_command", CONFIG, self.command)

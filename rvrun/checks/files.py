@@ -20,9 +20,7 @@ def check_inputs(case: Case) -> Iterator[Finding]:
     run, files = case.run, case.files
     if run is None or not isinstance(files, Mapping):
         return
-    num_stages = sum(
-        bool(stage.inputs or stage.item_inputs) for p in run.plan.pipelines for stage in p.stages
-    )
+    num_stages = sum(bool(stage.declared_inputs) for p in run.plan.pipelines for stage in p.stages)
     if not num_stages:
         return
     absent = attempt(lambda: _find_absent(run, files, has_stamps=_keeps_stamps(case)))

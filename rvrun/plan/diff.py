@@ -285,7 +285,7 @@ def _attributes(stage: Stage) -> dict[str, Any]:
         "gpu": stage.gpu,
         "config keys": "all" if stage.config_keys is None else list(stage.config_keys),
         "code": stage.code.value,
-        "inputs": [*stage.inputs, *stage.item_inputs],
+        "inputs": list(stage.declared_inputs),
         "produced inputs": list(stage.produced),
         "outputs": list(stage.outputs),
         "resources": attrs.asdict(stage.resources, filter=lambda _, value: value is not None),
@@ -355,8 +355,8 @@ def _reason(old: Stage | None, new: Stage) -> str:
 def _reads_other_files(old: Stage, new: Stage) -> bool:
     """Whether a stage declares other inputs than before, if it declared some."""
     before, after = ((s.inputs, s.item_inputs, s.produced) for s in (old, new))
-    pairs = zip(before[:2], after[:2], strict=True)
-    return before != after and any(theirs and ours for theirs, ours in pairs)
+    is_known = (old.inputs and new.inputs) or (old.item_inputs and new.item_inputs)
+    return bool(is_known) and before != after
 
 
 def _reads_change(stage: Stage, old: Config, new: Config) -> bool:

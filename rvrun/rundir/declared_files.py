@@ -91,7 +91,10 @@ class DeclaredFiles:
 
     def check_inputs(self) -> None:
         """Raise `MissingInput` unless all inputs exist."""
-        check_present(self.name, [*self.inputs, *self.of_items])
+        objects = Objects()
+        for path in (*self.inputs, *self.of_items):
+            if not exists(path, objects):
+                raise MissingInput(self.name, path)
 
     def check_outputs(self) -> None:
         """Raise `MissingOutput` unless all outputs exist that only this target writes."""
@@ -142,14 +145,6 @@ class DeclaredFiles:
         except OSError:
             return False
         return is_same(old, Finder().text(name, self.inputs, self.produced))
-
-
-def check_present(name: str, inputs: Sequence[str]) -> None:
-    """Raise `MissingInput` unless all inputs of the target called `name` exist."""
-    objects = Objects()
-    for path in inputs:
-        if not exists(path, objects):
-            raise MissingInput(name, path)
 
 
 def check_written(name: str, outputs: Sequence[str]) -> None:

@@ -164,7 +164,7 @@ def explain(
         code_time=None if stage.code is CodeMode.OFF else status.code,
         code_changes=tuple(code_changes(run_dir, status, when, files)),
         input_changes=tuple(input_changes(run_dir, status, split_ind, files)),
-        inputs=(*stage.inputs, *stage.item_inputs),
+        inputs=stage.declared_inputs,
         outputs=_outputs(stage, split_ind),
         is_code_ignored=stage.code is CodeMode.WARN,
         accepted=last_accepted(run_dir, pipeline.name, stage.command),

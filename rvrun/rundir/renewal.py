@@ -15,8 +15,7 @@ from rvrun.rundir.times import NOW
 
 def declares_files(plan: Plan) -> bool:
     """Whether a stage of a plan declares inputs or outputs."""
-    stages = (stage for pipeline in plan.pipelines for stage in pipeline.stages)
-    return any(stage.inputs or stage.item_inputs or stage.outputs for stage in stages)
+    return any(stage.declared_inputs or stage.outputs for p in plan.pipelines for stage in p.stages)
 
 
 def agree_with_files(run_dir: pathlib.Path, statuses: Sequence[StageStatus], workdir: str) -> None:
